@@ -1,0 +1,39 @@
+"""Build metadata, read from settings.ini so that it is written once."""
+
+from configparser import ConfigParser
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+_here = Path(__file__).parent
+_config = ConfigParser(delimiters=["="])
+_config.read(_here / "settings.ini", encoding="utf-8")
+meta = _config["DEFAULT"]
+
+_extras = {
+    key.removesuffix("_requirements"): value.split() for key, value in meta.items() if key.endswith("_requirements")
+}
+
+setup(
+    name=meta["pip_name"],
+    version=meta["version"],
+    description=meta["description"],
+    long_description=(_here / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license=meta["license"],
+    license_files=["LICENSE"],
+    author=meta["author"],
+    author_email=meta["author_email"],
+    keywords=meta["keywords"].split(),
+    url=meta["git_url"],
+    python_requires=f">={meta['min_python']},<3.14",
+    packages=find_packages(include=[f"{meta['lib_path']}*"]),
+    package_data={meta["lib_path"]: ["py.typed", "locale/*/LC_MESSAGES/*.mo"]},
+    install_requires=meta["requirements"].split(),
+    extras_require=_extras,
+    entry_points={
+        "console_scripts": meta["console_scripts"].split(),
+        "nbdev": [f"{meta['lib_path']}={meta['lib_path']}._modidx:d"],
+    },
+    zip_safe=False,
+)
