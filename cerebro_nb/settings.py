@@ -85,7 +85,7 @@ class GenerationOptions(_Values):
     keep_alive: str = Field("30m", pattern=r"^-?\d+(\.\d+)?(ms|s|m|h)?$", description="how long the model stays loaded")
     prompt_cache: bool = Field(
         True,
-        description="let the embedded engine reuse a shared prompt prefix; off, the same seed gives the same answer to the byte",
+        description="let the embedded engine reuse a shared prompt prefix; off, a seed repeats to the byte",
     )
     timeout_s: Seconds = Field(30.0, description="seconds a call may take, counted from when it is sent")
     load_timeout_s: Seconds = Field(600.0, description="seconds that loading the model may take")
@@ -193,9 +193,8 @@ _RESERVED = {"CEREBRO_CONFIG", "CEREBRO_API_KEY"}
 
 
 def _nested(path: list[str], value: Any) -> dict[str, Any]:
-    for name in reversed(path):
-        value = {name: value}
-    return value
+    first, *rest = path
+    return {first: _nested(rest, value) if rest else value}
 
 
 def _merge(
