@@ -27,8 +27,8 @@ from .structured import json_schema, parse_reply, repair_request
 _log = logging.getLogger(__name__)
 
 # %% auto #0
-__all__ = ['choose_backend', 'CallRecord', 'CallScope', 'GenerationArguments', 'Client', 'answer', 'aget_client', 'get_client',
-           'acall_llm', 'call_llm']
+__all__ = ['choose_backend', 'CallRecord', 'CallScope', 'GenerationArguments', 'named_as_settings', 'Client', 'answer',
+           'aget_client', 'get_client', 'acall_llm', 'call_llm']
 
 # %% ../nbs/04a_client.ipynb #090a3cfa
 async def _ollama_answers(settings: Settings) -> Backend | None:
@@ -151,7 +151,8 @@ class GenerationArguments(TypedDict, total=False):
     prompt_cache: bool | None
 
 
-def _named_as_settings(arguments: GenerationArguments) -> dict[str, Any]:
+def named_as_settings(arguments: GenerationArguments) -> dict[str, Any]:
+    """Return a call's arguments under the names the settings have for them."""
     names = {"max_tokens": "num_predict", "timeout": "timeout_s"}
     return {names.get(name, name): value for name, value in arguments.items()}
 
@@ -219,6 +220,24 @@ class Client:
                 self._ready[key] = asyncio.Semaphore(self.slots or _UNKNOWN_SLOTS)
                 _log.info("model: %s (%s, %s)", self.model, self.backend.name, self.backend.base_url)
             return self.model, self._ready[key]
+
+    async def manifest(self) -> dict[str, Any]:
+        """Return what identifies the model, for a run's manifest; it is made ready on the way.
+
+        Raises
+        ------
+        BackendError
+            As `aprepare`.
+        """
+        model = await self.aprepare()
+        digest = next((info.digest for info in await self.amodels() if info.name == model), None)
+        return {
+            "backend": self.backend.name,
+            "base_url": self.backend.base_url,
+            "model": model,
+            "model_digest": digest,
+            "backend_version": await LOOP.arun(self.backend.version()),
+        }
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -434,9 +453,7 @@ async def _call_llm(
     if client is None and backend is not None and not isinstance(backend, str):
         client = Client(backend, model)
     client = client or await aget_client(backend=backend, model=model, base_url=base_url)
-    options = client.settings.options(
-        is_training=is_training, temperature=temperature, **_named_as_settings(generation)
-    )
+    options = client.settings.options(is_training=is_training, temperature=temperature, **named_as_settings(generation))
     policy = RetryPolicy(max_attempts=1) if _scope.get() else RetryPolicy()
     async for attempt in policy.retrying():
         with attempt:

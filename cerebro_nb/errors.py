@@ -11,8 +11,7 @@ from typing import Any, ClassVar, Literal
 __all__ = ['Retry', 'CerebroError', 'SettingsError', 'InputError', 'MissingDependency', 'BackendError', 'ConnectionFailed',
            'RequestTimeout', 'RateLimited', 'ServerFailed', 'ServerBusy', 'InvalidResponse', 'StreamCut',
            'AuthenticationFailed', 'ModelNotFound', 'BadRequest', 'ContextExceeded', 'OutputError', 'OutputTruncated',
-           'InvalidOutput', 'DuplicateOutput', 'ProcessorFailed', 'LedgerError', 'TaskNotFound', 'RunCancelled',
-           'error_record']
+           'InvalidOutput', 'DuplicateOutput', 'ProcessorFailed', 'LedgerError', 'TaskNotFound', 'error_record']
 
 # %% ../nbs/00_errors.ipynb #9d922c2e
 Retry = Literal["never", "transient", "pressure"]
@@ -163,10 +162,6 @@ class LedgerError(CerebroError):
 
 class TaskNotFound(LedgerError):
     """No task has that id."""
-
-
-class RunCancelled(CerebroError):
-    """The run was cancelled before it ended; what was answered is in the ledger."""
 
 # %% ../nbs/00_errors.ipynb #22968335
 def error_record(error: BaseException) -> dict[str, Any]:

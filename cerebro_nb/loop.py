@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from .errors import InputError
 
 # %% auto #0
-__all__ = ['Result', 'CLEAN_UP_S', 'LOOP', 'LoopThread', 'nest_kernel_loop']
+__all__ = ['Result', 'CLEAN_UP_S', 'LOOP', 'LoopThread', 'wait_for', 'nest_kernel_loop']
 
 # %% ../nbs/04_loop.ipynb #989004dd
 Result = TypeVar("Result")
@@ -63,12 +63,20 @@ class LoopThread:
                 "a sync function was called on Cerebro's own loop",
                 hint="In an async processor, await the async twin, such as acall_llm.",
             )
-        future = self.submit(work)
+        cleaned_up = threading.Event()
+
+        async def watched() -> Result:
+            try:
+                return await work
+            finally:
+                cleaned_up.set()
+
+        future = self.submit(watched())
         try:
-            return _wait(future)
-        except BaseException:
+            return wait_for(future)
+        except KeyboardInterrupt:
             future.cancel()
-            concurrent.futures.wait([future], timeout=CLEAN_UP_S)
+            cleaned_up.wait(CLEAN_UP_S)
             raise
 
     async def arun(self, work: Coroutine[Any, Any, Result]) -> Result:
@@ -93,7 +101,8 @@ class LoopThread:
         concurrent.futures.wait([self.submit(close_all())], timeout=2.0)
 
 
-def _wait(future: concurrent.futures.Future[Result]) -> Result:
+def wait_for(future: concurrent.futures.Future[Result]) -> Result:
+    """Wait for a future so that a KeyboardInterrupt is heard, and return its result."""
     # In short steps: on Windows an endless wait in C is not left for a KeyboardInterrupt.
     while True:
         done, _ = concurrent.futures.wait([future], timeout=0.5)

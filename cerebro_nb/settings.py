@@ -146,7 +146,7 @@ class Settings(_Values):
         None, description="None: an Ollama that answers, else the embedded model"
     )
     model: str | None = Field(None, min_length=1, description="None: the one the server has loaded, else its first")
-    base_url: str | None = Field(None, pattern=r"^https?://", description="address of the server")
+    base_url: str | None = Field(None, pattern=r"^https?://[^/@\s]+(/\S*)?$", description="address of the server")
     language: str = Field("en", min_length=2, max_length=64, description="BCP-47 tag of what is generated")
     log_language: Literal["en", "pt-BR"] = Field("en", description="language of log lines and panels")
     data_dir: Path = Field(DEFAULT_DATA_DIR, description="folder of the ledger and of what is saved")
