@@ -10,54 +10,93 @@ import concurrent.futures
 import hashlib
 import itertools
 import json
-import logging
 import platform
 import time
-from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Unpack
 
 import cerebro_nb
-from .client import CallRecord, CallScope, Client, GenerationArguments, aget_client, named_as_settings
-from .control import RetryPolicy
+from .attempts import attempted
+from .client import Client, GenerationArguments, aget_client, named_as_settings
 from cerebro_nb.errors import (
     AuthenticationFailed,
-    CerebroError,
     InputError,
     LedgerError,
     MissingDependency,
     ModelNotFound,
-    RequestTimeout,
     SettingsError,
     error_record,
 )
 from .loop import CLEAN_UP_S, LOOP, wait_for
 from .processors import Work, WorkItem, as_json, function_work, prompt_work
-from .progress import Event, Listener, Progress, bar_listener, log_listener
-from .settings import Profile, load_settings
-from .tasks import FinishedItem, Ledger, get_ledger, item_row
+from .progress import Listener, Progress, Tally, bar_listener, log_listener
+from .settings import GenerationOptions, Profile, load_settings
+from .tasks import FinishedItem, Ledger, TaskView, get_ledger
 
 if TYPE_CHECKING:
-    import pandas
     from pydantic import BaseModel
 
-_log = logging.getLogger(__name__)
-
 # %% auto #0
-__all__ = ['Processor', 'Run', 'reply_record', 'base_manifest', 'aprocess_in_batches', 'process_in_batches']
+__all__ = ['Processor', 'Flow', 'Run', 'base_manifest', 'aprocess_in_batches', 'process_in_batches']
 
 # %% ../nbs/06_batching.ipynb #e512108a
+class Flow:
+    """Lets items through in batches, or in a sliding window.
+
+    Parameters
+    ----------
+    profile
+        Batch size, delay and concurrency.
+    do
+        Works on one item.
+    tally
+        Is told of batches.
+    """
+
+    def __init__(self, profile: Profile, do: Callable[[WorkItem], Coroutine[Any, Any, None]], tally: Tally):
+        self._profile, self._do, self._tally = profile, do, tally
+        self.may_go = asyncio.Event()
+
+    async def run(self, items: Iterator[WorkItem]) -> None:
+        """Let all items through; an exception of one ends the others."""
+        if self._profile.batch_size is None:
+            self._tally.batch = 1
+            return await self._together(items)
+        for number in itertools.count(1):
+            batch = list(itertools.islice(items, self._profile.batch_size))
+            if not batch:
+                return
+            if number > 1:
+                await asyncio.sleep(self._profile.delay_s)
+            self._tally.batch, self._tally.batch_items = number, len(batch)
+            self._tally.tell("batch_started")
+            await self._together(batch)
+            self._tally.tell("batch_finished")
+
+    async def _together(self, items: Iterable[WorkItem]) -> None:
+        free = asyncio.Semaphore(self._profile.concurrency)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for item in items:
+                    await free.acquire()
+                    await self.may_go.wait()
+                    group.create_task(self._do(item)).add_done_callback(lambda _: free.release())
+        except BaseExceptionGroup as several:
+            raise several.exceptions[0] from several
+
+# %% ../nbs/06_batching.ipynb #a8ecd441
 # These end a run at once: no later item would fare better.
 _FATAL = (AuthenticationFailed, ModelNotFound, MissingDependency, LedgerError, SettingsError)
 
 
-class Run:
+class Run(TaskView):
     """Works on one task; the handle by which it is started, watched and stopped.
 
     Parameters
     ----------
     items
-        What to work on: values that JSON can hold. A list is recorded before the run starts; a generator is read as the run goes on.
+        What to work on: values that JSON can hold. A list is recorded before the run starts; a generator is read as
+        the run goes on.
     work
         What is done with an item; see the processors room.
     profile
@@ -68,6 +107,8 @@ class Run:
         What the log calls it; the kind if empty.
     client
         The client that ``work`` uses, made ready before the first item; None if it uses none.
+    options
+        How its answers are generated: the model is loaded for them.
     manifest
         What decides the answers, kept with the task.
     ledger
@@ -88,34 +129,26 @@ class Run:
         subject: str = "",
         label: str = "",
         client: Client | None = None,
+        options: GenerationOptions | None = None,
         manifest: Mapping[str, Any] | None = None,
         ledger: Ledger | None = None,
         log_language: str = "en",
         show_progress: bool = True,
     ):
-        self.profile, self.kind, self.subject, self.label = profile, kind, subject, label or kind
-        self.client, self.manifest = client, dict(manifest or {})
-        self.ledger = ledger or get_ledger()
-        #: The task's id in the ledger; empty until the run has started.
-        self.task_id = ""
-        self._work = work
-        self._items: Iterable[Any] = items
-        self._total = len(items) if isinstance(items, Collection) else None
-        self._counts = {"ok": 0, "failed": 0, "retried": 0, "tokens": 0}
-        self._batch = (0, 0)
-        self._status = "in_progress"
-        self._started_at: float | None = None
-        self._listeners: list[Listener] = [log_listener(log_language)]
-        if show_progress:
-            self._listeners.append(bar_listener())
+        super().__init__(ledger or get_ledger(), "")
+        self.profile, self.kind, self.subject = profile, kind, subject
+        self.client, self.options = client, options
+        self.manifest = dict(manifest or {})
+        self._items, self._work = items, work
+        self._tally = Tally(label or kind, len(items) if isinstance(items, Collection) else None, profile.batch_size)
+        self._tally.listeners += [log_listener(log_language), *([bar_listener()] if show_progress else [])]
         self._outcome: concurrent.futures.Future[None] | None = None
         self._main_task: asyncio.Task[None] | None = None
-        self._cancelled = False
-        self._may_go: asyncio.Event | None = None
-        self._paused = False
+        self._flow: Flow | None = None
+        self._wish: str = "go"
         self._write_error: BaseException | None = None
 
-    # --- steering
+    # --- steering: from any thread, heard on Cerebro's loop
 
     def start(self) -> Run:
         """Start the run without waiting for it; a run starts once."""
@@ -126,26 +159,29 @@ class Run:
 
     def pause(self) -> None:
         """Start no further item; those under way end."""
-        self._paused = True
-        LOOP.loop.call_soon_threadsafe(self._apply_pause)
+        self._steer("pause")
 
     def resume(self) -> None:
         """Go on after `pause`."""
-        self._paused = False
-        LOOP.loop.call_soon_threadsafe(self._apply_pause)
-
-    def _apply_pause(self) -> None:
-        if self._may_go is not None:
-            (self._may_go.clear if self._paused else self._may_go.set)()
+        self._steer("go")
 
     def cancel(self) -> None:
         """Stop the run: calls under way are closed, what was answered stays in the ledger."""
-        self._cancelled = True
-        LOOP.loop.call_soon_threadsafe(self._apply_cancel)
+        self._steer("cancel")
 
-    def _apply_cancel(self) -> None:
-        if self._main_task is not None and not self._main_task.done():
+    def _steer(self, wish: str) -> None:
+        if self._wish != "cancel":
+            self._wish = wish
+        LOOP.loop.call_soon_threadsafe(self._heed)
+
+    def _heed(self) -> None:
+        if self._flow is None or self._main_task is None or self._tally.status not in ("in_progress", "paused"):
+            return
+        if self._wish == "cancel":
             self._main_task.cancel()
+        else:
+            (self._flow.may_go.set if self._wish == "go" else self._flow.may_go.clear)()
+            self._tally.status = "in_progress" if self._wish == "go" else "paused"
 
     def wait(self) -> Run:
         """Wait until the run has ended, starting it if need be.
@@ -162,13 +198,13 @@ class Run:
         CerebroError
             If no item could be worked on: no server, a wrong model or key, a ledger that cannot be written.
         """
-        outcome = self.start()._outcome
-        assert outcome is not None
+        self.start()
+        assert self._outcome is not None
         try:
-            wait_for(outcome)
+            wait_for(self._outcome)
         except KeyboardInterrupt:
             self.cancel()
-            concurrent.futures.wait([outcome], timeout=CLEAN_UP_S)
+            concurrent.futures.wait([self._outcome], timeout=CLEAN_UP_S)
             raise
         return self
 
@@ -177,12 +213,14 @@ class Run:
         return self._joined().__await__()
 
     async def _joined(self) -> Run:
-        outcome = self.start()._outcome
-        assert outcome is not None
+        self.start()
+        assert self._outcome is not None
+        ended = asyncio.wrap_future(self._outcome)
         try:
-            await asyncio.shield(asyncio.wrap_future(outcome))
+            await asyncio.shield(ended)
         except asyncio.CancelledError:
             self.cancel()
+            await asyncio.wait([ended], timeout=CLEAN_UP_S)
             raise
         return self
 
@@ -190,71 +228,27 @@ class Run:
 
     def on_progress(self, listener: Listener) -> Run:
         """Have a function called with a `Progress` at each event, on Cerebro's loop: it must be quick."""
-        self._listeners.append(listener)
+        self._tally.listeners.append(listener)
         return self
 
     @property
     def progress(self) -> Progress:
         """How far the run is, now."""
-        return self._snapshot("item")
-
-    def _snapshot(self, event: Event) -> Progress:
-        size = self.profile.batch_size
-        status = "paused" if self._paused and self._status == "in_progress" else self._status
-        return Progress(
-            event=event,
-            task_id=self.task_id,
-            label=self.label,
-            status=status,
-            total=self._total,
-            processed=self._counts["ok"] + self._counts["failed"],
-            **self._counts,
-            batch=self._batch[0],
-            batch_items=self._batch[1],
-            batches=None if self._total is None else -(-self._total // size) if size else 1,
-            elapsed_s=time.monotonic() - self._started_at if self._started_at else 0.0,
-        )
-
-    def _tell(self, event: Event) -> None:
-        now = self._snapshot(event)
-        for listener in self._listeners:
-            try:
-                listener(now)
-            except Exception:  # a listener's fault is not the run's
-                _log.exception("a progress listener failed; the run goes on")
-
-    # --- looking
-
-    @property
-    def results(self) -> list[Any]:
-        """The outputs in the order of the input, None where an item failed or has not ended."""
-        return [item["output"] for item in self.ledger.items(self.task_id)]
-
-    @property
-    def errors(self) -> dict[int, dict[str, Any]]:
-        """What went wrong, by the item's position: type, message, hint and details."""
-        return {item["position"]: item["error"] for item in self.ledger.items(self.task_id, "failed")}
-
-    @property
-    def df(self) -> pandas.DataFrame:
-        """The items so far as a DataFrame, one row an item, with status and error."""
-        import pandas
-
-        return pandas.DataFrame([item_row(item) for item in self.ledger.items(self.task_id)])
+        return self._tally.snapshot()
 
     def __repr__(self) -> str:
         now = self.progress
         total = "?" if now.total is None else now.total
-        return f"<Run {self.task_id or 'not started'}: {self.kind}, {now.status}, {now.ok}/{total} ok, {now.failed} failed>"
+        counts = f"{now.ok} of {total} ok, {now.failed} failed"
+        return f"<Run {self.task_id or 'not started'}: {self.kind}, {now.status}, {counts}>"
 
     # --- working, on Cerebro's loop
 
     async def _main(self, outcome: concurrent.futures.Future[None]) -> None:
         self._main_task = asyncio.current_task()
-        self._may_go = asyncio.Event()
-        self._apply_pause()
+        self._flow = Flow(self.profile, self._do, self._tally)
         try:
-            await self._work_through()
+            await self._through(self._flow)
         except BaseException as error:
             outcome.set_exception(error)
             if not isinstance(error, Exception):
@@ -262,200 +256,109 @@ class Run:
         else:
             outcome.set_result(None)
 
-    async def _work_through(self) -> None:
-        inputs = self._checked_inputs()
-        if self.client is not None:
-            self.manifest.update(await self.client.manifest())
-        self.task_id = await asyncio.to_thread(
-            self.ledger.create_task,
-            self.kind,
-            self.subject,
-            self._total,
-            manifest={**base_manifest(self.profile), **self.manifest},
-        )
+    async def _through(self, flow: Flow) -> None:
+        items = await self._open_task()
         failure: BaseException | None = None
+        self._tally.started_at = time.monotonic()
+        self._tally.tell("started")
         try:
-            if self._cancelled:
-                raise asyncio.CancelledError
-            await self._run_batches(inputs)
-            self._status = "failed" if self._counts["failed"] and not self._counts["ok"] else "completed"
+            self._heed()
+            await flow.run(items)
+            self._tally.status = "failed" if self._tally.failed and not self._tally.ok else "completed"
         except asyncio.CancelledError:
             # Either somebody cancelled the run, or a row could not be written.
-            self._status = "failed" if self._write_error else "cancelled"
-            failure = self._write_error
+            self._tally.status, failure = ("failed" if self._write_error else "cancelled"), self._write_error
         except BaseException as error:
-            self._status, failure = "failed", error
+            self._tally.status, failure = "failed", error
         await self._close_task(failure)
-        self._tell("finished")
+        self._tally.tell("finished")
         if failure is not None:
             raise failure
 
+    async def _do(self, item: WorkItem) -> None:
+        outcome = await attempted(item, self._work, self.profile)
+        failed = outcome.error
+        self._tally.ok += failed is None
+        self._tally.failed += failed is not None
+        self._tally.retried += outcome.tries - 1
+        self._tally.tokens += outcome.tokens
+        self._watch_write(
+            self.ledger.finish_item(
+                FinishedItem(
+                    self.task_id,
+                    item.position,
+                    "failed" if failed else "ok",
+                    outcome.output,
+                    error_record(failed) if failed else None,
+                    outcome.rows,
+                    outcome.started_at,
+                    time.time(),
+                )
+            )
+        )
+        self._tally.tell("item")
+        if isinstance(failed, _FATAL):
+            raise failed
+
+    # --- the ledger's side
+
+    async def _open_task(self) -> Iterator[WorkItem]:
+        total = self._tally.total
+        if total == 0:
+            raise InputError("there are no items to work on", hint="Give at least one.")
+        checked = (as_json(value, f"item {position}") for position, value in enumerate(self._items))
+        inputs = iter(list(checked)) if total is not None else checked
+        if self.client is not None:
+            self.manifest.update(await self.client.manifest(self.options))
+        self.task_id = self._tally.task_id = await asyncio.to_thread(
+            self.ledger.create_task,
+            self.kind,
+            self.subject,
+            total,
+            manifest={**base_manifest(self.profile), **self.manifest},
+        )
+        items = self._recorded(inputs)
+        return items if total is None else iter(list(items))
+
+    def _recorded(self, inputs: Iterator[Any]) -> Iterator[WorkItem]:
+        # In groups: the profile's batches where there are any, so that a generator is not read ahead of them.
+        for first in itertools.count(0, size := self.profile.batch_size or _READ_AHEAD):
+            values = list(itertools.islice(inputs, size))
+            if not values:
+                return
+            self._watch_write(self.ledger.add_items(self.task_id, first, values, map(self._key, values)))
+            yield from (WorkItem(first + offset, value) for offset, value in enumerate(values))
+
+    def _key(self, value: Any) -> str:
+        return hashlib.sha256(json.dumps([value, self.manifest], sort_keys=True).encode()).hexdigest()
+
+    def _watch_write(self, written: concurrent.futures.Future[int]) -> None:
+        def look(done: concurrent.futures.Future[int]) -> None:
+            if self._write_error is None and (error := done.exception()):
+                self._write_error = error
+                self.cancel()
+
+        written.add_done_callback(look)
+
     async def _close_task(self, failure: BaseException | None) -> None:
+        now = self.progress
         values: dict[str, Any] = {
-            "status": self._status,
+            "status": now.status,
             "finished_at": time.time(),
-            "results": {name: self._counts[name] for name in ("ok", "failed")},
+            "results": {"ok": now.ok, "failed": now.failed},
         }
         if failure is not None:
             values["metadata"] = {"error": error_record(failure)}
-        if self._total is None and failure is None:
-            self._total = values["total_items"] = self._counts["ok"] + self._counts["failed"]
+        elif now.total is None and now.status != "cancelled":
+            self._tally.total = values["total_items"] = now.processed
         try:
             await asyncio.to_thread(self.ledger.update_task, self.task_id, **values)
         except LedgerError:
             if failure is None:
                 raise
-            _log.exception("the end of task %s could not be recorded", self.task_id)
-
-    def _checked_inputs(self) -> Iterator[Any]:
-        if self._total == 0:
-            raise InputError("there are no items to work on", hint="Give at least one.")
-        checked = (as_json(value, f"item {position}") for position, value in enumerate(self._items))
-        return iter(list(checked)) if self._total is not None else checked
-
-    async def _run_batches(self, inputs: Iterator[Any]) -> None:
-        self._started_at = time.monotonic()
-        self._tell("started")
-        size = self.profile.batch_size
-        first = 0
-        for number in itertools.count(1):
-            values = list(itertools.islice(inputs, size or _WINDOW_READ))
-            if not values:
-                return
-            if number > 1:
-                await asyncio.sleep(self.profile.delay_s)
-            self._batch = (number, len(values) if size else 0)
-            await asyncio.to_thread(self.ledger.add_items, self.task_id, first, values, map(self._key, values))
-            self._tell("batch_started")
-            await self._run_together(WorkItem(first + offset, value) for offset, value in enumerate(values))
-            self._tell("batch_finished")
-            first += len(values)
-
-    def _key(self, value: Any) -> str:
-        decisive = json.dumps([value, self.manifest], sort_keys=True)
-        return hashlib.sha256(decisive.encode()).hexdigest()
-
-    async def _run_together(self, items: Iterable[WorkItem]) -> None:
-        assert self._may_go is not None
-        free = asyncio.Semaphore(self.profile.concurrency)
-        try:
-            async with asyncio.TaskGroup() as group:
-                for item in items:
-                    await free.acquire()
-                    await self._may_go.wait()
-                    group.create_task(self._run_item(item)).add_done_callback(lambda _: free.release())
-        except* _FATAL as fatal:
-            raise fatal.exceptions[0] from fatal
-
-    # --- one item
-
-    async def _run_item(self, item: WorkItem) -> None:
-        attempts: list[dict[str, Any]] = []
-        started = time.time()
-        output, failed = None, None
-        try:
-            output = await self._attempted(item, attempts)
-        except CerebroError as error:
-            error.item = item.position
-            failed = error
-        status = "failed" if failed else "ok"
-        self._counts[status] += 1
-        record = error_record(failed) if failed else None
-        written = self.ledger.finish_item(
-            FinishedItem(
-                self.task_id,
-                item.position,
-                "failed" if failed else "ok",
-                output,
-                record,
-                attempts,
-                started,
-                time.time(),
-            )
-        )
-        written.add_done_callback(self._written)
-        self._tell("item")
-        if isinstance(failed, _FATAL):
-            raise failed
-
-    def _written(self, done: concurrent.futures.Future[int]) -> None:
-        if error := done.exception():
-            self._write_error = error
-            LOOP.loop.call_soon_threadsafe(self._apply_cancel)
-
-    async def _attempted(self, item: WorkItem, attempts: list[dict[str, Any]]) -> Any:
-        async for attempt in RetryPolicy.of(self.profile).retrying():
-            number = attempt.retry_state.attempt_number
-            self._counts["retried"] += number > 1
-            with attempt:
-                return await self._attempt(replace(item, attempt=number), attempts)
-        raise AssertionError("unreachable: the last error is raised")
-
-    async def _attempt(self, item: WorkItem, attempts: list[dict[str, Any]]) -> Any:
-        scope = CallScope(self.profile.timeout_s)
-        failed: CerebroError | None = None
-        try:
-            async with scope.running():
-                return as_json(await self._work(item), "the processor's result")
-        except TimeoutError as late:
-            failed = RequestTimeout(
-                f"the attempt took longer than {self.profile.timeout_s:g} s",
-                hint="Allow more time (timeout_s of the profile).",
-            )
-            raise failed from late
-        except CerebroError as error:
-            failed = error
-            raise
-        finally:
-            self._counts["tokens"] += sum(call.reply.usage.completion_tokens or 0 for call in scope.calls if call.reply)
-            attempts.extend(_attempt_rows(scope.calls, failed))
-
-# %% ../nbs/06_batching.ipynb #a8ecd441
-_WINDOW_READ = 1_000
 
 
-def _attempt_rows(calls: list[CallRecord], failed: CerebroError | None) -> list[dict[str, Any]]:
-    rows = [
-        {
-            "step": call.step,
-            "backend": call.backend,
-            "model": call.request.model,
-            "request": call.request.record(),
-            "reply": reply_record(call),
-            "error": error_record(call.error) if call.error else None,
-            "started_at": call.started_at,
-        }
-        for call in calls
-    ] or [
-        {
-            "step": "processor",
-            "backend": None,
-            "model": None,
-            "request": None,
-            "reply": None,
-            "error": None,
-            "started_at": time.time(),
-        }
-    ]
-    if failed is not None and rows[-1]["error"] is None:
-        rows[-1]["error"] = error_record(failed)
-    return rows
-
-
-def reply_record(call: CallRecord) -> dict[str, Any] | None:
-    """Return what came back from a call as plain values, or None if nothing did."""
-    reply = call.reply
-    if reply is None:
-        return None
-    return {
-        "text": reply.text,
-        "thinking": reply.thinking,
-        "finish_reason": reply.finish_reason,
-        "model": reply.model,
-        "usage": as_json(reply.usage, "usage"),
-        "timings": as_json(reply.timings, "timings"),
-        "raw": dict(reply.raw),
-    }
+_READ_AHEAD = 100
 
 
 def base_manifest(profile: Profile) -> dict[str, Any]:
@@ -527,15 +430,18 @@ async def aprocess_in_batches(
     """
     settings = load_settings()
     chosen = settings.profile(profile)
-    if isinstance(processor, str):
-        client = client or await aget_client(model=model, backend=backend, base_url=base_url)
-        options = client.settings.options(
-            is_training=is_training,
-            temperature=temperature,
-            **{"timeout_s": chosen.timeout_s, **named_as_settings(generation)},
-        )
-        work = prompt_work(client, processor, options, system_prompt, response_model)
-        manifest = {"prompt": processor, "system_prompt": system_prompt, "options": options.model_dump(mode="json")}
+    options: GenerationOptions | None = None
+    threads = concurrent.futures.ThreadPoolExecutor(chosen.concurrency, "cerebro-processor")
+    try:
+        if isinstance(processor, str):
+            client = client or await aget_client(model=model, backend=backend, base_url=base_url)
+            named = {"timeout_s": chosen.timeout_s, **named_as_settings(generation)}
+            options = client.settings.options(is_training=is_training, temperature=temperature, **named)
+            work = prompt_work(client, processor, options, system_prompt, response_model)
+            manifest = {"prompt": processor, "system_prompt": system_prompt}
+        else:
+            work, client = function_work(processor, threads), None
+            manifest = {"processor": getattr(processor, "__qualname__", type(processor).__name__)}
         run = Run(
             items,
             work,
@@ -543,26 +449,16 @@ async def aprocess_in_batches(
             kind=kind,
             subject=subject,
             client=client,
+            options=options,
             manifest=manifest,
             ledger=ledger,
             log_language=settings.log_language,
             show_progress=show_progress,
         )
         return await (run.on_progress(on_progress) if on_progress else run)
-    with concurrent.futures.ThreadPoolExecutor(chosen.concurrency, "cerebro-processor") as threads:
-        manifest = {"processor": getattr(processor, "__qualname__", type(processor).__name__)}
-        run = Run(
-            items,
-            function_work(processor, threads),
-            chosen,
-            kind=kind,
-            subject=subject,
-            manifest=manifest,
-            ledger=ledger,
-            log_language=settings.log_language,
-            show_progress=show_progress,
-        )
-        return await (run.on_progress(on_progress) if on_progress else run)
+    finally:
+        # A sync function that was cancelled cannot be stopped, and is not waited for.
+        threads.shutdown(wait=False, cancel_futures=True)
 
 
 def process_in_batches(

@@ -221,22 +221,29 @@ class Client:
                 _log.info("model: %s (%s, %s)", self.model, self.backend.name, self.backend.base_url)
             return self.model, self._ready[key]
 
-    async def manifest(self) -> dict[str, Any]:
-        """Return what identifies the model, for a run's manifest; it is made ready on the way.
+    async def manifest(self, options: GenerationOptions | None = None) -> dict[str, Any]:
+        """Return what identifies the answers, for a run's manifest; the model is made ready on the way.
+
+        Parameters
+        ----------
+        options
+            How they are generated; the settings' if None.
 
         Raises
         ------
         BackendError
             As `aprepare`.
         """
-        model = await self.aprepare()
+        options = options or self.settings.generation
+        model = await self.aprepare(options)
         digest = next((info.digest for info in await self.amodels() if info.name == model), None)
         return {
             "backend": self.backend.name,
             "base_url": self.backend.base_url,
+            "backend_version": await LOOP.arun(self.backend.version()),
             "model": model,
             "model_digest": digest,
-            "backend_version": await LOOP.arun(self.backend.version()),
+            "options": options.model_dump(mode="json"),
         }
 
     async def aclose(self) -> None:

@@ -188,6 +188,11 @@ class Database:
                     hint="Upgrade: pip install --upgrade cerebro-nb. Nothing was changed.",
                 )
 
+    @property
+    def shown_url(self) -> str:
+        """The URL without a password."""
+        return sql.make_url(self.url).render_as_string()
+
     def read(self, query: sql.Select[Any]) -> list[dict[str, Any]]:
         """Return the rows of a query.
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import html
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,7 +17,7 @@ from .language import texts
 _log = logging.getLogger(__name__)
 
 # %% auto #0
-__all__ = ['Event', 'Listener', 'Progress', 'log_listener', 'bar_listener']
+__all__ = ['Event', 'Listener', 'Progress', 'log_listener', 'bar_listener', 'Tally']
 
 # %% ../nbs/05b_progress.ipynb #96c119e3
 Event = Literal["started", "batch_started", "item", "batch_finished", "finished"]
@@ -145,7 +146,8 @@ def bar_listener() -> Listener:
         if bar is None:
             from tqdm.auto import tqdm
 
-            bar = tqdm(total=now.total, unit="item", desc=html.escape(now.label, quote=False))
+            bar = tqdm(total=now.total, unit="item")
+            bar.set_description(html.escape(now.label) if hasattr(bar, "container") else now.label)
         if now.processed > bar.n:
             if now.failed or now.retried:
                 bar.set_postfix(ok=now.ok, failed=now.failed, retried=now.retried, refresh=False)
@@ -155,3 +157,59 @@ def bar_listener() -> Listener:
             bar = None
 
     return listen
+
+# %% ../nbs/05b_progress.ipynb #059d027b
+class Tally:
+    """Counts what a run has done and tells its listeners.
+
+    Parameters
+    ----------
+    label
+        What the log calls the run.
+    total
+        Items there are, or None while that is not known.
+    batch_size
+        Items in a batch, or None where the window slides.
+    """
+
+    def __init__(self, label: str, total: int | None, batch_size: int | None):
+        self.label, self.total, self.batch_size = label, total, batch_size
+        self.task_id, self.status = "", "in_progress"
+        self.ok = self.failed = self.retried = self.tokens = self.batch = self.batch_items = 0
+        self.started_at: float | None = None
+        self.listeners: list[Listener] = []
+
+    def snapshot(self, event: Event = "item") -> Progress:
+        """Return how far the run is, now."""
+        batches = None if self.total is None else -(-self.total // self.batch_size) if self.batch_size else 1
+        elapsed = time.monotonic() - self.started_at if self.started_at else 0.0
+        return Progress(
+            event=event,
+            batches=batches,
+            elapsed_s=elapsed,
+            processed=self.ok + self.failed,
+            **{
+                name: getattr(self, name)
+                for name in (
+                    "task_id",
+                    "label",
+                    "status",
+                    "total",
+                    "ok",
+                    "failed",
+                    "retried",
+                    "batch",
+                    "batch_items",
+                    "tokens",
+                )
+            },
+        )
+
+    def tell(self, event: Event) -> None:
+        """Tell every listener what happened."""
+        now = self.snapshot(event)
+        for listener in self.listeners:
+            try:
+                listener(now)
+            except Exception:
+                _log.exception("a progress listener failed; the run goes on")

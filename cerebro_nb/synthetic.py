@@ -190,8 +190,8 @@ async def asynthetic_run(
     profile
         Batches, delay, concurrency, time limit and tries.
     temperature, client, model, backend, base_url, **generation
-        Whom to ask and how, as in `acall_llm`; the training preset applies. The plan of angles and the sampling are made
-        from ``seed``, which is drawn by chance if None; it is in the run's manifest.
+        Whom to ask and how, as in `acall_llm`; the training preset applies. The plan of angles and the sampling are
+        made from ``seed``, which is drawn by chance if None; it is in the run's manifest.
     ledger
         Where the task is kept; the shared ledger of the settings if None.
     on_progress
@@ -227,7 +227,6 @@ async def asynthetic_run(
         "language": language,
         "seed": seed,
         "template": recipe.templates[template_language(language)].record(),
-        "options": options.model_dump(mode="json"),
     }
     run = Run(
         plan_angles(n, seed, language),
@@ -237,6 +236,7 @@ async def asynthetic_run(
         subject=subject,
         label=recipe.label,
         client=client,
+        options=options,
         manifest=manifest,
         ledger=ledger,
         log_language=settings.log_language,

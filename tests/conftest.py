@@ -1,0 +1,46 @@
+"""What every test gets: folders of its own, no settings of the machine, and servers to talk to."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fakes import FakeOllama, FakeOpenAI
+
+from cerebro_nb import Ledger, Profile, load_settings
+
+
+@pytest.fixture(autouse=True)
+def private_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith(("CEREBRO_", "OLLAMA_", "OPENAI_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("CEREBRO_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:9")  # nobody listens there
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    opened = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def quick() -> Profile:
+    """Return the synthetic profile without its rests and waits."""
+    return load_settings({}).profile("synthetic").replace(delay_s=0, backoff_s=0)
+
+
+@pytest.fixture
+def ollama() -> Iterator[FakeOllama]:
+    with FakeOllama() as server:
+        yield server
+
+
+@pytest.fixture
+def openai() -> Iterator[FakeOpenAI]:
+    with FakeOpenAI() as server:
+        yield server

@@ -1,0 +1,368 @@
+"""Servers that speak the protocols of Ollama and OpenAI, and can fail in every way a server fails.
+
+The official clients of both are run against them in the contract tests: they are the oracle. A word is a token.
+"""
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from aiohttp import web
+
+Answer = Callable[[dict[str, Any]], str]
+HTML = "<html><head><title>502</title></head><body><h1>Bad gateway</h1></body></html>"
+
+
+def echo(payload: dict[str, Any]) -> str:
+    """Answer with the last message, or with the prompt."""
+    messages = payload.get("messages")
+    return f"echo {messages[-1]['content'] if messages else payload['prompt']}"
+
+
+class FakeServer:
+    """A server on loopback in a thread of its own.
+
+    ``faults`` is used up one a request: a name of `fail`, or a tuple (status, headers, body).
+    ``slots`` requests are served at once, the others wait without a word, as in Ollama and llama.cpp.
+    """
+
+    def __init__(self, answer: Answer = echo, *, slots: int = 4, seconds: float = 0.0):
+        self.answer, self.slots, self.seconds = answer, slots, seconds
+        self.faults: list[Any] = []
+        self.requests: list[tuple[str, dict[str, Any], dict[str, str]]] = []
+        self.in_flight = self.most_in_flight = self.dropped = 0
+        self.request_arrived = threading.Event()
+        self._ready = threading.Event()
+
+    def routes(self) -> list[web.RouteDef]:
+        raise NotImplementedError
+
+    # --- the thread
+
+    def __enter__(self):
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
+        self._thread.start()
+        assert self._ready.wait(10)
+        return self
+
+    def __exit__(self, *_):
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(10)
+
+    async def _serve(self):
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        self._free = asyncio.Semaphore(self.slots)
+        application = web.Application(client_max_size=2**26)
+        application.add_routes(self.routes())
+        runner = web.AppRunner(application, handler_cancellation=True, shutdown_timeout=0.1)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        self.url = f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}"
+        self._ready.set()
+        await self._stop.wait()
+        await runner.cleanup()
+
+    # --- one request
+
+    async def received(self, request: web.Request) -> dict[str, Any]:
+        payload = json.loads(await request.read() or b"{}")
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        self.requests.append((request.path, payload, headers))
+        self.request_arrived.set()
+        return payload
+
+    async def fail(self, request: web.Request) -> web.StreamResponse | None:
+        """Fail as the next fault says, or return None; some faults only begin an answer."""
+        fault = self.faults.pop(0) if self.faults else None
+        if fault is None:
+            return None
+        if isinstance(fault, tuple):
+            status, headers, body = fault
+            return web.Response(status=status, headers=headers, text=body)
+        if fault == "reset":
+            request.transport.abort()
+            return web.Response()
+        if fault == "hang":
+            await asyncio.sleep(3600)
+        if fault == "html":
+            return web.Response(text=HTML, content_type="text/html")
+        if fault == "not json":
+            return web.Response(text="it works!")
+        if fault == "empty":
+            return web.Response(text="")
+        response = web.StreamResponse()
+        await response.prepare(request)
+        first = self.piece("Once upon a time")
+        if fault == "cut json":
+            await response.write(first + self.piece("there was")[:20])
+        elif fault == "cut stream":
+            await response.write(first)
+        elif fault == "broken connection":
+            await response.write(first)
+            request.transport.abort()
+        elif fault == "stall":
+            await response.write(first)
+            await asyncio.sleep(3600)
+        elif fault == "error in stream":
+            await response.write(first + self.stream_error("the model crashed"))
+        else:
+            raise AssertionError(f"no such fault: {fault}")
+        return response
+
+    def piece(self, text: str) -> bytes:
+        raise NotImplementedError
+
+    def stream_error(self, text: str) -> bytes:
+        raise NotImplementedError
+
+    async def serve_slot(self, work):
+        """Wait for a slot without a word, then work; a client that leaves frees it."""
+        try:
+            async with self._free:
+                self.in_flight += 1
+                self.most_in_flight = max(self.most_in_flight, self.in_flight)
+                try:
+                    await asyncio.sleep(self.seconds)
+                    return await work()
+                finally:
+                    self.in_flight -= 1
+        except (asyncio.CancelledError, ConnectionResetError):
+            self.dropped += 1
+            raise
+
+
+def cut(text: str, most: int) -> tuple[list[str], str]:
+    """Return the tokens of a text, at most so many, and why it ended."""
+    words = text.split(" ")
+    return words[:most], "length" if len(words) > most else "stop"
+
+
+class FakeOllama(FakeServer):
+    """Ollama 0.33 as its documentation and source have it."""
+
+    def __init__(self, answer: Answer = echo, *, max_queue: int = 512, **options: Any):
+        super().__init__(answer, **options)
+        self.models = ["tiny:latest", "embedder:latest"]
+        self.loaded: dict[str, int] = {}
+        self.reloads = 0
+        self.max_queue = max_queue
+        self.waiting = 0
+
+    def routes(self):
+        return [
+            web.post("/api/chat", self.chat),
+            web.post("/api/generate", self.chat),
+            web.post("/api/embed", self.embed),
+            web.post("/api/show", self.show),
+            web.get("/api/tags", self.tags),
+            web.get("/api/ps", self.ps),
+            web.get("/api/version", self.version),
+        ]
+
+    def piece(self, text):
+        return json.dumps({"model": "tiny", "message": {"role": "assistant", "content": text}, "done": False}).encode() + b"\n"
+
+    def stream_error(self, text):
+        return json.dumps({"error": text}).encode() + b"\n"
+
+    def error(self, status: int, text: str) -> web.Response:
+        return web.json_response({"error": text}, status=status)
+
+    def missing(self, payload):
+        name = payload["model"]
+        if name not in self.models and f"{name}:latest" not in self.models:
+            return self.error(404, f"model '{name}' not found")
+        return None
+
+    async def chat(self, request):
+        payload = await self.received(request)
+        generates = request.path.endswith("generate")
+        loads = generates and not payload.get("prompt")
+        if not loads and (failed := await self.fail(request)) is not None:
+            return failed
+        if refused := self.missing(payload):
+            return refused
+        options = payload.get("options") or {}
+        if not isinstance(options.get("temperature", 0.0), int | float):
+            return self.error(500, 'option "temperature" must be of type float32')
+        num_ctx = options.get("num_ctx", 4096)
+        if self.loaded.get(payload["model"]) != num_ctx:
+            self.reloads += 1
+            self.loaded = {payload["model"]: num_ctx}
+        if loads:
+            return web.json_response({"model": payload["model"], "response": "", "done": True, "done_reason": "load"})
+        texts = [payload.get("system", ""), payload["prompt"]] if generates else [turn["content"] for turn in payload["messages"]]
+        read = sum(len(text.split()) for text in texts)
+        if read > num_ctx and payload.get("truncate") is False:
+            return self.error(400, "the input length exceeds the context length")
+        if self.waiting >= self.max_queue:
+            return self.error(503, "server busy, please try again.  maximum pending requests exceeded")
+        self.waiting += 1
+
+        async def answer():
+            self.waiting -= 1
+            return await self.stream(request, payload, generates, min(read, num_ctx), options.get("num_predict", -1))
+
+        return await self.serve_slot(answer)
+
+    async def stream(self, request, payload, generates, read, most):
+        words, reason = cut(self.answer(payload), most if most > 0 else 10_000)
+        told = {"model": payload["model"], "created_at": "2026-11-22T00:00:00Z"}
+
+        def event(text, **more):
+            held = {"response": text} if generates else {"message": {"role": "assistant", "content": text}}
+            return {**told, **held, "done": False, **more}
+
+        final = {
+            "done": True,
+            "done_reason": reason,
+            "total_duration": 3_000_000,
+            "load_duration": 1_000_000,
+            "prompt_eval_count": read,
+            "prompt_eval_duration": 1_000_000,
+            "eval_count": len(words),
+            "eval_duration": 1_000_000,
+        }
+        if payload.get("stream", True) is False:
+            return web.json_response(event(" ".join(words), **final))
+        response = web.StreamResponse(headers={"content-type": "application/x-ndjson"})
+        await response.prepare(request)
+        pieces = [word if number == 0 else f" {word}" for number, word in enumerate(words)]
+        for data in [*(event(piece) for piece in pieces), event("", **final)]:
+            await response.write(json.dumps(data).encode() + b"\n")
+        return response
+
+    async def embed(self, request):
+        payload = await self.received(request)
+        if failed := await self.fail(request):
+            return failed
+        if refused := self.missing(payload):
+            return refused
+        texts = payload["input"] if isinstance(payload["input"], list) else [payload["input"]]
+        vectors = [[float(len(text)), 1.0] for text in texts]
+        return web.json_response(
+            {"model": payload["model"], "embeddings": vectors, "prompt_eval_count": sum(len(text.split()) for text in texts)}
+        )
+
+    async def show(self, request):
+        payload = await self.received(request)
+        if refused := self.missing(payload):
+            return refused
+        facts = {"general.architecture": "llama", "llama.context_length": 8192}
+        return web.json_response({"details": {"family": "llama"}, "model_info": facts, "capabilities": ["completion", "tools"]})
+
+    async def tags(self, request):
+        await self.received(request)
+        if failed := await self.fail(request):
+            return failed
+        listed = [
+            {"name": name, "model": name, "size": 98_000_000, "digest": f"{number:064x}", "details": {"family": "llama"}}
+            for number, name in enumerate(self.models)
+        ]
+        listed[-1:] = [{**model, "capabilities": ["embedding"]} for model in listed[-1:] if len(listed) > 1] or listed[-1:]
+        return web.json_response({"models": listed})
+
+    async def ps(self, request):
+        await self.received(request)
+        listed = [{"name": name, "model": name, "size": 98_000_000, "context_length": size} for name, size in self.loaded.items()]
+        return web.json_response({"models": listed})
+
+    async def version(self, request):
+        return web.json_response({"version": "0.33.0"})
+
+
+class FakeOpenAI(FakeServer):
+    """A server of the OpenAI protocol; with a ``key`` it wants one."""
+
+    key = ""
+
+    def routes(self):
+        return [
+            web.post("/v1/chat/completions", self.chat),
+            web.post("/v1/embeddings", self.embeddings),
+            web.get("/v1/models", self.list_models),
+        ]
+
+    def piece(self, text):
+        return b"data: " + json.dumps(self.chunk({"content": text})).encode() + b"\n\n"
+
+    def stream_error(self, text):
+        return b"data: " + json.dumps({"error": {"message": text, "type": "server_error"}}).encode() + b"\n\n"
+
+    def chunk(self, delta, reason=None):
+        choice = {"index": 0, "delta": delta, "finish_reason": reason}
+        return {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "tiny", "choices": [choice]}
+
+    async def refused(self, request):
+        if self.key and request.headers.get("authorization") != f"Bearer {self.key}":
+            error = {"message": "Incorrect API key provided", "type": "invalid_request_error", "code": "invalid_api_key"}
+            return web.json_response({"error": error}, status=401)
+        return None
+
+    async def chat(self, request):
+        payload = await self.received(request)
+        if failed := (await self.refused(request) or await self.fail(request)):
+            return failed
+        if payload["model"] != "tiny":
+            error = {"message": f"The model `{payload['model']}` does not exist", "code": "model_not_found"}
+            return web.json_response({"error": error}, status=404)
+        return await self.serve_slot(lambda: self.stream(request, payload))
+
+    async def stream(self, request, payload):
+        words, reason = cut(self.answer(payload), payload.get("max_tokens", 10_000))
+        usage = {"prompt_tokens": 7, "completion_tokens": len(words), "total_tokens": 7 + len(words)}
+        if not payload.get("stream"):
+            message = {"role": "assistant", "content": " ".join(words)}
+            choice = {"index": 0, "message": message, "finish_reason": reason}
+            whole = {"id": "c1", "object": "chat.completion", "created": 1, "model": "tiny", "choices": [choice], "usage": usage}
+            return web.json_response(whole)
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await response.prepare(request)
+        pieces = [word if number == 0 else f" {word}" for number, word in enumerate(words)]
+        events = [self.chunk({"content": piece}) for piece in pieces] + [self.chunk({}, reason)]
+        if (payload.get("stream_options") or {}).get("include_usage"):
+            events.append({**self.chunk({}), "choices": [], "usage": usage})
+        for event in events:
+            await response.write(b"data: " + json.dumps(event).encode() + b"\n\n")
+        await response.write(b"data: [DONE]\n\n")
+        return response
+
+    async def embeddings(self, request):
+        payload = await self.received(request)
+        if failed := (await self.refused(request) or await self.fail(request)):
+            return failed
+        rows = [{"object": "embedding", "index": n, "embedding": [float(len(text)), 1.0]} for n, text in enumerate(payload["input"])]
+        usage = {"prompt_tokens": 3, "total_tokens": 3}
+        return web.json_response({"object": "list", "data": rows[::-1], "model": payload["model"], "usage": usage})
+
+    async def list_models(self, request):
+        if failed := await self.refused(request):
+            return failed
+        return web.json_response({"object": "list", "data": [{"id": "tiny", "object": "model", "created": 1, "owned_by": "us"}]})
+
+
+def closed_port() -> int:
+    """Return a port of loopback on which nobody listens."""
+    import socket
+
+    with socket.socket() as door, suppress(OSError):
+        door.bind(("127.0.0.1", 0))
+        return door.getsockname()[1]
+    raise AssertionError("no port is free")
+
+
+def using(backend: Any, work: Callable[[Any], Any]) -> Any:
+    """Await what a function asks of a backend, on Cerebro's loop, and close the backend."""
+    from cerebro_nb.loop import LOOP
+
+    async def use():
+        try:
+            return await work(backend)
+        finally:
+            await backend.aclose()
+
+    return LOOP.run(use())
