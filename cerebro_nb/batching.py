@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 import cerebro_nb
 from .attempts import attempted
 from .client import Client, GenerationArguments, aget_client, named_as_settings
+from .control import RetryPolicy
 from cerebro_nb.errors import (
     AuthenticationFailed,
     InputError,
@@ -309,7 +310,9 @@ class Run(TaskView):
         checked = (as_json(value, f"item {position}") for position, value in enumerate(self._items))
         inputs = iter(list(checked)) if total is not None else checked
         if self.client is not None:
-            self.manifest.update(await self.client.manifest(self.options))
+            async for attempt in RetryPolicy.of(self.profile).retrying():
+                with attempt:
+                    self.manifest.update(await self.client.manifest(self.options))
         self.task_id = self._tally.task_id = await asyncio.to_thread(
             self.ledger.create_task,
             self.kind,

@@ -25,13 +25,14 @@ def echo(payload: dict[str, Any]) -> str:
 class FakeServer:
     """A server on loopback in a thread of its own.
 
-    ``faults`` is used up one a request: a name of `fail`, or a tuple (status, headers, body).
+    ``faults`` is used up one a call, ``look_faults`` one a list of models: a name of `fail`, or (status, headers, body).
     ``slots`` requests are served at once, the others wait without a word, as in Ollama and llama.cpp.
     """
 
     def __init__(self, answer: Answer = echo, *, slots: int = 4, seconds: float = 0.0):
         self.answer, self.slots, self.seconds = answer, slots, seconds
         self.faults: list[Any] = []
+        self.look_faults: list[Any] = []
         self.requests: list[tuple[str, dict[str, Any], dict[str, str]]] = []
         self.in_flight = self.most_in_flight = self.dropped = 0
         self.request_arrived = threading.Event()
@@ -75,9 +76,9 @@ class FakeServer:
         self.request_arrived.set()
         return payload
 
-    async def fail(self, request: web.Request) -> web.StreamResponse | None:
+    async def fail(self, request: web.Request, faults: list[Any]) -> web.StreamResponse | None:
         """Fail as the next fault says, or return None; some faults only begin an answer."""
-        fault = self.faults.pop(0) if self.faults else None
+        fault = faults.pop(0) if faults else None
         if fault is None:
             return None
         if isinstance(fault, tuple):
@@ -182,7 +183,7 @@ class FakeOllama(FakeServer):
         payload = await self.received(request)
         generates = request.path.endswith("generate")
         loads = generates and not payload.get("prompt")
-        if not loads and (failed := await self.fail(request)) is not None:
+        if not loads and (failed := await self.fail(request, self.faults)) is not None:
             return failed
         if refused := self.missing(payload):
             return refused
@@ -238,7 +239,7 @@ class FakeOllama(FakeServer):
 
     async def embed(self, request):
         payload = await self.received(request)
-        if failed := await self.fail(request):
+        if (failed := await self.fail(request, self.faults)) is not None:
             return failed
         if refused := self.missing(payload):
             return refused
@@ -257,7 +258,7 @@ class FakeOllama(FakeServer):
 
     async def tags(self, request):
         await self.received(request)
-        if failed := await self.fail(request):
+        if (failed := await self.fail(request, self.look_faults)) is not None:
             return failed
         listed = [
             {"name": name, "model": name, "size": 98_000_000, "digest": f"{number:064x}", "details": {"family": "llama"}}
@@ -305,7 +306,7 @@ class FakeOpenAI(FakeServer):
 
     async def chat(self, request):
         payload = await self.received(request)
-        if failed := (await self.refused(request) or await self.fail(request)):
+        if failed := (await self.refused(request) or await self.fail(request, self.faults)):
             return failed
         if payload["model"] != "tiny":
             error = {"message": f"The model `{payload['model']}` does not exist", "code": "model_not_found"}
@@ -333,7 +334,7 @@ class FakeOpenAI(FakeServer):
 
     async def embeddings(self, request):
         payload = await self.received(request)
-        if failed := (await self.refused(request) or await self.fail(request)):
+        if failed := (await self.refused(request) or await self.fail(request, self.faults)):
             return failed
         rows = [{"object": "embedding", "index": n, "embedding": [float(len(text)), 1.0]} for n, text in enumerate(payload["input"])]
         usage = {"prompt_tokens": 3, "total_tokens": 3}

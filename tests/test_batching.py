@@ -1,0 +1,463 @@
+"""Runs under faults, load, pause, cancel and interrupt, through the public names."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from fakes import FakeOllama, closed_port
+from pydantic import BaseModel
+
+from cerebro_nb import (
+    Client,
+    Message,
+    OllamaBackend,
+    Run,
+    ScriptedBackend,
+    acall_llm,
+    aprocess_in_batches,
+    call_llm,
+    errors,
+    get_ledger,
+    process_in_batches,
+)
+from cerebro_nb.loop import LOOP
+from cerebro_nb.processors import WorkItem
+
+
+class Gate:
+    """A processor that waits until it is let through, and tells how many wait."""
+
+    def __init__(self):
+        self.inside = self.most = 0
+        self.entered = threading.Event()
+        self.opened = threading.Event()
+
+    async def __call__(self, value):
+        self.inside += 1
+        self.most = max(self.most, self.inside)
+        self.entered.set()
+        try:
+            while not self.opened.is_set():
+                await asyncio.sleep(0.005)
+            return value
+        finally:
+            self.inside -= 1
+
+
+async def echo(value):
+    return value
+
+
+def started(items, function, profile, ledger, **options):
+    """Start a run of an async function without waiting for it."""
+
+    async def work(item: WorkItem):
+        return await function(item.value)
+
+    return Run(items, work, profile, ledger=ledger, show_progress=False, **options).start()
+
+
+def heard(run, event):
+    """Return an event of threading that is set when the run tells an event."""
+    told = threading.Event()
+    run.on_progress(lambda now: now.event == event and told.set())
+    return told
+
+
+# --- order, batches, concurrency
+
+
+def test_a_thousand_results_keep_the_order_of_the_input(quick, ledger):
+    async def uneven(n):
+        await asyncio.sleep((n * 7919 % 13) / 5_000)
+        return n * n
+
+    run = process_in_batches(range(1000), uneven, quick.replace(batch_size=100, concurrency=16), ledger=ledger,
+                             show_progress=False)
+    assert run.results == [n * n for n in range(1000)]
+    assert run.task.processed_items == 1000 and run.task.status == "completed"
+
+
+@pytest.mark.parametrize("name", ["synthetic", "research", "prompts", "vectorization"])
+def test_a_profile_s_batches_rest_between_and_stay_within_their_concurrency(name, ledger, monkeypatch):
+    from cerebro_nb import PROFILES
+
+    profile = PROFILES[name]
+    rests, inside, most = [], 0, 0
+    sleep = asyncio.sleep
+
+    async def resting(seconds, *rest):
+        if seconds == profile.delay_s:
+            rests.append(seconds)
+            seconds = 0
+        await sleep(seconds, *rest)
+
+    async def count(value):
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        await sleep(0.001)
+        inside -= 1
+
+    monkeypatch.setattr(asyncio, "sleep", resting)
+    sizes = []
+    n = profile.batch_size * 2 + 1
+    process_in_batches(range(n), count, name, ledger=ledger, show_progress=False,
+                       on_progress=lambda now: now.event == "batch_started" and sizes.append(now.batch_items))
+    assert sizes == ([1] * n if profile.batch_size == 1 else [profile.batch_size, profile.batch_size, 1])
+    assert len(rests) == len(sizes) - 1 and most == profile.concurrency
+
+
+def test_a_slow_item_holds_up_nobody_in_a_window(quick, ledger):
+    slow = asyncio.Event()
+    done = []
+
+    async def work(n):
+        if n == 0:
+            await slow.wait()
+        done.append(n)
+        if len(done) == 49:
+            slow.set()
+
+    process_in_batches(range(50), work, quick.replace(batch_size=10, concurrency=2).model_copy(update={"batch_size": None}),
+                       ledger=ledger, show_progress=False)
+    assert done[-1] == 0 and len(done) == 50
+
+
+def test_a_generator_is_read_as_the_run_goes_on(quick, ledger):
+    read = 0
+
+    def items():
+        nonlocal read
+        for read in range(1, 31):
+            yield read
+
+    ahead = []
+
+    async def work(n):
+        ahead.append(read - n)
+
+    run = process_in_batches(items(), work, quick, ledger=ledger, show_progress=False)
+    assert max(ahead) <= quick.batch_size and run.task.total_items == run.progress.total == 30
+
+
+# --- processors
+
+
+def test_async_sync_and_prompt_processors_are_recorded_alike(quick, ledger):
+    client = Client(ScriptedBackend(lambda request: request.messages[-1].content.upper()), "tiny")
+
+    async def asynchronous(value):
+        return (await acall_llm(f"say {value}", client=client)).text
+
+    def synchronous(value):
+        return call_llm(f"say {value}", client=client).text
+
+    for processor in (asynchronous, synchronous, "say {item}"):
+        run = process_in_batches(["a", "b"], processor, quick, client=client, ledger=ledger, show_progress=False)
+        assert run.results == ["SAY A", "SAY B"]
+        rows = ledger.attempts(run.task_id)
+        assert [row["reply"]["text"] for row in rows] == ["SAY A", "SAY B"]
+        assert rows[0]["request"]["messages"] == [{"role": "user", "content": "say a"}]
+
+
+def test_the_sync_face_works_inside_a_running_loop_and_the_async_face_too(quick, ledger):
+    async def as_in_jupyter():
+        first = process_in_batches([1, 2], echo, quick, ledger=ledger, show_progress=False)
+        second = await aprocess_in_batches([3], echo, quick, ledger=ledger, show_progress=False)
+        return first.results + second.results
+
+    assert asyncio.run(as_in_jupyter()) == [1, 2, 3]
+
+
+def test_results_may_be_models_dataclasses_and_replies_but_nothing_json_cannot_hold(quick, ledger):
+    class Note(BaseModel):
+        text: str
+
+    message = Message("user", "hi")
+    answers = {1: Note(text="x"), 2: message, 3: {"a": (1, 2)}, 4: {1, 2}}
+
+    async def give(n):
+        return answers[n]
+
+    run = process_in_batches([1, 2, 3, 4], give, quick, ledger=ledger, show_progress=False)
+    assert run.results == [{"text": "x"}, {"role": "user", "content": "hi"}, {"a": [1, 2]}, None]
+    assert run.errors[3]["type"] == "InputError" and "cannot be kept" in run.errors[3]["message"]
+
+
+# --- failures
+
+
+def test_failing_items_leave_the_others_running_and_keep_their_reason(quick, ledger):
+    async def risky(n):
+        if n % 3 == 0:
+            raise ValueError(f"no {n}")
+        return n
+
+    run = process_in_batches(range(9), risky, quick, ledger=ledger, show_progress=False)
+    assert run.results == [None, 1, 2, None, 4, 5, None, 7, 8]
+    assert run.errors[3]["message"] == "the processor raised ValueError: no 3"
+    assert (run.progress.ok, run.progress.failed, run.progress.retried) == (6, 3, 0)
+    assert run.task.status == "completed"
+    assert list(run.df["status"]).count("failed") == 3
+
+
+def test_a_run_in_which_everything_fails_has_failed(quick, ledger):
+    async def never(n):
+        raise ValueError("no")
+
+    run = process_in_batches([1, 2], never, quick, ledger=ledger, show_progress=False)
+    assert run.task.status == "failed" and run.progress.ok == 0
+
+
+def test_transient_faults_are_tried_again_and_each_try_is_a_row(quick, ledger):
+    with FakeOllama() as server:
+        server.faults = ["reset", (503, {}, "busy"), "cut stream"]
+        client = Client(OllamaBackend(server.url), "tiny")
+        run = process_in_batches(["x"], "{item}", quick, client=client, ledger=ledger, show_progress=False)
+        LOOP.run(client.aclose())
+    assert run.results == ["echo x"] and run.progress.retried == 3
+    kinds = [row["error"] and row["error"]["type"] for row in ledger.attempts(run.task_id)]
+    assert kinds == ["ConnectionFailed", "ServerBusy", "StreamCut", None]
+    assert ledger.attempts(run.task_id)[2]["error"]["details"]["partial_text"] == "Once upon a time"
+
+
+def test_a_busy_server_at_the_start_is_tried_again(quick, ledger):
+    with FakeOllama() as server:
+        server.look_faults = [(500, {}, "boom"), (503, {}, "busy")]
+        client = Client(OllamaBackend(server.url), "tiny:latest")
+        run = process_in_batches(["x"], "{item}", quick, client=client, ledger=ledger, show_progress=False)
+        LOOP.run(client.aclose())
+    assert run.results == ["echo x"] and run.task.manifest["model_digest"] == "0" * 64
+
+
+def test_what_cannot_pass_is_not_tried_again(quick, ledger):
+    with FakeOllama() as server:
+        server.faults = [(400, {}, '{"error": "bad"}')]
+        client = Client(OllamaBackend(server.url), "tiny")
+        run = process_in_batches(["x", "y"], "{item}", quick, client=client, ledger=ledger, show_progress=False)
+        LOOP.run(client.aclose())
+    assert run.results == [None, "echo y"] and run.progress.retried == 0
+
+
+@pytest.mark.parametrize(("fault", "kind"), [((401, {}, "no"), errors.AuthenticationFailed)])
+def test_a_refused_key_stops_the_run_and_loses_nothing(quick, ledger, fault, kind):
+    with FakeOllama() as server:
+        server.faults = [None, fault]
+        client = Client(OllamaBackend(server.url), "tiny")
+        told = []
+        with pytest.raises(kind):
+            process_in_batches(range(20), "{item}", quick, client=client, ledger=ledger, show_progress=False,
+                               on_progress=told.append)
+        LOOP.run(client.aclose())
+        assert len(server.requests) < 8
+    task = ledger.task(told[-1].task_id)
+    assert task.status == "failed" and task.metadata["error"]["type"] == kind.__name__
+    assert ledger.items(task.id)[0]["output"] == "echo 0"
+    assert len(ledger.items(task.id, "pending")) == 18
+
+
+def test_a_missing_model_or_server_is_said_before_the_first_item(quick, ledger):
+    with FakeOllama() as server:
+        client = Client(OllamaBackend(server.url), "none")
+        with pytest.raises(errors.ModelNotFound, match="it has: tiny"):
+            process_in_batches(["x"], "{item}", quick, client=client, ledger=ledger, show_progress=False)
+        LOOP.run(client.aclose())
+    client = Client(OllamaBackend(f"http://127.0.0.1:{closed_port()}"), "tiny")
+    with pytest.raises(errors.ConnectionFailed):
+        process_in_batches(["x"], "{item}", quick, client=client, ledger=ledger, show_progress=False)
+    LOOP.run(client.aclose())
+    assert ledger.tasks() == []
+
+
+def test_an_attempt_has_its_own_time_limit(quick, ledger):
+    async def slow(n):
+        await asyncio.sleep(3600 if n == 1 else 0)
+        return n
+
+    brief = quick.replace(timeout_s=0.2, max_attempts=2)
+    run = process_in_batches([0, 1, 2], slow, brief, ledger=ledger, show_progress=False)
+    assert run.results == [0, None, 2] and run.errors[1]["type"] == "RequestTimeout"
+    assert run.df["attempts"].tolist() == [1, 2, 1]
+
+
+def test_waiting_for_a_slot_is_not_part_of_the_time_limit(quick, ledger):
+    """Eight calls of 0.3 s on one slot take 2.4 s; the limit of 1 s is for each call alone."""
+
+    class OneSlot(OllamaBackend):
+        async def load(self, model, options):
+            await super().load(model, options)
+            return 1
+
+    with FakeOllama(seconds=0.3, slots=1) as server:
+        client = Client(OneSlot(server.url), "tiny")
+        wide = quick.replace(batch_size=8, concurrency=8, timeout_s=1.0, max_attempts=1)
+        run = process_in_batches(range(8), "{item}", wide, client=client, ledger=ledger, show_progress=False)
+        LOOP.run(client.aclose())
+        assert server.most_in_flight == 1
+    assert run.progress.ok == 8
+
+
+def test_a_late_answer_leaves_its_beginning_in_the_ledger(quick, ledger):
+    with FakeOllama() as server:
+        server.faults = ["stall"]
+        client = Client(OllamaBackend(server.url), "tiny")
+        brief = quick.replace(timeout_s=0.3, max_attempts=1)
+        run = process_in_batches(["x"], "{item}", brief, client=client, ledger=ledger, show_progress=False)
+        LOOP.run(client.aclose())
+    assert run.errors[0]["type"] == "RequestTimeout" and run.errors[0]["details"]["partial_text"] == "Once upon a time"
+
+
+def test_a_listener_that_fails_is_logged_and_the_run_goes_on(quick, ledger, caplog):
+    def broken(now):
+        raise RuntimeError("no screen")
+
+    run = process_in_batches([1], echo, quick, ledger=ledger, show_progress=False, on_progress=broken)
+    assert run.results == [1] and "no screen" in caplog.text
+
+
+@pytest.mark.parametrize(("items", "match"), [([], "no items"), ([{1, 2}], "item 0"), (["ok", object()], "item 1")])
+def test_items_that_cannot_be_worked_on_are_refused_before_the_task(quick, ledger, items, match):
+    with pytest.raises(errors.InputError, match=match):
+        process_in_batches(items, echo, quick, ledger=ledger, show_progress=False)
+    assert ledger.tasks() == []
+
+
+# --- pause, resume, cancel, interrupt
+
+
+def test_pause_starts_no_further_item_and_resume_goes_on(quick, ledger):
+    gate = Gate()
+    run = started(range(6), gate, quick, ledger)
+    assert gate.entered.wait(10)
+    ended = heard(run, "item")
+    run.pause()
+    gate.opened.set()
+    assert ended.wait(10)
+    LOOP.run(asyncio.sleep(0.05))
+    assert run.progress.status == "paused" and run.progress.processed == 1 and gate.inside == 0
+    run.resume()
+    assert run.wait().results == list(range(6)) and run.task.status == "completed"
+
+
+def test_a_run_can_be_paused_before_it_starts(quick, ledger):
+    run = Run([1], lambda item: echo(item.value), quick, ledger=ledger, show_progress=False)
+    run.pause()
+    begun = heard(run, "batch_started")
+    run.start()
+    assert begun.wait(10) and run.progress.processed == 0
+    run.resume()
+    assert run.wait().results == [1]
+
+
+def test_cancel_keeps_what_was_answered_and_the_next_run_works(quick, ledger):
+    gate = Gate()
+
+    async def second_waits(n):
+        return n if n == 0 else await gate(n)
+
+    run = started(range(6), second_waits, quick, ledger)
+    assert gate.entered.wait(10)
+    run.cancel()
+    run.wait()
+    assert run.task.status == "cancelled" and run.results == [0, None, None, None, None, None] and gate.inside == 0
+    assert [item["status"] for item in ledger.items(run.task_id)] == ["ok"] + ["pending"] * 5
+    assert process_in_batches([1], echo, quick, ledger=ledger, show_progress=False).results == [1]
+
+
+def test_cancelling_the_await_cancels_the_run_and_frees_the_server(quick, ledger):
+    with FakeOllama(seconds=3600) as server:
+        client = Client(OllamaBackend(server.url), "tiny")
+
+        async def cell():
+            work = aprocess_in_batches(["x"], "{item}", quick.replace(timeout_s=3600), client=client, ledger=ledger,
+                                       show_progress=False)
+            waiting = asyncio.create_task(work)
+            while not any("chat" in path for path, _, _ in server.requests):
+                await asyncio.sleep(0.01)
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+            while not server.dropped:
+                await asyncio.sleep(0.01)
+
+        asyncio.run(asyncio.wait_for(cell(), 30))
+        LOOP.run(client.aclose())
+    assert ledger.tasks()[0].status == "cancelled"
+
+
+INTERRUPTED = """
+import sys, time
+from cerebro_nb import process_in_batches
+def work(n):
+    if n == 2:
+        print("working", flush=True)
+        time.sleep(60)
+    return n
+try:
+    process_in_batches(range(5), work, "auto", show_progress=False, on_progress=None)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+print(process_in_batches([7], lambda n: n, "auto", show_progress=False).results, flush=True)
+import os; os._exit(0)  # the sleeping thread is not waited for
+"""
+
+
+def test_ctrl_c_cancels_the_run_and_the_next_one_works():
+    child = subprocess.Popen([sys.executable, "-c", INTERRUPTED], stdout=subprocess.PIPE, text=True, env={**os.environ})
+    assert child.stdout.readline() == "working\n"
+    child.send_signal(signal.SIGINT)
+    assert child.communicate(timeout=60)[0] == "interrupted\n[7]\n"
+    cancelled = get_ledger().tasks()[-1]
+    assert cancelled.status == "cancelled"
+    get_ledger().close()
+
+
+def test_another_process_reads_the_progress_while_the_run_goes_on(quick, ledger):
+    gate = Gate()
+
+    async def third_waits(n):
+        return n if n < 2 else await gate(n)
+
+    run = started(range(4), third_waits, quick, ledger)
+    assert gate.entered.wait(10)
+    reader = f"""
+import json, time
+from cerebro_nb import Ledger
+ledger = Ledger({ledger.database.url!r})
+while (task := ledger.tasks()[0]).processed_items < 2: time.sleep(0.02)
+print(json.dumps([task.status, task.processed_items, task.progress_percentage]))
+"""
+    seen = subprocess.run([sys.executable, "-c", reader], capture_output=True, text=True, timeout=60, check=True)
+    assert json.loads(seen.stdout) == ["in_progress", 2, 50]
+    gate.opened.set()
+    assert run.wait().progress.percentage == 100
+
+
+def test_many_runs_at_once_keep_apart(quick, ledger):
+    runs = [started(range(n, n + 20), echo, quick, ledger) for n in range(0, 200, 20)]
+    assert [run.wait().results for run in runs] == [list(range(n, n + 20)) for n in range(0, 200, 20)]
+
+
+def test_progress_tells_rate_and_time_left(quick, ledger):
+    told = []
+
+    async def wait_a_little(n):
+        await asyncio.sleep(0.01)
+
+    process_in_batches(range(6), wait_a_little, quick, ledger=ledger, show_progress=False, on_progress=told.append)
+    assert [now.event for now in told][:3] == ["started", "batch_started", "item"] and told[-1].event == "finished"
+    middle = next(now for now in told if now.event == "item" and now.processed == 3)
+    assert middle.rate > 0 and middle.eta_s == pytest.approx(3 / middle.rate) and middle.batches == 2
+    assert told[-1].percentage == 100 and time.monotonic() > 0
+
+
+def test_the_bar_is_text_on_standard_error(quick, ledger, capsys):
+    process_in_batches(range(3), echo, quick, ledger=ledger, kind="<b>Q&A</b>")
+    assert "<b>Q&A</b>: 100%" in capsys.readouterr().err

@@ -1,0 +1,136 @@
+"""The ledger: any text, several threads, trouble with the file."""
+
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import sqlalchemy as sql
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cerebro_nb import (
+    Ledger,
+    complete_task,
+    create_progress_task,
+    errors,
+    items_df,
+    tasks_df,
+    update_task_progress,
+)
+from cerebro_nb.tasks import FinishedItem
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(st.characters(), max_size=30),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3), max_leaves=8)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(subject=st.text(st.characters(), max_size=50), given_value=values, output=values)
+def test_any_value_comes_back_as_it_was(ledger, subject, given_value, output):
+    task_id = ledger.create_task("qa", subject, 1, metadata={"x": output})
+    ledger.add_items(task_id, 0, [given_value], ["key"])
+    ledger.finish_item(FinishedItem(task_id, 0, "ok", output, None, [], 1.0, 2.0)).result()
+    (item,) = ledger.items(task_id)
+    assert ledger.task(task_id).subject == subject and item["input"] == given_value and item["output"] == output
+
+
+def test_a_huge_text_is_kept_whole(ledger):
+    huge = "x" * 20_000_000
+    task_id = ledger.create_task("qa", "s", 1)
+    ledger.add_items(task_id, 0, ["i"], ["key"])
+    ledger.finish_item(FinishedItem(task_id, 0, "ok", huge, None, [], 1.0, 2.0)).result()
+    assert ledger.items(task_id)[0]["output"] == huge
+
+
+def test_many_threads_write_and_every_row_counts_once(ledger):
+    task_id = ledger.create_task("qa", "s", 1000)
+    ledger.add_items(task_id, 0, range(1000), map(str, range(1000)))
+
+    def finish(n):
+        return ledger.finish_item(FinishedItem(task_id, n, "failed" if n % 10 == 0 else "ok", n, None, [], 1.0, 2.0))
+
+    with ThreadPoolExecutor(8) as threads:
+        for done in list(threads.map(finish, range(1000))):
+            done.result()
+    task = ledger.task(task_id)
+    assert (task.processed_items, task.ok_items, task.failed_items) == (1000, 900, 100)
+    assert [item["output"] for item in ledger.items(task_id)] == list(range(1000))
+    assert [item["position"] for item in ledger.items(task_id, "failed", first=500, limit=2)] == [500, 510]
+
+
+def test_one_bad_row_does_not_take_its_neighbours_along(ledger):
+    task_id = ledger.create_task("qa", "s", 3)
+    ledger.add_items(task_id, 0, range(3), "abc")
+    outputs = [1, {1, 2}, 3]  # a set is nothing JSON can hold
+    posted = [ledger.finish_item(FinishedItem(task_id, n, "ok", output, None, [], 1.0, 2.0)) for n, output in enumerate(outputs)]
+    assert posted[0].result() and posted[2].result()
+    with pytest.raises(errors.LedgerError):
+        posted[1].result()
+    assert [item["status"] for item in ledger.items(task_id)] == ["ok", "pending", "ok"]
+
+
+def test_the_design_note_s_functions_on_the_default_ledger():
+    task_id = create_progress_task("qa_generation", "copywriting", 10)
+    update_task_progress(task_id, 3, {"batch": 1})
+    update_task_progress(task_id, 9, {"model": "tiny"})
+    row = tasks_df().iloc[0]
+    assert (row["status"], row["processed_items"], row["progress_percentage"]) == ("in_progress", 9, 90)
+    complete_task(task_id, False, {"why": "stopped"})
+    assert tasks_df().iloc[0]["status"] == "failed" and items_df(task_id).empty
+    with pytest.raises(errors.InputError, match="between 0 and 10"):
+        update_task_progress(task_id, 11)
+    with pytest.raises(errors.TaskNotFound, match="no task has the id 'zz'"):
+        complete_task("zz")
+
+
+def test_what_posts_are_waiting_is_written_at_close(tmp_path):
+    url = f"sqlite:///{tmp_path / 'close.db'}"
+    ledger = Ledger(url)
+    task_id = ledger.create_task("qa", "s", 50)
+    ledger.add_items(task_id, 0, range(50), map(str, range(50)))
+    for n in range(50):
+        ledger.finish_item(FinishedItem(task_id, n, "ok", n, None, [], 1.0, 2.0))
+    ledger.close()
+    again = Ledger(url)
+    assert again.task(task_id).ok_items == 50
+    again.close()
+
+
+def test_committed_is_on_disk_and_readers_are_not_held_up(ledger, tmp_path):
+    with sqlite3.connect(tmp_path / "ledger.db") as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    with ledger.database._engine.connect() as connection:
+        assert connection.execute(sql.text("PRAGMA synchronous")).scalar() == 2
+    connection = sqlite3.connect(tmp_path / "ledger.db")
+    connection.execute("BEGIN")
+    connection.execute("SELECT * FROM tasks").fetchall()
+    assert ledger.create_task("qa", "while another reads", 1)
+    connection.close()
+
+
+def test_a_ledger_from_the_future_is_refused_and_not_harmed(tmp_path):
+    url = f"sqlite:///{tmp_path / 'future.db'}"
+    Ledger(url).close()
+    with sqlite3.connect(tmp_path / "future.db") as connection:
+        connection.execute("UPDATE cerebro_schema SET version = 99")
+    connection.close()
+    before = (tmp_path / "future.db").read_bytes()
+    with pytest.raises(errors.LedgerError, match="schema version 99"):
+        Ledger(url)
+    assert (tmp_path / "future.db").read_bytes() == before
+
+
+@pytest.mark.parametrize("place", ["file/x.db", "garbage.db", "folder.db"])
+def test_a_place_that_cannot_hold_a_ledger_is_said(tmp_path, place):
+    (tmp_path / "file").write_text("a file, no folder")
+    (tmp_path / "garbage.db").write_bytes(b"this is no database, and never was one" * 100)
+    (tmp_path / "folder.db").mkdir()
+    with pytest.raises(errors.LedgerError) as refused:
+        Ledger(f"sqlite:///{tmp_path / place}")
+    assert refused.value.hint
+
+
+def test_a_url_that_is_none_and_a_ledger_in_memory_are_refused():
+    for url in ("not a url", "sqlite://", "sqlite:///:memory:"):
+        with pytest.raises(errors.LedgerError):
+            Ledger(url)
