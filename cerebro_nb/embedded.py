@@ -5,6 +5,7 @@
 # %% ../nbs/03d_embedded.ipynb #6ad87dcb
 from __future__ import annotations
 
+import atexit
 import hashlib
 import importlib.util
 import json
@@ -121,6 +122,7 @@ class Engine:
         with self._lock:
             if self.running:
                 return
+            self._end()
             if problem := embedded_problem(self.settings):
                 raise problem
             self.key = secrets.token_urlsafe(24)
@@ -209,7 +211,10 @@ _engines_lock = threading.Lock()
 def shared_engine(settings: EmbeddedSettings) -> Engine:
     """Return the one engine of this process for these settings; it may not run yet."""
     with _engines_lock:
-        return _engines.setdefault(settings, Engine(settings))
+        if settings not in _engines:
+            _engines[settings] = Engine(settings)
+            atexit.register(_engines[settings].stop)
+        return _engines[settings]
 
 # %% ../nbs/03d_embedded.ipynb #c5d249b5
 class EmbeddedBackend(OpenAIBackend):

@@ -1,0 +1,86 @@
+"""Where values come from, and how wrong ones are refused."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cerebro_nb import GenerationOptions, errors, load_settings
+from cerebro_nb.settings import ollama_url
+
+
+def write(path, text):
+    path.write_text(text, encoding="utf-8")
+
+
+def test_argument_beats_environment_beats_file_beats_default(tmp_path):
+    write(tmp_path / "cerebro.toml", 'model = "file"\nlanguage = "de"\n[generation]\nseed = 1\ntop_p = 0.5\n')
+    environ = {"CEREBRO_MODEL": "environment", "CEREBRO_GENERATION__SEED": "2"}
+    settings = load_settings(environ, model="argument")
+    assert (settings.model, settings.language, settings.generation.seed) == ("argument", "de", 2)
+    assert settings.generation.top_p == 0.5 and settings.generation.temperature == 0.7
+    assert load_settings(environ).model == "environment" and load_settings({}).model == "file"
+
+
+def test_a_profile_may_name_only_what_it_changes_and_a_new_one_may_be_added(tmp_path):
+    write(tmp_path / "cerebro.toml", "[profiles.research]\nconcurrency = 7\n[profiles.mine]\nbatch_size = 20\n")
+    profiles = load_settings({}).profiles
+    assert (profiles["research"].concurrency, profiles["research"].batch_size) == (7, 5)
+    assert (profiles["mine"].name, profiles["mine"].batch_size, profiles["mine"].delay_s) == ("mine", 20, 1.0)
+
+
+WRONG = [
+    ("temperature = 3", "generation.temperature = 3", "less than or equal to 2"),
+    ("num_ctx = 0", "generation.num_ctx = 0", "greater than or equal to 1"),
+    ("top_p = 'x'", "generation.top_p = 'x'", "valid number"),
+    ("keep_alive = 'for ever'", "generation.keep_alive", "match pattern"),
+    ("temprature = 1", "generation.temprature", "there is no setting of that name"),
+]
+
+
+@pytest.mark.parametrize(("line", "name", "expected"), WRONG)
+def test_a_wrong_value_is_refused_with_its_name_its_range_and_its_source(tmp_path, line, name, expected):
+    write(tmp_path / "cerebro.toml", f"[generation]\n{line}\n")
+    with pytest.raises(errors.SettingsError) as refused:
+        load_settings({})
+    assert name in str(refused.value) and expected in str(refused.value) and "(cerebro.toml)" in str(refused.value)
+
+
+def test_the_source_of_a_refused_value_may_be_any(tmp_path):
+    with pytest.raises(errors.SettingsError, match=r"\(argument\)"):
+        load_settings({}, generation={"seed": -1})
+    with pytest.raises(errors.SettingsError, match=r"\(environment CEREBRO_PROFILES__AUTO__CONCURRENCY\)"):
+        load_settings({"CEREBRO_PROFILES__AUTO__CONCURRENCY": "0"})
+    with pytest.raises(errors.SettingsError, match="max_tokens|num_predict"):
+        load_settings({}).options(num_predict=0)
+    with pytest.raises(errors.SettingsError, match="base_url"):
+        load_settings({}, base_url="http://user:secret@host")
+
+
+def test_a_file_that_is_no_toml_or_not_there_is_said(tmp_path):
+    write(tmp_path / "cerebro.toml", "model = ")
+    with pytest.raises(errors.SettingsError, match=r"cerebro\.toml cannot be read"):
+        load_settings({})
+    with pytest.raises(errors.SettingsError, match="CEREBRO_CONFIG names"):
+        load_settings({"CEREBRO_CONFIG": str(tmp_path / "none.toml")})
+
+
+def test_the_training_preset_goes_to_1000_tokens_and_a_call_further():
+    assert load_settings({}, training={"num_predict": 1000}).options(is_training=True).num_predict == 1000
+    with pytest.raises(errors.SettingsError, match="less than or equal to 1000"):
+        load_settings({}, training={"num_predict": 1001})
+    assert load_settings({}).options(is_training=True, num_predict=5000).num_predict == 5000
+
+
+@given(st.dictionaries(st.sampled_from(sorted(GenerationOptions.model_fields)), st.none() | st.integers() | st.text() | st.floats()))
+def test_options_are_either_in_range_or_refused_by_name(values):
+    try:
+        options = load_settings({}).options(**values)
+    except errors.SettingsError as refused:
+        assert refused.details["setting"].split(".")[0] in values
+    else:
+        assert 0 <= options.temperature <= 2 and 0 < options.timeout_s <= 86_400 and options.num_ctx >= 1
+
+
+@given(st.text(max_size=40))
+def test_any_ollama_host_gives_an_address(host):
+    assert "://" in ollama_url({"OLLAMA_HOST": host})
