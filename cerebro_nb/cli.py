@@ -15,7 +15,7 @@ import cerebro_nb
 from .errors import CerebroError
 from .language import show_log
 from .recipes import RECIPES
-from .settings import load_settings
+
 
 if TYPE_CHECKING:
     import pandas
@@ -62,6 +62,9 @@ def _finish(run: Run, out: str | None) -> int:
     if run.progress.ok:
         print(f"Saved {run.progress.ok} examples: {save_jsonl(run, out)}")
     print(f"Task {run.task_id}: `cerebro show {run.task_id}` shows every attempt.")
+    reasons = {f"{error['type']}: {error['message']}": error["hint"] for error in run.errors.values()}
+    for reason, hint in list(reasons.items())[:3]:
+        print(f"failed: {plain(reason)}\n  -> {hint}", file=sys.stderr)
     if run.progress.failed:
         print(
             f"{run.progress.failed} of {run.progress.total} failed; the reasons are kept with the items.",
@@ -220,7 +223,6 @@ def main(words: Sequence[str] | None = None) -> int:
     """
     arguments = parser().parse_args(words)
     try:
-        load_settings()
         show_log("WARNING" if arguments.quiet else "INFO")
         status: int = arguments.work(arguments)
         return status

@@ -60,7 +60,7 @@ def _validated(model: type[_Values], values: Mapping[str, Any], sources: Mapping
             max((known for known in sources if path.startswith(known)), key=len, default=""), "default"
         )
         told = problem["msg"].replace("Input should", "it should")
-        hint = ""
+        hint = "Correct it there; an argument beats the environment, which beats cerebro.toml."
         if problem["type"] == "extra_forbidden":
             told, hint = "there is no setting of that name", f"Known here: {', '.join(sorted(model.model_fields))}."
         raise SettingsError(

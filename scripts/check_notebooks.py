@@ -24,7 +24,9 @@ def main() -> int:
     run(str(tools / "nbdev_clean"))
     run(str(tools / "nbdev_export"))
     after = run("git", "diff", "HEAD", "--", *watched), run("git", "status", "--porcelain", "--", *watched)
-    faults = [] if before == after else ["nbdev_clean and nbdev_export changed files; commit them: git diff nbs cerebro_nb"]
+    faults = (
+        [] if before == after else ["nbdev_clean and nbdev_export changed files; commit them: git diff nbs cerebro_nb"]
+    )
     for path in sorted((ROOT / "nbs").rglob("*.ipynb")):
         notebook = nbformat.read(path, as_version=4)
         for number, cell in enumerate(notebook.cells):

@@ -16,7 +16,9 @@ INDEX = ROOT / "nbs" / "index.ipynb"
 def execute() -> None:
     """Run the notebook and keep its outputs in it."""
     notebook = nbformat.read(INDEX, as_version=4)
-    NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": INDEX.parent}}).execute()
+    NotebookClient(
+        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": INDEX.parent}}
+    ).execute()
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if output.output_type == "execute_result"]

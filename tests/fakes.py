@@ -25,7 +25,7 @@ def echo(payload: dict[str, Any]) -> str:
 class FakeServer:
     """A server on loopback in a thread of its own.
 
-    ``faults`` is used up one a call, ``look_faults`` one a list of models: a name of `fail`, or (status, headers, body).
+    ``faults`` is used up one a call, ``look_faults`` one a list of models: a name, or (status, headers, body).
     ``slots`` requests are served at once, the others wait without a word, as in Ollama and llama.cpp.
     """
 
@@ -34,8 +34,10 @@ class FakeServer:
         self.faults: list[Any] = []
         self.look_faults: list[Any] = []
         self.requests: list[tuple[str, dict[str, Any], dict[str, str]]] = []
-        self.in_flight = self.most_in_flight = self.dropped = 0
+        self.in_flight = self.most_in_flight = 0
+        self.client_left = threading.Event()
         self.request_arrived = threading.Event()
+        self.chat_arrived = threading.Event()
         self._ready = threading.Event()
 
     def routes(self) -> list[web.RouteDef]:
@@ -74,6 +76,8 @@ class FakeServer:
         headers = {name.lower(): value for name, value in request.headers.items()}
         self.requests.append((request.path, payload, headers))
         self.request_arrived.set()
+        if "chat" in request.path:
+            self.chat_arrived.set()
         return payload
 
     async def fail(self, request: web.Request, faults: list[Any]) -> web.StreamResponse | None:
@@ -132,7 +136,7 @@ class FakeServer:
                 finally:
                     self.in_flight -= 1
         except (asyncio.CancelledError, ConnectionResetError):
-            self.dropped += 1
+            self.client_left.set()
             raise
 
 
@@ -165,7 +169,10 @@ class FakeOllama(FakeServer):
         ]
 
     def piece(self, text):
-        return json.dumps({"model": "tiny", "message": {"role": "assistant", "content": text}, "done": False}).encode() + b"\n"
+        return (
+            json.dumps({"model": "tiny", "message": {"role": "assistant", "content": text}, "done": False}).encode()
+            + b"\n"
+        )
 
     def stream_error(self, text):
         return json.dumps({"error": text}).encode() + b"\n"
@@ -196,7 +203,11 @@ class FakeOllama(FakeServer):
             self.loaded = {payload["model"]: num_ctx}
         if loads:
             return web.json_response({"model": payload["model"], "response": "", "done": True, "done_reason": "load"})
-        texts = [payload.get("system", ""), payload["prompt"]] if generates else [turn["content"] for turn in payload["messages"]]
+        texts = (
+            [payload.get("system", ""), payload["prompt"]]
+            if generates
+            else [turn["content"] for turn in payload["messages"]]
+        )
         read = sum(len(text.split()) for text in texts)
         if read > num_ctx and payload.get("truncate") is False:
             return self.error(400, "the input length exceeds the context length")
@@ -246,7 +257,11 @@ class FakeOllama(FakeServer):
         texts = payload["input"] if isinstance(payload["input"], list) else [payload["input"]]
         vectors = [[float(len(text)), 1.0] for text in texts]
         return web.json_response(
-            {"model": payload["model"], "embeddings": vectors, "prompt_eval_count": sum(len(text.split()) for text in texts)}
+            {
+                "model": payload["model"],
+                "embeddings": vectors,
+                "prompt_eval_count": sum(len(text.split()) for text in texts),
+            }
         )
 
     async def show(self, request):
@@ -254,22 +269,35 @@ class FakeOllama(FakeServer):
         if refused := self.missing(payload):
             return refused
         facts = {"general.architecture": "llama", "llama.context_length": 8192}
-        return web.json_response({"details": {"family": "llama"}, "model_info": facts, "capabilities": ["completion", "tools"]})
+        return web.json_response(
+            {"details": {"family": "llama"}, "model_info": facts, "capabilities": ["completion", "tools"]}
+        )
 
     async def tags(self, request):
         await self.received(request)
         if (failed := await self.fail(request, self.look_faults)) is not None:
             return failed
         listed = [
-            {"name": name, "model": name, "size": 98_000_000, "digest": f"{number:064x}", "details": {"family": "llama"}}
+            {
+                "name": name,
+                "model": name,
+                "size": 98_000_000,
+                "digest": f"{number:064x}",
+                "details": {"family": "llama"},
+            }
             for number, name in enumerate(self.models)
         ]
-        listed[-1:] = [{**model, "capabilities": ["embedding"]} for model in listed[-1:] if len(listed) > 1] or listed[-1:]
+        listed[-1:] = [{**model, "capabilities": ["embedding"]} for model in listed[-1:] if len(listed) > 1] or listed[
+            -1:
+        ]
         return web.json_response({"models": listed})
 
     async def ps(self, request):
         await self.received(request)
-        listed = [{"name": name, "model": name, "size": 98_000_000, "context_length": size} for name, size in self.loaded.items()]
+        listed = [
+            {"name": name, "model": name, "size": 98_000_000, "context_length": size}
+            for name, size in self.loaded.items()
+        ]
         return web.json_response({"models": listed})
 
     async def version(self, request):
@@ -300,7 +328,11 @@ class FakeOpenAI(FakeServer):
 
     async def refused(self, request):
         if self.key and request.headers.get("authorization") != f"Bearer {self.key}":
-            error = {"message": "Incorrect API key provided", "type": "invalid_request_error", "code": "invalid_api_key"}
+            error = {
+                "message": "Incorrect API key provided",
+                "type": "invalid_request_error",
+                "code": "invalid_api_key",
+            }
             return web.json_response({"error": error}, status=401)
         return None
 
@@ -319,7 +351,14 @@ class FakeOpenAI(FakeServer):
         if not payload.get("stream"):
             message = {"role": "assistant", "content": " ".join(words)}
             choice = {"index": 0, "message": message, "finish_reason": reason}
-            whole = {"id": "c1", "object": "chat.completion", "created": 1, "model": "tiny", "choices": [choice], "usage": usage}
+            whole = {
+                "id": "c1",
+                "object": "chat.completion",
+                "created": 1,
+                "model": "tiny",
+                "choices": [choice],
+                "usage": usage,
+            }
             return web.json_response(whole)
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
         await response.prepare(request)
@@ -336,14 +375,19 @@ class FakeOpenAI(FakeServer):
         payload = await self.received(request)
         if failed := (await self.refused(request) or await self.fail(request, self.faults)):
             return failed
-        rows = [{"object": "embedding", "index": n, "embedding": [float(len(text)), 1.0]} for n, text in enumerate(payload["input"])]
+        rows = [
+            {"object": "embedding", "index": n, "embedding": [float(len(text)), 1.0]}
+            for n, text in enumerate(payload["input"])
+        ]
         usage = {"prompt_tokens": 3, "total_tokens": 3}
         return web.json_response({"object": "list", "data": rows[::-1], "model": payload["model"], "usage": usage})
 
     async def list_models(self, request):
         if failed := await self.refused(request):
             return failed
-        return web.json_response({"object": "list", "data": [{"id": "tiny", "object": "model", "created": 1, "owned_by": "us"}]})
+        return web.json_response(
+            {"object": "list", "data": [{"id": "tiny", "object": "model", "created": 1, "owned_by": "us"}]}
+        )
 
 
 def closed_port() -> int:

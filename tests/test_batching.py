@@ -31,20 +31,21 @@ from cerebro_nb.processors import WorkItem
 
 
 class Gate:
-    """A processor that waits until it is let through, and tells how many wait."""
+    """A processor that waits until it is opened, and tells how many wait."""
 
     def __init__(self):
-        self.inside = self.most = 0
+        self.inside = 0
         self.entered = threading.Event()
-        self.opened = threading.Event()
+        self._opened = asyncio.Event()
+
+    def open(self):
+        LOOP.loop.call_soon_threadsafe(self._opened.set)
 
     async def __call__(self, value):
         self.inside += 1
-        self.most = max(self.most, self.inside)
         self.entered.set()
         try:
-            while not self.opened.is_set():
-                await asyncio.sleep(0.005)
+            await self._opened.wait()
             return value
         finally:
             self.inside -= 1
@@ -78,8 +79,9 @@ def test_a_thousand_results_keep_the_order_of_the_input(quick, ledger):
         await asyncio.sleep((n * 7919 % 13) / 5_000)
         return n * n
 
-    run = process_in_batches(range(1000), uneven, quick.replace(batch_size=100, concurrency=16), ledger=ledger,
-                             show_progress=False)
+    run = process_in_batches(
+        range(1000), uneven, quick.replace(batch_size=100, concurrency=16), ledger=ledger, show_progress=False
+    )
     assert run.results == [n * n for n in range(1000)]
     assert run.task.processed_items == 1000 and run.task.status == "completed"
 
@@ -108,8 +110,14 @@ def test_a_profile_s_batches_rest_between_and_stay_within_their_concurrency(name
     monkeypatch.setattr(asyncio, "sleep", resting)
     sizes = []
     n = profile.batch_size * 2 + 1
-    process_in_batches(range(n), count, name, ledger=ledger, show_progress=False,
-                       on_progress=lambda now: now.event == "batch_started" and sizes.append(now.batch_items))
+    process_in_batches(
+        range(n),
+        count,
+        name,
+        ledger=ledger,
+        show_progress=False,
+        on_progress=lambda now: now.event == "batch_started" and sizes.append(now.batch_items),
+    )
     assert sizes == ([1] * n if profile.batch_size == 1 else [profile.batch_size, profile.batch_size, 1])
     assert len(rests) == len(sizes) - 1 and most == profile.concurrency
 
@@ -125,8 +133,13 @@ def test_a_slow_item_holds_up_nobody_in_a_window(quick, ledger):
         if len(done) == 49:
             slow.set()
 
-    process_in_batches(range(50), work, quick.replace(batch_size=10, concurrency=2).model_copy(update={"batch_size": None}),
-                       ledger=ledger, show_progress=False)
+    process_in_batches(
+        range(50),
+        work,
+        quick.replace(batch_size=10, concurrency=2).model_copy(update={"batch_size": None}),
+        ledger=ledger,
+        show_progress=False,
+    )
     assert done[-1] == 0 and len(done) == 50
 
 
@@ -135,7 +148,7 @@ def test_a_generator_is_read_as_the_run_goes_on(quick, ledger):
 
     def items():
         nonlocal read
-        for read in range(1, 31):
+        for read in range(1, 31):  # noqa: UP028 - it counts what was read
             yield read
 
     ahead = []
@@ -253,8 +266,9 @@ def test_a_refused_key_stops_the_run_and_loses_nothing(quick, ledger, fault, kin
         client = Client(OllamaBackend(server.url), "tiny")
         told = []
         with pytest.raises(kind):
-            process_in_batches(range(20), "{item}", quick, client=client, ledger=ledger, show_progress=False,
-                               on_progress=told.append)
+            process_in_batches(
+                range(20), "{item}", quick, client=client, ledger=ledger, show_progress=False, on_progress=told.append
+            )
         LOOP.run(client.aclose())
         assert len(server.requests) < 8
     task = ledger.task(told[-1].task_id)
@@ -338,9 +352,10 @@ def test_pause_starts_no_further_item_and_resume_goes_on(quick, ledger):
     assert gate.entered.wait(10)
     ended = heard(run, "item")
     run.pause()
-    gate.opened.set()
+    gate.open()
     assert ended.wait(10)
-    LOOP.run(asyncio.sleep(0.05))
+    for _ in range(20):  # turns of the loop in which a further item would start
+        LOOP.run(asyncio.sleep(0))
     assert run.progress.status == "paused" and run.progress.processed == 1 and gate.inside == 0
     run.resume()
     assert run.wait().results == list(range(6)) and run.task.status == "completed"
@@ -376,16 +391,15 @@ def test_cancelling_the_await_cancels_the_run_and_frees_the_server(quick, ledger
         client = Client(OllamaBackend(server.url), "tiny")
 
         async def cell():
-            work = aprocess_in_batches(["x"], "{item}", quick.replace(timeout_s=3600), client=client, ledger=ledger,
-                                       show_progress=False)
+            work = aprocess_in_batches(
+                ["x"], "{item}", quick.replace(timeout_s=3600), client=client, ledger=ledger, show_progress=False
+            )
             waiting = asyncio.create_task(work)
-            while not any("chat" in path for path, _, _ in server.requests):
-                await asyncio.sleep(0.01)
+            assert await asyncio.to_thread(server.chat_arrived.wait, 10)
             waiting.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await waiting
-            while not server.dropped:
-                await asyncio.sleep(0.01)
+            assert await asyncio.to_thread(server.client_left.wait, 10)
 
         asyncio.run(asyncio.wait_for(cell(), 30))
         LOOP.run(client.aclose())
@@ -436,7 +450,7 @@ print(json.dumps([task.status, task.processed_items, task.progress_percentage]))
 """
     seen = subprocess.run([sys.executable, "-c", reader], capture_output=True, text=True, timeout=60, check=True)
     assert json.loads(seen.stdout) == ["in_progress", 2, 50]
-    gate.opened.set()
+    gate.open()
     assert run.wait().progress.percentage == 100
 
 

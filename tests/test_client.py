@@ -134,7 +134,9 @@ def test_the_schema_is_sent_and_the_answer_checked(ollama, on_fake):
 
 def test_the_ladder_lenient_then_one_re_ask_then_retries(no_waits):
     scripted = ScriptedBackend(["```json\n{'question': 'Why?', answer: 'Because.'}\n```"])
-    assert call_llm("x", backend=scripted, response_model=Pair).parsed.answer == "Because." and len(scripted.requests) == 1
+    assert (
+        call_llm("x", backend=scripted, response_model=Pair).parsed.answer == "Because." and len(scripted.requests) == 1
+    )
     scripted = ScriptedBackend(["no", "no", "no", GOOD])
     assert call_llm("x", backend=scripted, response_model=Pair).parsed.question == "Why?"
     assert [len(request.messages) for request in scripted.requests] == [1, 3, 1, 3]
@@ -152,7 +154,11 @@ def test_an_answer_cut_short_is_not_mended_into_a_whole_one(ollama, on_fake, no_
 
 
 @settings(deadline=None)
-@given(st.text(max_size=50), st.text(max_size=50), st.sampled_from(["{}", "```json\n{}\n```", "Sure! Here:\n{}", "{} Done."]))
+@given(
+    st.text(max_size=50),
+    st.text(max_size=50),
+    st.sampled_from(["{}", "```json\n{}\n```", "Sure! Here:\n{}", "{} Done."]),
+)
 def test_an_object_in_any_wrapping_is_the_same_object_or_refused(question, answer, wrapping):
     pair = Pair(question=question, answer=answer)
     try:
@@ -179,7 +185,9 @@ def test_nested_models_are_sent_without_references():
         more: list[Inner] = []
 
     schema = json_schema(Outer)
-    assert "$ref" not in json.dumps(schema) and schema["properties"]["inner"]["properties"]["title"] == {"type": "string"}
+    assert "$ref" not in json.dumps(schema) and schema["properties"]["inner"]["properties"]["title"] == {
+        "type": "string"
+    }
 
     class Chain(BaseModel):
         following: "Chain | None" = None

@@ -55,7 +55,9 @@ def test_a_crash_is_an_ordinary_error_and_the_next_call_starts_it_again(backend)
     async def crash():
         await backend.load(BUNDLED_MODEL, GenerationOptions())
         begun = asyncio.Event()
-        call = asyncio.create_task(backend.complete(request("Tell a long story.", num_predict=2000), lambda text: begun.set()))
+        call = asyncio.create_task(
+            backend.complete(request("Tell a long story.", num_predict=2000), lambda text: begun.set())
+        )
         await begun.wait()
         os.kill(backend.engine.process_id, signal.SIGKILL)
         with pytest.raises(errors.ConnectionFailed, match="process is gone") as failed:
@@ -152,8 +154,12 @@ time.sleep(600)
 
 @pytest.mark.parametrize("fork", [False, True])
 def test_it_dies_with_its_parent_even_after_kill_9(fork):
-    parent = subprocess.Popen([sys.executable, "-W", "ignore", "-c", PARENT.format(fork=fork)], stdout=subprocess.PIPE, text=True,
-                              start_new_session=True)
+    parent = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", PARENT.format(fork=fork)],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     try:
         assert parent.stdout.readline() == "ok\n"
         child = int(parent.stdout.readline())
@@ -168,7 +174,12 @@ def test_it_dies_with_its_parent_even_after_kill_9(fork):
 
 
 def test_a_process_that_ends_well_leaves_no_engine_and_no_noise():
-    script = ("from cerebro_nb import call_llm\nfrom cerebro_nb.client import get_client\n"
-              "call_llm('hi', backend='embedded', max_tokens=4)\nprint(get_client(backend='embedded').backend.engine.process_id)")
-    ended = subprocess.run([sys.executable, "-X", "dev", "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    script = (
+        "from cerebro_nb import call_llm\nfrom cerebro_nb.client import get_client\n"
+        "call_llm('hi', backend='embedded', max_tokens=4)\n"
+        "print(get_client(backend='embedded').backend.engine.process_id)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-X", "dev", "-c", script], capture_output=True, text=True, timeout=60, check=True
+    )
     assert gone(int(ended.stdout)) and "Unclosed" not in ended.stderr

@@ -21,7 +21,9 @@ from cerebro_nb.tasks import FinishedItem
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(st.characters(), max_size=30),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3), max_leaves=8)
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -62,7 +64,10 @@ def test_one_bad_row_does_not_take_its_neighbours_along(ledger):
     task_id = ledger.create_task("qa", "s", 3)
     ledger.add_items(task_id, 0, range(3), "abc")
     outputs = [1, {1, 2}, 3]  # a set is nothing JSON can hold
-    posted = [ledger.finish_item(FinishedItem(task_id, n, "ok", output, None, [], 1.0, 2.0)) for n, output in enumerate(outputs)]
+    posted = [
+        ledger.finish_item(FinishedItem(task_id, n, "ok", output, None, [], 1.0, 2.0))
+        for n, output in enumerate(outputs)
+    ]
     assert posted[0].result() and posted[2].result()
     with pytest.raises(errors.LedgerError):
         posted[1].result()

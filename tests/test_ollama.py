@@ -68,7 +68,9 @@ def test_our_backend_and_the_official_client_read_the_same(client, ollama):
 def test_every_option_reaches_the_server_in_the_form_the_official_client_sends(client, ollama):
     options = {"num_predict": 9, "num_ctx": 2048, "temperature": 0.1, "top_p": 0.5, "seed": 3, "stop": ["\n"]}
     schema = {"type": "object", "properties": {"a": {"type": "string"}}}
-    client.chat("tiny", [{"role": "user", "content": "x"}], options=options, format=schema, keep_alive="5m", think=False)
+    client.chat(
+        "tiny", [{"role": "user", "content": "x"}], options=options, format=schema, keep_alive="5m", think=False
+    )
     ask(OllamaBackend(ollama.url), "x", schema=schema, keep_alive="5m", **{**options, "stop": ("\n",)})
     (_, theirs, _), (_, ours, _) = ollama.requests
     for name in ("model", "messages", "options", "format", "keep_alive", "think"):
@@ -138,7 +140,9 @@ FAULTS = [
 ]
 
 
-@pytest.mark.parametrize(("fault", "kind", "retry"), FAULTS, ids=lambda value: getattr(value, "__name__", str(value)[:20]))
+@pytest.mark.parametrize(
+    ("fault", "kind", "retry"), FAULTS, ids=lambda value: getattr(value, "__name__", str(value)[:20])
+)
 def test_each_fault_is_one_error_of_ours(ollama, fault, kind, retry):
     ollama.faults.append(fault)
     with pytest.raises(errors.BackendError) as failed:
@@ -178,9 +182,7 @@ def test_a_cancelled_call_frees_the_slot():
             call.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await call
-            async with asyncio.timeout(10):
-                while not server.dropped:
-                    await asyncio.sleep(0.01)
+            assert await asyncio.to_thread(server.client_left.wait, 10)
             await backend.aclose()
 
         LOOP.run(cancel())

@@ -24,7 +24,9 @@ def client(openai):
 def test_the_official_client_reads_the_fake(client):
     whole = client.chat.completions.create(model="tiny", messages=TURNS)
     assert whole.choices[0].message.content == "echo how are you" and whole.usage.completion_tokens == 4
-    stream = client.chat.completions.create(model="tiny", messages=TURNS, stream=True, stream_options={"include_usage": True})
+    stream = client.chat.completions.create(
+        model="tiny", messages=TURNS, stream=True, stream_options={"include_usage": True}
+    )
     events = list(stream)
     assert "".join(event.choices[0].delta.content or "" for event in events if event.choices) == "echo how are you"
     assert events[-1].usage.completion_tokens == 4
@@ -44,15 +46,28 @@ def test_the_official_client_meets_the_fake_s_refusals(client, openai):
 def test_our_backend_and_the_official_client_read_the_same(client, openai):
     theirs = client.chat.completions.create(model="tiny", messages=TURNS, max_tokens=2)
     ours = ask(OpenAIBackend(openai.url), num_predict=2)
-    assert ours.text == theirs.choices[0].message.content and ours.finish_reason == theirs.choices[0].finish_reason == "length"
+    assert (
+        ours.text == theirs.choices[0].message.content
+        and ours.finish_reason == theirs.choices[0].finish_reason == "length"
+    )
     assert ours.usage == Usage(theirs.usage.prompt_tokens, theirs.usage.completion_tokens)
 
 
 def test_options_reach_the_server_in_the_form_the_official_client_sends(client, openai):
     schema = {"type": "object", "properties": {"a": {"type": "string"}}}
     described = {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": schema}}
-    client.chat.completions.create(model="tiny", messages=TURNS, max_tokens=9, temperature=0.1, top_p=0.5, seed=3, stop=["\n"],
-                                   response_format=described, stream=True, stream_options={"include_usage": True}).close()
+    client.chat.completions.create(
+        model="tiny",
+        messages=TURNS,
+        max_tokens=9,
+        temperature=0.1,
+        top_p=0.5,
+        seed=3,
+        stop=["\n"],
+        response_format=described,
+        stream=True,
+        stream_options={"include_usage": True},
+    ).close()
     ask(OpenAIBackend(openai.url), schema=schema, num_predict=9, temperature=0.1, top_p=0.5, seed=3, stop=("\n",))
     (_, theirs, _), (_, ours, _) = openai.requests
     assert ours == theirs
@@ -109,7 +124,12 @@ def test_the_official_client_and_ours_read_the_embedded_engine_alike():
     ours = ask(backend, "Say hello.", model=backend.engine.model, seed=5, num_predict=12, prompt_cache=False)
     with official.OpenAI(base_url=f"{backend.engine.address}/v1", api_key=backend.engine.key, max_retries=0) as client:
         theirs = client.chat.completions.create(
-            model=backend.engine.model, messages=[{"role": "user", "content": "Say hello."}], seed=5, max_tokens=12,
-            temperature=0.7, extra_body={"cache_prompt": False})
+            model=backend.engine.model,
+            messages=[{"role": "user", "content": "Say hello."}],
+            seed=5,
+            max_tokens=12,
+            temperature=0.7,
+            extra_body={"cache_prompt": False},
+        )
     assert ours.text == theirs.choices[0].message.content
     assert ours.usage == Usage(theirs.usage.prompt_tokens, theirs.usage.completion_tokens)

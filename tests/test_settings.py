@@ -50,7 +50,7 @@ def test_the_source_of_a_refused_value_may_be_any(tmp_path):
         load_settings({}, generation={"seed": -1})
     with pytest.raises(errors.SettingsError, match=r"\(environment CEREBRO_PROFILES__AUTO__CONCURRENCY\)"):
         load_settings({"CEREBRO_PROFILES__AUTO__CONCURRENCY": "0"})
-    with pytest.raises(errors.SettingsError, match="max_tokens|num_predict"):
+    with pytest.raises(errors.SettingsError, match="num_predict"):
         load_settings({}).options(num_predict=0)
     with pytest.raises(errors.SettingsError, match="base_url"):
         load_settings({}, base_url="http://user:secret@host")
@@ -71,7 +71,11 @@ def test_the_training_preset_goes_to_1000_tokens_and_a_call_further():
     assert load_settings({}).options(is_training=True, num_predict=5000).num_predict == 5000
 
 
-@given(st.dictionaries(st.sampled_from(sorted(GenerationOptions.model_fields)), st.none() | st.integers() | st.text() | st.floats()))
+@given(
+    st.dictionaries(
+        st.sampled_from(sorted(GenerationOptions.model_fields)), st.none() | st.integers() | st.text() | st.floats()
+    )
+)
 def test_options_are_either_in_range_or_refused_by_name(values):
     try:
         options = load_settings({}).options(**values)

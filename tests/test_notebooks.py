@@ -1,0 +1,27 @@
+"""Every notebook runs, in a process of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+NOTEBOOKS = sorted((ROOT / "nbs").rglob("*.ipynb"))
+SCRIPT = (
+    "import sys; from nbdev.test import test_nb; ok, seconds = test_nb(sys.argv[1], basepath='.'); sys.exit(not ok)"
+)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook(path):
+    ended = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(path)],
+        cwd=ROOT / "nbs",
+        capture_output=True,
+        text=True,
+        timeout=280,
+        env={**os.environ},
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr

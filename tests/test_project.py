@@ -1,0 +1,159 @@
+"""The house itself: its order, its public face, its size and its papers."""
+
+import ast
+import configparser
+import inspect
+import json
+import re
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import nbformat
+import pytest
+from babel.messages.pofile import read_po
+
+import cerebro_nb
+
+ROOT = Path(__file__).parent.parent
+NOTEBOOKS = sorted(path for path in (ROOT / "nbs").glob("*.ipynb"))
+ROOMS = {path.stem.split("_", 1)[1]: path for path in NOTEBOOKS if path.stem[0].isdigit()}
+
+
+def number(room):
+    return ROOMS[room].stem.split("_", 1)[0]
+
+
+def test_a_room_imports_only_rooms_above_it():
+    wrong = []
+    for room in ROOMS:
+        tree = ast.parse((ROOT / "cerebro_nb" / f"{room}.py").read_text())
+        for node in ast.walk(tree):
+            if (
+                isinstance(node, ast.ImportFrom)
+                and node.level == 1
+                and node.module
+                and number(node.module) >= number(room)
+            ):
+                wrong.append(f"{room} imports {node.module}")
+    assert not wrong
+
+
+def test_only_the_backends_room_imports_httpx():
+    imports = re.compile(r"^\s*(?:import|from) httpx", re.MULTILINE)
+    users = {path.stem for path in (ROOT / "cerebro_nb").glob("*.py") if imports.search(path.read_text())}
+    typing_only = {"ollama", "openai"}
+    assert users - typing_only == {"backends"}
+    for room in typing_only:
+        source = (ROOT / "cerebro_nb" / f"{room}.py").read_text()
+        assert re.search(r"if TYPE_CHECKING:\n    import httpx", source)
+
+
+def test_the_public_names_are_all_there_and_documented():
+    source = ast.parse((ROOT / "cerebro_nb" / "__init__.py").read_text())
+    typed = {
+        alias.asname
+        for node in ast.walk(source)
+        if isinstance(node, ast.ImportFrom) and node.level
+        for alias in node.names
+    }
+    assert typed == set(cerebro_nb.__all__)
+    for name in cerebro_nb.__all__:
+        value = getattr(cerebro_nb, name)
+        assert name in dir(cerebro_nb) and (not callable(value) or inspect.getdoc(value)), name
+
+
+def test_every_public_name_of_a_room_has_a_docstring():
+    bare = []
+    for room in ROOMS:
+        module = import_module(f"cerebro_nb.{room}")
+        for name in module.__all__:
+            value = getattr(module, name)
+            if (inspect.isclass(value) or inspect.isfunction(value)) and not inspect.getdoc(value):
+                bare.append(f"{room}.{name}")
+    assert not bare
+
+
+def test_the_import_is_quick_because_heavy_packages_come_when_used():
+    script = "import sys, cerebro_nb; print(sorted({name.split('.')[0] for name in sys.modules}))"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    heavy = {
+        "pandas",
+        "numpy",
+        "ipywidgets",
+        "sqlalchemy",
+        "httpx",
+        "aiohttp",
+        "pydantic",
+        "tqdm",
+        "asyncio",
+        "tenacity",
+        "xllamacpp",
+    }
+    assert not heavy & set(ast.literal_eval(loaded))
+
+
+def test_each_error_tells_by_its_class_what_may_pass():
+    from cerebro_nb import errors
+
+    classes = [
+        value for value in vars(errors).values() if inspect.isclass(value) and issubclass(value, errors.CerebroError)
+    ]
+    assert len(classes) > 20
+    drawn = (ROOT / "nbs" / "00_errors.ipynb").read_text()
+    for kind in classes:
+        assert kind.retry in ("never", "transient", "pressure") and kind.__name__ in drawn
+
+
+@pytest.mark.parametrize("language", ["pt_BR"])
+def test_the_catalogue_has_every_text(language):
+    catalogue = ROOT / "cerebro_nb" / "locale" / language / "LC_MESSAGES" / "cerebro.po"
+    with catalogue.open("rb") as file:
+        messages = {
+            message.id if isinstance(message.id, str) else message.id[0]: message
+            for message in read_po(file)
+            if message.id
+        }
+    used = set()
+    for path in (ROOT / "cerebro_nb").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("gettext", "ngettext"):
+                used |= {node.args[0].value} if isinstance(node.args[0], ast.Constant) else set()
+    assert used <= set(messages) and {"completed", "failed", "cancelled"} <= set(messages)
+    for message in messages.values():
+        texts = message.string if isinstance(message.string, tuple) else (message.string,)
+        assert all(texts) and not message.fuzzy
+        for text in texts:
+            source = message.id if isinstance(message.id, str) else message.id[0]
+            assert sorted(re.findall(r"%\(\w+\)s", text)) == sorted(re.findall(r"%\(\w+\)s", source))
+
+
+def test_the_change_log_names_the_version():
+    settings = configparser.ConfigParser(delimiters=["="])
+    settings.read(ROOT / "settings.ini")
+    version = settings["DEFAULT"]["version"]
+    assert version == cerebro_nb.__version__
+    assert (
+        f"## [{version}]" in (ROOT / "CHANGELOG.md").read_text()
+        or "## [Unreleased]" in (ROOT / "CHANGELOG.md").read_text()
+    )
+
+
+def test_runtime_packages_of_the_brief_are_required():
+    settings = configparser.ConfigParser(delimiters=["="])
+    settings.read(ROOT / "settings.ini")
+    needed = {re.split(r"[<>=\[]", name)[0].lower() for name in settings["DEFAULT"]["requirements"].split()}
+    assert {"ipywidgets", "httpx", "nest-asyncio2", "tenacity", "pandas", "tqdm"} <= needed
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_reads_as_an_essay(path):
+    notebook = nbformat.read(path, as_version=4)
+    kinds = [cell.cell_type for cell in notebook.cells]
+    assert "raw" not in kinds and not any("eval: false" in cell.source for cell in notebook.cells)
+    if path.stem != "index":
+        assert notebook.cells[0].source.startswith("#| default_exp")
+        assert re.fullmatch(r"# \S.*\n\n> .+", notebook.cells[1].source)
+    assert kinds.count("markdown") >= 2
+    assert json.loads(path.read_text())["nbformat"] == 4
