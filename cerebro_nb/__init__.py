@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .messages import Reply as Reply
     from .ollama import OllamaBackend as OllamaBackend
     from .openai import OpenAIBackend as OpenAIBackend
+    from .panels import panel as panel
     from .progress import Progress as Progress
     from .settings import PROFILES as PROFILES
     from .settings import GenerationOptions as GenerationOptions
@@ -89,6 +90,7 @@ _HOMES = {
     "items_df": "tasks",
     "load_settings": "settings",
     "nest_kernel_loop": "loop",
+    "panel": "panels",
     "plan_angles": "synthetic",
     "process_in_batches": "batching",
     "save_jsonl": "datasets",
