@@ -106,8 +106,8 @@ _QA = {
         "qa-en",
         1,
         "You write question and answer pairs. You reply with one compact JSON object and nothing else.",
-        "Write one {difficulty} question about {subject}, on {sub_topic}, as {reader} would ask it ({question_type}), and "
-        "answer it in two or three sentences.",
+        "Write one {difficulty} question on {sub_topic} in {subject}, as {reader} would ask it ({question_type}), and answer "
+        "it in two or three sentences. Use the word {subject}.",
         (
             (
                 _GARDENING,
@@ -131,8 +131,8 @@ _QA = {
         "qa-pt-BR",
         1,
         "Você escreve pares de pergunta e resposta em português do Brasil. Responda com um único objeto JSON compacto e nada mais.",
-        "Escreva uma pergunta {difficulty} sobre {subject}, a respeito de {sub_topic}, como {reader} faria ({question_type}), e "
-        "responda em duas ou três frases.",
+        "Escreva uma pergunta {difficulty} sobre {sub_topic} em {subject}, como {reader} faria ({question_type}), e responda "
+        "em duas ou três frases. Use a palavra {subject}.",
         (
             (
                 _JARDINAGEM,

@@ -9,9 +9,13 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "nbs").rglob("*.ipynb"))
-SCRIPT = (
-    "import sys; from nbdev.test import test_nb; ok, seconds = test_nb(sys.argv[1], basepath='.'); sys.exit(not ok)"
-)
+SCRIPT = """
+import sys
+from pathlib import Path
+from nbdev.test import test_nb
+ok, seconds = test_nb(Path(sys.argv[1]), basepath=Path("."))
+sys.exit(not ok)
+"""
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
