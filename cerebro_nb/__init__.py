@@ -27,6 +27,11 @@ if TYPE_CHECKING:
     from .openai import OpenAIBackend as OpenAIBackend
     from .panels import panel as panel
     from .progress import Progress as Progress
+    from .resuming import aresume as aresume
+    from .resuming import aretry_failed as aretry_failed
+    from .resuming import resume as resume
+    from .resuming import retry_failed as retry_failed
+    from .resuming import unfinished as unfinished
     from .settings import PROFILES as PROFILES
     from .settings import GenerationOptions as GenerationOptions
     from .settings import Profile as Profile
@@ -93,6 +98,11 @@ _HOMES = {
     "panel": "panels",
     "plan_angles": "synthetic",
     "process_in_batches": "batching",
+    "aresume": "resuming",
+    "aretry_failed": "resuming",
+    "resume": "resuming",
+    "retry_failed": "resuming",
+    "unfinished": "resuming",
     "save_jsonl": "datasets",
     "show_log": "language",
     "synthetic_run": "synthetic",

@@ -12,7 +12,7 @@ import itertools
 import json
 import platform
 import time
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Unpack
 
 import cerebro_nb
@@ -32,7 +32,7 @@ from .loop import CLEAN_UP_S, LOOP, wait_for
 from .processors import Work, WorkItem, as_json, function_work, prompt_work
 from .progress import Listener, Progress, Tally, bar_listener, log_listener
 from .settings import GenerationOptions, Profile, load_settings
-from .tasks import FinishedItem, Ledger, TaskView, get_ledger
+from .tasks import LEASE_S, FinishedItem, Ledger, TaskView, get_ledger
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -118,6 +118,9 @@ class Run(TaskView):
         ``en`` or ``pt-BR``, for the log lines.
     show_progress
         Show a tqdm bar.
+    task_id
+        A task of the ledger to go on with: its items without an answer are worked on, and ``items`` says only what a
+        generator had still to give. A new task if empty.
     """
 
     def __init__(
@@ -135,8 +138,9 @@ class Run(TaskView):
         ledger: Ledger | None = None,
         log_language: str = "en",
         show_progress: bool = True,
+        task_id: str = "",
     ):
-        super().__init__(ledger or get_ledger(), "")
+        super().__init__(ledger or get_ledger(), task_id)
         self.profile, self.kind, self.subject = profile, kind, subject
         self.client, self.options = client, options
         self.manifest = dict(manifest or {})
@@ -147,7 +151,7 @@ class Run(TaskView):
         self._main_task: asyncio.Task[None] | None = None
         self._flow: Flow | None = None
         self._wish: str = "go"
-        self._write_error: BaseException | None = None
+        self._ledger_error: BaseException | None = None
 
     # --- steering: from any thread, heard on Cerebro's loop
 
@@ -259,6 +263,7 @@ class Run(TaskView):
 
     async def _through(self, flow: Flow) -> None:
         items = await self._open_task()
+        alive = asyncio.create_task(self._stay_alive())
         failure: BaseException | None = None
         self._tally.started_at = time.monotonic()
         self._tally.tell("started")
@@ -267,10 +272,11 @@ class Run(TaskView):
             await flow.run(items)
             self._tally.status = "failed" if self._tally.failed and not self._tally.ok else "completed"
         except asyncio.CancelledError:
-            # Either somebody cancelled the run, or a row could not be written.
-            self._tally.status, failure = ("failed" if self._write_error else "cancelled"), self._write_error
+            # Either somebody cancelled the run, or the ledger failed it.
+            self._tally.status, failure = ("failed" if self._ledger_error else "cancelled"), self._ledger_error
         except BaseException as error:
             self._tally.status, failure = "failed", error
+        alive.cancel()
         await self._close_task(failure)
         self._tally.tell("finished")
         if failure is not None:
@@ -294,6 +300,7 @@ class Run(TaskView):
                     outcome.rows,
                     outcome.started_at,
                     time.time(),
+                    item.earlier_attempts,
                 )
             )
         )
@@ -305,7 +312,7 @@ class Run(TaskView):
 
     async def _open_task(self) -> Iterator[WorkItem]:
         total = self._tally.total
-        if total == 0:
+        if total == 0 and not self.task_id:
             raise InputError("there are no items to work on", hint="Give at least one.")
         checked = (as_json(value, f"item {position}") for position, value in enumerate(self._items))
         inputs = iter(list(checked)) if total is not None else checked
@@ -313,35 +320,77 @@ class Run(TaskView):
             async for attempt in RetryPolicy.of(self.profile).retrying():
                 with attempt:
                     self.manifest.update(await self.client.manifest(self.options))
+        if self.task_id:
+            return await asyncio.to_thread(self._reopened, inputs)
+        manifest = {**base_manifest(self.profile), **self.manifest}
+        # A list is on disk before the first call is sent, so that a killed run can be resumed without it.
+        known = [] if total is None else list(inputs)
         self.task_id = self._tally.task_id = await asyncio.to_thread(
             self.ledger.create_task,
             self.kind,
             self.subject,
             total,
-            manifest={**base_manifest(self.profile), **self.manifest},
+            manifest=manifest,
+            leased=True,
+            items=self._keyed(known),
         )
-        items = self._recorded(inputs)
-        return items if total is None else iter(list(items))
+        listed = (WorkItem(position, value) for position, value in enumerate(known))
+        return itertools.chain(listed, self._recorded(inputs))
 
-    def _recorded(self, inputs: Iterator[Any]) -> Iterator[WorkItem]:
-        # In groups: the profile's batches where there are any, so that a generator is not read ahead of them.
-        for first in itertools.count(0, size := self.profile.batch_size or _READ_AHEAD):
+    def _reopened(self, further: Iterator[Any]) -> Iterator[WorkItem]:
+        self.ledger.claim(self.task_id)
+        self.ledger.update_task(self.task_id, status="in_progress", finished_at=None)
+        task, recorded = self.task, self.ledger.count_items(self.task_id)
+        self._tally.task_id, self._tally.total = self.task_id, task.total_items
+        self._tally.ok, self._tally.failed = task.ok_items, task.failed_items
+        self._tally.earlier = task.processed_items
+        return itertools.chain(self._unanswered(), self._recorded(itertools.islice(further, recorded, None), recorded))
+
+    def _unanswered(self) -> Iterator[WorkItem]:
+        first = 0
+        while rows := self.ledger.items(self.task_id, "pending", first, _READ_AHEAD):
+            yield from (WorkItem(row["position"], row["input"], earlier_attempts=row["attempts"]) for row in rows)
+            first = rows[-1]["position"] + 1
+
+    def _recorded(self, inputs: Iterator[Any], start: int = 0) -> Iterator[WorkItem]:
+        # In groups no larger than a batch, so that a generator is not read far ahead of the work.
+        for first in itertools.count(start, size := self.profile.batch_size or _READ_AHEAD):
             values = list(itertools.islice(inputs, size))
             if not values:
                 return
-            self._watch_write(self.ledger.add_items(self.task_id, first, values, map(self._key, values)))
+            self._watch_write(self.ledger.add_items(self.task_id, first, self._keyed(values)))
             yield from (WorkItem(first + offset, value) for offset, value in enumerate(values))
 
-    def _key(self, value: Any) -> str:
-        return hashlib.sha256(json.dumps([value, self.manifest], sort_keys=True).encode()).hexdigest()
+    async def _stay_alive(self) -> None:
+        while True:
+            await asyncio.sleep(LEASE_S / 3)
+            try:
+                await asyncio.to_thread(self.ledger.claim, self.task_id)
+            except LedgerError as error:
+                self._fail(error)
+                return
+
+    def _keyed(self, values: Sequence[Any]) -> list[tuple[Any, str]]:
+        same = hashlib.sha256(json.dumps(self.manifest, sort_keys=True).encode())
+
+        def key(value: Any) -> str:
+            one = same.copy()
+            one.update(json.dumps(value, sort_keys=True).encode())
+            return one.hexdigest()
+
+        return [(value, key(value)) for value in values]
 
     def _watch_write(self, written: concurrent.futures.Future[int]) -> None:
         def look(done: concurrent.futures.Future[int]) -> None:
-            if self._write_error is None and (error := done.exception()):
-                self._write_error = error
-                self.cancel()
+            if error := done.exception():
+                self._fail(error)
 
         written.add_done_callback(look)
+
+    def _fail(self, error: BaseException) -> None:
+        if self._ledger_error is None:
+            self._ledger_error = error
+            self.cancel()
 
     async def _close_task(self, failure: BaseException | None) -> None:
         now = self.progress
@@ -356,6 +405,7 @@ class Run(TaskView):
             self._tally.total = values["total_items"] = now.processed
         try:
             await asyncio.to_thread(self.ledger.update_task, self.task_id, **values)
+            await asyncio.to_thread(self.ledger.release, self.task_id)
         except LedgerError:
             if failure is None:
                 raise
@@ -441,7 +491,11 @@ async def aprocess_in_batches(
             named = {"timeout_s": chosen.timeout_s, **named_as_settings(generation)}
             options = client.settings.options(is_training=is_training, temperature=temperature, **named)
             work = prompt_work(client, processor, options, system_prompt, response_model)
-            manifest = {"prompt": processor, "system_prompt": system_prompt}
+            manifest = {
+                "prompt": processor,
+                "system_prompt": system_prompt,
+                "response_model": response_model.__name__ if response_model else None,
+            }
         else:
             work, client = function_work(processor, threads), None
             manifest = {"processor": getattr(processor, "__qualname__", type(processor).__name__)}

@@ -11,7 +11,8 @@ from typing import Any, ClassVar, Literal
 __all__ = ['Retry', 'CerebroError', 'SettingsError', 'InputError', 'MissingDependency', 'BackendError', 'ConnectionFailed',
            'RequestTimeout', 'RateLimited', 'ServerFailed', 'ServerBusy', 'InvalidResponse', 'StreamCut',
            'AuthenticationFailed', 'ModelNotFound', 'BadRequest', 'ContextExceeded', 'OutputError', 'OutputTruncated',
-           'InvalidOutput', 'DuplicateOutput', 'ProcessorFailed', 'LedgerError', 'TaskNotFound', 'error_record']
+           'InvalidOutput', 'DuplicateOutput', 'ProcessorFailed', 'LedgerError', 'TaskNotFound', 'TaskHeld',
+           'error_record']
 
 # %% ../nbs/00_errors.ipynb #9d922c2e
 Retry = Literal["never", "transient", "pressure"]
@@ -162,6 +163,10 @@ class LedgerError(CerebroError):
 
 class TaskNotFound(LedgerError):
     """No task has that id."""
+
+
+class TaskHeld(LedgerError):
+    """Another process works on that task; ``details["holder"]`` names it."""
 
 # %% ../nbs/00_errors.ipynb #22968335
 def error_record(error: BaseException) -> dict[str, Any]:

@@ -28,11 +28,24 @@ __all__ = ['Work', 'WorkItem', 'as_json', 'fill_prompt', 'prompt_work', 'next_se
 # %% ../nbs/05c_processors.ipynb #2ea0c4eb
 @dataclasses.dataclass(frozen=True, slots=True)
 class WorkItem:
-    """One item at work: its place in the input, its value, and which attempt this is, from 1."""
+    """One item at work.
+
+    Parameters
+    ----------
+    position
+        Its place in the input, from 0.
+    value
+        The item itself.
+    attempt
+        Which attempt of this run it is, from 1.
+    earlier_attempts
+        Requests that earlier runs made for it.
+    """
 
     position: int
     value: Any
     attempt: int = 1
+    earlier_attempts: int = 0
 
 
 Work = Callable[[WorkItem], Awaitable[Any]]

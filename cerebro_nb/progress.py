@@ -49,6 +49,8 @@ class Progress:
         Tokens written so far.
     elapsed_s
         Seconds since the run started.
+    earlier
+        Items that had ended before this run, where it goes on with a task.
     """
 
     event: Event
@@ -65,6 +67,7 @@ class Progress:
     batch_items: int
     tokens: int
     elapsed_s: float
+    earlier: int = 0
 
     @property
     def percentage(self) -> int:
@@ -73,8 +76,8 @@ class Progress:
 
     @property
     def rate(self) -> float:
-        """Items a second."""
-        return self.processed / self.elapsed_s if self.elapsed_s > 0 else 0.0
+        """Items a second, of this run."""
+        return (self.processed - self.earlier) / self.elapsed_s if self.elapsed_s > 0 else 0.0
 
     @property
     def eta_s(self) -> float | None:
@@ -146,7 +149,7 @@ def bar_listener() -> Listener:
         if bar is None:
             from tqdm.auto import tqdm
 
-            bar = tqdm(total=now.total, unit="item")
+            bar = tqdm(total=now.total, initial=now.earlier, unit="item")
             bar.set_description(html.escape(now.label) if hasattr(bar, "container") else now.label)
         if now.processed > bar.n:
             if now.failed or now.retried:
@@ -175,7 +178,7 @@ class Tally:
     def __init__(self, label: str, total: int | None, batch_size: int | None):
         self.label, self.total, self.batch_size = label, total, batch_size
         self.task_id, self.status = "", "in_progress"
-        self.ok = self.failed = self.retried = self.tokens = self.batch = self.batch_items = 0
+        self.ok = self.failed = self.retried = self.tokens = self.batch = self.batch_items = self.earlier = 0
         self.started_at: float | None = None
         self.listeners: list[Listener] = []
 
@@ -201,6 +204,7 @@ class Tally:
                     "batch",
                     "batch_items",
                     "tokens",
+                    "earlier",
                 )
             },
         )

@@ -9,7 +9,7 @@ import random
 import re
 import unicodedata
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Unpack
 
 from pydantic import BaseModel
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from cerebro_nb.tasks import Ledger
 
 # %% auto #0
-__all__ = ['MAX_SUBJECT', 'MAX_EXAMPLES', 'plan_angles', 'repeats_itself', 'check_subject', 'asynthetic_run', 'synthetic_run',
-           'agenerate_qa', 'agenerate_failure_cases', 'agenerate_success_patterns', 'generate_qa',
+__all__ = ['MAX_SUBJECT', 'MAX_EXAMPLES', 'plan_angles', 'repeats_itself', 'check_subject', 'example_work', 'asynthetic_run',
+           'synthetic_run', 'agenerate_qa', 'agenerate_failure_cases', 'agenerate_success_patterns', 'generate_qa',
            'generate_failure_cases', 'generate_success_patterns']
 
 # %% ../nbs/07_synthetic.ipynb #6275ffea
@@ -95,10 +95,11 @@ def _essence(text: str) -> str:
 
 
 class _Distinct:
-    """Remembers the examples of a run and refuses a copy."""
+    """Remembers the examples of a task and refuses a copy."""
 
-    def __init__(self, recipe: Recipe, language: str):
-        self._seen = {_essence(str(given[recipe.essential])) for _, given in recipe.templates[language].examples}
+    def __init__(self, recipe: Recipe, language: str, earlier: Iterable[Mapping[str, Any]]):
+        self._seen = {_essence(str(made[recipe.essential])) for made in earlier}
+        self._seen |= {_essence(str(given[recipe.essential])) for _, given in recipe.templates[language].examples}
         self._recipe = recipe
 
     def check(self, example: BaseModel, text: str) -> None:
@@ -142,10 +143,30 @@ def check_subject(subject: str) -> str:
     return tidy
 
 
-def _work(client: Client, recipe: Recipe, subject: str, language: str, options: GenerationOptions) -> Work:
+def example_work(
+    client: Client,
+    recipe: Recipe,
+    subject: str,
+    language: str,
+    options: GenerationOptions,
+    earlier: Iterable[Mapping[str, Any]] = (),
+) -> Work:
+    """Return the work of asking a model for one example an item.
+
+    Parameters
+    ----------
+    client
+        Whom to ask.
+    recipe, subject, language
+        What to ask for.
+    options
+        How answers are generated; the seed is the item's.
+    earlier
+        Examples that the task has already; a copy of one is refused.
+    """
     texts = template_language(language)
     template = in_language(recipe.templates[texts], language)
-    distinct = _Distinct(recipe, texts)
+    distinct = _Distinct(recipe, texts, earlier)
 
     async def work(item: WorkItem) -> BaseModel:
         seeded = next_seed(options.replace(seed=item.value["seed"]), item.attempt - 1)
@@ -230,7 +251,7 @@ async def asynthetic_run(
     }
     run = Run(
         plan_angles(n, seed, language),
-        _work(client, recipe, subject, language, options),
+        example_work(client, recipe, subject, language, options),
         chosen,
         kind=recipe.task_kind,
         subject=subject,

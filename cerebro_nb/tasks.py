@@ -5,25 +5,29 @@
 # %% ../nbs/05_tasks.ipynb #8ab02803
 from __future__ import annotations
 
+import os
+import socket
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import sqlalchemy as sql
 
-from .errors import InputError, TaskNotFound
-from .ledger import ATTEMPTS, ITEMS, TASKS, Database
+from .errors import InputError, TaskHeld, TaskNotFound
+from .database import Database
+from .schema import ATTEMPTS, ITEMS, TASKS
 from .settings import load_settings
 
 if TYPE_CHECKING:
     import pandas
 
 # %% auto #0
-__all__ = ['Status', 'Task', 'FinishedItem', 'Ledger', 'get_ledger', 'create_progress_task', 'update_task_progress',
-           'complete_task', 'item_row', 'items_frame', 'TaskView', 'tasks_df', 'items_df']
+__all__ = ['Status', 'LEASE_S', 'Task', 'this_holder', 'holder_is_dead', 'FinishedItem', 'Ledger', 'get_ledger',
+           'create_progress_task', 'update_task_progress', 'complete_task', 'item_row', 'items_frame', 'TaskView',
+           'tasks_df', 'items_df']
 
 # %% ../nbs/05_tasks.ipynb #eda435a2
 Status = Literal["in_progress", "completed", "failed", "cancelled"]
@@ -53,6 +57,8 @@ class Task:
         What `complete_task` was given.
     created_at, updated_at, finished_at
         Seconds since 1970, UTC.
+    lease_holder, lease_until
+        Which process works on it, and until when it is believed without a sign of life.
     """
 
     id: str
@@ -69,6 +75,8 @@ class Task:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     manifest: Mapping[str, Any] = field(default_factory=dict)
     results: Any = None
+    lease_holder: str | None = None
+    lease_until: float | None = None
 
     @property
     def progress_percentage(self) -> int:
@@ -78,6 +86,29 @@ class Task:
         return min(100, 100 * self.processed_items // self.total_items)
 
 # %% ../nbs/05_tasks.ipynb #fcdbe222
+LEASE_S = 30.0
+_TOKEN = uuid.uuid4().hex[:8]
+
+
+def this_holder() -> str:
+    """Return how this process calls itself in a lease: host, process id and a random word."""
+    return f"{socket.gethostname()}:{os.getpid()}:{_TOKEN}"
+
+
+def holder_is_dead(holder: str) -> bool:
+    """Whether a process that held a task is known to be gone: one of this machine whose process is not there."""
+    host, process, _ = holder.rsplit(":", 2)
+    if host != socket.gethostname() or os.name != "posix":
+        return False
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass  # it is there, and another user's
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class FinishedItem:
     """How one item of a task ended, with its attempts."""
@@ -90,6 +121,14 @@ class FinishedItem:
     attempts: Sequence[Mapping[str, Any]]
     started_at: float
     finished_at: float
+    earlier_attempts: int = 0
+
+
+def _pending_rows(task_id: str, first: int, items: Sequence[tuple[Any, str]]) -> list[dict[str, Any]]:
+    return [
+        {"task_id": task_id, "position": position, "input": given, "key": key, "status": "pending"}
+        for position, (given, key) in enumerate(items, first)
+    ]
 
 
 class Ledger:
@@ -112,8 +151,21 @@ class Ledger:
         *,
         metadata: Mapping[str, Any] | None = None,
         manifest: Mapping[str, Any] | None = None,
+        leased: bool = False,
+        items: Sequence[tuple[Any, str]] = (),
     ) -> str:
         """Record a new task and return its id.
+
+        Parameters
+        ----------
+        kind, subject, total_items
+            As in `create_progress_task`; ``total_items`` is None while it is not known.
+        metadata, manifest
+            What to keep with it, and what decides its answers.
+        leased
+            Take it for this process.
+        items
+            Its items and their keys, recorded in the same transaction: a task is there with its items or not at all.
 
         Raises
         ------
@@ -126,6 +178,8 @@ class Ledger:
             raise InputError(f"total_items = {total_items} is negative", hint="Give 0 or more.")
         now = time.time()
         row = {
+            "lease_holder": this_holder() if leased else None,
+            "lease_until": now + LEASE_S if leased else None,
             "id": uuid.uuid4().hex[:12],
             "kind": kind,
             "subject": subject,
@@ -139,7 +193,10 @@ class Ledger:
             "created_at": now,
             "updated_at": now,
         }
-        self.database.write(TASKS.insert().values(row))
+        statements: list[tuple[Any, Any]] = [(TASKS.insert().values(row), None)]
+        if items:
+            statements.append((ITEMS.insert(), _pending_rows(str(row["id"]), 0, items)))
+        self.database.post(statements, urgent=True).result()
         return str(row["id"])
 
     def update_task(self, task_id: str, **values: Any) -> None:
@@ -154,13 +211,9 @@ class Ledger:
         if not self.database.write(TASKS.update().where(TASKS.c.id == task_id).values(values)):
             raise TaskNotFound(f"no task has the id {task_id!r}", hint="`cerebro tasks` lists them.")
 
-    def add_items(self, task_id: str, first: int, inputs: Iterable[Any], keys: Iterable[str]) -> Future[int]:
-        """Post items still to be done, from position ``first`` on; the future is done when they are on disk."""
-        rows = [
-            {"task_id": task_id, "position": position, "input": given, "key": key, "status": "pending"}
-            for position, (given, key) in enumerate(zip(inputs, keys, strict=True), first)
-        ]
-        return self.database.post([(ITEMS.insert(), rows)])
+    def add_items(self, task_id: str, first: int, items: Sequence[tuple[Any, str]]) -> Future[int]:
+        """Post items still to be done, with their keys, from position ``first`` on; the future is done when on disk."""
+        return self.database.post([(ITEMS.insert(), _pending_rows(task_id, first, items))])
 
     def finish_item(self, item: FinishedItem) -> Future[int]:
         """Post how an item ended; returns a future that is done when it is on disk."""
@@ -168,7 +221,7 @@ class Ledger:
             "status": item.status,
             "output": item.output,
             "error": item.error,
-            "attempts": len(item.attempts),
+            "attempts": item.earlier_attempts + len(item.attempts),
             "started_at": item.started_at,
             "finished_at": item.finished_at,
         }
@@ -183,10 +236,79 @@ class Ledger:
         if item.attempts:
             rows = [
                 {"task_id": item.task_id, "position": item.position, "number": number, **attempt}
-                for number, attempt in enumerate(item.attempts, 1)
+                for number, attempt in enumerate(item.attempts, item.earlier_attempts + 1)
             ]
             statements.append((ATTEMPTS.insert(), rows))
         return self.database.post(statements)
+
+    # --- whose task it is
+
+    def claim(self, task_id: str, seconds: float = LEASE_S) -> None:
+        """Take a task for this process, for some seconds, or hold it for longer.
+
+        Raises
+        ------
+        TaskHeld
+            If a living process has it: the message says which.
+        """
+        task = self.task(task_id)
+        now = self.database.now()
+        free = sql.or_(TASKS.c.lease_holder.is_(None), TASKS.c.lease_holder == this_holder(), TASKS.c.lease_until < now)
+        if task.lease_holder and holder_is_dead(task.lease_holder):
+            free = sql.or_(free, TASKS.c.lease_holder == task.lease_holder)
+        claim = (
+            TASKS.update()
+            .where(TASKS.c.id == task_id, free)
+            .values(lease_holder=this_holder(), lease_until=now + seconds)
+        )
+        if not self.database.write(claim):
+            holder = self.task(task_id).lease_holder
+            raise TaskHeld(
+                f"task {task_id} is being worked on by {holder}",
+                hint="Wait for it or stop it; a process that died is taken for dead within a minute.",
+                holder=holder,
+            )
+
+    def release(self, task_id: str) -> None:
+        """Give a task up, if this process has it."""
+        mine = TASKS.update().where(TASKS.c.id == task_id, TASKS.c.lease_holder == this_holder())
+        self.database.write(mine.values(lease_holder=None, lease_until=None))
+
+    def unfinished(self, limit: int = 100) -> list[Task]:
+        """Return the newest tasks that have items without an answer and that no living process works on."""
+        pending = sql.exists().where(ITEMS.c.task_id == TASKS.c.id, ITEMS.c.status == "pending")
+        query = (
+            sql.select(TASKS)
+            .where(sql.or_(TASKS.c.status == "in_progress", pending))
+            .order_by(TASKS.c.created_at.desc())
+        )
+        tasks = [Task(**row) for row in self.database.read(query.limit(limit))]
+        now = time.time()
+        return [
+            task
+            for task in tasks
+            if task.lease_holder is None or holder_is_dead(task.lease_holder) or (task.lease_until or 0) < now
+        ]
+
+    def reopen_failed(self, task_id: str, positions: Collection[int] | None = None) -> int:
+        """Make failed items pending again; their attempts stay. Return how many.
+
+        Parameters
+        ----------
+        task_id
+            The task.
+        positions
+            Which of its failed items; all if None.
+        """
+        failed = sql.and_(ITEMS.c.task_id == task_id, ITEMS.c.status == "failed")
+        if positions is not None:
+            failed = sql.and_(failed, ITEMS.c.position.in_(list(positions)))
+        reopened = self.database.write(
+            ITEMS.update().where(failed).values(status="pending", error=None, finished_at=None)
+        )
+        counts = {name: TASKS.c[name] - reopened for name in ("processed_items", "failed_items")}
+        self.update_task(task_id, **counts)
+        return reopened
 
     # --- reading
 
@@ -228,6 +350,11 @@ class Ledger:
         )
         query = query.where(ITEMS.c.status == status) if status else query
         return self.database.read(query.limit(limit) if limit is not None else query)
+
+    def count_items(self, task_id: str) -> int:
+        """Return how many items of a task are recorded."""
+        query = sql.select(sql.func.count().label("count")).select_from(ITEMS).where(ITEMS.c.task_id == task_id)
+        return int(self.database.read(query)[0]["count"])
 
     def attempts(self, task_id: str, position: int | None = None) -> list[dict[str, Any]]:
         """Return the attempts at the items of a task, or at one item, in order."""

@@ -25,6 +25,9 @@ from cerebro_nb import (
     errors,
     get_ledger,
     process_in_batches,
+    resume,
+    retry_failed,
+    unfinished,
 )
 from cerebro_nb.loop import LOOP
 from cerebro_nb.processors import WorkItem
@@ -452,6 +455,72 @@ print(json.dumps([task.status, task.processed_items, task.progress_percentage]))
     assert json.loads(seen.stdout) == ["in_progress", 2, 50]
     gate.open()
     assert run.wait().progress.percentage == 100
+
+
+# --- going on
+
+
+def test_a_cancelled_run_is_resumed_and_only_what_is_left_is_worked_on(quick, ledger):
+    gate = Gate()
+    worked = []
+
+    async def third_waits(n):
+        worked.append(n)
+        return n if n < 2 else await gate(n)
+
+    run = started(range(6), third_waits, quick, ledger)
+    assert gate.entered.wait(10)
+    run.cancel()
+    run.wait()
+    assert unfinished(ledger=ledger)[["status", "processed_items", "left_items"]].values.tolist() == [
+        ["cancelled", 2, 4]
+    ]
+    gate.open()
+    worked.clear()
+    again = resume(run.task_id[:6], third_waits, ledger=ledger, show_progress=False)
+    assert worked == [2, 3, 4, 5] and again.results == list(range(6))
+    assert (again.task.status, again.progress.percentage, again.progress.earlier) == ("completed", 100, 2)
+    assert unfinished(ledger=ledger).empty and again.task.lease_holder is None
+    assert resume(run.task_id, third_waits, ledger=ledger, show_progress=False).results == list(range(6))
+
+
+def test_a_generator_is_given_again_and_what_is_recorded_is_skipped(quick, ledger):
+    async def stop_at_four(n):
+        if n == 4:
+            raise errors.AuthenticationFailed("who are you?")
+        return n
+
+    with pytest.raises(errors.AuthenticationFailed):
+        process_in_batches(iter(range(9)), stop_at_four, quick, ledger=ledger, show_progress=False)
+    task = ledger.tasks()[0]
+    with pytest.raises(errors.InputError, match="generator"):
+        resume(task.id, echo, ledger=ledger, show_progress=False)
+    run = resume(task.id, echo, items=iter(range(9)), ledger=ledger, show_progress=False)
+    assert run.results == [0, 1, 2, 3, None, 5, 6, 7, 8] and run.task.total_items == 9
+    assert retry_failed(task.id, [4], processor=echo, ledger=ledger, show_progress=False).results == list(range(9))
+
+
+def test_a_task_that_is_worked_on_cannot_be_resumed_by_another(quick, ledger):
+    task_id = ledger.create_task("batch", "", 1, manifest={"profile": quick.model_dump()}, items=[(1, "k")])
+    ledger.update_task(task_id, lease_holder="elsewhere:1:abc", lease_until=4e9)
+    with pytest.raises(errors.TaskHeld, match="elsewhere"):
+        resume(task_id, echo, ledger=ledger, show_progress=False)
+    assert ledger.items(task_id)[0]["status"] == "pending"
+
+
+def test_failed_items_are_retried_with_other_options_and_keep_their_attempts(quick, ledger):
+    with FakeOllama() as server:
+        server.faults = [(400, {}, '{"error": "bad"}')]
+        client = Client(OllamaBackend(server.url), "tiny")
+        run = process_in_batches(["x", "y"], "{item}", quick, client=client, ledger=ledger, show_progress=False)
+        again = retry_failed(
+            run.task_id, client=client, ledger=ledger, max_tokens=77, temperature=0.1, show_progress=False
+        )
+        LOOP.run(client.aclose())
+    assert again.results == ["echo x", "echo y"] and (again.task.ok_items, again.task.failed_items) == (2, 0)
+    first, second = ledger.attempts(run.task_id, 0)
+    assert first["error"]["type"] == "BadRequest" and second["error"] is None
+    assert second["request"]["options"]["num_predict"] == 77 and second["number"] == 2
 
 
 def test_many_runs_at_once_keep_apart(quick, ledger):

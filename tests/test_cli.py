@@ -138,6 +138,13 @@ def test_what_was_answered_before_a_ctrl_c_is_kept():
     assert child.returncode == 130 and "what was answered is in the ledger" in told and "Traceback" not in told
     (task,) = Ledger().tasks()
     assert task.status == "cancelled" and task.ok_items >= 6
+    assert task.id in cerebro("resume").stdout
+    gone = cerebro("--quiet", "resume", task.id)
+    assert gone.returncode == 1 and "nobody answers" in gone.stderr, "the server's address is the task's own"
+    with FakeOllama(lambda payload: pair % next(count)) as server:
+        ended = cerebro("--quiet", "resume", task.id, "--base-url", server.url, "--out", "rest.jsonl")
+    assert ended.returncode == 0 and "Saved 50 examples: rest.jsonl" in ended.stdout, ended.stderr
+    assert Ledger().tasks()[0].status == "completed" and "Nothing is unfinished" in cerebro("resume").stdout
 
 
 def test_hostile_text_is_shown_harmless():

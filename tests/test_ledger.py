@@ -1,7 +1,10 @@
 """The ledger: any text, several threads, trouble with the file."""
 
 import sqlite3
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sql
@@ -17,7 +20,8 @@ from cerebro_nb import (
     tasks_df,
     update_task_progress,
 )
-from cerebro_nb.tasks import FinishedItem
+from cerebro_nb.database import Database
+from cerebro_nb.tasks import FinishedItem, this_holder
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(st.characters(), max_size=30),
@@ -30,7 +34,7 @@ values = st.recursive(
 @given(subject=st.text(st.characters(), max_size=50), given_value=values, output=values)
 def test_any_value_comes_back_as_it_was(ledger, subject, given_value, output):
     task_id = ledger.create_task("qa", subject, 1, metadata={"x": output})
-    ledger.add_items(task_id, 0, [given_value], ["key"])
+    ledger.add_items(task_id, 0, [(given_value, "key")])
     ledger.finish_item(FinishedItem(task_id, 0, "ok", output, None, [], 1.0, 2.0)).result()
     (item,) = ledger.items(task_id)
     assert ledger.task(task_id).subject == subject and item["input"] == given_value and item["output"] == output
@@ -39,14 +43,14 @@ def test_any_value_comes_back_as_it_was(ledger, subject, given_value, output):
 def test_a_huge_text_is_kept_whole(ledger):
     huge = "x" * 20_000_000
     task_id = ledger.create_task("qa", "s", 1)
-    ledger.add_items(task_id, 0, ["i"], ["key"])
+    ledger.add_items(task_id, 0, [("i", "key")])
     ledger.finish_item(FinishedItem(task_id, 0, "ok", huge, None, [], 1.0, 2.0)).result()
     assert ledger.items(task_id)[0]["output"] == huge
 
 
 def test_many_threads_write_and_every_row_counts_once(ledger):
     task_id = ledger.create_task("qa", "s", 1000)
-    ledger.add_items(task_id, 0, range(1000), map(str, range(1000)))
+    ledger.add_items(task_id, 0, [(n, str(n)) for n in range(1000)])
 
     def finish(n):
         return ledger.finish_item(FinishedItem(task_id, n, "failed" if n % 10 == 0 else "ok", n, None, [], 1.0, 2.0))
@@ -62,7 +66,7 @@ def test_many_threads_write_and_every_row_counts_once(ledger):
 
 def test_one_bad_row_does_not_take_its_neighbours_along(ledger):
     task_id = ledger.create_task("qa", "s", 3)
-    ledger.add_items(task_id, 0, range(3), "abc")
+    ledger.add_items(task_id, 0, list(enumerate("abc")))
     outputs = [1, {1, 2}, 3]  # a set is nothing JSON can hold
     posted = [
         ledger.finish_item(FinishedItem(task_id, n, "ok", output, None, [], 1.0, 2.0))
@@ -92,7 +96,7 @@ def test_what_posts_are_waiting_is_written_at_close(tmp_path):
     url = f"sqlite:///{tmp_path / 'close.db'}"
     ledger = Ledger(url)
     task_id = ledger.create_task("qa", "s", 50)
-    ledger.add_items(task_id, 0, range(50), map(str, range(50)))
+    ledger.add_items(task_id, 0, [(n, str(n)) for n in range(50)])
     for n in range(50):
         ledger.finish_item(FinishedItem(task_id, n, "ok", n, None, [], 1.0, 2.0))
     ledger.close()
@@ -101,16 +105,17 @@ def test_what_posts_are_waiting_is_written_at_close(tmp_path):
     again.close()
 
 
-def test_committed_is_on_disk_and_readers_are_not_held_up(ledger, tmp_path):
-    with sqlite3.connect(tmp_path / "ledger.db") as connection:
-        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+def test_committed_is_on_disk_and_readers_are_not_held_up(tmp_path):
+    ledger = Ledger(f"sqlite:///{tmp_path / 'wal.db'}")
     with ledger.database._engine.connect() as connection:
+        assert connection.execute(sql.text("PRAGMA journal_mode")).scalar() == "wal"
         assert connection.execute(sql.text("PRAGMA synchronous")).scalar() == 2
-    connection = sqlite3.connect(tmp_path / "ledger.db")
-    connection.execute("BEGIN")
-    connection.execute("SELECT * FROM tasks").fetchall()
+    reader = sqlite3.connect(tmp_path / "wal.db")
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM tasks").fetchall()
     assert ledger.create_task("qa", "while another reads", 1)
-    connection.close()
+    reader.close()
+    ledger.close()
 
 
 def test_a_ledger_from_the_future_is_refused_and_not_harmed(tmp_path):
@@ -139,3 +144,89 @@ def test_a_url_that_is_none_and_a_ledger_in_memory_are_refused():
     for url in ("not a url", "sqlite://", "sqlite:///:memory:"):
         with pytest.raises(errors.LedgerError):
             Ledger(url)
+
+
+# --- versions
+
+FIRST_SCHEMA = Path(__file__).parent / "data" / "schema_1.sql"
+
+
+def test_a_ledger_of_the_first_version_is_brought_forward_and_keeps_its_rows(ledger_url):
+    engine = Database(ledger_url)._engine  # the driver of either kind; its tables are replaced by the old ones
+    with engine.execution_options(cerebro_writes=True).begin() as connection:
+        for table in ("attempts", "items", "tasks", "cerebro_schema"):
+            connection.execute(sql.text(f"DROP TABLE {table}"))
+        for statement in FIRST_SCHEMA.read_text().split(";"):
+            if statement.strip():
+                connection.exec_driver_sql(statement)
+    engine.dispose()
+    ledger = Ledger(ledger_url)
+    task = ledger.task("0123456789ab")
+    assert (task.subject, task.ok_items, task.lease_holder) == ("copywriting", 1, None)
+    assert ledger.items(task.id)[0]["output"] == {"question": "Why?"} and ledger.attempts(task.id)[0]["step"] == "call"
+    ledger.claim(task.id)
+    ledger.close()
+    Ledger(ledger_url).close()
+
+
+def test_two_processes_open_a_new_ledger_at_once(ledger_url):
+    script = f"from cerebro_nb import Ledger; Ledger({ledger_url!r}).create_task('qa', 's', 1)"
+    children = [subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE) for _ in range(4)]
+    assert [child.communicate()[1] for child in children] == [b""] * 4
+    ledger = Ledger(ledger_url)
+    assert len(ledger.tasks()) == 4
+    ledger.close()
+
+
+# --- leases
+
+HOLDS = """
+import sys, time
+from cerebro_nb import Ledger
+ledger = Ledger({url!r})
+ledger.claim({task!r})
+print("held", flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_second_process_is_refused_and_a_dead_one_is_taken_for_dead(ledger):
+    task_id = ledger.create_task("qa", "s", 1)
+    script = HOLDS.format(url=ledger.database.url, task=task_id)
+    child = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    with child:
+        assert child.stdout.readline() == "held\n"
+        with pytest.raises(errors.TaskHeld, match=f":{child.pid}:") as refused:
+            ledger.claim(task_id)
+        assert refused.value.hint and ledger.unfinished() == []
+        child.kill()
+    assert [task.id for task in ledger.unfinished()] == [task_id]
+    ledger.claim(task_id)
+    assert ledger.task(task_id).lease_holder == this_holder()
+    ledger.release(task_id)
+    assert ledger.task(task_id).lease_holder is None
+
+
+def test_a_lease_of_another_machine_ends_with_its_time(ledger):
+    task_id = ledger.create_task("qa", "s", 1)
+    until = {"lease_holder": "elsewhere:1:abc", "lease_until": 4e9}
+    ledger.update_task(task_id, **until)
+    with pytest.raises(errors.TaskHeld, match="elsewhere"):
+        ledger.claim(task_id)
+    ledger.update_task(task_id, lease_until=1.0)
+    ledger.claim(task_id)
+
+
+def test_reopening_failed_items_keeps_their_attempts(ledger):
+    task_id = ledger.create_task("qa", "s", 4)
+    ledger.add_items(task_id, 0, list(enumerate("abcd")))
+    for n in range(4):
+        failed = {"type": "InvalidOutput", "message": "no"} if n % 2 else None
+        ledger.finish_item(
+            FinishedItem(task_id, n, "failed" if failed else "ok", None, failed, [{"step": "call"}], 1.0, 2.0)
+        )
+    ledger.finish_item(FinishedItem("none", 0, "ok", None, None, [], 1.0, 2.0)).result()  # later, so all are written
+    assert ledger.reopen_failed(task_id, [3]) == 1 and ledger.reopen_failed(task_id, [0]) == 0
+    task = ledger.task(task_id)
+    assert (task.processed_items, task.ok_items, task.failed_items) == (3, 2, 1)
+    assert ledger.items(task_id)[3]["status"] == "pending" and len(ledger.attempts(task_id, 3)) == 1
