@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import hashlib
 import itertools
-import json
 import platform
 import time
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Unpack
 
 import cerebro_nb
@@ -26,13 +24,14 @@ from cerebro_nb.errors import (
     MissingDependency,
     ModelNotFound,
     SettingsError,
-    error_record,
+    TaskHeld,
 )
+from .keeper import READ_AHEAD, Keeper
 from .loop import CLEAN_UP_S, LOOP, wait_for
 from .processors import Work, WorkItem, as_json, function_work, prompt_work
 from .progress import Listener, Progress, Tally, bar_listener, log_listener
 from .settings import GenerationOptions, Profile, load_settings
-from .tasks import LEASE_S, FinishedItem, Ledger, TaskView, get_ledger
+from .tasks import Ledger, TaskView, get_ledger
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -147,10 +146,11 @@ class Run(TaskView):
         self._items, self._work = items, work
         self._tally = Tally(label or kind, len(items) if isinstance(items, Collection) else None, profile.batch_size)
         self._tally.listeners += [log_listener(log_language), *([bar_listener()] if show_progress else [])]
+        self._keeper = Keeper(self.ledger, self._tally, profile.batch_size or READ_AHEAD, self._ledger_failed)
         self._outcome: concurrent.futures.Future[None] | None = None
         self._main_task: asyncio.Task[None] | None = None
         self._flow: Flow | None = None
-        self._wish: str = "go"
+        self._wish = "go"
         self._ledger_error: BaseException | None = None
 
     # --- steering: from any thread, heard on Cerebro's loop
@@ -262,12 +262,12 @@ class Run(TaskView):
             outcome.set_result(None)
 
     async def _through(self, flow: Flow) -> None:
-        items = await self._open_task()
-        alive = asyncio.create_task(self._stay_alive())
         failure: BaseException | None = None
-        self._tally.started_at = time.monotonic()
-        self._tally.tell("started")
+        alive = asyncio.create_task(self._keeper.stay_alive())
         try:
+            items = await self._opened()
+            self._tally.started_at = time.monotonic()
+            self._tally.tell("started")
             self._heed()
             await flow.run(items)
             self._tally.status = "failed" if self._tally.failed and not self._tally.ok else "completed"
@@ -277,141 +277,40 @@ class Run(TaskView):
         except BaseException as error:
             self._tally.status, failure = "failed", error
         alive.cancel()
-        await self._close_task(failure)
-        self._tally.tell("finished")
+        self.task_id = self._tally.task_id
+        if self.task_id and not isinstance(failure, TaskHeld):
+            await self._keeper.close(failure)
+            self._tally.tell("finished")
         if failure is not None:
             raise failure
 
-    async def _do(self, item: WorkItem) -> None:
-        outcome = await attempted(item, self._work, self.profile)
-        failed = outcome.error
-        self._tally.ok += failed is None
-        self._tally.failed += failed is not None
-        self._tally.retried += outcome.tries - 1
-        self._tally.tokens += outcome.tokens
-        self._watch_write(
-            self.ledger.finish_item(
-                FinishedItem(
-                    self.task_id,
-                    item.position,
-                    "failed" if failed else "ok",
-                    outcome.output,
-                    error_record(failed) if failed else None,
-                    outcome.rows,
-                    outcome.started_at,
-                    time.time(),
-                    item.earlier_attempts,
-                )
-            )
-        )
-        self._tally.tell("item")
-        if isinstance(failed, _FATAL):
-            raise failed
-
-    # --- the ledger's side
-
-    async def _open_task(self) -> Iterator[WorkItem]:
-        total = self._tally.total
-        if total == 0 and not self.task_id:
+    async def _opened(self) -> Iterator[WorkItem]:
+        if self._tally.total == 0 and not self.task_id:
             raise InputError("there are no items to work on", hint="Give at least one.")
         checked = (as_json(value, f"item {position}") for position, value in enumerate(self._items))
-        inputs = iter(list(checked)) if total is not None else checked
+        inputs = checked if self._tally.total is None else iter(list(checked))
         if self.client is not None:
             async for attempt in RetryPolicy.of(self.profile).retrying():
                 with attempt:
                     self.manifest.update(await self.client.manifest(self.options))
         if self.task_id:
-            return await asyncio.to_thread(self._reopened, inputs)
-        manifest = {**base_manifest(self.profile), **self.manifest}
-        # A list is on disk before the first call is sent, so that a killed run can be resumed without it.
-        known = [] if total is None else list(inputs)
-        self.task_id = self._tally.task_id = await asyncio.to_thread(
-            self.ledger.create_task,
-            self.kind,
-            self.subject,
-            total,
-            manifest=manifest,
-            leased=True,
-            items=self._keyed(known),
-        )
-        listed = (WorkItem(position, value) for position, value in enumerate(known))
-        return itertools.chain(listed, self._recorded(inputs))
+            return await self._keeper.reopen(self.task_id, inputs, self.manifest)
+        around = base_manifest(self.profile)
+        items = await self._keeper.create(self.kind, self.subject, inputs, self.manifest, around)
+        self.task_id = self._tally.task_id
+        return items
 
-    def _reopened(self, further: Iterator[Any]) -> Iterator[WorkItem]:
-        self.ledger.claim(self.task_id)
-        self.ledger.update_task(self.task_id, status="in_progress", finished_at=None)
-        task, recorded = self.task, self.ledger.count_items(self.task_id)
-        self._tally.task_id, self._tally.total = self.task_id, task.total_items
-        self._tally.ok, self._tally.failed = task.ok_items, task.failed_items
-        self._tally.earlier = task.processed_items
-        return itertools.chain(self._unanswered(), self._recorded(itertools.islice(further, recorded, None), recorded))
+    async def _do(self, item: WorkItem) -> None:
+        outcome = await attempted(item, self._work, self.profile)
+        self._keeper.finish(item, outcome)
+        self._tally.tell("item")
+        if isinstance(outcome.error, _FATAL):
+            raise outcome.error
 
-    def _unanswered(self) -> Iterator[WorkItem]:
-        first = 0
-        while rows := self.ledger.items(self.task_id, "pending", first, _READ_AHEAD):
-            yield from (WorkItem(row["position"], row["input"], earlier_attempts=row["attempts"]) for row in rows)
-            first = rows[-1]["position"] + 1
-
-    def _recorded(self, inputs: Iterator[Any], start: int = 0) -> Iterator[WorkItem]:
-        # In groups no larger than a batch, so that a generator is not read far ahead of the work.
-        for first in itertools.count(start, size := self.profile.batch_size or _READ_AHEAD):
-            values = list(itertools.islice(inputs, size))
-            if not values:
-                return
-            self._watch_write(self.ledger.add_items(self.task_id, first, self._keyed(values)))
-            yield from (WorkItem(first + offset, value) for offset, value in enumerate(values))
-
-    async def _stay_alive(self) -> None:
-        while True:
-            await asyncio.sleep(LEASE_S / 3)
-            try:
-                await asyncio.to_thread(self.ledger.claim, self.task_id)
-            except LedgerError as error:
-                self._fail(error)
-                return
-
-    def _keyed(self, values: Sequence[Any]) -> list[tuple[Any, str]]:
-        same = hashlib.sha256(json.dumps(self.manifest, sort_keys=True).encode())
-
-        def key(value: Any) -> str:
-            one = same.copy()
-            one.update(json.dumps(value, sort_keys=True).encode())
-            return one.hexdigest()
-
-        return [(value, key(value)) for value in values]
-
-    def _watch_write(self, written: concurrent.futures.Future[int]) -> None:
-        def look(done: concurrent.futures.Future[int]) -> None:
-            if error := done.exception():
-                self._fail(error)
-
-        written.add_done_callback(look)
-
-    def _fail(self, error: BaseException) -> None:
+    def _ledger_failed(self, error: BaseException) -> None:
         if self._ledger_error is None:
             self._ledger_error = error
             self.cancel()
-
-    async def _close_task(self, failure: BaseException | None) -> None:
-        now = self.progress
-        values: dict[str, Any] = {
-            "status": now.status,
-            "finished_at": time.time(),
-            "results": {"ok": now.ok, "failed": now.failed},
-        }
-        if failure is not None:
-            values["metadata"] = {"error": error_record(failure)}
-        elif now.total is None and now.status != "cancelled":
-            self._tally.total = values["total_items"] = now.processed
-        try:
-            await asyncio.to_thread(self.ledger.update_task, self.task_id, **values)
-            await asyncio.to_thread(self.ledger.release, self.task_id)
-        except LedgerError:
-            if failure is None:
-                raise
-
-
-_READ_AHEAD = 100
 
 
 def base_manifest(profile: Profile) -> dict[str, Any]:

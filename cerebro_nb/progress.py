@@ -209,6 +209,13 @@ class Tally:
             },
         )
 
+    def count(self, ok: bool, retried: int = 0, tokens: int = 0) -> None:
+        """Count an item that ended."""
+        self.ok += ok
+        self.failed += not ok
+        self.retried += retried
+        self.tokens += tokens
+
     def tell(self, event: Event) -> None:
         """Tell every listener what happened."""
         now = self.snapshot(event)

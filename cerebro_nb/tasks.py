@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     import pandas
 
 # %% auto #0
-__all__ = ['Status', 'LEASE_S', 'Task', 'this_holder', 'holder_is_dead', 'FinishedItem', 'Ledger', 'get_ledger',
-           'create_progress_task', 'update_task_progress', 'complete_task', 'item_row', 'items_frame', 'TaskView',
-           'tasks_df', 'items_df']
+__all__ = ['Status', 'LEASE_S', 'Task', 'this_holder', 'holder_is_dead', 'FinishedItem', 'LedgerReader', 'LedgerLeases', 'Ledger',
+           'get_ledger', 'create_progress_task', 'update_task_progress', 'complete_task', 'item_row', 'items_frame',
+           'TaskView', 'tasks_df', 'items_df']
 
 # %% ../nbs/05_tasks.ipynb #eda435a2
 Status = Literal["in_progress", "completed", "failed", "cancelled"]
@@ -123,16 +123,9 @@ class FinishedItem:
     finished_at: float
     earlier_attempts: int = 0
 
-
-def _pending_rows(task_id: str, first: int, items: Sequence[tuple[Any, str]]) -> list[dict[str, Any]]:
-    return [
-        {"task_id": task_id, "position": position, "input": given, "key": key, "status": "pending"}
-        for position, (given, key) in enumerate(items, first)
-    ]
-
-
-class Ledger:
-    """Tasks, items and attempts in one database.
+# %% ../nbs/05_tasks.ipynb #486a395e
+class LedgerReader:
+    """Reads tasks, items and attempts from one database.
 
     Parameters
     ----------
@@ -142,6 +135,129 @@ class Ledger:
 
     def __init__(self, url: str | None = None):
         self.database = Database(url or load_settings().ledger_url)
+
+    def task(self, task_id: str) -> Task:
+        """Return a task by its id, or by the first digits of it.
+
+        Raises
+        ------
+        TaskNotFound
+            If there is none, or more than one.
+        """
+        rows = self.database.read(sql.select(TASKS).where(TASKS.c.id.startswith(task_id, autoescape=True)).limit(2))
+        if len(rows) != 1 or not task_id:
+            what = "more than one task has an id that starts with" if rows and task_id else "no task has the id"
+            raise TaskNotFound(f"{what} {task_id!r}", hint="`cerebro tasks` lists them.")
+        return Task(**rows[0])
+
+    def tasks(self, limit: int = 100) -> list[Task]:
+        """Return the newest tasks, the newest first."""
+        query = sql.select(TASKS).order_by(TASKS.c.created_at.desc(), TASKS.c.id).limit(limit)
+        return [Task(**row) for row in self.database.read(query)]
+
+    def items(
+        self, task_id: str, status: str | None = None, first: int = 0, limit: int | None = None
+    ) -> list[dict[str, Any]]:
+        """Return items of a task in the order of their input.
+
+        Parameters
+        ----------
+        task_id
+            The task.
+        status
+            Only those that are ``pending``, ``ok`` or ``failed``.
+        first, limit
+            From which position on, and how many at most.
+        """
+        query = (
+            sql.select(ITEMS).where(ITEMS.c.task_id == task_id, ITEMS.c.position >= first).order_by(ITEMS.c.position)
+        )
+        query = query.where(ITEMS.c.status == status) if status else query
+        return self.database.read(query.limit(limit) if limit is not None else query)
+
+    def count_items(self, task_id: str) -> int:
+        """Return how many items of a task are recorded."""
+        query = sql.select(sql.func.count().label("count")).select_from(ITEMS).where(ITEMS.c.task_id == task_id)
+        return int(self.database.read(query)[0]["count"])
+
+    def attempts(self, task_id: str, position: int | None = None) -> list[dict[str, Any]]:
+        """Return the attempts at the items of a task, or at one item, in order."""
+        query = (
+            sql.select(ATTEMPTS).where(ATTEMPTS.c.task_id == task_id).order_by(ATTEMPTS.c.position, ATTEMPTS.c.number)
+        )
+        return self.database.read(query if position is None else query.where(ATTEMPTS.c.position == position))
+
+    def close(self) -> None:
+        """Write what is posted and close the database."""
+        self.database.close()
+
+# %% ../nbs/05_tasks.ipynb #844943dd
+class LedgerLeases(LedgerReader):
+    """Says whose task it is."""
+
+    def claim(self, task_id: str, seconds: float = LEASE_S) -> None:
+        """Take a task for this process, for some seconds, or hold it for longer.
+
+        Raises
+        ------
+        TaskHeld
+            If a living process has it: the message says which.
+        """
+        task = self.task(task_id)
+        now = self.database.now()
+        free = sql.or_(TASKS.c.lease_holder.is_(None), TASKS.c.lease_holder == this_holder(), TASKS.c.lease_until < now)
+        if task.lease_holder and holder_is_dead(task.lease_holder):
+            free = sql.or_(free, TASKS.c.lease_holder == task.lease_holder)
+        claim = (
+            TASKS.update()
+            .where(TASKS.c.id == task_id, free)
+            .values(lease_holder=this_holder(), lease_until=now + seconds)
+        )
+        if not self.database.write(claim):
+            holder = self.task(task_id).lease_holder
+            raise TaskHeld(
+                f"task {task_id} is being worked on by {holder}",
+                hint="Wait for it or stop it; a process that died is taken for dead within a minute.",
+                holder=holder,
+            )
+
+    def release(self, task_id: str) -> None:
+        """Give a task up, if this process has it."""
+        mine = TASKS.update().where(TASKS.c.id == task_id, TASKS.c.lease_holder == this_holder())
+        self.database.write(mine.values(lease_holder=None, lease_until=None))
+
+    def unfinished(self, limit: int = 100) -> list[Task]:
+        """Return the newest tasks that have items without an answer and that no living process works on."""
+        pending = sql.exists().where(ITEMS.c.task_id == TASKS.c.id, ITEMS.c.status == "pending")
+        query = (
+            sql.select(TASKS)
+            .where(sql.or_(TASKS.c.status == "in_progress", pending))
+            .order_by(TASKS.c.created_at.desc())
+        )
+        tasks = [Task(**row) for row in self.database.read(query.limit(limit))]
+        now = time.time()
+        return [
+            task
+            for task in tasks
+            if task.lease_holder is None or holder_is_dead(task.lease_holder) or (task.lease_until or 0) < now
+        ]
+
+# %% ../nbs/05_tasks.ipynb #d2d6c2aa
+def _pending_rows(task_id: str, first: int, items: Sequence[tuple[Any, str]]) -> list[dict[str, Any]]:
+    return [
+        {"task_id": task_id, "position": position, "input": given, "key": key, "status": "pending"}
+        for position, (given, key) in enumerate(items, first)
+    ]
+
+
+class Ledger(LedgerLeases):
+    """Tasks, items and attempts in one database.
+
+    Parameters
+    ----------
+    url
+        A SQLAlchemy URL; the settings' (SQLite in the data folder) if None.
+    """
 
     def create_task(
         self,
@@ -241,55 +357,6 @@ class Ledger:
             statements.append((ATTEMPTS.insert(), rows))
         return self.database.post(statements)
 
-    # --- whose task it is
-
-    def claim(self, task_id: str, seconds: float = LEASE_S) -> None:
-        """Take a task for this process, for some seconds, or hold it for longer.
-
-        Raises
-        ------
-        TaskHeld
-            If a living process has it: the message says which.
-        """
-        task = self.task(task_id)
-        now = self.database.now()
-        free = sql.or_(TASKS.c.lease_holder.is_(None), TASKS.c.lease_holder == this_holder(), TASKS.c.lease_until < now)
-        if task.lease_holder and holder_is_dead(task.lease_holder):
-            free = sql.or_(free, TASKS.c.lease_holder == task.lease_holder)
-        claim = (
-            TASKS.update()
-            .where(TASKS.c.id == task_id, free)
-            .values(lease_holder=this_holder(), lease_until=now + seconds)
-        )
-        if not self.database.write(claim):
-            holder = self.task(task_id).lease_holder
-            raise TaskHeld(
-                f"task {task_id} is being worked on by {holder}",
-                hint="Wait for it or stop it; a process that died is taken for dead within a minute.",
-                holder=holder,
-            )
-
-    def release(self, task_id: str) -> None:
-        """Give a task up, if this process has it."""
-        mine = TASKS.update().where(TASKS.c.id == task_id, TASKS.c.lease_holder == this_holder())
-        self.database.write(mine.values(lease_holder=None, lease_until=None))
-
-    def unfinished(self, limit: int = 100) -> list[Task]:
-        """Return the newest tasks that have items without an answer and that no living process works on."""
-        pending = sql.exists().where(ITEMS.c.task_id == TASKS.c.id, ITEMS.c.status == "pending")
-        query = (
-            sql.select(TASKS)
-            .where(sql.or_(TASKS.c.status == "in_progress", pending))
-            .order_by(TASKS.c.created_at.desc())
-        )
-        tasks = [Task(**row) for row in self.database.read(query.limit(limit))]
-        now = time.time()
-        return [
-            task
-            for task in tasks
-            if task.lease_holder is None or holder_is_dead(task.lease_holder) or (task.lease_until or 0) < now
-        ]
-
     def reopen_failed(self, task_id: str, positions: Collection[int] | None = None) -> int:
         """Make failed items pending again; their attempts stay. Return how many.
 
@@ -309,63 +376,6 @@ class Ledger:
         counts = {name: TASKS.c[name] - reopened for name in ("processed_items", "failed_items")}
         self.update_task(task_id, **counts)
         return reopened
-
-    # --- reading
-
-    def task(self, task_id: str) -> Task:
-        """Return a task by its id, or by the first digits of it.
-
-        Raises
-        ------
-        TaskNotFound
-            If there is none, or more than one.
-        """
-        rows = self.database.read(sql.select(TASKS).where(TASKS.c.id.startswith(task_id, autoescape=True)).limit(2))
-        if len(rows) != 1 or not task_id:
-            what = "more than one task has an id that starts with" if rows and task_id else "no task has the id"
-            raise TaskNotFound(f"{what} {task_id!r}", hint="`cerebro tasks` lists them.")
-        return Task(**rows[0])
-
-    def tasks(self, limit: int = 100) -> list[Task]:
-        """Return the newest tasks, the newest first."""
-        query = sql.select(TASKS).order_by(TASKS.c.created_at.desc(), TASKS.c.id).limit(limit)
-        return [Task(**row) for row in self.database.read(query)]
-
-    def items(
-        self, task_id: str, status: str | None = None, first: int = 0, limit: int | None = None
-    ) -> list[dict[str, Any]]:
-        """Return items of a task in the order of their input.
-
-        Parameters
-        ----------
-        task_id
-            The task.
-        status
-            Only those that are ``pending``, ``ok`` or ``failed``.
-        first, limit
-            From which position on, and how many at most.
-        """
-        query = (
-            sql.select(ITEMS).where(ITEMS.c.task_id == task_id, ITEMS.c.position >= first).order_by(ITEMS.c.position)
-        )
-        query = query.where(ITEMS.c.status == status) if status else query
-        return self.database.read(query.limit(limit) if limit is not None else query)
-
-    def count_items(self, task_id: str) -> int:
-        """Return how many items of a task are recorded."""
-        query = sql.select(sql.func.count().label("count")).select_from(ITEMS).where(ITEMS.c.task_id == task_id)
-        return int(self.database.read(query)[0]["count"])
-
-    def attempts(self, task_id: str, position: int | None = None) -> list[dict[str, Any]]:
-        """Return the attempts at the items of a task, or at one item, in order."""
-        query = (
-            sql.select(ATTEMPTS).where(ATTEMPTS.c.task_id == task_id).order_by(ATTEMPTS.c.position, ATTEMPTS.c.number)
-        )
-        return self.database.read(query if position is None else query.where(ATTEMPTS.c.position == position))
-
-    def close(self) -> None:
-        """Write what is posted and close the database."""
-        self.database.close()
 
 # %% ../nbs/05_tasks.ipynb #912b4fc3
 _ledgers: dict[str, Ledger] = {}

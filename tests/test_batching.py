@@ -389,6 +389,21 @@ def test_cancel_keeps_what_was_answered_and_the_next_run_works(quick, ledger):
     assert process_in_batches([1], echo, quick, ledger=ledger, show_progress=False).results == [1]
 
 
+def test_cancel_while_the_model_loads_leaves_no_task(quick, ledger):
+    loading = threading.Event()
+
+    class Slow(ScriptedBackend):
+        async def load(self, model, options):
+            loading.set()
+            await asyncio.sleep(3600)
+
+    client = Client(Slow(["x"]), "tiny")
+    run = Run(["a"], lambda item: echo(item.value), quick, client=client, ledger=ledger, show_progress=False).start()
+    assert loading.wait(10)
+    run.cancel()
+    assert run.wait().progress.status == "cancelled" and ledger.tasks() == []
+
+
 def test_cancelling_the_await_cancels_the_run_and_frees_the_server(quick, ledger):
     with FakeOllama(seconds=3600) as server:
         client = Client(OllamaBackend(server.url), "tiny")
