@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .batching import aprocess_in_batches as aprocess_in_batches
     from .batching import process_in_batches as process_in_batches
     from .client import Client as Client
+    from .client import Fallback as Fallback
     from .client import acall_llm as acall_llm
     from .client import aget_client as aget_client
     from .client import call_llm as call_llm
@@ -62,6 +63,7 @@ _HOMES = {
     "CerebroError": "errors",
     "Client": "client",
     "EmbeddedBackend": "embedded",
+    "Fallback": "client",
     "GenerationOptions": "settings",
     "Ledger": "tasks",
     "Message": "messages",

@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .client import CallRecord, CallScope
-from .control import RetryPolicy
+import tenacity
+
+from .client import CallRecord, CallScope, Fallback
+from .control import RetryPolicy, retry_decision
 from .errors import CerebroError, RequestTimeout, error_record
 from .processors import Work, WorkItem, as_json
 from .settings import Profile
@@ -83,10 +85,11 @@ class Outcome:
     rows: list[dict[str, Any]] = field(default_factory=list)
     tries: int = 0
     tokens: int = 0
+    timeouts: int = 0
     started_at: float = field(default_factory=time.time)
 
 
-async def attempted(item: WorkItem, work: Work, profile: Profile) -> Outcome:
+async def attempted(item: WorkItem, work: Work, profile: Profile, fallback: Fallback | None = None) -> Outcome:
     """Work on an item until it is answered or given up.
 
     Parameters
@@ -97,33 +100,41 @@ async def attempted(item: WorkItem, work: Work, profile: Profile) -> Outcome:
         What is done with it.
     profile
         Its time limit, tries and waits.
+    fallback
+        What its calls are changed to after a timeout; smaller answers if None.
 
     Returns
     -------
     Outcome
         The output or the error, never an exception of ours.
     """
-    outcome = Outcome()
+    outcome, fallback = Outcome(), fallback or Fallback()
+
+    def again(error: BaseException) -> bool:
+        outcome.timeouts += isinstance(error, RequestTimeout)
+        return retry_decision(error).retry and outcome.timeouts <= fallback.steps
+
     try:
-        async for attempt in RetryPolicy.of(profile).retrying():
+        async for attempt in RetryPolicy.of(profile).retrying(retry=tenacity.retry_if_exception(again)):
             outcome.tries = attempt.retry_state.attempt_number
             with attempt:
-                outcome.output = await _attempt(replace(item, attempt=outcome.tries), work, profile, outcome)
+                scope = CallScope(profile.timeout_s, fallback, outcome.timeouts)
+                outcome.output = await _attempt(replace(item, attempt=outcome.tries), work, scope, outcome)
     except CerebroError as error:
         error.item = item.position
         outcome.error = error
     return outcome
 
 
-async def _attempt(item: WorkItem, work: Work, profile: Profile, outcome: Outcome) -> Any:
-    scope, started = CallScope(profile.timeout_s), time.time()
+async def _attempt(item: WorkItem, work: Work, scope: CallScope, outcome: Outcome) -> Any:
+    started = time.time()
     failed: CerebroError | None = None
     try:
         async with scope.running():
             return as_json(await work(item), "the processor's result")
     except TimeoutError as late:
         failed = RequestTimeout(
-            f"the attempt took longer than {profile.timeout_s:g} s", hint="Allow more time (timeout_s of the profile)."
+            f"the attempt took longer than {scope.timeout_s:g} s", hint="Allow more time (timeout_s of the profile)."
         )
         raise failed from late
     except CerebroError as error:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import cerebro_nb
 from .attempts import attempted
-from .client import Client, GenerationArguments, aget_client, named_as_settings
+from .client import Client, Fallback, GenerationArguments, aget_client, named_as_settings
 from .control import RetryPolicy
 from cerebro_nb.errors import (
     AuthenticationFailed,
@@ -109,6 +109,8 @@ class Run(TaskView):
         The client that ``work`` uses, made ready before the first item; None if it uses none.
     options
         How its answers are generated: the model is loaded for them.
+    fallback
+        What calls are changed to after a timeout; smaller answers if None.
     manifest
         What decides the answers, kept with the task.
     ledger
@@ -133,6 +135,7 @@ class Run(TaskView):
         label: str = "",
         client: Client | None = None,
         options: GenerationOptions | None = None,
+        fallback: Fallback | None = None,
         manifest: Mapping[str, Any] | None = None,
         ledger: Ledger | None = None,
         log_language: str = "en",
@@ -141,7 +144,7 @@ class Run(TaskView):
     ):
         super().__init__(ledger or get_ledger(), task_id)
         self.profile, self.kind, self.subject = profile, kind, subject
-        self.client, self.options = client, options
+        self.client, self.options, self.fallback = client, options, fallback
         self.manifest = dict(manifest or {})
         self._items, self._work = items, work
         self._tally = Tally(label or kind, len(items) if isinstance(items, Collection) else None, profile.batch_size)
@@ -301,7 +304,7 @@ class Run(TaskView):
         return items
 
     async def _do(self, item: WorkItem) -> None:
-        outcome = await attempted(item, self._work, self.profile)
+        outcome = await attempted(item, self._work, self.profile, self.fallback)
         self._keeper.finish(item, outcome)
         self._tally.tell("item")
         if isinstance(outcome.error, _FATAL):
@@ -341,6 +344,7 @@ async def aprocess_in_batches(
     model: str | None = None,
     backend: str | None = None,
     base_url: str | None = None,
+    fallback: Fallback | None = None,
     ledger: Ledger | None = None,
     show_progress: bool = True,
     **generation: Unpack[GenerationArguments],
@@ -362,6 +366,8 @@ async def aprocess_in_batches(
         What the task is called in the ledger.
     system_prompt, response_model, is_training, temperature, client, model, backend, base_url, **generation
         For a prompt, as in `acall_llm`.
+    fallback
+        What calls are changed to after a timeout; smaller answers if None.
     ledger
         Where the task is kept; the shared ledger of the settings if None.
     show_progress
@@ -406,6 +412,7 @@ async def aprocess_in_batches(
             subject=subject,
             client=client,
             options=options,
+            fallback=fallback,
             manifest=manifest,
             ledger=ledger,
             log_language=settings.log_language,

@@ -27,8 +27,8 @@ from .structured import json_schema, parse_reply, repair_request
 _log = logging.getLogger(__name__)
 
 # %% auto #0
-__all__ = ['choose_backend', 'CallRecord', 'CallScope', 'GenerationArguments', 'named_as_settings', 'Client', 'answer',
-           'aget_client', 'get_client', 'acall_llm', 'call_llm']
+__all__ = ['choose_backend', 'CallRecord', 'CallScope', 'GenerationArguments', 'named_as_settings', 'Client', 'Fallback',
+           'answer', 'aget_client', 'get_client', 'acall_llm', 'call_llm']
 
 # %% ../nbs/04a_client.ipynb #090a3cfa
 async def _ollama_answers(settings: Settings) -> Backend | None:
@@ -92,14 +92,19 @@ class CallScope:
     ----------
     timeout_s
         Seconds the attempt may take, waiting in our own queue left out.
+    fallback
+        What a call is changed to after a timeout.
+    timeouts
+        How many attempts at the item timed out before this one.
     """
 
     #: A call is stopped a little before the attempt, so that it leaves with the text that had arrived.
     GRACE_S = 0.5
 
-    def __init__(self, timeout_s: float):
+    def __init__(self, timeout_s: float, fallback: Fallback | None = None, timeouts: int = 0):
         self.calls: list[CallRecord] = []
-        self._timeout_s = timeout_s
+        self.fallback, self.timeouts = fallback, timeouts
+        self.timeout_s = timeout_s
         self._alarm: asyncio.Timeout | None = None
 
     @property
@@ -107,7 +112,7 @@ class CallScope:
         """Seconds that a call made now has left."""
         when = self._alarm.when() if self._alarm else None
         if when is None:
-            return self._timeout_s
+            return self.timeout_s
         return max(0.001, when - self.GRACE_S - asyncio.get_running_loop().time())
 
     @asynccontextmanager
@@ -115,7 +120,7 @@ class CallScope:
         """Start the clock; a TimeoutError is raised at its end."""
         token = _scope.set(self)
         try:
-            async with asyncio.timeout(self._timeout_s + self.GRACE_S) as self._alarm:
+            async with asyncio.timeout(self.timeout_s + self.GRACE_S) as self._alarm:
                 yield
         finally:
             _scope.reset(token)
@@ -257,6 +262,41 @@ async def _pick_model(backend: Backend) -> str:
         raise ModelNotFound(f"{backend.base_url} has no model", hint="Pull one: ollama pull llama3.2", models=[])
     return max(models, key=lambda info: bool(info.loaded)).name
 
+# %% ../nbs/04a_client.ipynb #4885c92a
+@dataclass(frozen=True)
+class Fallback:
+    """What a call is changed to when an attempt at its item timed out.
+
+    Parameters
+    ----------
+    shrink
+        After the first timeout ``num_predict`` is this share of itself, above 0 and at most 1.
+    client
+        After the second, the call goes to this client, with its ``num_predict`` whole; None ends the item instead.
+    """
+
+    shrink: float = 0.5
+    client: Client | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.shrink <= 1:
+            raise InputError(f"shrink = {self.shrink} is not above 0 and at most 1")
+
+    @property
+    def steps(self) -> int:
+        """How many timeouts an item may survive."""
+        return 1 if self.client is None else 2
+
+    def changed(
+        self, client: Client, options: GenerationOptions, timeouts: int
+    ) -> tuple[Client, GenerationOptions, str]:
+        """Return whom to ask, how, and what the step is called, after so many timeouts."""
+        if timeouts == 0:
+            return client, options, "call"
+        if timeouts == 1 or self.client is None:
+            return client, options.replace(num_predict=max(1, int(options.num_predict * self.shrink))), "smaller"
+        return self.client, options, "fallback"
+
 # %% ../nbs/04a_client.ipynb #23e2894c
 def _messages(prompt: str | Sequence[Message], system_prompt: str | None) -> tuple[Message, ...]:
     turns = (Message("user", prompt),) if isinstance(prompt, str) else tuple(prompt)
@@ -325,12 +365,13 @@ async def answer(
     messages = _messages(prompt, system_prompt)
     schema = json_schema(response_model) if response_model else None
     scope = _scope.get() or CallScope(options.timeout_s)
+    client, options, step = (scope.fallback or Fallback()).changed(client, options, scope.timeouts)
     with scope.paused():
         model, slots = await client._prepared(options)
     call = _Call(client, scope, slots, response_model, on_text)
     request = ChatRequest(model, messages, options, schema)
     try:
-        return await call.send(request, "call")
+        return await call.send(request, step)
     except InvalidOutput as error:
         return await call.send(repair_request(request, error), "repair")
 

@@ -85,12 +85,12 @@ class RetryPolicy:
         Parameters
         ----------
         **options
-            Further options of ``tenacity.AsyncRetrying``, such as ``before_sleep``.
+            Options of ``tenacity.AsyncRetrying`` that add to these or take their place, such as ``retry``.
         """
-        return tenacity.AsyncRetrying(
-            stop=tenacity.stop_after_attempt(self.max_attempts),
-            wait=self.wait_s,
-            retry=tenacity.retry_if_exception(lambda error: retry_decision(error).retry),
-            reraise=True,
-            **options,
-        )
+        defaults = {
+            "stop": tenacity.stop_after_attempt(self.max_attempts),
+            "wait": self.wait_s,
+            "retry": tenacity.retry_if_exception(lambda error: retry_decision(error).retry),
+            "reraise": True,
+        }
+        return tenacity.AsyncRetrying(**{**defaults, **options})

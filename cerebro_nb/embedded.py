@@ -144,13 +144,15 @@ class Engine:
             _log.debug("the embedded model serves at %s", self.address)
 
     def _handshake(self, child: subprocess.Popen[bytes], timeout_s: float) -> str:
+        # llama.cpp's threads wait for each other without sleeping: one core left to others keeps it from crawling.
+        threads = self.settings.threads or max(1, (os.cpu_count() or 2) - 1)
         wish = {
             "model_path": str(self.model_path),
             "name": self.model,
             "key": self.key,
             "slots": self.settings.slots,
             "num_ctx": self.settings.num_ctx,
-            "threads": self.settings.threads or os.cpu_count() or 1,
+            "threads": threads,
         }
         late = threading.Timer(timeout_s, child.kill)
         late.start()

@@ -136,7 +136,9 @@ class EmbeddedSettings(_Values):
     model_path: Path | None = Field(None, description="a .gguf file; None is the bundled SmolLM2-135M-Instruct")
     slots: int = Field(4, ge=1, le=64, description="requests the engine serves at once")
     num_ctx: Positive = Field(4096, description="tokens of context of each slot")
-    threads: int | None = Field(None, ge=1, le=1024, description="threads; None is one a core")
+    threads: int | None = Field(
+        None, ge=1, le=1024, description="threads; None is one a core, with one core left to others"
+    )
 
 
 class Settings(_Values):

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from .angles import DIMENSIONS
 from .batching import Run
-from .client import Client, GenerationArguments, aget_client, answer, named_as_settings
+from .client import Client, Fallback, GenerationArguments, aget_client, answer, named_as_settings
 from .errors import DuplicateOutput, InputError, InvalidOutput
 from .language import check_language
 from .loop import LOOP
@@ -191,6 +191,7 @@ async def asynthetic_run(
     model: str | None = None,
     backend: str | None = None,
     base_url: str | None = None,
+    fallback: Fallback | None = None,
     ledger: Ledger | None = None,
     on_progress: Listener | None = None,
     show_progress: bool = True,
@@ -213,6 +214,8 @@ async def asynthetic_run(
     temperature, client, model, backend, base_url, **generation
         Whom to ask and how, as in `acall_llm`; the training preset applies. The plan of angles and the sampling are
         made from ``seed``, which is drawn by chance if None; it is in the run's manifest.
+    fallback
+        What calls are changed to after a timeout; smaller answers if None.
     ledger
         Where the task is kept; the shared ledger of the settings if None.
     on_progress
@@ -258,6 +261,7 @@ async def asynthetic_run(
         label=recipe.label,
         client=client,
         options=options,
+        fallback=fallback,
         manifest=manifest,
         ledger=ledger,
         log_language=settings.log_language,

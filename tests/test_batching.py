@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from cerebro_nb import (
     Client,
+    Fallback,
     Message,
     OllamaBackend,
     Run,
@@ -329,6 +330,30 @@ def test_a_late_answer_leaves_its_beginning_in_the_ledger(quick, ledger):
         run = process_in_batches(["x"], "{item}", brief, client=client, ledger=ledger, show_progress=False)
         LOOP.run(client.aclose())
     assert run.errors[0]["type"] == "RequestTimeout" and run.errors[0]["details"]["partial_text"] == "Once upon a time"
+
+
+def test_after_a_timeout_a_smaller_answer_then_the_fallback_then_failed(quick, ledger):
+    brief = quick.replace(timeout_s=0.3)
+    with FakeOllama() as server, FakeOllama() as spare:
+        client, other = Client(OllamaBackend(server.url), "tiny"), Client(OllamaBackend(spare.url), "tiny:latest")
+        options = {"client": client, "ledger": ledger, "show_progress": False, "max_tokens": 600}
+        server.faults = ["hang"]
+        smaller = process_in_batches(["x"], "{item}", brief, **options)
+        server.faults = ["hang"] * 9
+        spared = process_in_batches(["x"], "{item}", brief, fallback=Fallback(client=other), **options)
+        server.faults, spare.faults = ["hang"] * 9, ["hang"] * 9
+        failed = process_in_batches(["x"], "{item}", brief, fallback=Fallback(client=other), **options)
+        for used in (client, other):
+            LOOP.run(used.aclose())
+
+    def steps(run):
+        rows = ledger.attempts(run.task_id)
+        return [(row["step"], row["model"], row["request"]["options"]["num_predict"]) for row in rows]
+
+    assert steps(smaller) == [("call", "tiny", 600), ("smaller", "tiny", 300)] and smaller.results == ["echo x"]
+    ladder = [("call", "tiny", 600), ("smaller", "tiny", 300), ("fallback", "tiny:latest", 600)]
+    assert steps(spared) == ladder and spared.results == ["echo x"]
+    assert steps(failed) == ladder and failed.errors[0]["type"] == "RequestTimeout"
 
 
 def test_a_listener_that_fails_is_logged_and_the_run_goes_on(quick, ledger, caplog):
