@@ -10,10 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import tenacity
-
 from .client import CallRecord, CallScope, Fallback
-from .control import RetryPolicy, retry_decision
+from .control import RetryPolicy
 from .errors import CerebroError, RequestTimeout, error_record
 from .processors import Work, WorkItem, as_json
 from .settings import Profile
@@ -108,14 +106,9 @@ async def attempted(item: WorkItem, work: Work, profile: Profile, fallback: Fall
     Outcome
         The output or the error, never an exception of ours.
     """
-    outcome, fallback = Outcome(), fallback or Fallback()
-
-    def again(error: BaseException) -> bool:
-        outcome.timeouts += isinstance(error, RequestTimeout)
-        return retry_decision(error).retry and outcome.timeouts <= fallback.steps
-
+    outcome = Outcome()
     try:
-        async for attempt in RetryPolicy.of(profile).retrying(retry=tenacity.retry_if_exception(again)):
+        async for attempt in RetryPolicy.of(profile).retrying():
             outcome.tries = attempt.retry_state.attempt_number
             with attempt:
                 scope = CallScope(profile.timeout_s, fallback, outcome.timeouts)
@@ -141,5 +134,6 @@ async def _attempt(item: WorkItem, work: Work, scope: CallScope, outcome: Outcom
         failed = error
         raise
     finally:
+        outcome.timeouts += isinstance(failed, RequestTimeout)
         outcome.tokens += sum(call.reply.usage.completion_tokens or 0 for call in scope.calls if call.reply)
         outcome.rows.extend(attempt_rows(scope.calls, failed, started))

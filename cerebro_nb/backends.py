@@ -31,6 +31,7 @@ from cerebro_nb.errors import (
     ServerBusy,
     ServerFailed,
     StreamCut,
+    WrongAddress,
 )
 from .messages import ChatRequest, EmbeddingReply, ModelInfo, Reply, Timings, Usage
 from .settings import GenerationOptions
@@ -193,7 +194,7 @@ def error_for(status: int, body: str, headers: Mapping[str, str], url: str) -> C
     if status == 404 and not html and "model" in said.lower():
         return ModelNotFound(what, status=status, models=[])
     if status in (404, 405) or status < 400:
-        return InvalidResponse(
+        return WrongAddress(
             what, hint="Is base_url right? It is the server's address, without /api or /chat.", status=status
         )
     if status == 429:

@@ -272,7 +272,7 @@ class Fallback:
     shrink
         After the first timeout ``num_predict`` is this share of itself, above 0 and at most 1.
     client
-        After the second, the call goes to this client, with its ``num_predict`` whole; None ends the item instead.
+        After the second, the call goes to this client, with its ``num_predict`` whole; None stays with smaller answers.
     """
 
     shrink: float = 0.5
@@ -281,11 +281,6 @@ class Fallback:
     def __post_init__(self) -> None:
         if not 0 < self.shrink <= 1:
             raise InputError(f"shrink = {self.shrink} is not above 0 and at most 1")
-
-    @property
-    def steps(self) -> int:
-        """How many timeouts an item may survive."""
-        return 1 if self.client is None else 2
 
     def changed(
         self, client: Client, options: GenerationOptions, timeouts: int

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import tenacity
 
@@ -79,18 +78,11 @@ class RetryPolicy:
         advised = retry_decision(error).retry_after_s if error else None
         return max(jitter, min(advised or 0.0, MAX_WAIT_S))
 
-    def retrying(self, **options: Any) -> tenacity.AsyncRetrying:
-        """Return tenacity's loop with this policy; the last error is raised as it is.
-
-        Parameters
-        ----------
-        **options
-            Options of ``tenacity.AsyncRetrying`` that add to these or take their place, such as ``retry``.
-        """
-        defaults = {
-            "stop": tenacity.stop_after_attempt(self.max_attempts),
-            "wait": self.wait_s,
-            "retry": tenacity.retry_if_exception(lambda error: retry_decision(error).retry),
-            "reraise": True,
-        }
-        return tenacity.AsyncRetrying(**{**defaults, **options})
+    def retrying(self) -> tenacity.AsyncRetrying:
+        """Return tenacity's loop with this policy; the last error is raised as it is."""
+        return tenacity.AsyncRetrying(
+            stop=tenacity.stop_after_attempt(self.max_attempts),
+            wait=self.wait_s,
+            retry=tenacity.retry_if_exception(lambda error: retry_decision(error).retry),
+            reraise=True,
+        )

@@ -10,9 +10,9 @@ from typing import Any, ClassVar, Literal
 # %% auto #0
 __all__ = ['Retry', 'CerebroError', 'SettingsError', 'InputError', 'MissingDependency', 'BackendError', 'ConnectionFailed',
            'RequestTimeout', 'RateLimited', 'ServerFailed', 'ServerBusy', 'InvalidResponse', 'StreamCut',
-           'AuthenticationFailed', 'ModelNotFound', 'BadRequest', 'ContextExceeded', 'OutputError', 'OutputTruncated',
-           'InvalidOutput', 'DuplicateOutput', 'ProcessorFailed', 'LedgerError', 'TaskNotFound', 'TaskHeld',
-           'error_record']
+           'WrongAddress', 'AuthenticationFailed', 'ModelNotFound', 'BadRequest', 'ContextExceeded', 'OutputError',
+           'OutputTruncated', 'InvalidOutput', 'DuplicateOutput', 'ProcessorFailed', 'LedgerError', 'TaskNotFound',
+           'TaskHeld', 'error_record']
 
 # %% ../nbs/00_errors.ipynb #9d922c2e
 Retry = Literal["never", "transient", "pressure"]
@@ -112,11 +112,17 @@ class ServerBusy(ServerFailed):
 class InvalidResponse(BackendError):
     """What came back is not the protocol: HTML, cut JSON, an event of another shape."""
 
+    retry: ClassVar[Retry] = "transient"
+
 
 class StreamCut(InvalidResponse):
     """The answer began as it should and broke off; ``details["partial_text"]`` holds what had arrived."""
 
-    retry: ClassVar[Retry] = "transient"
+
+class WrongAddress(InvalidResponse):
+    """There is no such route at that address."""
+
+    retry: ClassVar[Retry] = "never"
 
 
 class AuthenticationFailed(BackendError):

@@ -333,7 +333,7 @@ def test_a_late_answer_leaves_its_beginning_in_the_ledger(quick, ledger):
 
 
 def test_after_a_timeout_a_smaller_answer_then_the_fallback_then_failed(quick, ledger):
-    brief = quick.replace(timeout_s=0.3)
+    brief = quick.replace(timeout_s=0.3, max_attempts=3)
     with FakeOllama() as server, FakeOllama() as spare:
         client, other = Client(OllamaBackend(server.url), "tiny"), Client(OllamaBackend(spare.url), "tiny:latest")
         options = {"client": client, "ledger": ledger, "show_progress": False, "max_tokens": 600}
