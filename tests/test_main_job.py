@@ -55,7 +55,7 @@ def test_the_job_in_portuguese(caplog, monkeypatch):
 
 
 def test_failure_cases_and_success_patterns_three_each():
-    failures = generate_failure_cases("copywriting", backend="embedded", seed=5, show_progress=False, profile="auto")
+    failures = generate_failure_cases("copywriting", backend="embedded", seed=5, show_progress=False)
     successes = generate_success_patterns(
         "copywriting", backend="embedded", seed=5, show_progress=False, profile="auto"
     )

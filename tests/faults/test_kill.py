@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 
+import pytest
 from fakes import FakeOllama
 
 from cerebro_nb import Ledger
@@ -39,6 +40,7 @@ def sent(server):
     return [int(re.search(r"item (\d+);", text)[1]) for text in texts]
 
 
+@pytest.mark.timeout(1_200)
 def test_random_kills_lose_no_answer_and_repeat_none(ledger_url):
     seed = random.SystemRandom().randrange(2**32)
     print(f"seed {seed}")
