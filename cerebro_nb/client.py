@@ -45,19 +45,6 @@ async def _ollama_answers(settings: Settings) -> Backend | None:
     await ollama.aclose()
     return None
 
-
-async def _choose_backend(settings: Settings) -> Backend:
-    from cerebro_nb.embedded import EmbeddedBackend
-    from cerebro_nb.ollama import OllamaBackend
-    from cerebro_nb.openai import OpenAIBackend
-
-    named = settings.backend or ("openai" if settings.base_url else None)
-    if named == "ollama":
-        return OllamaBackend(settings.base_url)
-    if named == "openai":
-        return OpenAIBackend(settings.base_url)
-    return (None if named else await _ollama_answers(settings)) or EmbeddedBackend(settings.embedded)
-
 # %% ../nbs/04a_client.ipynb #04a61d55
 async def choose_backend(settings: Settings) -> Backend:
     """Return the backend that the settings name, or the one found: an Ollama that answers, else the embedded model.
@@ -67,10 +54,17 @@ async def choose_backend(settings: Settings) -> Backend:
     settings
         Their ``backend``, ``base_url`` and ``embedded`` decide.
     """
-    if settings.base_url and not settings.backend:
-        if ollama := await _ollama_answers(settings):
-            return ollama
-    return await _choose_backend(settings)
+    from cerebro_nb.embedded import EmbeddedBackend
+    from cerebro_nb.ollama import OllamaBackend
+    from cerebro_nb.openai import OpenAIBackend
+
+    if settings.backend == "ollama":
+        return OllamaBackend(settings.base_url)
+    if settings.backend is None and (found := await _ollama_answers(settings)):
+        return found
+    if settings.backend == "openai" or (settings.backend is None and settings.base_url):
+        return OpenAIBackend(settings.base_url)
+    return EmbeddedBackend(settings.embedded)
 
 # %% ../nbs/04a_client.ipynb #5b0464c3
 @dataclass(frozen=True, slots=True)

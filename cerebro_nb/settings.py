@@ -17,8 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from .errors import SettingsError
 
 # %% auto #0
-__all__ = ['Positive', 'Seconds', 'PROFILES', 'DEFAULT_DATA_DIR', 'LOG_LANGUAGES', 'DEFAULT_OLLAMA_PORT', 'GenerationOptions',
-           'TrainingPreset', 'Profile', 'EmbeddedSettings', 'Settings', 'load_settings', 'ollama_url']
+__all__ = ['Positive', 'Seconds', 'PROFILES', 'DEFAULT_DATA_DIR', 'DEFAULT_OLLAMA_PORT', 'GenerationOptions', 'TrainingPreset',
+           'Profile', 'EmbeddedSettings', 'Settings', 'load_settings', 'ollama_url']
 
 # %% ../nbs/01_settings.ipynb #5d1a1862
 class _Values(BaseModel):
@@ -127,7 +127,6 @@ PROFILES: Mapping[str, Profile] = {
 
 # %% ../nbs/01_settings.ipynb #b42a3d4f
 DEFAULT_DATA_DIR = platformdirs.user_data_path("cerebro_nb", appauthor=False)
-LOG_LANGUAGES = ("en", "pt-BR")
 
 
 class EmbeddedSettings(_Values):
