@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from .breaker import CircuitBreaker
 from .client import CallRecord, CallScope, Fallback
 from .control import RetryPolicy
 from .errors import CerebroError, RequestTimeout, error_record
@@ -33,7 +34,9 @@ def _reply_record(call: CallRecord) -> dict[str, Any] | None:
     }
 
 
-def attempt_rows(calls: Sequence[CallRecord], failed: CerebroError | None, started_at: float) -> list[dict[str, Any]]:
+def attempt_rows(
+    calls: Sequence[CallRecord], failed: CerebroError | None, started_at: float, step: str = "processor"
+) -> list[dict[str, Any]]:
     """Return the rows of one attempt for the ledger, one a request.
 
     Parameters
@@ -44,6 +47,8 @@ def attempt_rows(calls: Sequence[CallRecord], failed: CerebroError | None, start
         Why the attempt was refused, or None.
     started_at
         When it began, in seconds since 1970.
+    step
+        What an attempt without a request is called.
     """
     rows: list[dict[str, Any]] = [
         {
@@ -60,7 +65,7 @@ def attempt_rows(calls: Sequence[CallRecord], failed: CerebroError | None, start
     if not rows:
         rows = [
             {
-                "step": "processor",
+                "step": step,
                 "backend": None,
                 "model": None,
                 "request": None,
@@ -76,7 +81,21 @@ def attempt_rows(calls: Sequence[CallRecord], failed: CerebroError | None, start
 # %% ../nbs/05d_attempts.ipynb #ab90c24a
 @dataclass(slots=True)
 class Outcome:
-    """What came of an item."""
+    """What came of an item.
+
+    Parameters
+    ----------
+    output, error
+        Its answer, or why it has none.
+    rows
+        Its attempts, as the ledger keeps them.
+    tries, timeouts, outages
+        How often it was tried, how many tries were late, and how often its server was gone, which is no try.
+    tokens
+        Tokens written for it.
+    started_at, seconds
+        When it began, in seconds since 1970, and how long it took.
+    """
 
     output: Any = None
     error: CerebroError | None = None
@@ -84,10 +103,18 @@ class Outcome:
     tries: int = 0
     tokens: int = 0
     timeouts: int = 0
+    outages: int = 0
     started_at: float = field(default_factory=time.time)
+    seconds: float = 0.0
 
 
-async def attempted(item: WorkItem, work: Work, profile: Profile, fallback: Fallback | None = None) -> Outcome:
+async def attempted(
+    item: WorkItem,
+    work: Work,
+    profile: Profile,
+    fallback: Fallback | None = None,
+    breaker: CircuitBreaker | None = None,
+) -> Outcome:
     """Work on an item until it is answered or given up.
 
     Parameters
@@ -100,23 +127,43 @@ async def attempted(item: WorkItem, work: Work, profile: Profile, fallback: Fall
         Its time limit, tries and waits.
     fallback
         What its calls are changed to after a timeout; smaller answers if None.
+    breaker
+        Waits for a server that is gone, which costs the item no try; a short wait of its own if None.
 
     Returns
     -------
     Outcome
         The output or the error, never an exception of ours.
     """
-    outcome = Outcome()
+    outcome, began = Outcome(), time.monotonic()
+    breaker = breaker or CircuitBreaker(0)
     try:
-        async for attempt in RetryPolicy.of(profile).retrying():
-            outcome.tries = attempt.retry_state.attempt_number
-            with attempt:
-                scope = CallScope(profile.timeout_s, fallback, outcome.timeouts)
-                outcome.output = await _attempt(replace(item, attempt=outcome.tries), work, scope, outcome)
+        outcome.output = await _tried(item, work, profile, fallback, breaker, outcome)
     except CerebroError as error:
         error.item = item.position
         outcome.error = error
+    # The clock of the wall may be set meanwhile, so the time it took is another clock's.
+    outcome.seconds = time.monotonic() - began
     return outcome
+
+
+async def _tried(
+    item: WorkItem, work: Work, profile: Profile, fallback: Fallback | None, breaker: CircuitBreaker, outcome: Outcome
+) -> Any:
+    async for attempt in RetryPolicy.of(profile).retrying():
+        outcome.tries = attempt.retry_state.attempt_number
+        with attempt:
+            while True:
+                scope = CallScope(profile.timeout_s, fallback, outcome.timeouts)
+                try:
+                    return await _attempt(replace(item, attempt=outcome.tries), work, scope, outcome)
+                except CerebroError as error:
+                    # An item during which the server goes away again and again may be what kills it.
+                    if outcome.outages >= profile.max_attempts or not await breaker.outlasted(error, scope.client):
+                        outcome.timeouts += isinstance(error, RequestTimeout)
+                        raise
+                    outcome.outages += 1
+    raise AssertionError("unreachable: the last error is raised")
 
 
 async def _attempt(item: WorkItem, work: Work, scope: CallScope, outcome: Outcome) -> Any:
@@ -134,6 +181,5 @@ async def _attempt(item: WorkItem, work: Work, scope: CallScope, outcome: Outcom
         failed = error
         raise
     finally:
-        outcome.timeouts += isinstance(failed, RequestTimeout)
         outcome.tokens += sum(call.reply.usage.completion_tokens or 0 for call in scope.calls if call.reply)
-        outcome.rows.extend(attempt_rows(scope.calls, failed, started))
+        outcome.rows += attempt_rows(scope.calls, failed, started, "reuse" if item.reuses else "processor")

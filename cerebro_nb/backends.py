@@ -30,15 +30,16 @@ from cerebro_nb.errors import (
     RequestTimeout,
     ServerBusy,
     ServerFailed,
+    SettingsError,
     StreamCut,
     WrongAddress,
 )
-from .messages import ChatRequest, EmbeddingReply, ModelInfo, Reply, Timings, Usage
+from .messages import ChatRequest, EmbeddingReply, LoadedModel, ModelInfo, Reply, Timings, Usage
 from .settings import GenerationOptions
 
 # %% auto #0
-__all__ = ['OnText', 'CONNECT_TIMEOUT_S', 'JSON_TIMEOUT_S', 'Scripted', 'Backend', 'PartialAnswer', 'error_for', 'HttpDoor',
-           'ScriptedBackend']
+__all__ = ['OnText', 'CONNECT_TIMEOUT_S', 'JSON_TIMEOUT_S', 'Scripted', 'Backend', 'PartialAnswer', 'error_for', 'bearer',
+           'HttpDoor', 'ScriptedBackend']
 
 # %% ../nbs/03_backends.ipynb #10c6adce
 OnText = Callable[[str], None]
@@ -60,8 +61,8 @@ class Backend(Protocol):
     async def models(self) -> list[ModelInfo]:
         """List the models the server has."""
 
-    async def load(self, model: str, options: GenerationOptions) -> int | None:
-        """Make a model ready to answer; return how many requests it serves at once, or None if it does not tell."""
+    async def load(self, model: str, options: GenerationOptions) -> LoadedModel:
+        """Make a model ready to answer; return what the server tells of it."""
 
     async def version(self) -> str:
         """Return the server's version, or raise `ConnectionFailed`."""
@@ -210,6 +211,20 @@ def error_for(status: int, body: str, headers: Mapping[str, str], url: str) -> C
     return BadRequest(what, hint="The server refused the request as it stands.", status=status)
 
 # %% ../nbs/03_backends.ipynb #a9519e5f
+def bearer(key: str) -> dict[str, str]:
+    """Return the header that carries a key, empty without one.
+
+    Raises
+    ------
+    SettingsError
+        If it holds what no key holds, such as a line break; the message does not repeat it.
+    """
+    key = key.strip()
+    if not (key.isascii() and key.isprintable()):
+        raise SettingsError("the server's key holds characters that no key has", hint="Correct it in the environment.")
+    return {"authorization": f"Bearer {key}"} if key else {}
+
+
 CONNECT_TIMEOUT_S = 10.0
 JSON_TIMEOUT_S = 30.0
 
@@ -266,15 +281,23 @@ class HttpDoor:
     @asynccontextmanager
     async def _response(self, method: str, path: str, payload: Any) -> AsyncIterator[httpx.Response]:
         url = self.base_url + path
+        key = self._headers()
         with _translated(self.base_url):
             # Compact ASCII JSON carries any text, lone surrogates and NUL included.
             content = None if payload is None else json.dumps(payload, separators=(",", ":")).encode()
-            headers = {"content-type": "application/json", **self._headers()}
+            headers = {"content-type": "application/json", **key}
             async with self.client.stream(method, url, content=content, headers=headers) as response:
                 if response.status_code >= 300:
-                    body = (await response.aread()).decode("utf-8", "replace")
-                    raise error_for(response.status_code, body, response.headers, url)
+                    raise error_for(response.status_code, await self._text(response), response.headers, url)
                 yield response
+
+    def _without_key(self, text: str) -> str:
+        """Return what a server said without our key, which some repeat when they refuse it."""
+        key = self._headers().get("authorization", "").removeprefix("Bearer ")
+        return text.replace(key, "***") if key else text
+
+    async def _text(self, response: httpx.Response) -> str:
+        return self._without_key((await response.aread()).decode("utf-8", "replace"))
 
     async def json(
         self, method: str, path: str, payload: Any = None, timeout_s: float = JSON_TIMEOUT_S
@@ -282,7 +305,7 @@ class HttpDoor:
         """Send a request and return the JSON object that answers it."""
         try:
             async with asyncio.timeout(timeout_s), self._response(method, path, payload) as response:
-                body = (await response.aread()).decode("utf-8", "replace")
+                body = await self._text(response)
         except TimeoutError as late:
             raise RequestTimeout(
                 f"{self.base_url}{path} did not answer within {timeout_s:g} s", hint="Is the server overloaded?"
@@ -296,14 +319,14 @@ class HttpDoor:
         """Send a request and yield the non-empty lines of the answer as they arrive."""
         async with self._response("POST", path, payload) as response:
             if "html" in response.headers.get("content-type", ""):
-                body = (await response.aread()).decode("utf-8", "replace")
+                body = await self._text(response)
                 raise InvalidResponse(
                     f"{self.base_url}{path} sent a web page: {_excerpt(body)}",
                     hint="Is base_url right? Something else answers there.",
                 )
             async for line in response.aiter_lines():
                 if line.strip():
-                    yield line
+                    yield self._without_key(line)
 
     async def aclose(self) -> None:
         """Close the client, unless it was handed in."""
@@ -375,9 +398,9 @@ class ScriptedBackend:
         """List the one model there is."""
         return [ModelInfo("scripted", loaded=True)]
 
-    async def load(self, model: str, options: GenerationOptions) -> int | None:
+    async def load(self, model: str, options: GenerationOptions) -> LoadedModel:
         """Do nothing: it is always ready."""
-        return None
+        return LoadedModel()
 
     async def version(self) -> str:
         """Return ``scripted``."""

@@ -15,14 +15,17 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import cerebro_nb
 from .attempts import attempted
+from .breaker import CircuitBreaker
 from .client import Client, Fallback, GenerationArguments, aget_client, named_as_settings
 from .control import RetryPolicy
 from cerebro_nb.errors import (
     AuthenticationFailed,
+    CerebroError,
     InputError,
     LedgerError,
     MissingDependency,
     ModelNotFound,
+    ServerGone,
     SettingsError,
     TaskHeld,
 )
@@ -31,6 +34,7 @@ from .loop import CLEAN_UP_S, LOOP, wait_for
 from .processors import Work, WorkItem, as_json, function_work, prompt_work
 from .progress import Listener, Progress, Tally, bar_listener, log_listener
 from .settings import GenerationOptions, Profile, load_settings
+from .structured import json_schema
 from .tasks import Ledger, TaskView, get_ledger
 
 if TYPE_CHECKING:
@@ -86,7 +90,7 @@ class Flow:
 
 # %% ../nbs/06_batching.ipynb #a8ecd441
 # These end a run at once: no later item would fare better.
-_FATAL = (AuthenticationFailed, ModelNotFound, MissingDependency, LedgerError, SettingsError)
+_FATAL = (AuthenticationFailed, ModelNotFound, MissingDependency, LedgerError, SettingsError, ServerGone)
 
 
 class Run(TaskView):
@@ -119,6 +123,10 @@ class Run(TaskView):
         ``en`` or ``pt-BR``, for the log lines.
     show_progress
         Show a tqdm bar.
+    reuse
+        Take answers that the ledger has to the same requests, made with the same model and options.
+    outage_s
+        Seconds to wait for a server that is gone, before the run is given up; the settings' if None.
     task_id
         A task of the ledger to go on with: its items without an answer are worked on, and ``items`` says only what a
         generator had still to give. A new task if empty.
@@ -140,6 +148,8 @@ class Run(TaskView):
         ledger: Ledger | None = None,
         log_language: str = "en",
         show_progress: bool = True,
+        reuse: bool = False,
+        outage_s: float | None = None,
         task_id: str = "",
     ):
         super().__init__(ledger or get_ledger(), task_id)
@@ -149,7 +159,9 @@ class Run(TaskView):
         self._items, self._work = items, work
         self._tally = Tally(label or kind, len(items) if isinstance(items, Collection) else None, profile.batch_size)
         self._tally.listeners += [log_listener(log_language), *([bar_listener()] if show_progress else [])]
-        self._keeper = Keeper(self.ledger, self._tally, profile.batch_size or READ_AHEAD, self._ledger_failed)
+        self._keeper = Keeper(self.ledger, self._tally, profile.batch_size or READ_AHEAD, self._ledger_failed, reuse)
+        outage_s = load_settings().outage_s if outage_s is None else outage_s
+        self._breaker = CircuitBreaker(outage_s, self._server_gone)
         self._outcome: concurrent.futures.Future[None] | None = None
         self._main_task: asyncio.Task[None] | None = None
         self._flow: Flow | None = None
@@ -183,13 +195,18 @@ class Run(TaskView):
         LOOP.loop.call_soon_threadsafe(self._heed)
 
     def _heed(self) -> None:
-        if self._flow is None or self._main_task is None or self._tally.status not in ("in_progress", "paused"):
+        if (
+            self._flow is None
+            or self._main_task is None
+            or self._tally.status not in ("in_progress", "paused", "waiting")
+        ):
             return
         if self._wish == "cancel":
             self._main_task.cancel()
         else:
             (self._flow.may_go.set if self._wish == "go" else self._flow.may_go.clear)()
-            self._tally.status = "in_progress" if self._wish == "go" else "paused"
+            going = "waiting" if self._tally.waiting_for else "in_progress"
+            self._tally.status = going if self._wish == "go" else "paused"
 
     def wait(self) -> Run:
         """Wait until the run has ended, starting it if need be.
@@ -283,7 +300,10 @@ class Run(TaskView):
         self.task_id = self._tally.task_id
         if self.task_id and not isinstance(failure, TaskHeld):
             await self._keeper.close(failure)
+            if isinstance(failure, CerebroError) and self._keeper.unsaved:
+                failure.hint += f" Answers that could not be written are in {self._keeper.unsaved}."
             self._tally.tell("finished")
+        self._keeper.leave()
         if failure is not None:
             raise failure
 
@@ -304,11 +324,17 @@ class Run(TaskView):
         return items
 
     async def _do(self, item: WorkItem) -> None:
-        outcome = await attempted(item, self._work, self.profile, self.fallback)
-        self._keeper.finish(item, outcome)
-        self._tally.tell("item")
+        outcome = await attempted(item, self._work, self.profile, self.fallback, self._breaker)
         if isinstance(outcome.error, _FATAL):
-            raise outcome.error
+            raise outcome.error  # the item stays to be done
+        await self._keeper.finish(item, outcome)
+        self._tally.tell("item")
+
+    def _server_gone(self, address: str | None) -> None:
+        if self._tally.status in ("in_progress", "waiting"):
+            self._tally.status = "waiting" if address else "in_progress"
+        self._tally.waiting_for = address or ""
+        self._tally.tell("waiting" if address else "going_on")
 
     def _ledger_failed(self, error: BaseException) -> None:
         if self._ledger_error is None:
@@ -347,6 +373,7 @@ async def aprocess_in_batches(
     fallback: Fallback | None = None,
     ledger: Ledger | None = None,
     show_progress: bool = True,
+    reuse: bool = False,
     **generation: Unpack[GenerationArguments],
 ) -> Run:
     """Work through many items in small batches, keeping every answer in the ledger.
@@ -372,6 +399,8 @@ async def aprocess_in_batches(
         Where the task is kept; the shared ledger of the settings if None.
     show_progress
         Show a tqdm bar.
+    reuse
+        Take answers that the ledger has to the same prompt, made with the same model and options; never a failure.
 
     Returns
     -------
@@ -400,8 +429,14 @@ async def aprocess_in_batches(
                 "prompt": processor,
                 "system_prompt": system_prompt,
                 "response_model": response_model.__name__ if response_model else None,
+                "json_schema": json_schema(response_model) if response_model else None,
             }
         else:
+            if reuse:
+                raise InputError(
+                    "reuse=True wants a prompt: what a function would answer cannot be known before it is called",
+                    hint="Leave reuse out, or give the prompt as a text with {item} in it.",
+                )
             work, client = function_work(processor, threads), None
             manifest = {"processor": getattr(processor, "__qualname__", type(processor).__name__)}
         run = Run(
@@ -417,6 +452,7 @@ async def aprocess_in_batches(
             ledger=ledger,
             log_language=settings.log_language,
             show_progress=show_progress,
+            reuse=reuse,
         )
         return await (run.on_progress(on_progress) if on_progress else run)
     finally:

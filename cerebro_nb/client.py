@@ -18,9 +18,10 @@ from pydantic import BaseModel
 
 from .backends import Backend, OnText
 from .control import RetryPolicy
-from .errors import CerebroError, ConnectionFailed, InputError, InvalidOutput, ModelNotFound
+from .context import check_prompt, check_read
+from .errors import CerebroError, ConnectionFailed, InputError, InvalidOutput, ModelNotFound, SettingsError
 from .loop import LOOP
-from .messages import ChatRequest, Message, ModelInfo, Reply
+from .messages import ChatRequest, LoadedModel, Message, ModelInfo, Reply
 from .settings import GenerationOptions, Settings, load_settings
 from .structured import json_schema, parse_reply, repair_request
 
@@ -99,6 +100,8 @@ class CallScope:
         self.calls: list[CallRecord] = []
         self.fallback, self.timeouts = fallback, timeouts
         self.timeout_s = timeout_s
+        #: Whom the last call was made to.
+        self.client: Client | None = None
         self._alarm: asyncio.Timeout | None = None
 
     @property
@@ -159,7 +162,16 @@ def named_as_settings(arguments: GenerationArguments) -> dict[str, Any]:
 _UNKNOWN_SLOTS = 1_000_000
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """A model that is loaded for one context size."""
+
+    model: str
+    told: LoadedModel
+    slots: asyncio.Semaphore
+
+
+@dataclass(eq=False)
 class Client:
     """Calls one model of one backend.
 
@@ -178,10 +190,8 @@ class Client:
     settings: Settings = field(default_factory=load_settings)
 
     def __post_init__(self) -> None:
-        self._ready: dict[tuple[str, int], asyncio.Semaphore] = {}
+        self._ready: dict[tuple[str, int], _Ready] = {}
         self._lock: asyncio.Lock | None = None
-        #: How many requests the server serves at once, or None while it is not known.
-        self.slots: int | None = None
 
     async def amodels(self) -> list[ModelInfo]:
         """List the models of the server."""
@@ -205,9 +215,19 @@ class Client:
         BackendError
             If the server is not there or does not have the model.
         """
-        return (await LOOP.arun(self._prepared(options or self.settings.generation)))[0]
+        return (await LOOP.arun(self._prepared(options or self.settings.generation))).model
 
-    async def _prepared(self, options: GenerationOptions) -> tuple[str, asyncio.Semaphore]:
+    async def _prepared(self, options: GenerationOptions) -> _Ready:
+        ready = self._ready.get((self.model or "", options.num_ctx)) or await self._loaded(options)
+        context_length = ready.told.context_length
+        if context_length is not None and options.num_predict >= context_length:
+            raise SettingsError(
+                f"num_predict = {options.num_predict} leaves no room for a prompt in a context of {context_length:,}",
+                hint="Lower max_tokens or raise num_ctx.",
+            )
+        return ready
+
+    async def _loaded(self, options: GenerationOptions) -> _Ready:
         self._lock = self._lock or asyncio.Lock()
         async with self._lock:
             if self.model is None:
@@ -215,10 +235,14 @@ class Client:
             key = (self.model, options.num_ctx)
             if key not in self._ready:
                 _log.debug("loading %s (%s)", self.model, self.backend.name)
-                self.slots = await self.backend.load(self.model, options)
-                self._ready[key] = asyncio.Semaphore(self.slots or _UNKNOWN_SLOTS)
+                told = await self.backend.load(self.model, options)
+                self._ready[key] = _Ready(self.model, told, asyncio.Semaphore(told.slots or _UNKNOWN_SLOTS))
                 _log.info("model: %s (%s, %s)", self.model, self.backend.name, self.backend.base_url)
-            return self.model, self._ready[key]
+            return self._ready[key]
+
+    def forget(self) -> None:
+        """Forget that the model is loaded: the next call loads it again, outside its own time limit."""
+        self._ready.clear()
 
     async def manifest(self, options: GenerationOptions | None = None) -> dict[str, Any]:
         """Return what identifies the answers, for a run's manifest; the model is made ready on the way.
@@ -235,7 +259,8 @@ class Client:
         """
         options = options or self.settings.generation
         model = await self.aprepare(options)
-        digest = next((info.digest for info in await self.amodels() if info.name == model), None)
+        names = (model, f"{model}:latest")  # Ollama's names may leave the tag out
+        digest = next((info.digest for info in await self.amodels() if info.name in names), None)
         return {
             "backend": self.backend.name,
             "base_url": self.backend.base_url,
@@ -300,17 +325,19 @@ class _Call:
 
     client: Client
     scope: CallScope
-    slots: asyncio.Semaphore
+    ready: _Ready
     response_model: type[BaseModel] | None
     on_text: OnText | None
 
     async def send(self, request: ChatRequest, step: str) -> Reply:
         with self.scope.paused():
-            await self.slots.acquire()
+            await self.ready.slots.acquire()
         started, reply, failed = time.time(), None, None
         try:
+            check_prompt(request, self.ready.told.context_length)
             options = request.options.replace(timeout_s=min(request.options.timeout_s, self.scope.left_s))
             reply = await self.client.backend.complete(replace(request, options=options), self.on_text)
+            check_read(request, reply, self.ready.told.context_length)
             if self.response_model is not None:
                 reply = replace(reply, parsed=parse_reply(reply, self.response_model))
             return reply
@@ -318,7 +345,7 @@ class _Call:
             failed = error
             raise
         finally:
-            self.slots.release()
+            self.ready.slots.release()
             self.scope.calls.append(CallRecord(request, self.client.backend.name, step, started, reply, failed))
 
 # %% ../nbs/04a_client.ipynb #fe377d01
@@ -355,10 +382,11 @@ async def answer(
     schema = json_schema(response_model) if response_model else None
     scope = _scope.get() or CallScope(options.timeout_s)
     client, options, step = (scope.fallback or Fallback()).changed(client, options, scope.timeouts)
+    scope.client = client
     with scope.paused():
-        model, slots = await client._prepared(options)
-    call = _Call(client, scope, slots, response_model, on_text)
-    request = ChatRequest(model, messages, options, schema)
+        ready = await client._prepared(options)
+    call = _Call(client, scope, ready, response_model, on_text)
+    request = ChatRequest(ready.model, messages, options, schema)
     try:
         return await call.send(request, step)
     except InvalidOutput as error:

@@ -7,23 +7,29 @@ from __future__ import annotations
 
 import atexit
 import importlib.util
+import itertools
+import logging
 import queue
+import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sql
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from .errors import CerebroError, LedgerError, MissingDependency
-from .schema import prepare_schema
+from .schema import is_current, prepare_schema
+
+_log = logging.getLogger(__name__)
 
 # %% auto #0
-__all__ = ['BUSY_TIMEOUT_S', 'GROUP_S', 'GROUP_SIZE', 'Statements', 'Database']
+__all__ = ['BUSY_TIMEOUT_S', 'GROUP_S', 'GROUP_SIZE', 'Write', 'may_pass', 'Database']
 
 # %% ../nbs/04c_database.ipynb #ce64b48d
 BUSY_TIMEOUT_S = 30
@@ -45,21 +51,25 @@ def _engine(url: str) -> sql.Engine:
     try:
         parsed = sql.make_url(url)
     except SQLAlchemyError as error:
-        raise LedgerError(f"{url!r} is no database URL", hint="Write it as sqlite:///runs.db") from error
+        # The text is not repeated: there may be a password in it.
+        raise LedgerError("the ledger's address is no database URL", hint="Write it as sqlite:///runs.db") from error
     if parsed.get_backend_name() == "postgresql":
         return _postgresql(parsed)
     if parsed.get_backend_name() != "sqlite":
         raise LedgerError(
             f"{parsed.get_backend_name()} holds no ledger", hint="Use sqlite:///runs.db or postgresql://host/name"
         )
+    file = _sqlite_file(parsed)
     try:
-        _sqlite_file(parsed).parent.mkdir(parents=True, exist_ok=True)
+        if "uri" not in parsed.query:
+            file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise LedgerError(
             f"the folder of {parsed.database} cannot be made: {error.strerror}",
             hint="Set CEREBRO_DATA_DIR to a folder that can be written.",
         ) from error
-    engine = sql.create_engine(parsed, connect_args={"timeout": BUSY_TIMEOUT_S})
+    patience = {} if "timeout" in parsed.query else {"timeout": BUSY_TIMEOUT_S}
+    engine = sql.create_engine(parsed, connect_args=patience)
 
     @sql.event.listens_for(engine, "connect")
     def prepare(connection: Any, record: Any) -> None:
@@ -82,14 +92,55 @@ def _translated(url: str) -> Iterator[None]:
     except SQLAlchemyError as error:
         reason = str(getattr(error, "orig", None) or error).splitlines()[0]
         raise LedgerError(
-            f"the ledger {sql.make_url(url).render_as_string()} failed: {reason}",
-            hint="Is there room on the disk, may the file be written, and does another program hold it?",
+            f"the ledger {sql.make_url(url).render_as_string()} failed: {reason}", hint=_what_to_do(error)
         ) from error
 
 # %% ../nbs/04c_database.ipynb #3278ef06
+_PASSING_SQLITE = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
+_LASTING_SQLSTATES = ("28", "3D")  # a refused user, a database that is not there
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether a write that failed this way may succeed later.
+
+    References
+    ----------
+    SQLite, "Result and Error Codes"; PostgreSQL, appendix A, "Error Codes".
+    """
+    if not isinstance(error, OperationalError):
+        return False
+    if isinstance(error.orig, sqlite3.Error):
+        return (getattr(error.orig, "sqlite_errorcode", 0) & 0xFF) in _PASSING_SQLITE
+    return not (getattr(error.orig, "sqlstate", None) or "").startswith(_LASTING_SQLSTATES)
+
+
+def _what_to_do(error: SQLAlchemyError) -> str:
+    code = getattr(getattr(error, "orig", None), "sqlite_errorcode", 0) & 0xFF
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return "The file is damaged, or no ledger: move it away and restore a copy, or try `sqlite3 FILE .recover`."
+    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
+        return "Allow writing to the file and its folder, or set CEREBRO_DATA_DIR to another one."
+    if code == sqlite3.SQLITE_FULL:
+        return "Make room on the disk, or set CEREBRO_DATA_DIR to another one; then resume the task."
+    return "Is there room on the disk, does another program hold it, is the database server there?"
+
+# %% ../nbs/04c_database.ipynb #3afeff82
 GROUP_S = 0.05
 GROUP_SIZE = 100
-Statements = Sequence[tuple[Any, Any]]
+_LONGEST_REST_S = 5.0
+Write = Callable[[sql.Connection, list[Any]], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Post:
+    write: Write
+    value: Any
+    urgent: bool = False
+    done: Future[Any] = field(default_factory=Future)
+
+
+def _executed(connection: sql.Connection, statements: list[Any]) -> int:
+    return sum(connection.execute(statement).rowcount for statement in statements)
 
 
 class Database:
@@ -99,6 +150,8 @@ class Database:
     ----------
     url
         A SQLAlchemy URL.
+    outage_s
+        Seconds that what was posted waits for a database that cannot be written, before it is given up.
 
     Raises
     ------
@@ -106,25 +159,32 @@ class Database:
         If it cannot be opened, or was written by a newer Cerebro.
     """
 
-    def __init__(self, url: str):
-        self.url = url
+    def __init__(self, url: str, outage_s: float = 0.0):
+        self.url, self.outage_s = url, outage_s
         self._engine = _engine(url)
-        self._posted: queue.SimpleQueue[tuple[Statements, Future[int], bool] | None] = queue.SimpleQueue()
+        self._posted: queue.SimpleQueue[_Post | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
-        with _translated(url), self._engine.execution_options(cerebro_writes=True).begin() as connection:
-            prepare_schema(connection)
+        self._closing = threading.Event()
+        self._gave_up = False
+        with _translated(url):
+            with self._engine.connect() as reading:
+                current = is_current(reading)
+            if not current:
+                with self._writing() as connection:
+                    prepare_schema(connection)
 
     @property
     def shown_url(self) -> str:
         """The URL without a password."""
         return sql.make_url(self.url).render_as_string()
 
-    def now(self) -> Any:
+    def now(self) -> float:
         """Return the time of a lease: the database's own clock where machines share it, in seconds since 1970."""
-        if self._engine.dialect.name == "postgresql":
-            return sql.extract("epoch", sql.func.clock_timestamp())
-        return time.time()
+        if self._engine.dialect.name != "postgresql":
+            return time.time()
+        epoch = sql.cast(sql.extract("epoch", sql.func.clock_timestamp()), sql.Double)
+        return float(self.read(sql.select(epoch.label("now")))[0]["now"])
 
     def read(self, query: sql.Select[Any]) -> list[dict[str, Any]]:
         """Return the rows of a query.
@@ -137,18 +197,31 @@ class Database:
         with _translated(self.url), self._engine.connect() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
 
-    def post(self, statements: Statements, *, urgent: bool = False) -> Future[int]:
-        """Have statements written together with others; the future gives the rows changed, when they are on disk."""
-        done: Future[int] = Future()
+    def post(self, write: Write, value: Any, *, urgent: bool = False) -> Future[Any]:
+        """Have a value written together with others like it; the future is done when it is on disk.
+
+        Parameters
+        ----------
+        write
+            Writes values in the transaction of a connection; it is called with this one and its like. It may be called
+            again with values that are written already, and must leave those as they are.
+        value
+            What to write.
+        urgent
+            Write it alone, at once after what was posted before; the future gives what ``write`` returned, and a
+            failure is told at once.
+        """
+        post = _Post(write, value, urgent)
         with self._lock:
             if self._thread is None:
+                self._closing.clear()
                 self._thread = threading.Thread(target=self._write_groups, name="cerebro-ledger", daemon=True)
                 self._thread.start()
                 atexit.register(self.close)
-            self._posted.put((statements, done, urgent))
-        return done
+            self._posted.put(post)
+        return post.done
 
-    def write(self, statement: Any, rows: Any = None) -> int:
+    def write(self, statement: sql.Executable) -> int:
         """Write a statement and wait until it is on disk; return the rows changed.
 
         Raises
@@ -156,49 +229,12 @@ class Database:
         LedgerError
             If the database cannot be written.
         """
-        return self.post([(statement, rows)], urgent=True).result()
-
-    def _write_groups(self) -> None:
-        while (first := self._posted.get()) is not None:
-            group, closing = [first], False
-            until = time.monotonic() + GROUP_S
-            while len(group) < GROUP_SIZE and not group[-1][2]:
-                try:
-                    following = self._posted.get(timeout=max(0.0, until - time.monotonic()))
-                except queue.Empty:
-                    break
-                if following is None:
-                    closing = True
-                    break
-                group.append(following)
-            self._commit(group)
-            if closing:
-                return
-
-    def _commit(self, group: list[tuple[Statements, Future[int], bool]]) -> None:
-        try:
-            with _translated(self.url), self._engine.execution_options(cerebro_writes=True).begin() as connection:
-                changed = [self._execute(connection, statements) for statements, _, _ in group]
-        except Exception as error:  # every failure belongs to the futures, whose owners are waiting
-            if len(group) > 1:
-                for one in group:
-                    self._commit([one])
-            else:
-                group[0][1].set_exception(
-                    error
-                    if isinstance(error, CerebroError)
-                    else LedgerError(f"a row cannot be written: {error}", hint="Give values that JSON can hold.")
-                )
-            return
-        for (_, done, _), rows in zip(group, changed, strict=True):
-            done.set_result(rows)
-
-    @staticmethod
-    def _execute(connection: sql.Connection, statements: Statements) -> int:
-        return sum(connection.execute(statement, rows).rowcount for statement, rows in statements)
+        changed: int = self.post(_executed, statement, urgent=True).result()
+        return changed
 
     def close(self) -> None:
         """Write what is posted, end the thread and close the connections."""
+        self._closing.set()
         with self._lock:
             thread, self._thread = self._thread, None
             if thread is not None:
@@ -206,3 +242,83 @@ class Database:
                 thread.join()
                 atexit.unregister(self.close)
         self._engine.dispose()
+
+    # --- the writer's thread
+
+    def _writing(self) -> Any:
+        return self._engine.execution_options(cerebro_writes=True).begin()
+
+    def _write_groups(self) -> None:
+        while True:
+            group, last = self._next_group()
+            if group:
+                self._commit(group)
+            if last is None:
+                return
+            if last.urgent:
+                self._commit([last])
+
+    def _next_group(self) -> tuple[list[_Post], _Post | None]:
+        """Return posts to be written together, and the last that was taken: one of them, an urgent one, or the end."""
+        last = self._posted.get()
+        group: list[_Post] = []
+        until = time.monotonic() + GROUP_S
+        while last is not None and not last.urgent:
+            group.append(last)
+            left = until - time.monotonic()
+            if len(group) == GROUP_SIZE or left <= 0:
+                break
+            try:
+                last = self._posted.get(timeout=left)
+            except queue.Empty:
+                break
+        return group, last
+
+    def _commit(self, group: list[_Post]) -> None:
+        try:
+            results = self._patiently(group) if not group[0].urgent else self._written(group)
+        except Exception as error:  # every failure belongs to the futures, whose owners are waiting
+            if len(group) > 1 and not may_pass(error.__cause__ or error):
+                for one in group:
+                    self._commit([one])
+                return
+            failure = (
+                error
+                if isinstance(error, CerebroError)
+                else LedgerError(f"a row cannot be written: {error}", hint="Give values that JSON can hold.")
+            )
+            for post in group:
+                post.done.set_exception(failure)
+            return
+        for post, result in zip(group, results, strict=True):
+            post.done.set_result(result)
+
+    def _written(self, group: list[_Post]) -> list[Any]:
+        results: list[Any] = []
+        with _translated(self.url), self._writing() as connection:
+            for write, posts in itertools.groupby(group, lambda post: post.write):
+                values = [post.value for post in posts]
+                results += [write(connection, values)] * len(values)
+        return results
+
+    def _patiently(self, group: list[_Post]) -> list[Any]:
+        outage_s = 0.0 if self._gave_up else self.outage_s  # those behind a group that was given up do not wait again
+        until, rest_s, told = time.monotonic() + outage_s, 0.1, False
+        while True:
+            try:
+                results = self._written(group)
+            except LedgerError as error:
+                passing = error.__cause__ is not None and may_pass(error.__cause__)
+                if not passing or self._closing.is_set() or time.monotonic() >= until:
+                    self._gave_up = passing
+                    raise
+                if not told:
+                    _log.warning("%s; it is tried again for up to %g s. %s", error.message, self.outage_s, error.hint)
+                told = True
+                self._closing.wait(rest_s)
+                rest_s = min(2 * rest_s, _LONGEST_REST_S)
+            else:
+                self._gave_up = False
+                if told:
+                    _log.warning("the ledger can be written again")
+                return results

@@ -31,7 +31,7 @@ from cerebro_nb.errors import (
     ServerFailed,
     SettingsError,
 )
-from .messages import ChatRequest, EmbeddingReply, ModelInfo, Reply
+from .messages import ChatRequest, EmbeddingReply, LoadedModel, ModelInfo, Reply
 from .openai import OpenAIBackend
 from .settings import EmbeddedSettings, GenerationOptions
 
@@ -301,10 +301,10 @@ class EmbeddedBackend(OpenAIBackend):
             )
         ]
 
-    async def load(self, model: str, options: GenerationOptions) -> int | None:
-        """Start the engine; return its slots."""
+    async def load(self, model: str, options: GenerationOptions) -> LoadedModel:
+        """Start the engine; return its slots and their context."""
         await self._ready(options)
-        return self.engine.settings.slots
+        return LoadedModel(self.engine.settings.slots, self.engine.settings.num_ctx)
 
     async def version(self) -> str:
         """Return the engine's version."""

@@ -9,10 +9,10 @@ from typing import Any, ClassVar, Literal
 
 # %% auto #0
 __all__ = ['Retry', 'CerebroError', 'SettingsError', 'InputError', 'MissingDependency', 'BackendError', 'ConnectionFailed',
-           'RequestTimeout', 'RateLimited', 'ServerFailed', 'ServerBusy', 'InvalidResponse', 'StreamCut',
-           'WrongAddress', 'AuthenticationFailed', 'ModelNotFound', 'BadRequest', 'ContextExceeded', 'OutputError',
-           'OutputTruncated', 'InvalidOutput', 'DuplicateOutput', 'ProcessorFailed', 'LedgerError', 'TaskNotFound',
-           'TaskHeld', 'error_record']
+           'ServerGone', 'RequestTimeout', 'RateLimited', 'ServerFailed', 'ServerBusy', 'InvalidResponse', 'StreamCut',
+           'WrongAddress', 'AuthenticationFailed', 'ModelNotFound', 'BadRequest', 'ContextExceeded', 'PromptTruncated',
+           'OutputError', 'OutputTruncated', 'InvalidOutput', 'DuplicateOutput', 'ProcessorFailed', 'LedgerError',
+           'TaskNotFound', 'TaskHeld', 'error_record']
 
 # %% ../nbs/00_errors.ipynb #9d922c2e
 Retry = Literal["never", "transient", "pressure"]
@@ -82,6 +82,12 @@ class ConnectionFailed(BackendError):
     retry: ClassVar[Retry] = "transient"
 
 
+class ServerGone(ConnectionFailed):
+    """The server was there, went away, and did not come back within the time allowed."""
+
+    retry: ClassVar[Retry] = "never"
+
+
 class RequestTimeout(BackendError):
     """No whole answer came in time, counted from when the request was sent.
 
@@ -139,6 +145,10 @@ class BadRequest(BackendError):
 
 class ContextExceeded(BadRequest):
     """The prompt does not fit the model's context."""
+
+
+class PromptTruncated(ContextExceeded):
+    """The server cut the prompt and answered the rest; ``details["text"]`` holds that answer."""
 
 # %% ../nbs/00_errors.ipynb #2b1d0e83
 class OutputError(CerebroError):

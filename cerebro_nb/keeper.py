@@ -9,27 +9,45 @@ import asyncio
 import hashlib
 import itertools
 import json
+import logging
+import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
 from .attempts import Outcome
-from .errors import LedgerError, error_record
+from .errors import LedgerError, TaskHeld, error_record
 from .processors import WorkItem
 from .progress import Tally
 from .tasks import LEASE_S, FinishedItem, Ledger
 
+_log = logging.getLogger(__name__)
+
 # %% auto #0
-__all__ = ['READ_AHEAD', 'keyed', 'Keeper']
+__all__ = ['READ_AHEAD', 'MOST_UNWRITTEN', 'deciding', 'keyed', 'Keeper']
 
 # %% ../nbs/05e_keeper.ipynb #89810f75
 READ_AHEAD = 100
+MOST_UNWRITTEN = 300
+
+
+_WAITING = ("timeout_s", "load_timeout_s", "keep_alive")
+
+
+def deciding(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of a run's manifest decides its answers."""
+    circumstances = {"backend_version", *(["base_url"] if manifest.get("model_digest") else [])}
+    decides = {name: value for name, value in manifest.items() if name not in circumstances}
+    if "options" in decides:
+        decides["options"] = {name: value for name, value in decides["options"].items() if name not in _WAITING}
+    return decides
 
 
 def keyed(values: Sequence[Any], manifest: Mapping[str, Any]) -> list[tuple[Any, str]]:
-    """Return items with their keys: SHA-256 of the run's manifest and the item, in hexadecimal."""
-    same = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode())
+    """Return items with their keys: SHA-256 of what decides in the run's manifest and of the item, in hexadecimal."""
+    same = hashlib.sha256(json.dumps(deciding(manifest), sort_keys=True).encode())
 
     def key(value: Any) -> str:
         one = same.copy()
@@ -39,6 +57,9 @@ def keyed(values: Sequence[Any], manifest: Mapping[str, Any]) -> list[tuple[Any,
     return [(value, key(value)) for value in values]
 
 # %% ../nbs/05e_keeper.ipynb #a3a7efca
+_at_work: set[tuple[str, str]] = set()
+
+
 class Keeper:
     """Keeps one run in the ledger.
 
@@ -52,11 +73,26 @@ class Keeper:
         How many items of a generator are recorded at once.
     on_error
         Is called, on any thread, when the ledger fails the run.
+    reuse
+        Offer items the answers that the ledger has to the same key.
     """
 
-    def __init__(self, ledger: Ledger, tally: Tally, read_ahead: int, on_error: Callable[[BaseException], None]):
+    def __init__(
+        self,
+        ledger: Ledger,
+        tally: Tally,
+        read_ahead: int,
+        on_error: Callable[[BaseException], None],
+        reuse: bool = False,
+    ):
         self._ledger, self._tally, self._read_ahead, self._on_error = ledger, tally, read_ahead, on_error
+        self._reuse = reuse
         self._manifest: Mapping[str, Any] = {}
+        # Each is counted by one thread alone: what the run posted, and what the ledger's writer wrote or refused.
+        self._posted = self._done = 0
+        self._place: tuple[str, str] | None = None
+        #: The file of answers that the ledger could not take, or None.
+        self.unsaved: str | None = None
 
     async def create(
         self,
@@ -68,15 +104,17 @@ class Keeper:
     ) -> Iterator[WorkItem]:
         """Record a new task and return its items; ``decisive`` decides the answers, ``circumstances`` do not."""
         self._manifest, total = dict(decisive), self._tally.total
-        known = [] if total is None else list(inputs)
+        known = keyed([] if total is None else list(inputs), decisive)
 
         def record() -> None:
             self._tally.task_id = self._ledger.create_task(
-                kind, subject, total, manifest={**circumstances, **decisive}, leased=True, items=keyed(known, decisive)
+                kind, subject, total, manifest={**circumstances, **decisive}, leased=True, items=known
             )
+            self._enter(self._tally.task_id)
 
         await _whole(record)
-        listed = (WorkItem(position, value) for position, value in enumerate(known))
+        starts = range(0, len(known), READ_AHEAD)
+        listed = (item for start in starts for item in self._offered(start, known[start : start + READ_AHEAD]))
         return itertools.chain(listed, self._recorded(inputs))
 
     async def reopen(self, task_id: str, further: Iterator[Any], decisive: Mapping[str, Any]) -> Iterator[WorkItem]:
@@ -86,7 +124,12 @@ class Keeper:
 
         def take() -> None:
             nonlocal recorded
+            if (self._ledger.database.url, task_id) in _at_work:
+                raise TaskHeld(
+                    f"task {task_id} is being worked on by this process", hint="Wait for that run or cancel it."
+                )
             self._ledger.claim(task_id)
+            self._enter(task_id)
             self._ledger.update_task(task_id, status="in_progress", finished_at=None)
             task, recorded = self._ledger.task(task_id), self._ledger.count_items(task_id)
             self._tally.task_id, self._tally.total = task_id, task.total_items
@@ -99,10 +142,22 @@ class Keeper:
         await _whole(take)
         return itertools.chain(self._unanswered(), self._recorded(itertools.islice(further, recorded, None), recorded))
 
+    def _enter(self, task_id: str) -> None:
+        # A lease keeps other processes from the task, this keeps a second run of our own from it.
+        self._place = (self._ledger.database.url, task_id)
+        _at_work.add(self._place)
+
+    def leave(self) -> None:
+        """Let another run of this process have the task."""
+        if self._place is not None:
+            _at_work.discard(self._place)
+
     def _unanswered(self) -> Iterator[WorkItem]:
         first = 0
         while rows := self._ledger.items(self._tally.task_id, "pending", first, READ_AHEAD):
-            yield from (WorkItem(row["position"], row["input"], earlier_attempts=row["attempts"]) for row in rows)
+            # The options may be others than they were, so the keys are made anew.
+            for row, (value, key) in zip(rows, keyed([row["input"] for row in rows], self._manifest), strict=True):
+                yield WorkItem(row["position"], value, earlier_attempts=row["attempts"], key=key)
             first = rows[-1]["position"] + 1
 
     def _recorded(self, inputs: Iterator[Any], start: int = 0) -> Iterator[WorkItem]:
@@ -110,35 +165,65 @@ class Keeper:
             values = list(itertools.islice(inputs, self._read_ahead))
             if not values:
                 return
-            self._watch(self._ledger.add_items(self._tally.task_id, first, keyed(values, self._manifest)))
-            yield from (WorkItem(first + offset, value) for offset, value in enumerate(values))
+            items = keyed(values, self._manifest)
+            self._watch(self._ledger.add_items(self._tally.task_id, first, items))
+            yield from self._offered(first, items)
 
-    def finish(self, item: WorkItem, outcome: Outcome) -> None:
-        """Count an item that ended, and post it to the ledger."""
-        self._tally.count(outcome.error is None, outcome.tries - 1, outcome.tokens)
+    def _offered(self, first: int, items: Sequence[tuple[Any, str]]) -> Iterator[WorkItem]:
+        found = self._ledger.reusable([key for _, key in items]) if self._reuse else {}
+        for position, (value, key) in enumerate(items, first):
+            yield WorkItem(position, value, key=key, reusable=found.get(key))
+
+    async def finish(self, item: WorkItem, outcome: Outcome) -> None:
+        """Count an item that ended, and post it to the ledger; return when that is not far behind."""
+        self._tally.count(outcome.error is None, max(0, outcome.tries - 1), outcome.tokens)
         error = error_record(outcome.error) if outcome.error else None
-        self._watch(
-            self._ledger.finish_item(
-                FinishedItem(
-                    self._tally.task_id,
-                    item.position,
-                    "failed" if error else "ok",
-                    outcome.output,
-                    error,
-                    outcome.rows,
-                    outcome.started_at,
-                    time.time(),
-                    item.earlier_attempts,
-                )
-            )
+        last = outcome.rows[-1] if outcome.rows else {}
+        reply = last.get("reply") or {"usage": {}}
+        finished = FinishedItem(
+            self._tally.task_id,
+            item.position,
+            "failed" if error else "ok",
+            outcome.output,
+            error,
+            outcome.rows,
+            outcome.started_at,
+            outcome.started_at + outcome.seconds,
+            item.earlier_attempts,
+            last.get("step"),
+            reply.get("finish_reason"),
+            reply["usage"].get("prompt_tokens"),
+            reply["usage"].get("completion_tokens"),
+            item.key,
         )
+        written = self._ledger.finish_item(finished)
+        self._posted += 1
+        self._watch(written, finished)
+        if self._posted - self._done > MOST_UNWRITTEN:
+            await asyncio.wait([asyncio.wrap_future(written)])
 
-    def _watch(self, written: Future[int]) -> None:
-        def look(done: Future[int]) -> None:
+    def _watch(self, written: Future[None], finished: FinishedItem | None = None) -> None:
+        def look(done: Future[None]) -> None:
+            self._done += finished is not None
             if error := done.exception():
+                if finished is not None:
+                    self._put_aside(finished)
                 self._on_error(error)
 
         written.add_done_callback(look)
+
+    def _put_aside(self, finished: FinishedItem) -> None:
+        """Keep an answer that the ledger could not take in a file of the system's folder for temporary ones."""
+        row = {"task_id": finished.task_id, "position": finished.position, "status": finished.status}
+        row |= {"output": finished.output, "error": finished.error, "attempts": list(finished.attempts)}
+        try:
+            if self.unsaved is None:
+                handle, self.unsaved = tempfile.mkstemp(".jsonl", f"cerebro-unsaved-{finished.task_id}-")
+                os.close(handle)
+            with open(self.unsaved, "a", encoding="ascii") as file:
+                file.write(json.dumps(row, default=str) + "\n")
+        except OSError as error:
+            _log.error("item %s of task %s is lost: %s", finished.position, finished.task_id, error)
 
     async def stay_alive(self) -> None:
         """Renew the lease, once there is a task, until cancelled."""
@@ -147,9 +232,11 @@ class Keeper:
             try:
                 if self._tally.task_id:
                     await asyncio.to_thread(self._ledger.claim, self._tally.task_id)
-            except LedgerError as error:
+            except TaskHeld as error:
                 self._on_error(error)
                 return
+            except LedgerError as error:  # it may pass; an answer that cannot be written ends the run
+                _log.warning("the lease of task %s was not renewed: %s", self._tally.task_id, error.message)
 
     async def close(self, failure: BaseException | None) -> None:
         """Write down how the run ended, and give the task up."""

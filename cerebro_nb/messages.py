@@ -12,7 +12,7 @@ from typing import Any, Literal
 from .settings import GenerationOptions
 
 # %% auto #0
-__all__ = ['Role', 'Message', 'ChatRequest', 'Usage', 'Timings', 'Reply', 'EmbeddingReply', 'ModelInfo']
+__all__ = ['Role', 'Message', 'ChatRequest', 'Usage', 'Timings', 'Reply', 'EmbeddingReply', 'ModelInfo', 'LoadedModel']
 
 # %% ../nbs/02_messages.ipynb #bfde1df2
 Role = Literal["system", "user", "assistant"]
@@ -165,3 +165,19 @@ class ModelInfo:
     context_length: int | None = None
     loaded: bool | None = None
     capabilities: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model that is ready to answer.
+
+    Parameters
+    ----------
+    slots
+        Requests the server serves at once, or None if it does not tell.
+    context_length
+        Tokens it holds for one request, prompt and answer together, or None if it does not tell.
+    """
+
+    slots: int | None = None
+    context_length: int | None = None

@@ -9,9 +9,9 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .backends import HttpDoor, OnText, PartialAnswer, _json_object, error_for
-from .errors import InvalidResponse, ModelNotFound
-from .messages import ChatRequest, EmbeddingReply, ModelInfo, Reply, Usage
+from .backends import HttpDoor, OnText, PartialAnswer, _json_object, bearer, error_for
+from .errors import InvalidResponse, ModelNotFound, SettingsError
+from .messages import ChatRequest, EmbeddingReply, LoadedModel, ModelInfo, Reply, Usage
 from .settings import GenerationOptions, ollama_url
 
 if TYPE_CHECKING:
@@ -172,20 +172,27 @@ class OllamaBackend:
         context = facts.get(f"{facts.get('general.architecture')}.context_length")
         return ModelInfo(model, context_length=context, capabilities=tuple(data.get("capabilities") or ()))
 
-    async def load(self, model: str, options: GenerationOptions) -> int | None:
+    async def load(self, model: str, options: GenerationOptions) -> LoadedModel:
         """Load a model with an empty request, which may take minutes; Ollama does not tell how many it serves at once.
 
         Raises
         ------
         ModelNotFound
             If it is not there; the hint says how to pull it.
+        SettingsError
+            If ``num_ctx`` is more than the model was made for.
         """
+        most = (await self.show(model)).context_length
+        if most is not None and options.num_ctx > most:
+            raise SettingsError(
+                f"num_ctx = {options.num_ctx}: {model} was made for {most:,} tokens", hint=f"Set num_ctx to {most}."
+            )
         payload = {"model": model, "stream": False, **_frozen(options)}
         try:
             await self._door.json("POST", "/api/generate", payload, options.load_timeout_s)
         except ModelNotFound as missing:
             raise await self._with_models(model, missing) from missing
-        return None
+        return LoadedModel(context_length=options.num_ctx)
 
     async def version(self) -> str:
         """Return the server's version (``/api/version``)."""
@@ -197,8 +204,7 @@ class OllamaBackend:
 
 # %% ../nbs/03a_ollama.ipynb #4bbc637d
 def _key_header() -> dict[str, str]:
-    key = os.environ.get("OLLAMA_API_KEY")
-    return {"authorization": f"Bearer {key}"} if key else {}
+    return bearer(os.environ.get("OLLAMA_API_KEY", ""))
 
 
 def _chat_piece(event: Mapping[str, Any]) -> tuple[str, str]:

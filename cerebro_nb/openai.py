@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from .backends import HttpDoor, OnText, PartialAnswer, _json_object, error_for
-from .errors import InvalidResponse, ModelNotFound, ServerFailed
-from .messages import ChatRequest, EmbeddingReply, ModelInfo, Reply, Usage
+from .backends import HttpDoor, OnText, PartialAnswer, _json_object, bearer, error_for
+from .errors import InvalidResponse, ModelNotFound, ServerFailed, WrongAddress
+from .messages import ChatRequest, EmbeddingReply, LoadedModel, ModelInfo, Reply, Usage
 from .settings import GenerationOptions
 
 if TYPE_CHECKING:
@@ -26,10 +26,10 @@ DEFAULT_OPENAI_URL = "https://api.openai.com/v1"
 
 
 def _key_header(base_url: str) -> dict[str, str]:
-    key = os.environ.get("CEREBRO_API_KEY")
+    key = os.environ.get("CEREBRO_API_KEY", "")
     if not key and urlsplit(base_url).hostname == urlsplit(DEFAULT_OPENAI_URL).hostname:
-        key = os.environ.get("OPENAI_API_KEY")
-    return {"authorization": f"Bearer {key}"} if key else {}
+        key = os.environ.get("OPENAI_API_KEY", "")
+    return bearer(key)
 
 # %% ../nbs/03b_openai.ipynb #a87b0026
 class OpenAIBackend:
@@ -130,14 +130,18 @@ class OpenAIBackend:
             ModelInfo(
                 row["id"],
                 (row.get("meta") or {}).get("size"),
-                context_length=(row.get("meta") or {}).get("n_ctx_train"),
+                context_length=row.get("max_model_len") or (row.get("meta") or {}).get("n_ctx_train"),
             )
             for row in rows
         ]
 
-    async def load(self, model: str, options: GenerationOptions) -> int | None:
-        """Do nothing: the protocol knows no loading."""
-        return None
+    async def load(self, model: str, options: GenerationOptions) -> LoadedModel:
+        """Return what the list of models tells; the protocol knows no loading."""
+        try:
+            lengths = {info.name: info.context_length for info in await self.models()}
+        except WrongAddress:  # some servers have no list
+            lengths = {}
+        return LoadedModel(context_length=lengths.get(model))
 
     async def version(self) -> str:
         """Return ``unknown`` from a server that answers; the protocol tells no version."""

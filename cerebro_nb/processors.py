@@ -40,12 +40,23 @@ class WorkItem:
         Which attempt of this run it is, from 1.
     earlier_attempts
         Requests that earlier runs made for it.
+    key
+        The hash of all that decides its answer, or None.
+    reusable
+        The answer of an earlier item with the same key, or None.
     """
 
     position: int
     value: Any
     attempt: int = 1
     earlier_attempts: int = 0
+    key: str | None = None
+    reusable: Any = None
+
+    @property
+    def reuses(self) -> bool:
+        """Whether the first attempt is to take the answer there is."""
+        return self.attempt == 1 and self.reusable is not None
 
 
 Work = Callable[[WorkItem], Awaitable[Any]]
@@ -132,7 +143,9 @@ def prompt_work(
         A pydantic model the answers must fit, or None.
     """
 
-    async def work(item: WorkItem) -> Reply:
+    async def work(item: WorkItem) -> Any:
+        if item.reuses:
+            return item.reusable
         varied = next_seed(options, item.attempt - 1)
         return await answer(
             client, fill_prompt(prompt, item.value), system_prompt, options=varied, response_model=response_model

@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 __all__ = ['Event', 'Listener', 'Progress', 'log_listener', 'bar_listener', 'Tally']
 
 # %% ../nbs/05b_progress.ipynb #96c119e3
-Event = Literal["started", "batch_started", "item", "batch_finished", "finished"]
+Event = Literal["started", "batch_started", "item", "batch_finished", "waiting", "going_on", "finished"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Progress:
     label
         What the log calls it, such as ``Q&A``.
     status
-        ``in_progress``, ``paused``, ``completed``, ``failed`` or ``cancelled``.
+        ``in_progress``, ``paused``, ``waiting`` (its server is gone), ``completed``, ``failed`` or ``cancelled``.
     total
         Items there are, or None while that is not known.
     processed, ok, failed
@@ -51,6 +51,8 @@ class Progress:
         Seconds since the run started.
     earlier
         Items that had ended before this run, where it goes on with a task.
+    waiting_for
+        The address of the server that is gone, or empty.
     """
 
     event: Event
@@ -68,6 +70,7 @@ class Progress:
     tokens: int
     elapsed_s: float
     earlier: int = 0
+    waiting_for: str = ""
 
     @property
     def percentage(self) -> int:
@@ -125,6 +128,13 @@ def log_listener(log_language: str) -> Listener:
                 catalogue.gettext("%(label)s progress: %(percentage)s%%"),
                 {"label": now.label, "percentage": now.percentage},
             )
+        if now.event == "waiting":
+            _log.warning(
+                catalogue.gettext("%(server)s does not answer: the run waits until it is back"),
+                {"server": now.waiting_for},
+            )
+        if now.event == "going_on":
+            _log.info(catalogue.gettext("The server is back: the run goes on"))
         if now.event == "finished":
             _log.info(
                 catalogue.gettext("Task %(task)s %(status)s: %(ok)s of %(total)s ok, %(failed)s failed"),
@@ -177,7 +187,7 @@ class Tally:
 
     def __init__(self, label: str, total: int | None, batch_size: int | None):
         self.label, self.total, self.batch_size = label, total, batch_size
-        self.task_id, self.status = "", "in_progress"
+        self.task_id, self.status, self.waiting_for = "", "in_progress", ""
         self.ok = self.failed = self.retried = self.tokens = self.batch = self.batch_items = self.earlier = 0
         self.started_at: float | None = None
         self.listeners: list[Listener] = []
@@ -205,6 +215,7 @@ class Tally:
                     "batch_items",
                     "tokens",
                     "earlier",
+                    "waiting_for",
                 )
             },
         )

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, cast
 
-from .batching import Run
+from .batching import Run, base_manifest
 from .client import Client, GenerationArguments, aget_client, named_as_settings
 from .errors import InputError
 from .loop import LOOP
@@ -127,9 +127,7 @@ async def aresume_run(
         label=_label(task),
         client=client,
         options=options,
-        manifest={
-            name: value for name, value in task.manifest.items() if name in ("recipe", "prompt", "system_prompt")
-        },
+        manifest={name: value for name, value in task.manifest.items() if name not in base_manifest(profile)},
         ledger=ledger,
         log_language=settings.log_language,
         show_progress=show_progress,

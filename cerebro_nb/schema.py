@@ -15,7 +15,7 @@ from sqlalchemy.types import TypeDecorator
 from .errors import LedgerError
 
 # %% auto #0
-__all__ = ['TASKS', 'ITEMS', 'ATTEMPTS', 'SCHEMA_VERSION', 'JsonText', 'prepare_schema']
+__all__ = ['TASKS', 'ITEMS', 'ATTEMPTS', 'SCHEMA_VERSION', 'JsonText', 'is_current', 'prepare_schema']
 
 # %% ../nbs/04b_schema.ipynb #1617e3aa
 class JsonText(TypeDecorator[Any]):
@@ -69,8 +69,13 @@ ITEMS = sql.Table(
     sql.Column("output", JsonText),
     sql.Column("error", JsonText),
     sql.Column("attempts", sql.Integer, nullable=False, server_default="0"),
+    sql.Column("step", sql.String(32)),
+    sql.Column("finish_reason", sql.String(32)),
+    sql.Column("prompt_tokens", sql.Integer),
+    sql.Column("completion_tokens", sql.Integer),
     sql.Column("started_at", sql.Double),
     sql.Column("finished_at", sql.Double),
+    sql.Index("items_by_key", "key"),
 )
 
 ATTEMPTS = sql.Table(
@@ -95,8 +100,40 @@ _STEPS: Sequence[Sequence[str]] = (
         "ALTER TABLE tasks ADD COLUMN lease_holder VARCHAR(120)",
         "ALTER TABLE tasks ADD COLUMN lease_until DOUBLE PRECISION",
     ),
+    # 2 -> 3: how an item's answer came about, and answers found by their key
+    (
+        "ALTER TABLE items ADD COLUMN step VARCHAR(32)",
+        "ALTER TABLE items ADD COLUMN finish_reason VARCHAR(32)",
+        "ALTER TABLE items ADD COLUMN prompt_tokens INTEGER",
+        "ALTER TABLE items ADD COLUMN completion_tokens INTEGER",
+        "CREATE INDEX items_by_key ON items (key)",
+    ),
 )
 SCHEMA_VERSION = 1 + len(_STEPS)
+
+
+def _version(connection: sql.Connection) -> int:
+    """Return the version of the tables, 0 if there are none."""
+    if not sql.inspect(connection).has_table(_SCHEMA.name):
+        return 0
+    version = connection.scalar(sql.select(_SCHEMA.c.version)) or 0
+    if version > SCHEMA_VERSION:
+        raise LedgerError(
+            f"the ledger has schema version {version}; this Cerebro knows {SCHEMA_VERSION}",
+            hint="Upgrade: pip install --upgrade cerebro-nb. Nothing was changed.",
+        )
+    return version
+
+
+def is_current(connection: sql.Connection) -> bool:
+    """Whether the tables are there and of this version; it needs no right to write.
+
+    Raises
+    ------
+    LedgerError
+        If the ledger was written by a newer Cerebro.
+    """
+    return _version(connection) == SCHEMA_VERSION
 
 
 def prepare_schema(connection: sql.Connection) -> None:
@@ -114,17 +151,12 @@ def prepare_schema(connection: sql.Connection) -> None:
     """
     if connection.dialect.name == "postgresql":  # two processes may open a new ledger at once
         connection.execute(sql.select(sql.func.pg_advisory_xact_lock(7_203_685)))
-    if not sql.inspect(connection).has_table(_SCHEMA.name):
+    version = _version(connection)
+    if version == 0:
         _metadata.create_all(connection)
         connection.execute(_SCHEMA.insert().values(version=SCHEMA_VERSION))
-    version = connection.scalar(sql.select(_SCHEMA.c.version)) or 0
-    if version > SCHEMA_VERSION:
-        raise LedgerError(
-            f"the ledger has schema version {version}; this Cerebro knows {SCHEMA_VERSION}",
-            hint="Upgrade: pip install --upgrade cerebro-nb. Nothing was changed.",
-        )
+        return
     for step in _STEPS[version - 1 :]:
         for statement in step:
             connection.execute(sql.text(statement))
-    if version < SCHEMA_VERSION:
-        connection.execute(_SCHEMA.update().values(version=SCHEMA_VERSION))
+    connection.execute(_SCHEMA.update().values(version=SCHEMA_VERSION))

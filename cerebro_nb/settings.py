@@ -50,6 +50,9 @@ class _Values(BaseModel):
         )
 
 # %% ../nbs/01_settings.ipynb #44a12c02
+_MAY_HOLD_A_PASSWORD = {"base_url", "database_url"}
+
+
 def _validated(model: type[_Values], values: Mapping[str, Any], sources: Mapping[str, str]) -> Any:
     try:
         return model.model_validate(values)
@@ -63,9 +66,8 @@ def _validated(model: type[_Values], values: Mapping[str, Any], sources: Mapping
         hint = "Correct it there; an argument beats the environment, which beats cerebro.toml."
         if problem["type"] == "extra_forbidden":
             told, hint = "there is no setting of that name", f"Known here: {', '.join(sorted(model.model_fields))}."
-        raise SettingsError(
-            f"{path} = {problem['input']!r} ({source}): {told}", hint=hint, setting=path, source=source
-        ) from refused
+        shown = "(not shown)" if path in _MAY_HOLD_A_PASSWORD else repr(problem["input"])
+        raise SettingsError(f"{path} = {shown} ({source}): {told}", hint=hint, setting=path, source=source) from refused
 
 # %% ../nbs/01_settings.ipynb #970abf1e
 Positive = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -147,11 +149,18 @@ class Settings(_Values):
         None, description="None: an Ollama that answers, else the embedded model"
     )
     model: str | None = Field(None, min_length=1, description="None: the one the server has loaded, else its first")
-    base_url: str | None = Field(None, pattern=r"^https?://[^/@\s]+(/\S*)?$", description="address of the server")
+    base_url: str | None = Field(
+        None, pattern=r"^https?://[^/@?#\s]+(/[^?#\s]*)?$", description="address of the server, without a key in it"
+    )
     language: str = Field("en", min_length=2, max_length=64, description="BCP-47 tag of what is generated")
     log_language: Literal["en", "pt-BR"] = Field("en", description="language of log lines and panels")
     data_dir: Path = Field(DEFAULT_DATA_DIR, description="folder of the ledger and of what is saved")
-    database_url: str | None = Field(None, description="SQLAlchemy URL of the ledger; None is SQLite in data_dir")
+    database_url: str | None = Field(
+        None, repr=False, description="SQLAlchemy URL of the ledger; None is SQLite in data_dir"
+    )
+    outage_s: float = Field(
+        600.0, ge=0, le=86_400, description="seconds that a run waits for a server or a database that is gone"
+    )
     generation: GenerationOptions = GenerationOptions()
     training: TrainingPreset = TrainingPreset()
     embedded: EmbeddedSettings = EmbeddedSettings()

@@ -169,10 +169,14 @@ def example_work(
     distinct = _Distinct(recipe, texts, earlier)
 
     async def work(item: WorkItem) -> BaseModel:
+        if item.reuses:
+            example: BaseModel = recipe.response_model.model_validate(item.reusable)
+            distinct.check(example, str(item.reusable))
+            return example
         seeded = next_seed(options.replace(seed=item.value["seed"]), item.attempt - 1)
         messages = template.messages({"subject": subject, **item.value})
         reply = await answer(client, messages, options=seeded, response_model=recipe.response_model)
-        example: BaseModel = reply.parsed
+        example = reply.parsed
         distinct.check(example, reply.text)
         return example
 
@@ -195,6 +199,7 @@ async def asynthetic_run(
     ledger: Ledger | None = None,
     on_progress: Listener | None = None,
     show_progress: bool = True,
+    reuse: bool = False,
     **generation: Unpack[GenerationArguments],
 ) -> Run:
     """Make the run that generates examples of one kind, without starting it.
@@ -222,6 +227,8 @@ async def asynthetic_run(
         Called with a `Progress` at each event, on Cerebro's loop.
     show_progress
         Show a tqdm bar.
+    reuse
+        Take answers that the ledger has to the same requests: those of a run with the same ``seed``, model and options.
 
     Returns
     -------
@@ -266,6 +273,7 @@ async def asynthetic_run(
         ledger=ledger,
         log_language=settings.log_language,
         show_progress=show_progress,
+        reuse=reuse,
     )
     return run.on_progress(on_progress) if on_progress else run
 

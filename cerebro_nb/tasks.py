@@ -9,7 +9,7 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     import pandas
 
 # %% auto #0
-__all__ = ['Status', 'LEASE_S', 'Task', 'this_holder', 'holder_is_dead', 'FinishedItem', 'LedgerReader', 'LedgerLeases', 'Ledger',
-           'get_ledger', 'create_progress_task', 'update_task_progress', 'complete_task', 'item_row', 'items_frame',
-           'TaskView', 'tasks_df', 'items_df']
+__all__ = ['Status', 'LEASE_S', 'PAGE_SIZE', 'Task', 'this_holder', 'holder_is_dead', 'lease_is_over', 'FinishedItem',
+           'LedgerReader', 'LedgerLeases', 'Ledger', 'get_ledger', 'create_progress_task', 'update_task_progress',
+           'complete_task', 'item_row', 'items_frame', 'TaskView', 'tasks_df', 'items_df']
 
 # %% ../nbs/05_tasks.ipynb #eda435a2
 Status = Literal["in_progress", "completed", "failed", "cancelled"]
@@ -87,6 +87,7 @@ class Task:
 
 # %% ../nbs/05_tasks.ipynb #fcdbe222
 LEASE_S = 30.0
+PAGE_SIZE = 1_000
 _TOKEN = uuid.uuid4().hex[:8]
 
 
@@ -109,6 +110,22 @@ def holder_is_dead(holder: str) -> bool:
     return False
 
 
+def lease_is_over(task: Task, now: float) -> bool:
+    """Whether nobody works on a task, as far as can be known.
+
+    Parameters
+    ----------
+    task
+        The task.
+    now
+        The time by the ledger's clock, in seconds since 1970.
+    """
+    if task.lease_holder is None or task.lease_until is None or holder_is_dead(task.lease_holder):
+        return True
+    # A lease never reaches far ahead: one that does was written before a clock was set back.
+    return not now <= task.lease_until <= now + 2 * LEASE_S
+
+
 @dataclass(frozen=True, slots=True)
 class FinishedItem:
     """How one item of a task ended, with its attempts."""
@@ -122,6 +139,34 @@ class FinishedItem:
     started_at: float
     finished_at: float
     earlier_attempts: int = 0
+    step: str | None = None
+    finish_reason: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    key: str | None = None
+
+    def columns(self) -> dict[str, Any]:
+        """Return the values of its row."""
+        return {
+            "of_task": self.task_id,
+            "at": self.position,
+            "new_key": self.key,
+            "status": self.status,
+            "output": self.output,
+            "error": self.error,
+            "attempts": self.earlier_attempts + len(self.attempts),
+            "step": self.step,
+            "finish_reason": self.finish_reason,
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "started_at": self.started_at,
+            "finished_at": self.finished_at,
+        }
+
+    def attempt_rows(self) -> list[dict[str, Any]]:
+        """Return the rows of its attempts, numbered after the earlier ones."""
+        at = {"task_id": self.task_id, "position": self.position}
+        return [{**at, "number": n, **attempt} for n, attempt in enumerate(self.attempts, self.earlier_attempts + 1)]
 
 # %% ../nbs/05_tasks.ipynb #486a395e
 class LedgerReader:
@@ -131,10 +176,13 @@ class LedgerReader:
     ----------
     url
         A SQLAlchemy URL; the settings' (SQLite in the data folder) if None.
+    outage_s
+        Seconds that answers wait for a database that cannot be written; the settings' if None.
     """
 
-    def __init__(self, url: str | None = None):
-        self.database = Database(url or load_settings().ledger_url)
+    def __init__(self, url: str | None = None, outage_s: float | None = None):
+        settings = load_settings(outage_s=outage_s)
+        self.database = Database(url or settings.ledger_url, settings.outage_s)
 
     def task(self, task_id: str) -> Task:
         """Return a task by its id, or by the first digits of it.
@@ -175,6 +223,22 @@ class LedgerReader:
         query = query.where(ITEMS.c.status == status) if status else query
         return self.database.read(query.limit(limit) if limit is not None else query)
 
+    def pages(self, task_id: str, status: str | None = None, size: int = PAGE_SIZE) -> Iterator[list[dict[str, Any]]]:
+        """Yield the items of a task, or those of one status, page by page, so that a large task is never held whole."""
+        first = 0
+        while page := self.items(task_id, status, first, size):
+            yield page
+            first = page[-1]["position"] + 1
+
+    def reusable(self, keys: Collection[str]) -> dict[str, Any]:
+        """Return the answers there are to items of these keys, by key: never a failure, never a fallback's answer."""
+        query = (
+            sql.select(ITEMS.c.key, ITEMS.c.output)
+            .where(ITEMS.c.key.in_(list(keys)), ITEMS.c.status == "ok", ITEMS.c.step.in_(["call", "repair", "reuse"]))
+            .order_by(ITEMS.c.finished_at.desc())
+        )
+        return {row["key"]: row["output"] for row in self.database.read(query)}
+
     def count_items(self, task_id: str) -> int:
         """Return how many items of a task are recorded."""
         query = sql.select(sql.func.count().label("count")).select_from(ITEMS).where(ITEMS.c.task_id == task_id)
@@ -203,17 +267,11 @@ class LedgerLeases(LedgerReader):
         TaskHeld
             If a living process has it: the message says which.
         """
-        task = self.task(task_id)
-        now = self.database.now()
-        free = sql.or_(TASKS.c.lease_holder.is_(None), TASKS.c.lease_holder == this_holder(), TASKS.c.lease_until < now)
-        if task.lease_holder and holder_is_dead(task.lease_holder):
-            free = sql.or_(free, TASKS.c.lease_holder == task.lease_holder)
-        claim = (
-            TASKS.update()
-            .where(TASKS.c.id == task_id, free)
-            .values(lease_holder=this_holder(), lease_until=now + seconds)
-        )
-        if not self.database.write(claim):
+        task, now = self.task(task_id), self.database.now()
+        as_read = [TASKS.c.lease_holder == task.lease_holder, TASKS.c.lease_until == task.lease_until]
+        free = as_read if lease_is_over(task, now) else [TASKS.c.lease_holder == this_holder()]
+        claim = TASKS.update().where(TASKS.c.id == task_id, *free)
+        if not self.database.write(claim.values(lease_holder=this_holder(), lease_until=now + seconds)):
             holder = self.task(task_id).lease_holder
             raise TaskHeld(
                 f"task {task_id} is being worked on by {holder}",
@@ -235,19 +293,75 @@ class LedgerLeases(LedgerReader):
             .order_by(TASKS.c.created_at.desc())
         )
         tasks = [Task(**row) for row in self.database.read(query.limit(limit))]
-        now = time.time()
-        return [
-            task
-            for task in tasks
-            if task.lease_holder is None or holder_is_dead(task.lease_holder) or (task.lease_until or 0) < now
-        ]
+        now = self.database.now()
+        return [task for task in tasks if lease_is_over(task, now)]
 
 # %% ../nbs/05_tasks.ipynb #d2d6c2aa
-def _pending_rows(task_id: str, first: int, items: Sequence[tuple[Any, str]]) -> list[dict[str, Any]]:
-    return [
-        {"task_id": task_id, "position": position, "input": given, "key": key, "status": "pending"}
-        for position, (given, key) in enumerate(items, first)
-    ]
+@dataclass(frozen=True, slots=True)
+class _AddedItems:
+    """Items that follow each other, with their keys, still to be done."""
+
+    task_id: str
+    first: int
+    items: Sequence[tuple[Any, str]]
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [
+            {"task_id": self.task_id, "position": position, "input": given, "key": key, "status": "pending"}
+            for position, (given, key) in enumerate(self.items, self.first)
+        ]
+
+
+_POSITIONS = sql.select(ITEMS.c.position).where(
+    ITEMS.c.task_id == sql.bindparam("of_task"), ITEMS.c.position.in_(sql.bindparam("at", expanding=True))
+)
+_PENDING = _POSITIONS.where(ITEMS.c.status == "pending")
+_FINISH = (
+    ITEMS.update()
+    .where(ITEMS.c.task_id == sql.bindparam("of_task"), ITEMS.c.position == sql.bindparam("at"))
+    .values(key=sql.func.coalesce(sql.bindparam("new_key", type_=sql.String), ITEMS.c.key))
+)
+
+
+def _write_items(connection: sql.Connection, posted: list[_AddedItems | FinishedItem]) -> None:
+    """Write items that were added or that ended; those written already are left as they are."""
+    finished: dict[str, list[FinishedItem]] = {}
+    for one in posted:
+        if isinstance(one, FinishedItem):
+            finished.setdefault(one.task_id, []).append(one)
+        else:
+            _write_added(connection, one)
+    for task_id, items in finished.items():
+        at = [item.position for item in items]
+        pending = set(connection.scalars(_PENDING, {"of_task": task_id, "at": at}))
+        _write_finished(connection, task_id, [item for item in items if item.position in pending])
+
+
+def _write_added(connection: sql.Connection, added: _AddedItems) -> None:
+    rows = added.rows()
+    there = set(connection.scalars(_POSITIONS, {"of_task": added.task_id, "at": [row["position"] for row in rows]}))
+    if new := [row for row in rows if row["position"] not in there]:
+        connection.execute(ITEMS.insert(), new)
+
+
+def _write_finished(connection: sql.Connection, task_id: str, items: Sequence[FinishedItem]) -> None:
+    if not items:
+        return
+    connection.execute(_FINISH, [item.columns() for item in items])
+    if attempts := [row for item in items for row in item.attempt_rows()]:
+        connection.execute(ATTEMPTS.insert(), attempts)
+    ok = sum(item.status == "ok" for item in items)
+    grown = {"processed_items": len(items), "ok_items": ok, "failed_items": len(items) - ok}
+    counts = {name: TASKS.c[name] + by for name, by in grown.items()}
+    last = max(item.finished_at for item in items)
+    connection.execute(TASKS.update().where(TASKS.c.id == task_id).values(updated_at=last, **counts))
+
+
+def _write_task(connection: sql.Connection, posted: list[tuple[dict[str, Any], _AddedItems]]) -> None:
+    for row, added in posted:
+        connection.execute(TASKS.insert(), row)
+        if added.items:
+            connection.execute(ITEMS.insert(), added.rows())
 
 
 class Ledger(LedgerLeases):
@@ -295,7 +409,7 @@ class Ledger(LedgerLeases):
         now = time.time()
         row = {
             "lease_holder": this_holder() if leased else None,
-            "lease_until": now + LEASE_S if leased else None,
+            "lease_until": self.database.now() + LEASE_S if leased else None,
             "id": uuid.uuid4().hex[:12],
             "kind": kind,
             "subject": subject,
@@ -309,11 +423,9 @@ class Ledger(LedgerLeases):
             "created_at": now,
             "updated_at": now,
         }
-        statements: list[tuple[Any, Any]] = [(TASKS.insert().values(row), None)]
-        if items:
-            statements.append((ITEMS.insert(), _pending_rows(str(row["id"]), 0, items)))
-        self.database.post(statements, urgent=True).result()
-        return str(row["id"])
+        added = _AddedItems(str(row["id"]), 0, items)
+        self.database.post(_write_task, (row, added), urgent=True).result()
+        return added.task_id
 
     def update_task(self, task_id: str, **values: Any) -> None:
         """Change columns of a task, and wait until that is on disk.
@@ -327,35 +439,13 @@ class Ledger(LedgerLeases):
         if not self.database.write(TASKS.update().where(TASKS.c.id == task_id).values(values)):
             raise TaskNotFound(f"no task has the id {task_id!r}", hint="`cerebro tasks` lists them.")
 
-    def add_items(self, task_id: str, first: int, items: Sequence[tuple[Any, str]]) -> Future[int]:
+    def add_items(self, task_id: str, first: int, items: Sequence[tuple[Any, str]]) -> Future[None]:
         """Post items still to be done, with their keys, from position ``first`` on; the future is done when on disk."""
-        return self.database.post([(ITEMS.insert(), _pending_rows(task_id, first, items))])
+        return self.database.post(_write_items, _AddedItems(task_id, first, items))
 
-    def finish_item(self, item: FinishedItem) -> Future[int]:
-        """Post how an item ended; returns a future that is done when it is on disk."""
-        values = {
-            "status": item.status,
-            "output": item.output,
-            "error": item.error,
-            "attempts": item.earlier_attempts + len(item.attempts),
-            "started_at": item.started_at,
-            "finished_at": item.finished_at,
-        }
-        counts = {f"{name}_items": TASKS.c[f"{name}_items"] + 1 for name in ("processed", item.status)}
-        statements: list[tuple[Any, Any]] = [
-            (
-                ITEMS.update().where(ITEMS.c.task_id == item.task_id, ITEMS.c.position == item.position).values(values),
-                None,
-            ),
-            (TASKS.update().where(TASKS.c.id == item.task_id).values(updated_at=item.finished_at, **counts), None),
-        ]
-        if item.attempts:
-            rows = [
-                {"task_id": item.task_id, "position": item.position, "number": number, **attempt}
-                for number, attempt in enumerate(item.attempts, item.earlier_attempts + 1)
-            ]
-            statements.append((ATTEMPTS.insert(), rows))
-        return self.database.post(statements)
+    def finish_item(self, item: FinishedItem) -> Future[None]:
+        """Post how an item ended; returns a future that is done when it is on disk. An item ends once."""
+        return self.database.post(_write_items, item)
 
     def reopen_failed(self, task_id: str, positions: Collection[int] | None = None) -> int:
         """Make failed items pending again; their attempts stay. Return how many.
@@ -527,7 +617,7 @@ class TaskView:
     @property
     def results(self) -> list[Any]:
         """The outputs in the order of the input, None where an item failed or has not ended."""
-        return [item["output"] for item in self.ledger.items(self.task_id)]
+        return [item["output"] for page in self.ledger.pages(self.task_id) for item in page]
 
     @property
     def errors(self) -> dict[int, dict[str, Any]]:
@@ -537,7 +627,21 @@ class TaskView:
     @property
     def df(self) -> pandas.DataFrame:
         """The items as a DataFrame, one row an item, with status and error."""
-        return items_frame(self.ledger.items(self.task_id))
+        return items_frame([item for page in self.ledger.pages(self.task_id) for item in page])
+
+    def page(self, first: int = 0, limit: int = PAGE_SIZE, status: str | None = None) -> pandas.DataFrame:
+        """Return some of the items as a DataFrame, for tasks too large to look at whole.
+
+        Parameters
+        ----------
+        first
+            From which position on.
+        limit
+            How many at most.
+        status
+            Only those that are ``pending``, ``ok`` or ``failed``; all if None.
+        """
+        return items_frame(self.ledger.items(self.task_id, status, first, limit))
 
 # %% ../nbs/05_tasks.ipynb #ed3b0c20
 def tasks_df(limit: int = 100, *, ledger: Ledger | None = None) -> pandas.DataFrame:

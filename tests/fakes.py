@@ -29,8 +29,10 @@ class FakeServer:
     ``slots`` requests are served at once, the others wait without a word, as in Ollama and llama.cpp.
     """
 
-    def __init__(self, answer: Answer = echo, *, slots: int = 4, seconds: float = 0.0):
-        self.answer, self.slots, self.seconds = answer, slots, seconds
+    def __init__(self, answer: Answer = echo, *, slots: int = 4, seconds: float = 0.0, port: int = 0):
+        self.answer, self.slots, self.seconds, self.port = answer, slots, seconds, port
+        #: A request with this text in it kills its connection, every time.
+        self.poison = ""
         self.faults: list[Any] = []
         self.look_faults: list[Any] = []
         self.requests: list[tuple[str, dict[str, Any], dict[str, str]]] = []
@@ -62,9 +64,10 @@ class FakeServer:
         application.add_routes(self.routes())
         runner = web.AppRunner(application, handler_cancellation=True, shutdown_timeout=0.1)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, "127.0.0.1", self.port, reuse_address=True)
         await site.start()
-        self.url = f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}"
+        self.port = site._server.sockets[0].getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
         self._ready.set()
         await self._stop.wait()
         await runner.cleanup()
@@ -83,7 +86,12 @@ class FakeServer:
     async def fail(self, request: web.Request, faults: list[Any]) -> web.StreamResponse | None:
         """Fail as the next fault says, or return None; some faults only begin an answer."""
         fault = faults.pop(0) if faults else None
+        if self.poison and self.poison in (await request.text()):
+            fault = "reset"
         if fault is None:
+            return None
+        if fault == "wrong content type":
+            request["content type"] = "text/plain"
             return None
         if isinstance(fault, tuple):
             status, headers, body = fault
@@ -109,6 +117,10 @@ class FakeServer:
         elif fault == "broken connection":
             await response.write(first)
             request.transport.abort()
+        elif fault == "drip":
+            for letter in first.decode():
+                await response.write(letter.encode())
+                await asyncio.sleep(1)
         elif fault == "stall":
             await response.write(first)
             await asyncio.sleep(3600)
@@ -241,7 +253,7 @@ class FakeOllama(FakeServer):
         }
         if payload.get("stream", True) is False:
             return web.json_response(event(" ".join(words), **final))
-        response = web.StreamResponse(headers={"content-type": "application/x-ndjson"})
+        response = web.StreamResponse(headers={"content-type": request.get("content type", "application/x-ndjson")})
         await response.prepare(request)
         pieces = [word if number == 0 else f" {word}" for number, word in enumerate(words)]
         for data in [*(event(piece) for piece in pieces), event("", **final)]:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 from fakes import FakeOllama, closed_port
@@ -278,7 +279,7 @@ def test_a_refused_key_stops_the_run_and_loses_nothing(quick, ledger, fault, kin
     task = ledger.task(told[-1].task_id)
     assert task.status == "failed" and task.metadata["error"]["type"] == kind.__name__
     assert ledger.items(task.id)[0]["output"] == "echo 0"
-    assert len(ledger.items(task.id, "pending")) == 18
+    assert len(ledger.items(task.id, "pending")) == 19  # the item that met it is not failed for it
 
 
 def test_a_missing_model_or_server_is_said_before_the_first_item(quick, ledger):
@@ -310,8 +311,7 @@ def test_waiting_for_a_slot_is_not_part_of_the_time_limit(quick, ledger):
 
     class OneSlot(OllamaBackend):
         async def load(self, model, options):
-            await super().load(model, options)
-            return 1
+            return replace(await super().load(model, options), slots=1)
 
     with FakeOllama(seconds=0.3, slots=1) as server:
         client = Client(OneSlot(server.url), "tiny")
@@ -536,13 +536,12 @@ def test_a_generator_is_given_again_and_what_is_recorded_is_skipped(quick, ledge
     with pytest.raises(errors.InputError, match="generator"):
         resume(task.id, echo, ledger=ledger, show_progress=False)
     run = resume(task.id, echo, items=iter(range(9)), ledger=ledger, show_progress=False)
-    assert run.results == [0, 1, 2, 3, None, 5, 6, 7, 8] and run.task.total_items == 9
-    assert retry_failed(task.id, [4], processor=echo, ledger=ledger, show_progress=False).results == list(range(9))
+    assert run.results == list(range(9)) and run.task.total_items == 9
 
 
 def test_a_task_that_is_worked_on_cannot_be_resumed_by_another(quick, ledger):
     task_id = ledger.create_task("batch", "", 1, manifest={"profile": quick.model_dump()}, items=[(1, "k")])
-    ledger.update_task(task_id, lease_holder="elsewhere:1:abc", lease_until=4e9)
+    ledger.update_task(task_id, lease_holder="elsewhere:1:abc", lease_until=ledger.database.now() + 20)
     with pytest.raises(errors.TaskHeld, match="elsewhere"):
         resume(task_id, echo, ledger=ledger, show_progress=False)
     assert ledger.items(task_id)[0]["status"] == "pending"

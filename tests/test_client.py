@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from cerebro_nb import Client, Message, OllamaBackend, ScriptedBackend, acall_llm, call_llm, errors, load_settings
 from cerebro_nb.client import choose_backend
 from cerebro_nb.loop import LOOP
-from cerebro_nb.messages import Reply, Timings, Usage
+from cerebro_nb.messages import LoadedModel, Reply, Timings, Usage
 from cerebro_nb.structured import json_schema, parse_reply
 
 
@@ -199,7 +199,7 @@ def test_nested_models_are_sent_without_references():
 def test_no_more_requests_are_in_flight_than_the_server_has_slots():
     class TwoSlots(OllamaBackend):
         async def load(self, model, options):
-            return 2
+            return LoadedModel(slots=2)
 
     with FakeOllama(slots=8, seconds=0.05) as server:
         client = Client(TwoSlots(server.url), "tiny")
