@@ -290,6 +290,9 @@ class Run(TaskView):
             self._tally.tell("started")
             self._heed()
             await flow.run(items)
+            await self._keeper.written()
+            if self._ledger_error is not None:
+                raise self._ledger_error
             self._tally.status = "failed" if self._tally.failed and not self._tally.ok else "completed"
         except asyncio.CancelledError:
             # Either somebody cancelled the run, or the ledger failed it.

@@ -38,7 +38,7 @@ _WAITING = ("timeout_s", "load_timeout_s", "keep_alive")
 
 def deciding(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """Return what of a run's manifest decides its answers."""
-    circumstances = {"backend_version", *(["base_url"] if manifest.get("model_digest") else [])}
+    circumstances = {"backend_version", "response_model", *(["base_url"] if manifest.get("model_digest") else [])}
     decides = {name: value for name, value in manifest.items() if name not in circumstances}
     if "options" in decides:
         decides["options"] = {name: value for name, value in decides["options"].items() if name not in _WAITING}
@@ -90,6 +90,7 @@ class Keeper:
         self._manifest: Mapping[str, Any] = {}
         # Each is counted by one thread alone: what the run posted, and what the ledger's writer wrote or refused.
         self._posted = self._done = 0
+        self._last: Future[None] | None = None
         self._place: tuple[str, str] | None = None
         #: The file of answers that the ledger could not take, or None.
         self.unsaved: str | None = None
@@ -199,8 +200,14 @@ class Keeper:
         written = self._ledger.finish_item(finished)
         self._posted += 1
         self._watch(written, finished)
+        self._last = written
         if self._posted - self._done > MOST_UNWRITTEN:
             await asyncio.wait([asyncio.wrap_future(written)])
+
+    async def written(self) -> None:
+        """Return when every item that ended is on disk, or was refused."""
+        if self._last is not None:
+            await asyncio.wait([asyncio.wrap_future(self._last)])
 
     def _watch(self, written: Future[None], finished: FinishedItem | None = None) -> None:
         def look(done: Future[None]) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from aiohttp import web
 
 Answer = Callable[[dict[str, Any]], str]
+CONTENT_TYPE = web.RequestKey("content_type", str)
 HTML = "<html><head><title>502</title></head><body><h1>Bad gateway</h1></body></html>"
 
 
@@ -91,7 +92,7 @@ class FakeServer:
         if fault is None:
             return None
         if fault == "wrong content type":
-            request["content type"] = "text/plain"
+            request[CONTENT_TYPE] = "text/plain"
             return None
         if isinstance(fault, tuple):
             status, headers, body = fault
@@ -253,7 +254,7 @@ class FakeOllama(FakeServer):
         }
         if payload.get("stream", True) is False:
             return web.json_response(event(" ".join(words), **final))
-        response = web.StreamResponse(headers={"content-type": request.get("content type", "application/x-ndjson")})
+        response = web.StreamResponse(headers={"content-type": request.get(CONTENT_TYPE, "application/x-ndjson")})
         await response.prepare(request)
         pieces = [word if number == 0 else f" {word}" for number, word in enumerate(words)]
         for data in [*(event(piece) for piece in pieces), event("", **final)]:
