@@ -28,7 +28,7 @@ setup(
     url=meta["git_url"],
     python_requires=f">={meta['min_python']},<3.14",
     packages=find_packages(include=[f"{meta['lib_path']}*"]),
-    package_data={meta["lib_path"]: ["py.typed", "locale/*/LC_MESSAGES/*.mo"]},
+    package_data={meta["lib_path"]: ["py.typed", "locale/*/LC_MESSAGES/*.mo", "static/*"]},
     install_requires=meta["requirements"].split(),
     extras_require=_extras,
     entry_points={

@@ -24,15 +24,20 @@ if TYPE_CHECKING:
     from .loop import nest_kernel_loop as nest_kernel_loop
     from .messages import Message as Message
     from .messages import Reply as Reply
+    from .monitor import RunMonitor as RunMonitor
     from .ollama import OllamaBackend as OllamaBackend
     from .openai import OpenAIBackend as OpenAIBackend
+    from .form import RunForm as RunForm
+    from .panels import Panel as Panel
     from .panels import panel as panel
     from .progress import Progress as Progress
+    from .results import ResultsTable as ResultsTable
     from .resuming import aresume as aresume
     from .resuming import aretry_failed as aretry_failed
     from .resuming import resume as resume
     from .resuming import retry_failed as retry_failed
     from .resuming import unfinished as unfinished
+    from .runs import RunsTable as RunsTable
     from .settings import PROFILES as PROFILES
     from .settings import GenerationOptions as GenerationOptions
     from .settings import Profile as Profile
@@ -49,13 +54,13 @@ if TYPE_CHECKING:
     from .synthetic import synthetic_run as synthetic_run
     from .tasks import Ledger as Ledger
     from .tasks import Task as Task
-    from .tasks import TaskView as TaskView
     from .tasks import complete_task as complete_task
     from .tasks import create_progress_task as create_progress_task
     from .tasks import get_ledger as get_ledger
-    from .tasks import items_df as items_df
-    from .tasks import tasks_df as tasks_df
     from .tasks import update_task_progress as update_task_progress
+    from .views import TaskView as TaskView
+    from .views import items_df as items_df
+    from .views import tasks_df as tasks_df
 
 # A public name is imported when it is first asked for, so that `import cerebro_nb` is quick.
 _HOMES = {
@@ -73,11 +78,16 @@ _HOMES = {
     "Profile": "settings",
     "Progress": "progress",
     "Reply": "messages",
+    "Panel": "panels",
+    "ResultsTable": "results",
     "Run": "batching",
+    "RunForm": "form",
+    "RunMonitor": "monitor",
+    "RunsTable": "runs",
     "ScriptedBackend": "backends",
     "Settings": "settings",
     "Task": "tasks",
-    "TaskView": "tasks",
+    "TaskView": "views",
     "acall_llm": "client",
     "agenerate_failure_cases": "synthetic",
     "agenerate_qa": "synthetic",
@@ -94,7 +104,7 @@ _HOMES = {
     "generate_success_patterns": "synthetic",
     "get_client": "client",
     "get_ledger": "tasks",
-    "items_df": "tasks",
+    "items_df": "views",
     "load_settings": "settings",
     "nest_kernel_loop": "loop",
     "panel": "panels",
@@ -108,7 +118,7 @@ _HOMES = {
     "save_jsonl": "datasets",
     "show_log": "language",
     "synthetic_run": "synthetic",
-    "tasks_df": "tasks",
+    "tasks_df": "views",
     "update_task_progress": "tasks",
 }
 

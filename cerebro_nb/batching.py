@@ -35,7 +35,8 @@ from .processors import Work, WorkItem, as_json, function_work, prompt_work
 from .progress import Listener, Progress, Tally, bar_listener, log_listener
 from .settings import GenerationOptions, Profile, load_settings
 from .structured import json_schema
-from .tasks import Ledger, TaskView, get_ledger
+from .tasks import Ledger, get_ledger
+from .views import TaskView
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -260,6 +261,24 @@ class Run(TaskView):
     def progress(self) -> Progress:
         """How far the run is, now."""
         return self._tally.snapshot()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run has ended, in whatever way."""
+        return self._outcome is not None and self._outcome.done()
+
+    @property
+    def failure(self) -> BaseException | None:
+        """What ended the run, if it could not go on; None while it goes on, and if it went to its end."""
+        return self._outcome.exception() if self._outcome is not None and self._outcome.done() else None
+
+    def on_disk(self, start: int = 0) -> list[int]:
+        """Return the positions of items that this run has written, from the ``start``-th written on."""
+        return self._keeper.on_disk[start:].tolist()
+
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        # The last thing in a cell: a monitor where there are widgets, the text elsewhere.
+        return cerebro_nb.RunMonitor(self)._repr_mimebundle_(**options)
 
     def __repr__(self) -> str:
         now = self.progress

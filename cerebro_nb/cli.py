@@ -138,7 +138,7 @@ def demo(arguments: argparse.Namespace) -> int:
 # %% ../nbs/14a_cli.ipynb #0ff851a5
 def tasks(arguments: argparse.Namespace) -> int:
     """List the newest tasks."""
-    from cerebro_nb.tasks import tasks_df
+    from cerebro_nb.views import tasks_df
 
     frame = tasks_df(arguments.limit)
     if frame.empty:
@@ -152,7 +152,8 @@ def tasks(arguments: argparse.Namespace) -> int:
 
 def show(arguments: argparse.Namespace) -> int:
     """Show one task: its items, and with ``--attempts`` every request and reply."""
-    from cerebro_nb.tasks import TaskView, get_ledger
+    from cerebro_nb.tasks import get_ledger
+    from cerebro_nb.views import TaskView
 
     ledger = get_ledger()
     task = ledger.task(arguments.task)

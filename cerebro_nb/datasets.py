@@ -16,14 +16,14 @@ from typing import Any
 
 from .errors import InputError
 from .settings import load_settings
-from .tasks import TaskView
+from .views import TaskView, item_output
 
 # %% auto #0
 __all__ = ['examples', 'write_jsonl', 'default_path', 'save_jsonl']
 
 # %% ../nbs/11_datasets.ipynb #ffdcc8a5
 def examples(view: TaskView) -> Iterator[dict[str, Any]]:
-    """Yield the examples of a task, in the order of its plan.
+    """Yield the examples of a task, in the order of its plan: the accepted ones if some are, else all but the rejected.
 
     Parameters
     ----------
@@ -42,8 +42,10 @@ def examples(view: TaskView) -> Iterator[dict[str, Any]]:
         "subject": task.subject,
         **{name: task.manifest[name] for name in ("language", "model", "backend") if name in task.manifest},
     }
-    for item in view.ledger.items(task.id, "ok"):
-        made = item["output"] if isinstance(item["output"], dict) else {"output": item["output"]}
+    wanted = ("accepted",) if view.ledger.has_accepted(task.id) else (None, "accepted")
+    for item in (item for page in view.ledger.pages(task.id, "ok") for item in page if item["mark"] in wanted):
+        output = item_output(item)
+        made = output if isinstance(output, dict) else {"output": output}
         given = item["input"] if isinstance(item["input"], dict) else {"input": item["input"]}
         yield {**made, "metadata": {**common, "position": item["position"], **given}}
 

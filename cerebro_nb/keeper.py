@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from array import array
 import itertools
 import json
 import logging
@@ -92,6 +93,8 @@ class Keeper:
         self._posted = self._done = 0
         self._last: Future[None] | None = None
         self._place: tuple[str, str] | None = None
+        #: The positions of the items that are on disk, in the order in which they came there.
+        self.on_disk = array("q")
         #: The file of answers that the ledger could not take, or None.
         self.unsaved: str | None = None
 
@@ -177,7 +180,7 @@ class Keeper:
 
     async def finish(self, item: WorkItem, outcome: Outcome) -> None:
         """Count an item that ended, and post it to the ledger; return when that is not far behind."""
-        self._tally.count(outcome.error is None, max(0, outcome.tries - 1), outcome.tokens)
+        self._tally.count(outcome.error is None, max(0, outcome.tries - 1), outcome.tokens, outcome.seconds)
         error = error_record(outcome.error) if outcome.error else None
         last = outcome.rows[-1] if outcome.rows else {}
         reply = last.get("reply") or {"usage": {}}
@@ -216,6 +219,8 @@ class Keeper:
                 if finished is not None:
                     self._put_aside(finished)
                 self._on_error(error)
+            elif finished is not None:
+                self.on_disk.append(finished.position)
 
         written.add_done_callback(look)
 

@@ -47,6 +47,8 @@ class Progress:
         The batch that runs, how many there are (None if not known), and how many items it has.
     tokens
         Tokens written so far.
+    latency_s
+        Seconds that the item took which ended last.
     elapsed_s
         Seconds since the run started.
     earlier
@@ -71,6 +73,7 @@ class Progress:
     elapsed_s: float
     earlier: int = 0
     waiting_for: str = ""
+    latency_s: float = 0.0
 
     @property
     def percentage(self) -> int:
@@ -189,6 +192,7 @@ class Tally:
         self.label, self.total, self.batch_size = label, total, batch_size
         self.task_id, self.status, self.waiting_for = "", "in_progress", ""
         self.ok = self.failed = self.retried = self.tokens = self.batch = self.batch_items = self.earlier = 0
+        self.latency_s = 0.0
         self.started_at: float | None = None
         self.listeners: list[Listener] = []
 
@@ -216,12 +220,14 @@ class Tally:
                     "tokens",
                     "earlier",
                     "waiting_for",
+                    "latency_s",
                 )
             },
         )
 
-    def count(self, ok: bool, retried: int = 0, tokens: int = 0) -> None:
+    def count(self, ok: bool, retried: int = 0, tokens: int = 0, latency_s: float = 0.0) -> None:
         """Count an item that ended."""
+        self.latency_s = latency_s
         self.ok += ok
         self.failed += not ok
         self.retried += retried

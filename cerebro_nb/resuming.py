@@ -5,6 +5,7 @@
 # %% ../nbs/07a_resuming.ipynb #736a37f9
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, cast
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 # %% auto #0
-__all__ = ['aresume_run', 'aresume', 'aretry_failed', 'resume', 'retry_failed', 'unfinished']
+__all__ = ['aresume_run', 'aresume', 'aretry_run', 'aretry_failed', 'resume', 'retry_failed', 'unfinished']
 
 # %% ../nbs/07a_resuming.ipynb #676984d3
 async def _rebuilt_client(task: Task, changes: dict[str, Any]) -> Client:
@@ -166,6 +167,28 @@ async def aresume(task_id: str, processor: Callable[[Any], Any] | None = None, *
     return await (await aresume_run(task_id, processor, **options))
 
 
+async def aretry_run(
+    task_id: str,
+    positions: Collection[int] | None = None,
+    processor: Callable[[Any], Any] | None = None,
+    *,
+    ledger: Ledger | None = None,
+    **changes: Any,
+) -> Run:
+    """Make the run that works on the failed items of a task again, without starting it; see `aretry_failed`."""
+    ledger = ledger or get_ledger()
+    run = await aresume_run(task_id, processor, ledger=ledger, **changes)
+    await asyncio.to_thread(_reopen, ledger, run.task_id, positions)
+    return run
+
+
+def _reopen(ledger: Ledger, task_id: str, positions: Collection[int] | None) -> None:
+    ledger.claim(task_id)
+    if not ledger.reopen_failed(task_id, positions):
+        ledger.release(task_id)
+        raise InputError(f"task {task_id} has no failed items" + (" at those positions" if positions else ""))
+
+
 async def aretry_failed(
     task_id: str,
     positions: Collection[int] | None = None,
@@ -197,13 +220,7 @@ async def aretry_failed(
     TaskHeld
         If a living process works on it.
     """
-    ledger = ledger or get_ledger()
-    run = await aresume_run(task_id, processor, ledger=ledger, **changes)
-    ledger.claim(run.task_id)
-    if not ledger.reopen_failed(run.task_id, positions):
-        ledger.release(run.task_id)
-        raise InputError(f"task {run.task_id} has no failed items" + (" at those positions" if positions else ""))
-    return await run
+    return await (await aretry_run(task_id, positions, processor, ledger=ledger, **changes))
 
 
 def resume(task_id: str, processor: Callable[[Any], Any] | None = None, **options: Any) -> Run:

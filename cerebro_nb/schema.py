@@ -73,6 +73,8 @@ ITEMS = sql.Table(
     sql.Column("finish_reason", sql.String(32)),
     sql.Column("prompt_tokens", sql.Integer),
     sql.Column("completion_tokens", sql.Integer),
+    sql.Column("mark", sql.String(16)),
+    sql.Column("edited", JsonText),
     sql.Column("started_at", sql.Double),
     sql.Column("finished_at", sql.Double),
     sql.Index("items_by_key", "key"),
@@ -100,12 +102,14 @@ _STEPS: Sequence[Sequence[str]] = (
         "ALTER TABLE tasks ADD COLUMN lease_holder VARCHAR(120)",
         "ALTER TABLE tasks ADD COLUMN lease_until DOUBLE PRECISION",
     ),
-    # 2 -> 3: how an item's answer came about, and answers found by their key
+    # 2 -> 3: how an item's answer came about, what a reader made of it, and answers found by their key
     (
         "ALTER TABLE items ADD COLUMN step VARCHAR(32)",
         "ALTER TABLE items ADD COLUMN finish_reason VARCHAR(32)",
         "ALTER TABLE items ADD COLUMN prompt_tokens INTEGER",
         "ALTER TABLE items ADD COLUMN completion_tokens INTEGER",
+        "ALTER TABLE items ADD COLUMN mark VARCHAR(16)",
+        "ALTER TABLE items ADD COLUMN edited TEXT",
         "CREATE INDEX items_by_key ON items (key)",
     ),
 )

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, get_args
 
 import sqlalchemy as sql
 
@@ -21,16 +21,14 @@ from .database import Database
 from .schema import ATTEMPTS, ITEMS, TASKS
 from .settings import load_settings
 
-if TYPE_CHECKING:
-    import pandas
-
 # %% auto #0
-__all__ = ['Status', 'LEASE_S', 'PAGE_SIZE', 'Task', 'this_holder', 'holder_is_dead', 'lease_is_over', 'FinishedItem',
-           'LedgerReader', 'LedgerLeases', 'Ledger', 'get_ledger', 'create_progress_task', 'update_task_progress',
-           'complete_task', 'item_row', 'items_frame', 'TaskView', 'tasks_df', 'items_df']
+__all__ = ['Status', 'Mark', 'LEASE_S', 'PAGE_SIZE', 'Task', 'this_holder', 'holder_is_dead', 'lease_is_over', 'FinishedItem',
+           'LedgerReader', 'LedgerLeases', 'LedgerReviews', 'Ledger', 'get_ledger', 'create_progress_task',
+           'update_task_progress', 'complete_task']
 
 # %% ../nbs/05_tasks.ipynb #eda435a2
 Status = Literal["in_progress", "completed", "failed", "cancelled"]
+Mark = Literal["accepted", "rejected"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +221,11 @@ class LedgerReader:
         query = query.where(ITEMS.c.status == status) if status else query
         return self.database.read(query.limit(limit) if limit is not None else query)
 
+    def items_at(self, task_id: str, positions: Collection[int]) -> list[dict[str, Any]]:
+        """Return the items at some positions of a task, in the order of their input."""
+        chosen = sql.select(ITEMS).where(ITEMS.c.task_id == task_id, ITEMS.c.position.in_(list(positions)))
+        return self.database.read(chosen.order_by(ITEMS.c.position))
+
     def pages(self, task_id: str, status: str | None = None, size: int = PAGE_SIZE) -> Iterator[list[dict[str, Any]]]:
         """Yield the items of a task, or those of one status, page by page, so that a large task is never held whole."""
         first = 0
@@ -296,6 +299,59 @@ class LedgerLeases(LedgerReader):
         now = self.database.now()
         return [task for task in tasks if lease_is_over(task, now)]
 
+# %% ../nbs/05_tasks.ipynb #da3064ff
+class LedgerReviews(LedgerLeases):
+    """Keeps what readers made of the answers, and deletes tasks."""
+
+    def mark_items(self, task_id: str, positions: Collection[int], mark: Mark | None) -> int:
+        """Mark answered items as ``accepted`` or ``rejected``, or take their mark away; return how many.
+
+        Raises
+        ------
+        InputError
+            If there is no such mark.
+        """
+        if mark not in (None, *get_args(Mark)):
+            raise InputError(f"{mark!r} is no mark", hint="Use accepted, rejected or None.")
+        answered = [ITEMS.c.task_id == task_id, ITEMS.c.status == "ok", ITEMS.c.position.in_(list(positions))]
+        return self.database.write(ITEMS.update().where(*answered).values(mark=mark))
+
+    def edit_item(self, task_id: str, position: int, output: Any) -> None:
+        """Put a reader's answer in the place of the model's, or the model's back in its place if None.
+
+        Raises
+        ------
+        InputError
+            If the item has no answer.
+        """
+        answered = [ITEMS.c.task_id == task_id, ITEMS.c.status == "ok", ITEMS.c.position == position]
+        if not self.database.write(ITEMS.update().where(*answered).values(edited=output)):
+            raise InputError(f"item {position} of task {task_id} has no answer to edit")
+
+    def has_accepted(self, task_id: str) -> bool:
+        """Whether a reader accepted items of a task."""
+        accepted = sql.select(ITEMS.c.position).where(ITEMS.c.task_id == task_id, ITEMS.c.mark == "accepted")
+        return bool(self.database.read(accepted.limit(1)))
+
+    def delete_task(self, task_id: str) -> None:
+        """Delete a task with its items and attempts; there is no way back.
+
+        Raises
+        ------
+        TaskHeld
+            If a process works on it.
+        """
+        self.claim(task_id)
+        tables = ((ATTEMPTS, "task_id"), (ITEMS, "task_id"), (TASKS, "id"))
+        deletes = [table.delete().where(table.c[name] == task_id) for table, name in tables]
+        self.database.post(_execute_all, deletes, urgent=True).result()
+
+
+def _execute_all(connection: sql.Connection, posted: list[list[sql.Executable]]) -> None:
+    for statements in posted:
+        for statement in statements:
+            connection.execute(statement)
+
 # %% ../nbs/05_tasks.ipynb #d2d6c2aa
 @dataclass(frozen=True, slots=True)
 class _AddedItems:
@@ -364,7 +420,7 @@ def _write_task(connection: sql.Connection, posted: list[tuple[dict[str, Any], _
             connection.execute(ITEMS.insert(), added.rows())
 
 
-class Ledger(LedgerLeases):
+class Ledger(LedgerReviews):
     """Tasks, items and attempts in one database.
 
     Parameters
@@ -564,136 +620,3 @@ def complete_task(task_id: str, ok: bool = True, results: Any = None, *, ledger:
     ledger = ledger or get_ledger()
     task = ledger.task(task_id)
     ledger.update_task(task.id, status="completed" if ok else "failed", results=results, finished_at=time.time())
-
-# %% ../nbs/05_tasks.ipynb #dea87fd8
-_AROUND = ("position", "status", "error", "attempts", "seconds")
-
-
-def item_row(item: Mapping[str, Any]) -> dict[str, Any]:
-    """Return one item of the ledger as a flat row: what was made, from what, and how it went."""
-    output, given, error = item["output"], item["input"], item["error"]
-    fields = output if isinstance(output, dict) else {} if output is None else {"output": output}
-    return {
-        **(given if isinstance(given, dict) else {"input": given}),
-        **fields,
-        "position": item["position"],
-        "status": item["status"],
-        "error": f"{error['type']}: {error['message']}" if error else None,
-        "attempts": item["attempts"],
-        "seconds": round(item["finished_at"] - item["started_at"], 3) if item["finished_at"] else None,
-    }
-
-
-def items_frame(items: Sequence[Mapping[str, Any]]) -> pandas.DataFrame:
-    """Return items of the ledger as a DataFrame, one row an item."""
-    import pandas
-
-    made = {name: None for item in items if isinstance(item["output"], dict) for name in item["output"]}
-    rows = [item_row(item) for item in items]
-    given = {name: None for row in rows for name in row if name not in made and name not in _AROUND}
-    first, *rest = _AROUND
-    return pandas.DataFrame(rows, columns=[first, *made, *given, *rest])
-
-# %% ../nbs/05_tasks.ipynb #3b78e5df
-class TaskView:
-    """What the ledger has of one task.
-
-    Parameters
-    ----------
-    ledger
-        Where the task is kept.
-    task_id
-        Its id.
-    """
-
-    def __init__(self, ledger: Ledger, task_id: str):
-        self.ledger, self.task_id = ledger, task_id
-
-    @property
-    def task(self) -> Task:
-        """The task itself: status, progress, manifest."""
-        return self.ledger.task(self.task_id)
-
-    @property
-    def results(self) -> list[Any]:
-        """The outputs in the order of the input, None where an item failed or has not ended."""
-        return [item["output"] for page in self.ledger.pages(self.task_id) for item in page]
-
-    @property
-    def errors(self) -> dict[int, dict[str, Any]]:
-        """What went wrong, by the item's position: type, message, hint and details."""
-        return {item["position"]: item["error"] for item in self.ledger.items(self.task_id, "failed")}
-
-    @property
-    def df(self) -> pandas.DataFrame:
-        """The items as a DataFrame, one row an item, with status and error."""
-        return items_frame([item for page in self.ledger.pages(self.task_id) for item in page])
-
-    def page(self, first: int = 0, limit: int = PAGE_SIZE, status: str | None = None) -> pandas.DataFrame:
-        """Return some of the items as a DataFrame, for tasks too large to look at whole.
-
-        Parameters
-        ----------
-        first
-            From which position on.
-        limit
-            How many at most.
-        status
-            Only those that are ``pending``, ``ok`` or ``failed``; all if None.
-        """
-        return items_frame(self.ledger.items(self.task_id, status, first, limit))
-
-# %% ../nbs/05_tasks.ipynb #ed3b0c20
-def tasks_df(limit: int = 100, *, ledger: Ledger | None = None) -> pandas.DataFrame:
-    """Return the newest tasks as a DataFrame, one row a task, the newest first.
-
-    Parameters
-    ----------
-    limit
-        How many at most.
-    ledger
-        Where; the shared ledger of the settings if None.
-    """
-    import pandas
-
-    columns = [
-        "kind",
-        "subject",
-        "status",
-        "processed_items",
-        "total_items",
-        "progress_percentage",
-        "ok_items",
-        "failed_items",
-        "created_at",
-        "finished_at",
-    ]
-    rows = [[task.id, *(getattr(task, name) for name in columns)] for task in (ledger or get_ledger()).tasks(limit)]
-    frame = pandas.DataFrame(rows, columns=["task_id", *columns])
-    for name in ("created_at", "finished_at"):
-        frame[name] = pandas.to_datetime(frame[name], unit="s", utc=True)
-    return frame
-
-
-def items_df(task_id: str, *, ledger: Ledger | None = None) -> pandas.DataFrame:
-    """Return the items of a task as a DataFrame, one row an item, in the order of the input.
-
-    Parameters
-    ----------
-    task_id
-        The task's id, or its first digits.
-    ledger
-        Where; the shared ledger of the settings if None.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``position``, the fields of the output, those of the input, ``status``, ``error``, ``attempts``, ``seconds``.
-
-    Raises
-    ------
-    TaskNotFound
-        If there is no such task.
-    """
-    ledger = ledger or get_ledger()
-    return TaskView(ledger, ledger.task(task_id).id).df

@@ -1,5 +1,7 @@
 """Answers that the ledger has are not paid for twice, and never taken for others."""
 
+import json
+
 import pytest
 from fakes import FakeOllama
 from pydantic import BaseModel, Field
@@ -104,7 +106,8 @@ def test_the_same_plan_of_examples_is_taken_from_the_ledger_and_stays_distinct(o
 
     def pair(payload):
         n = next(numbers)
-        return f'{{"question": "What is tea number {n} good for?", "answer": "It is good for {n} things of many kinds in the house."}}'
+        answer = f"It is good for {n} things of many kinds in the house."
+        return json.dumps({"question": f"What is tea number {n} good for?", "answer": answer})
 
     ollama.answer = pair
     client = Client(OllamaBackend(ollama.url), "tiny")

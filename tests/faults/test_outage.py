@@ -51,7 +51,7 @@ def test_a_server_that_stays_away_ends_the_run_and_leaves_its_items_to_be_done(q
     with FakeOllama(seconds=0.05) as server:
         run, told, client = begun(server, quick, ledger, outage_s=0.3)
         assert told["item"].wait(20)
-    with pytest.raises(errors.ServerGone, match="did not come back within 0.3 s"):
+    with pytest.raises(errors.ServerGone, match=r"did not come back within 0\.3 s"):
         run.wait()
     task = run.task
     assert task.status == "failed" and task.failed_items == 0 and task.metadata["error"]["type"] == "ServerGone"
