@@ -159,7 +159,7 @@ class RunForm(widgets.VBox):
             "profile": Field(widgets.Dropdown(options=list(settings.profiles), description=say("Profile"))),
             **{name: self._number_field(name) for name in _NUMBERS},
         }
-        self.look = widgets.Button(description=say("List models"), icon="refresh")
+        self.look = widgets.Button(description=say("List models"))
         self.look.on_click(lambda _: LOOP.submit(self.alook()))
         self.models = widgets.HTML()
         self.fields["kind"].entry.observe(self._kind_changed, "value")

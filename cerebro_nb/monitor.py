@@ -75,9 +75,9 @@ class RunMonitor(widgets.VBox):
         self._on_end = on_end
         #: The run that is shown, or None.
         self.run: Run | None = None
-        self.pause = widgets.Button(description=say("Pause"), icon="pause", disabled=True)
-        self.resume = widgets.Button(description=say("Resume"), icon="play", disabled=True)
-        self.cancel = widgets.Button(description=say("Cancel"), icon="stop", disabled=True)
+        self.pause = widgets.Button(description=say("Pause"), disabled=True)
+        self.resume = widgets.Button(description=say("Resume"), disabled=True)
+        self.cancel = widgets.Button(description=say("Cancel"), disabled=True)
         for button, steer in ((self.pause, Run.pause), (self.resume, Run.resume), (self.cancel, Run.cancel)):
             button.on_click(lambda _, steer=steer: steer(self.run) if self.run is not None else None)
         self.status, self.counts, self.chart = widgets.HTML(), widgets.HTML(), widgets.HTML()
@@ -102,7 +102,7 @@ class RunMonitor(widgets.VBox):
         self.run = run
         now = run.progress
         self._bar = tqdm(total=now.total, initial=now.processed, unit="item", display=False, dynamic_ncols=True)
-        self._bar.set_description(html.escape(now.label))
+        self._bar.set_description(now.label)  # it escapes what it is given
         self._throughput.clear()
         self._latency.clear()
         self._lay_out()

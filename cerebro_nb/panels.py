@@ -75,10 +75,10 @@ class Panel(widgets.VBox):
         self.results = ResultsTable(log_language=language)
         self.results.on_error = lambda error: self.monitor.say(str(error), error=True)
         self.runs = RunsTable(self._ledger, language, self.show, self.resume, self.retry_failed)
-        self.start = widgets.Button(description=say("Run"), icon="play", button_style="primary")
-        self.retry = widgets.Button(description=say("Retry failed"), icon="repeat", disabled=True)
-        self.save = widgets.Button(description=say("Save data set"), icon="download", disabled=True)
-        self.show_code = widgets.Button(description=say("Copy as code"), icon="code")
+        self.start = widgets.Button(description=say("Run"), button_style="primary")
+        self.retry = widgets.Button(description=say("Retry failed"), disabled=True)
+        self.save = widgets.Button(description=say("Save data set"), disabled=True)
+        self.show_code = widgets.Button(description=say("Copy as code"))
         self.code = CodeView(label=say("Copy"), copied=say("Copied"))
         self.preflight, self.saved, self.offer = widgets.HTML(), widgets.HTML(), widgets.VBox()
         self.start.on_click(lambda _: self._start())
@@ -195,7 +195,7 @@ class Panel(widgets.VBox):
         ]
 
     def _offered(self, task_id: str, subject: str, done: int, total: int | None) -> Any:
-        button = widgets.Button(description=self._say("Resume"), icon="play")
+        button = widgets.Button(description=self._say("Resume"))
         button.on_click(lambda _: self.resume(task_id))
         facts: Mapping[str, Any] = {"subject": subject, "done": done, "total": "?" if total is None else total}
         told = self._say("Not finished: %(subject)s, %(done)s of %(total)s.") % facts

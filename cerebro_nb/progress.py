@@ -5,7 +5,6 @@
 # %% ../nbs/05b_progress.ipynb #45fa6691
 from __future__ import annotations
 
-import html
 import logging
 import time
 from collections.abc import Callable
@@ -163,7 +162,7 @@ def bar_listener() -> Listener:
             from tqdm.auto import tqdm
 
             bar = tqdm(total=now.total, initial=now.earlier, unit="item")
-            bar.set_description(html.escape(now.label) if hasattr(bar, "container") else now.label)
+            bar.set_description(now.label)  # escaped by the widget; as an argument of tqdm it would not be
         if now.processed > bar.n:
             if now.failed or now.retried:
                 bar.set_postfix(ok=now.ok, failed=now.failed, retried=now.retried, refresh=False)

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 __all__ = ['text_of', 'detail_of', 'ResultsTable']
 
 # %% ../nbs/13c_results.ipynb #ff994227
-_LAST = {"status": "90px", "mark": "100px", "attempts": "80px", "seconds": "80px", "error": "minmax(160px, 1fr)"}
+_WIDTHS = {"position": "64px", "status": "80px", "mark": "90px", "error": "minmax(160px, 1fr)"}
+_WIDTHS |= {"attempts": "90px", "seconds": "90px"}
 _NUMBERS = {"position", "attempts", "seconds"}
 _MOST_SHOWN = 200_000
 
@@ -205,8 +206,8 @@ class ResultsTable(Grid):
         if new:
             names = dict.fromkeys([*self._names, *new])
             first = [name for name in names if name in made or name in ("output", "question")]
-            given = [name for name in names if name not in first and name not in _LAST and name != "position"]
-            self._names = ["position", *first, *given, *_LAST]
+            given = [name for name in names if name not in first and name not in _WIDTHS]
+            self._names = ["position", "status", "mark", *first, *given, "error", "attempts", "seconds"]
             self.columns = [self._column(name, name in first) for name in self._names]
             if len(names) > len(new):  # rows sent before have fewer cells than there are columns now
                 self._follow()
@@ -217,11 +218,7 @@ class ResultsTable(Grid):
         say = self._say
         titles = {"position": "#", "status": say("status"), "mark": say("mark"), "error": say("error")}
         titles |= {"attempts": say("attempts"), "seconds": say("seconds")}
-        width = (
-            "64px"
-            if name == "position"
-            else _LAST.get(name, "minmax(220px, 3fr)" if is_answer else "minmax(110px, 1fr)")
-        )
+        width = _WIDTHS.get(name, "minmax(220px, 3fr)" if is_answer else "minmax(110px, 1fr)")
         return {
             "name": name,
             "label": titles.get(name, name.replace("_", " ")),

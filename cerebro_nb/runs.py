@@ -117,7 +117,7 @@ class RunsTable(widgets.VBox):
         if name == "refresh":
             self.refresh()
         elif name == "compare":
-            LOOP.submit(self._compare(*ids))
+            LOOP.submit(self._show_comparison(*ids))
         elif name == "delete":
             self._ask(ids)
         elif handler := self._handlers.get(name):
@@ -128,7 +128,7 @@ class RunsTable(widgets.VBox):
         told = html.escape(text).replace("\n", "<br>")
         self.message.value = f'<span class="cerebro-refusal" role="alert">{told}</span>' if text else ""
 
-    async def _compare(self, first: str, second: str) -> None:
+    async def _show_comparison(self, first: str, second: str) -> None:
         tasks = [await asyncio.to_thread(self._ledger.task, task_id) for task_id in (first, second)]
         head = "".join(f'<th scope="col">{html.escape(text)}</th>' for text in ("", first, second))
         rows = "".join(

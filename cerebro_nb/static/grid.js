@@ -100,7 +100,10 @@ function render({ model, el }) {
 
   function drawHead() {
     const columns = model.get("columns");
-    el.style.setProperty("--cerebro-columns", ["36px", ...columns.map((one) => one.width)].join(" "));
+    const widths = ["36px", ...columns.map((one) => one.width)];
+    const least = widths.reduce((sum, width) => sum + Number(width.match(/(\d+)px/)[1]), 0);
+    el.style.setProperty("--cerebro-columns", widths.join(" "));
+    el.style.setProperty("--cerebro-least", `${least}px`);
     const cells = columns.map((column) => {
       const sorted = sort.name !== column.name ? "none" : sort.ascending ? "ascending" : "descending";
       const arrow = { none: "", ascending: " ▲", descending: " ▼" }[sorted];

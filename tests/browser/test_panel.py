@@ -1,0 +1,288 @@
+"""The panel as a person uses it: real model, real browser, the mouse alone."""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from fakes import FakeOllama
+from pages import Server
+from playwright.sync_api import Page, expect
+
+pytestmark = pytest.mark.timeout(900)
+
+SHOW = """
+import os
+os.environ["CEREBRO_DATA_DIR"] = {folder!r}
+os.environ["CEREBRO_BACKEND"] = {backend!r}
+from cerebro_nb import panel
+shown = panel()
+shown
+"""
+
+
+def cell(folder: Path, backend: str = "embedded", **more: str) -> str:
+    lines = "".join(f"import os; os.environ[{name!r}] = {value!r}\n" for name, value in more.items())
+    return lines + SHOW.format(folder=str(folder), backend=backend)
+
+
+def fill(page: Page, **values: str) -> None:
+    for label, text in values.items():
+        page.get_by_label(label.replace("_", " "), exact=True).fill(text)
+
+
+def press(page: Page, name: str) -> None:
+    page.locator(".cerebro-panel").get_by_role("button", name=name, exact=True).click()
+
+
+def rows(page: Page):
+    return page.locator(".cerebro-panel > .cerebro-grid .cerebro-body .cerebro-row")
+
+
+def test_set_run_watch_look_mark_and_save_with_the_mouse_alone(lab, page, picture, tmp_path):
+    notebook = lab(cell(tmp_path), "print('another', 'cell')", "print(shown.df['mark'].fillna('').tolist())")
+    notebook.run(0)
+    expect(page.get_by_text("Name a subject and press Run.", exact=True)).to_be_visible()
+    picture("1-empty")
+    press(page, "Run")
+    expect(page.get_by_text("the subject is empty")).to_be_visible()
+    fill(page, Subject="copywriting", How_many="6")
+    expect(page.get_by_text("6 calls in batches of 3, 1 at once; at most 4,800 tokens written")).to_be_visible()
+    press(page, "Run")
+    expect(rows(page)).not_to_have_count(0)
+    notebook.run(1)  # the kernel is free meanwhile
+    expect(page.get_by_text("another cell", exact=True)).to_be_visible()
+    picture("2-running")
+    expect(page.get_by_text("Q&A: completed")).to_be_visible()
+    expect(rows(page)).to_have_count(6)
+    picture("3-completed")
+    page.locator(".cerebro-panel > .cerebro-grid").get_by_label("Select 0", exact=True).check()
+    page.locator(".cerebro-panel > .cerebro-grid").get_by_label("Select 2", exact=True).check()
+    press(page, "Accept")
+    expect(page.locator(".cerebro-row[data-mark=accepted]")).to_have_count(2)
+    rows(page).nth(1).click()
+    detail = page.locator(".cerebro-detail:visible")
+    expect(detail.get_by_text("Attempt 1: raw reply")).to_be_visible()
+    expect(detail.get_by_label("question", exact=True)).not_to_have_value("")
+    detail.get_by_label("question", exact=True).fill("Is this a better question?")
+    detail.get_by_role("button", name="Save", exact=True).click()
+    expect(rows(page).nth(1)).to_contain_text("Is this a better question?")
+    picture("4-opened")
+    detail.get_by_role("button", name="Reject", exact=True).click()
+    expect(page.locator(".cerebro-row[data-mark=rejected]")).to_have_count(1)
+    notebook.run(2)
+    expect(page.get_by_text("['accepted', 'rejected', 'accepted', '', '', '']")).to_be_visible()
+    press(page, "Save data set")
+    expect(page.get_by_text("Saved: ")).to_be_visible()
+    (saved,) = (tmp_path / "datasets").glob("copywriting-*.jsonl")
+    assert len(saved.read_text().splitlines()) == 2  # the accepted ones
+    press(page, "Copy as code")
+    expect(page.get_by_text("from cerebro_nb import generate_qa")).to_be_visible()
+    page.get_by_role("tab", name="Runs").click()
+    expect(page.get_by_role("tabpanel").locator(".cerebro-body .cerebro-row", has_text="copywriting")).to_have_count(1)
+    picture("5-runs")
+
+
+def test_a_run_is_paused_cancelled_and_brought_back_after_a_restart_of_the_kernel(lab, page, picture, tmp_path):
+    notebook = lab(cell(tmp_path))
+    notebook.run(0)
+    fill(page, Subject="tea", How_many="5")
+    press(page, "Run")
+    expect(rows(page)).not_to_have_count(0)
+    press(page, "Pause")
+    expect(page.get_by_text("Q&A: paused")).to_be_visible()
+    press(page, "Cancel")
+    expect(page.get_by_text("Q&A: cancelled")).to_be_visible()
+    kept = rows(page).count()
+    assert 1 <= kept < 5
+    notebook.restart()
+    notebook.run(0)
+    expect(page.get_by_text(f"Not finished: tea, {kept} of 5.")).to_be_visible()
+    picture("6-not-finished")
+    page.locator(".cerebro-panel").get_by_role("button", name="Resume", exact=True).first.click()
+    expect(page.get_by_text("Q&A: completed")).to_be_visible()
+    expect(rows(page)).to_have_count(5)
+
+
+HOSTILE = (
+    "<script>alert(1)</script><img src=x onerror=alert(2)> <a href=javascript:alert(3)>x</a> \u202etxet " + "w" * 300
+)
+
+
+def hostile_pair(payload):
+    """Answer with everything that a page must not run."""
+    question = f"What does {payload['messages'][-1]['content'][-20:-1]} <img src=x onerror=alert(4)> do?"
+    return json.dumps({"question": question.replace("?", "", question.count("?") - 1), "answer": HOSTILE})
+
+
+def hostile_fault(text: str):
+    return (400, {"content-type": "application/json"}, json.dumps({"error": text}))
+
+
+def test_hostile_texts_are_shown_as_texts_and_failed_items_are_retried(lab, page, picture, tmp_path):
+    with FakeOllama(hostile_pair) as server:
+        server.models = ["<img src=x onerror=alert(5)>:latest"]
+        server.faults = [None, hostile_fault(HOSTILE)]
+        notebook = lab(cell(tmp_path, "ollama", OLLAMA_HOST=server.url), "shown.df", "shown.run")
+        notebook.run(0)
+        fill(page, Subject="<script>alert(6)</script> tea", How_many="3")
+        press(page, "List models")
+        expect(page.get_by_text("ollama: <img src=x onerror=alert(5)>:latest")).to_be_visible()
+        press(page, "Run")
+        expect(page.get_by_text("Q&A: completed")).to_be_visible()
+        expect(page.get_by_text("2 ok · 1 failed")).to_be_visible()
+        expect(rows(page)).to_have_count(3)
+        expect(rows(page).first).to_contain_text("<script>alert(1)</script><img src=x onerror=alert(2)>")
+        rows(page).nth(1).click()
+        detail = page.locator(".cerebro-detail:visible")
+        expect(detail.get_by_role("heading", name="Error", exact=True)).to_be_visible()
+        expect(detail.locator("pre", has_text="<script>alert(1)</script>").first).to_be_visible()
+        picture("7-hostile")
+        press(page, "Retry failed")
+        expect(page.get_by_text("3 ok · 0 failed")).to_be_visible()
+        notebook.run(1)
+        notebook.run(2)
+        page.get_by_role("tab", name="Runs").click()
+        runs = page.get_by_role("tabpanel").locator(".cerebro-body .cerebro-row")
+        expect(runs).to_contain_text(["<script>alert(6)</script> tea"])
+        page.get_by_label("Select all").first.check()
+        press(page, "Delete")
+        expect(page.get_by_text("for ever, with all answers?")).to_be_visible()
+        page.get_by_role("button", name="Delete", exact=True).last.click()
+        expect(page.get_by_text("No runs yet.")).to_be_visible()
+    assert page.locator("img[src=x], script:text('alert')").count() == 0
+
+
+def test_an_error_says_what_to_do(lab, page, tmp_path):
+    notebook = lab(cell(tmp_path, "ollama", OLLAMA_HOST="127.0.0.1:9"))
+    notebook.run(0)
+    fill(page, Subject="tea", How_many="1001000")
+    expect(page.get_by_text("give a whole number from 1 to 1,000,000").first).to_be_visible()
+    fill(page, How_many="2")
+    press(page, "Run")
+    expect(page.get_by_text("Start the server or correct base_url")).to_be_visible()
+    expect(page.locator(".cerebro-panel").get_by_role("button", name="Run", exact=True)).to_be_enabled()
+
+
+def test_the_fields_refuse_what_the_settings_refuse(lab, page, tmp_path, picture):
+    notebook = lab(cell(tmp_path))
+    notebook.run(0)
+    page.get_by_text("Batches, tokens and time").click()
+    fill(page, Subject="tea", Temperature="2.5")
+    expect(page.get_by_text("it should be less than or equal to 2").first).to_be_visible()
+    fill(page, Temperature="0.5", num_predict="4000")
+    expect(page.get_by_text("num_predict leaves no room for the prompt")).to_be_visible()
+    picture("8-fields")
+
+
+def test_keyboard_alone_runs_and_reads(lab, page, tmp_path):
+    with FakeOllama(hostile_pair) as server:
+        notebook = lab(cell(tmp_path, "ollama", OLLAMA_HOST=server.url))
+        notebook.run(0)
+        page.get_by_label("Subject", exact=True).focus()
+        page.keyboard.type("tea")
+        for _ in range(30):
+            page.keyboard.press("Tab")
+            if page.evaluate("() => document.activeElement.textContent.trim()") == "Run":
+                break
+        page.keyboard.press("Enter")
+        expect(page.get_by_text("Q&A: completed")).to_be_visible()
+        expect(rows(page)).to_have_count(6)
+        grid = page.get_by_role("grid", name="Answers")
+        for _ in range(30):
+            if grid.evaluate("grid => grid === document.activeElement"):
+                break
+            page.keyboard.press("Tab")
+        page.keyboard.press("ArrowDown")
+        page.keyboard.press("ArrowDown")
+        page.keyboard.press(" ")
+        expect(rows(page).nth(1)).to_have_attribute("aria-selected", "true")
+        page.keyboard.press("Enter")
+        expect(page.locator(".cerebro-detail:visible h3")).to_have_text("Item 1")
+        page.keyboard.press("Escape")
+        expect(page.locator(".cerebro-detail:visible")).to_have_count(0)
+
+
+@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
+def test_nobody_is_kept_out_in_either_theme_and_in_portuguese(theme, lab, page, picture, tmp_path):
+    with FakeOllama(hostile_pair) as server:
+        notebook = lab(cell(tmp_path, "ollama", OLLAMA_HOST=server.url, CEREBRO_LOG_LANGUAGE="pt-BR"))
+        page.evaluate("(theme) => jupyterapp.commands.execute('apputils:change-theme', { theme })", theme)
+        notebook.run(0)
+        page.get_by_text("Lotes, tokens e tempo").click()
+        fill(page, Assunto="chá", Temperatura="7")
+        page.get_by_label("Temperatura").fill("0.7")
+        press(page, "Executar")
+        expect(page.get_by_text("Q&A: concluída")).to_be_visible()
+        expect(rows(page)).to_have_count(6)
+        rows(page).first.click()
+        expect(page.locator(".cerebro-detail:visible")).to_be_visible()
+        picture(f"9-{theme.split()[-1].lower()}")
+        found = Axe().run(page, context=".cerebro-panel")
+    serious = [one for one in found.response["violations"] if one["impact"] in ("serious", "critical")]
+    told = [(one["id"], [node["html"][:200] for node in one["nodes"][:3]]) for one in serious]
+    assert told == []
+
+
+def test_a_run_shows_itself_when_it_is_the_last_thing_in_a_cell(lab, page, tmp_path):
+    start = (
+        "from cerebro_nb import synthetic_run\nrun = synthetic_run('qa', 'tea', 3, show_progress=False).start()\nrun"
+    )
+    with FakeOllama(hostile_pair) as server:
+        notebook = lab(cell(tmp_path, "ollama", OLLAMA_HOST=server.url), start)
+        notebook.run(0)
+        expect(page.get_by_text("Name a subject and press Run.", exact=True)).to_be_visible()
+        notebook.run(1)
+        expect(page.get_by_text("Q&A: completed")).to_be_visible()
+
+
+MANY = """
+from cerebro_nb import Ledger, ResultsTable, TaskView
+ledger = Ledger("sqlite:///{folder}/many.db")
+task_id = ledger.create_task("qa_generation", "many", 50_000)
+from cerebro_nb.tasks import FinishedItem
+for first in range(0, 50_000, 1000):
+    ledger.add_items(task_id, first, [({{"angle": str(n)}}, str(n)) for n in range(first, first + 1000)])
+    for n in range(first, first + 1000):
+        made = {{"question": f"Question {{n}}?", "answer": "An answer of some length. " * 12}}
+        last = ledger.finish_item(FinishedItem(task_id, n, "ok", made, None, [], 1.0, 2.0))
+last.result()
+"""
+
+
+def test_fifty_thousand_rows_stay_usable(lab, page, tmp_path, picture):
+    notebook = lab(MANY.format(folder=tmp_path), "ResultsTable(TaskView(ledger, task_id))")
+    notebook.run(0)
+    notebook.run(1)
+    began = time.monotonic()
+    expect(page.locator(".cerebro-count")).to_have_text("50,000 / 50,000")
+    print(f"50,000 rows shown after {time.monotonic() - began:.1f} s")
+    page.locator(".cerebro-scroll").evaluate("grid => { grid.scrollTop = grid.scrollHeight }")
+    expect(page.locator(".cerebro-row", has_text="Question 49999?")).to_be_visible()
+    assert page.locator(".cerebro-body .cerebro-row").count() < 60
+    page.get_by_label("Search", exact=True).fill("question 4242")
+    expect(page.locator(".cerebro-count")).to_have_text("11 / 50,000")
+    page.get_by_role("columnheader", name="question").get_by_role("button").click()
+    page.get_by_role("columnheader", name="question").get_by_role("button").click()
+    expect(page.locator(".cerebro-body .cerebro-row").first).to_contain_text("Question 42429?")
+    picture("10-many")
+
+
+def test_voila_shows_the_panel_and_runs_it(page, picture, tmp_path):
+    def words(port, token):
+        options = [f"--port={port}", "--no-browser", "--Voila.ip=127.0.0.1", "--template=lab"]
+        return [sys.executable, "-m", "voila", "panel.ipynb", *options]
+
+    expect.set_options(timeout=60_000)
+    server = Server(tmp_path / "voila", words, {"panel.ipynb": cell(tmp_path)})
+    try:
+        page.goto(server.url)
+        fill(page, Subject="tea", How_many="2")
+        press(page, "Run")
+        expect(page.get_by_text("Q&A: completed")).to_be_visible()
+        expect(rows(page)).to_have_count(2)
+        picture("11-voila")
+    finally:
+        server.stop()
