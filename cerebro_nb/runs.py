@@ -101,6 +101,7 @@ class RunsTable(widgets.VBox):
         self.message = widgets.HTML()
         self.below = widgets.VBox()
         super().__init__([self.grid, self.message, self.below])
+        self.add_class("cerebro-runs")
 
     def refresh(self) -> None:
         """Read the ledger again."""
