@@ -80,7 +80,9 @@ class Panel(widgets.VBox):
         self.save = widgets.Button(description=say("Save data set"), disabled=True)
         self.show_code = widgets.Button(description=say("Copy as code"))
         self.code = CodeView(label=say("Copy"), copied=say("Copied"))
-        self.preflight, self.saved, self.offer = widgets.HTML(), widgets.HTML(), widgets.VBox()
+        # Its place is kept free: nothing may move when a button below it is about to be pressed.
+        self.preflight = widgets.HTML(layout=widgets.Layout(min_height="32px"))
+        self.saved, self.offer = widgets.HTML(), widgets.VBox()
         self.start.on_click(lambda _: self._start())
         self.retry.on_click(lambda _: self._retry_shown())
         self.save.on_click(lambda _: LOOP.submit(self._save()))

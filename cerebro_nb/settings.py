@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -50,7 +51,7 @@ class _Values(BaseModel):
         )
 
 # %% ../nbs/01_settings.ipynb #44a12c02
-_MAY_HOLD_A_PASSWORD = {"base_url", "database_url"}
+_MAY_HOLD_A_KEY = {"base_url", "database_url"}
 
 
 def _validated(model: type[_Values], values: Mapping[str, Any], sources: Mapping[str, str]) -> Any:
@@ -66,7 +67,8 @@ def _validated(model: type[_Values], values: Mapping[str, Any], sources: Mapping
         hint = "Correct it there; an argument beats the environment, which beats cerebro.toml."
         if problem["type"] == "extra_forbidden":
             told, hint = "there is no setting of that name", f"Known here: {', '.join(sorted(model.model_fields))}."
-        shown = "(not shown)" if path in _MAY_HOLD_A_PASSWORD else repr(problem["input"])
+        holds_a_key = path in _MAY_HOLD_A_KEY and re.search(r"[@?]", str(problem["input"]))
+        shown = "(not shown)" if holds_a_key else repr(problem["input"])
         raise SettingsError(f"{path} = {shown} ({source}): {told}", hint=hint, setting=path, source=source) from refused
 
 # %% ../nbs/01_settings.ipynb #970abf1e

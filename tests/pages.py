@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from ctypes import CDLL
@@ -51,7 +52,9 @@ def die_with_parent() -> None:
 class Server:
     """A program that serves pages on loopback, with folders of its own."""
 
-    def __init__(self, folder: Path, words: Callable[[int, str], list[str]], cells: Mapping[str, str] = {}):
+    def __init__(
+        self, folder: Path, words: Callable[[int, str], list[str]], cells: Mapping[str, str] = {}, **environment: str
+    ):
         self.folder, self.port, self.token = folder, free_port(), secrets.token_hex(16)
         self.notebooks = folder / "notebooks"
         self.notebooks.mkdir(parents=True)
@@ -64,10 +67,10 @@ class Server:
             "XDG_CONFIG_HOME",
         )
         private = {name: str(folder / name.lower()) for name in names}
-        kept = {
-            name: value for name, value in os.environ.items() if not name.startswith(("CEREBRO_", "OLLAMA_", "OPENAI_"))
-        }
-        self.environment = {**kept, **private, "CEREBRO_DATA_DIR": str(folder / "data"), "OLLAMA_HOST": "127.0.0.1:9"}
+        ours = ("CEREBRO_", "OLLAMA_", "OPENAI_")
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+        places = {"CEREBRO_DATA_DIR": str(folder / "data"), "OLLAMA_HOST": "127.0.0.1:9"}
+        self.environment = {**kept, **private, **places, **environment}
         for path in private.values():
             Path(path).mkdir(exist_ok=True)
         for name, text in cells.items():
@@ -119,6 +122,22 @@ class Server:
         kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
         notebook = {"nbformat": 4, "nbformat_minor": 5, "metadata": kernel, "cells": described}
         (self.notebooks / name).write_text(json.dumps(notebook))
+
+
+def lab_words(port: int, token: str) -> list[str]:
+    """Return the command that serves JupyterLab, and Notebook 7 beside it."""
+    return [
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        "--no-browser",
+        "--allow-root",
+        f"--ServerApp.port={port}",
+        "--ServerApp.ip=127.0.0.1",
+        f"--IdentityProvider.token={token}",
+        "--LabApp.expose_app_in_browser=True",
+        "--LabApp.news_url=",
+    ]
 
 
 class Lab:

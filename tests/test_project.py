@@ -115,12 +115,20 @@ def test_the_catalogue_has_every_text(language):
             for message in read_po(file)
             if message.id
         }
+    from cerebro_nb.form import _UNITS
+    from cerebro_nb.monitor import _STATES
+    from cerebro_nb.recipes import RECIPES
+
     used = set()
     for path in (ROOT / "cerebro_nb").glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("gettext", "ngettext"):
+            called = getattr(node.func, "attr", getattr(node.func, "id", "")) if isinstance(node, ast.Call) else ""
+            if called in ("gettext", "ngettext", "say", "_say"):
                 used |= {node.args[0].value} if isinstance(node.args[0], ast.Constant) else set()
-    assert used <= set(messages) and {"completed", "failed", "cancelled"} <= set(messages)
+    # Those that are looked up by a value: a status, the name of a recipe, a unit.
+    used |= {state.replace("_", " ") for state in (*_STATES, "paused", "waiting")}
+    used |= {recipe.label for recipe in RECIPES.values()} | {unit for unit in _UNITS.values() if unit}
+    assert len(used) > 100 and used <= set(messages)
     for message in messages.values():
         texts = message.string if isinstance(message.string, tuple) else (message.string,)
         assert all(texts) and not message.fuzzy

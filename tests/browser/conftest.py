@@ -2,12 +2,11 @@
 
 import os
 import secrets
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from pages import FLAGS, WAIT_MS, Lab, Server, chromium_program
+from pages import FLAGS, WAIT_MS, Lab, Server, chromium_program, lab_words
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 PICTURES = Path(os.environ.get("CEREBRO_TEST_PICTURES", Path(__file__).parents[2] / "_pictures"))
@@ -24,21 +23,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def jupyter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    def words(port: int, token: str) -> list[str]:
-        return [
-            sys.executable,
-            "-m",
-            "jupyterlab",
-            "--no-browser",
-            "--allow-root",
-            f"--ServerApp.port={port}",
-            "--ServerApp.ip=127.0.0.1",
-            f"--IdentityProvider.token={token}",
-            "--LabApp.expose_app_in_browser=True",
-            "--LabApp.news_url=",
-        ]
-
-    server = Server(tmp_path_factory.mktemp("jupyter"), words)
+    server = Server(tmp_path_factory.mktemp("jupyter"), lab_words)
     yield server
     server.stop()
 

@@ -294,3 +294,17 @@ def test_voila_shows_the_panel_and_runs_it(page, picture, tmp_path):
         page.asked_elsewhere = [url for url in page.asked_elsewhere if "fontawesome" not in url]
     finally:
         server.stop()
+
+
+def test_notebook_7_shows_the_panel_and_runs_it(jupyter, page, tmp_path):
+    expect.set_options(timeout=60_000)
+    with FakeOllama(hostile_pair) as server:
+        jupyter.write("seven.ipynb", cell(tmp_path, "ollama", OLLAMA_HOST=server.url))
+        page.goto(f"{jupyter.url}/notebooks/seven.ipynb?token={jupyter.token}")
+        expect(page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]")).to_be_visible()
+        page.locator(".jp-CodeCell .cm-content").first.click()
+        page.keyboard.press("Shift+Enter")
+        fill(page, Subject="tea", How_many="3")
+        press(page, "Run")
+        expect(page.get_by_text("Q&A: completed")).to_be_visible()
+        expect(rows(page)).to_have_count(3)
