@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from .backends import Backend as Backend
     from .backends import ScriptedBackend as ScriptedBackend
     from .batching import Run as Run
+    from .batching import abatch_run as abatch_run
     from .batching import aprocess_in_batches as aprocess_in_batches
     from .batching import process_in_batches as process_in_batches
     from .client import Client as Client
@@ -88,6 +89,7 @@ _HOMES = {
     "Settings": "settings",
     "Task": "tasks",
     "TaskView": "views",
+    "abatch_run": "batching",
     "acall_llm": "client",
     "agenerate_failure_cases": "synthetic",
     "agenerate_qa": "synthetic",

@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .breaker import CircuitBreaker
 from .client import CallRecord, CallScope, Fallback
-from .control import RetryPolicy
+from .control import RetryPolicy, retry_decision
 from .errors import CerebroError, RequestTimeout, error_record
 from .processors import Work, WorkItem, as_json
 from .settings import Profile
@@ -95,6 +95,8 @@ class Outcome:
         Tokens written for it.
     started_at, seconds
         When it began, in seconds since 1970, and how long it took.
+    latency_s, wait_s
+        Seconds that its last request took, and how many of them it waited at the server, if the server tells.
     """
 
     output: Any = None
@@ -106,6 +108,8 @@ class Outcome:
     outages: int = 0
     started_at: float = field(default_factory=time.time)
     seconds: float = 0.0
+    latency_s: float | None = None
+    wait_s: float | None = None
 
 
 async def attempted(
@@ -114,6 +118,7 @@ async def attempted(
     profile: Profile,
     fallback: Fallback | None = None,
     breaker: CircuitBreaker | None = None,
+    on_pressure: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Work on an item until it is answered or given up.
 
@@ -129,6 +134,8 @@ async def attempted(
         What its calls are changed to after a timeout; smaller answers if None.
     breaker
         Waits for a server that is gone, which costs the item no try; a short wait of its own if None.
+    on_pressure
+        Is called at once when the server asks for less.
 
     Returns
     -------
@@ -138,7 +145,7 @@ async def attempted(
     outcome, began = Outcome(), time.monotonic()
     breaker = breaker or CircuitBreaker(0)
     try:
-        outcome.output = await _tried(item, work, profile, fallback, breaker, outcome)
+        outcome.output = await _tried(item, work, profile, fallback, breaker, outcome, on_pressure)
     except CerebroError as error:
         error.item = item.position
         outcome.error = error
@@ -148,7 +155,13 @@ async def attempted(
 
 
 async def _tried(
-    item: WorkItem, work: Work, profile: Profile, fallback: Fallback | None, breaker: CircuitBreaker, outcome: Outcome
+    item: WorkItem,
+    work: Work,
+    profile: Profile,
+    fallback: Fallback | None,
+    breaker: CircuitBreaker,
+    outcome: Outcome,
+    on_pressure: Callable[[], None],
 ) -> Any:
     async for attempt in RetryPolicy.of(profile).retrying():
         outcome.tries = attempt.retry_state.attempt_number
@@ -158,6 +171,8 @@ async def _tried(
                 try:
                     return await _attempt(replace(item, attempt=outcome.tries), work, scope, outcome)
                 except CerebroError as error:
+                    if retry_decision(error).pressure:
+                        on_pressure()
                     # An item during which the server goes away again and again may be what kills it.
                     if outcome.outages >= profile.max_attempts or not await breaker.outlasted(error, scope.client):
                         outcome.timeouts += isinstance(error, RequestTimeout)
@@ -181,5 +196,8 @@ async def _attempt(item: WorkItem, work: Work, scope: CallScope, outcome: Outcom
         failed = error
         raise
     finally:
+        if scope.calls and scope.calls[-1].reply is not None:
+            timings = scope.calls[-1].reply.timings
+            outcome.latency_s, outcome.wait_s = timings.total_s, timings.wait_s
         outcome.tokens += sum(call.reply.usage.completion_tokens or 0 for call in scope.calls if call.reply)
         outcome.rows += attempt_rows(scope.calls, failed, started, "reuse" if item.reuses else "processor")

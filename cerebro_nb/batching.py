@@ -11,13 +11,14 @@ import itertools
 import platform
 import time
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor as Threads
 from typing import TYPE_CHECKING, Any, Unpack
 
 import cerebro_nb
 from .attempts import attempted
 from .breaker import CircuitBreaker
 from .client import Client, Fallback, GenerationArguments, aget_client, named_as_settings
-from .control import RetryPolicy
+from .control import ConcurrencyControl, RetryPolicy
 from cerebro_nb.errors import (
     AuthenticationFailed,
     CerebroError,
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 # %% auto #0
-__all__ = ['Processor', 'Flow', 'Run', 'base_manifest', 'aprocess_in_batches', 'process_in_batches']
+__all__ = ['Processor', 'Flow', 'Run', 'base_manifest', 'abatch_run', 'aprocess_in_batches', 'process_in_batches']
 
 # %% ../nbs/06_batching.ipynb #e512108a
 class Flow:
@@ -56,11 +57,21 @@ class Flow:
         Works on one item.
     tally
         Is told of batches.
+    control
+        Says how many items are under way at once; the profile's concurrency if None.
     """
 
-    def __init__(self, profile: Profile, do: Callable[[WorkItem], Coroutine[Any, Any, None]], tally: Tally):
-        self._profile, self._do, self._tally = profile, do, tally
+    def __init__(
+        self,
+        profile: Profile,
+        do: Callable[[WorkItem], Coroutine[Any, Any, None]],
+        tally: Tally,
+        control: ConcurrencyControl | None = None,
+    ):
+        self._profile, self._do, self._tally, self._control = profile, do, tally, control
         self.may_go = asyncio.Event()
+        self._under_way = 0
+        self._freed = asyncio.Event()
 
     async def run(self, items: Iterator[WorkItem]) -> None:
         """Let all items through; an exception of one ends the others."""
@@ -79,15 +90,21 @@ class Flow:
             self._tally.tell("batch_finished")
 
     async def _together(self, items: Iterable[WorkItem]) -> None:
-        free = asyncio.Semaphore(self._profile.concurrency)
         try:
             async with asyncio.TaskGroup() as group:
                 for item in items:
-                    await free.acquire()
+                    while self._under_way >= (self._control.limit if self._control else self._profile.concurrency):
+                        self._freed.clear()
+                        await self._freed.wait()
                     await self.may_go.wait()
-                    group.create_task(self._do(item)).add_done_callback(lambda _: free.release())
+                    self._under_way += 1
+                    group.create_task(self._do(item)).add_done_callback(self._one_ended)
         except BaseExceptionGroup as several:
             raise several.exceptions[0] from several
+
+    def _one_ended(self, _: asyncio.Task[None]) -> None:
+        self._under_way -= 1
+        self._freed.set()
 
 # %% ../nbs/06_batching.ipynb #a8ecd441
 # These end a run at once: no later item would fare better.
@@ -128,6 +145,8 @@ class Run(TaskView):
         Take answers that the ledger has to the same requests, made with the same model and options.
     outage_s
         Seconds to wait for a server that is gone, before the run is given up; the settings' if None.
+    threads
+        Where ``work`` runs sync functions; they are let go when the run ends.
     task_id
         A task of the ledger to go on with: its items without an answer are worked on, and ``items`` says only what a
         generator had still to give. A new task if empty.
@@ -151,18 +170,21 @@ class Run(TaskView):
         show_progress: bool = True,
         reuse: bool = False,
         outage_s: float | None = None,
+        threads: Threads | None = None,
         task_id: str = "",
     ):
         super().__init__(ledger or get_ledger(), task_id)
         self.profile, self.kind, self.subject = profile, kind, subject
         self.client, self.options, self.fallback = client, options, fallback
         self.manifest = dict(manifest or {})
-        self._items, self._work = items, work
+        self._items, self._work, self._threads = items, work, threads
         self._tally = Tally(label or kind, len(items) if isinstance(items, Collection) else None, profile.batch_size)
         self._tally.listeners += [log_listener(log_language), *([bar_listener()] if show_progress else [])]
         self._keeper = Keeper(self.ledger, self._tally, profile.batch_size or READ_AHEAD, self._ledger_failed, reuse)
         outage_s = load_settings().outage_s if outage_s is None else outage_s
         self._breaker = CircuitBreaker(outage_s, self._server_gone)
+        #: How many items an adaptive profile has under way at once.
+        self.control = ConcurrencyControl(profile.concurrency)
         self._outcome: concurrent.futures.Future[None] | None = None
         self._main_task: asyncio.Task[None] | None = None
         self._flow: Flow | None = None
@@ -290,9 +312,8 @@ class Run(TaskView):
 
     async def _main(self, outcome: concurrent.futures.Future[None]) -> None:
         self._main_task = asyncio.current_task()
-        self._flow = Flow(self.profile, self._do, self._tally)
         try:
-            await self._through(self._flow)
+            await self._through()
         except BaseException as error:
             outcome.set_exception(error)
             if not isinstance(error, Exception):
@@ -300,15 +321,16 @@ class Run(TaskView):
         else:
             outcome.set_result(None)
 
-    async def _through(self, flow: Flow) -> None:
+    async def _through(self) -> None:
         failure: BaseException | None = None
         alive = asyncio.create_task(self._keeper.stay_alive())
         try:
             items = await self._opened()
+            self._flow = Flow(self.profile, self._do, self._tally, self.control if self.profile.adaptive else None)
             self._tally.started_at = time.monotonic()
             self._tally.tell("started")
             self._heed()
-            await flow.run(items)
+            await self._flow.run(items)
             await self._keeper.written()
             if self._ledger_error is not None:
                 raise self._ledger_error
@@ -326,6 +348,9 @@ class Run(TaskView):
                 failure.hint += f" Answers that could not be written are in {self._keeper.unsaved}."
             self._tally.tell("finished")
         self._keeper.leave()
+        if self._threads is not None:
+            # A sync function that was cancelled cannot be stopped, and is not waited for.
+            self._threads.shutdown(wait=False, cancel_futures=True)
         if failure is not None:
             raise failure
 
@@ -338,6 +363,8 @@ class Run(TaskView):
             async for attempt in RetryPolicy.of(self.profile).retrying():
                 with attempt:
                     self.manifest.update(await self.client.manifest(self.options))
+                    loaded = await self.client.aloaded(self.options or self.client.settings.generation)
+                    self.control = ConcurrencyControl(self.profile.concurrency, loaded.slots)
         if self.task_id:
             return await self._keeper.reopen(self.task_id, inputs, self.manifest)
         around = base_manifest(self.profile)
@@ -346,7 +373,13 @@ class Run(TaskView):
         return items
 
     async def _do(self, item: WorkItem) -> None:
-        outcome = await attempted(item, self._work, self.profile, self.fallback, self._breaker)
+        begun = self.control.begin()
+        outcome = await attempted(
+            item, self._work, self.profile, self.fallback, self._breaker, lambda: self.control.pressure(begun)
+        )
+        if outcome.error is None and outcome.outages == 0 and not item.reuses:
+            latency_s = outcome.seconds if outcome.latency_s is None else outcome.latency_s
+            self.control.end(begun, latency_s, outcome.wait_s)
         if isinstance(outcome.error, _FATAL):
             raise outcome.error  # the item stays to be done
         await self._keeper.finish(item, outcome)
@@ -376,7 +409,7 @@ def base_manifest(profile: Profile) -> dict[str, Any]:
 Processor = Callable[[Any], Any] | Callable[[Any], Awaitable[Any]] | str
 
 
-async def aprocess_in_batches(
+async def abatch_run(
     items: Iterable[Any],
     processor: Processor,
     profile: str | Profile = "synthetic",
@@ -398,7 +431,7 @@ async def aprocess_in_batches(
     reuse: bool = False,
     **generation: Unpack[GenerationArguments],
 ) -> Run:
-    """Work through many items in small batches, keeping every answer in the ledger.
+    """Make the run that works through many items in small batches, without starting it.
 
     Parameters
     ----------
@@ -427,6 +460,69 @@ async def aprocess_in_batches(
     Returns
     -------
     Run
+        Not started.
+
+    Raises
+    ------
+    SettingsError, InputError
+        If a value is refused.
+    """
+    settings = load_settings()
+    chosen = settings.profile(profile)
+    options: GenerationOptions | None = None
+    threads: Threads | None = None
+    if isinstance(processor, str):
+        client = client or await aget_client(model=model, backend=backend, base_url=base_url)
+        named = {"timeout_s": chosen.timeout_s, **named_as_settings(generation)}
+        options = client.settings.options(is_training=is_training, temperature=temperature, **named)
+        work = prompt_work(client, processor, options, system_prompt, response_model)
+        manifest = {
+            "prompt": processor,
+            "system_prompt": system_prompt,
+            "response_model": response_model.__name__ if response_model else None,
+            "json_schema": json_schema(response_model) if response_model else None,
+        }
+    else:
+        if reuse:
+            raise InputError(
+                "reuse=True wants a prompt: what a function would answer cannot be known before it is called",
+                hint="Leave reuse out, or give the prompt as a text with {item} in it.",
+            )
+        threads = Threads(chosen.concurrency, "cerebro-processor")
+        work, client = function_work(processor, threads), None
+        manifest = {"processor": getattr(processor, "__qualname__", type(processor).__name__)}
+    run = Run(
+        items,
+        work,
+        chosen,
+        kind=kind,
+        subject=subject,
+        client=client,
+        options=options,
+        fallback=fallback,
+        manifest=manifest,
+        ledger=ledger,
+        log_language=settings.log_language,
+        show_progress=show_progress,
+        reuse=reuse,
+        threads=threads,
+    )
+    return run.on_progress(on_progress) if on_progress else run
+
+
+async def aprocess_in_batches(
+    items: Iterable[Any], processor: Processor, profile: str | Profile = "synthetic", **options: Any
+) -> Run:
+    """Work through many items in small batches, keeping every answer in the ledger.
+
+    Parameters
+    ----------
+    items, processor, profile, **options
+        As in `abatch_run`.
+
+    Returns
+    -------
+    Run
         The run, ended. ``results`` has the outputs in the order of the input, ``errors`` the failures.
 
     Raises
@@ -437,49 +533,7 @@ async def aprocess_in_batches(
         If the run could not start or go on: no server, a wrong model or key, a ledger that cannot be written. An item
         that fails alone does not raise.
     """
-    settings = load_settings()
-    chosen = settings.profile(profile)
-    options: GenerationOptions | None = None
-    threads = concurrent.futures.ThreadPoolExecutor(chosen.concurrency, "cerebro-processor")
-    try:
-        if isinstance(processor, str):
-            client = client or await aget_client(model=model, backend=backend, base_url=base_url)
-            named = {"timeout_s": chosen.timeout_s, **named_as_settings(generation)}
-            options = client.settings.options(is_training=is_training, temperature=temperature, **named)
-            work = prompt_work(client, processor, options, system_prompt, response_model)
-            manifest = {
-                "prompt": processor,
-                "system_prompt": system_prompt,
-                "response_model": response_model.__name__ if response_model else None,
-                "json_schema": json_schema(response_model) if response_model else None,
-            }
-        else:
-            if reuse:
-                raise InputError(
-                    "reuse=True wants a prompt: what a function would answer cannot be known before it is called",
-                    hint="Leave reuse out, or give the prompt as a text with {item} in it.",
-                )
-            work, client = function_work(processor, threads), None
-            manifest = {"processor": getattr(processor, "__qualname__", type(processor).__name__)}
-        run = Run(
-            items,
-            work,
-            chosen,
-            kind=kind,
-            subject=subject,
-            client=client,
-            options=options,
-            fallback=fallback,
-            manifest=manifest,
-            ledger=ledger,
-            log_language=settings.log_language,
-            show_progress=show_progress,
-            reuse=reuse,
-        )
-        return await (run.on_progress(on_progress) if on_progress else run)
-    finally:
-        # A sync function that was cancelled cannot be stopped, and is not waited for.
-        threads.shutdown(wait=False, cancel_futures=True)
+    return await (await abatch_run(items, processor, profile, **options))
 
 
 def process_in_batches(

@@ -240,6 +240,10 @@ class Client:
                 _log.info("model: %s (%s, %s)", self.model, self.backend.name, self.backend.base_url)
             return self._ready[key]
 
+    async def aloaded(self, options: GenerationOptions) -> LoadedModel:
+        """Make the model ready and return what the server tells of it: its slots, its context."""
+        return (await LOOP.arun(self._prepared(options))).told
+
     def forget(self) -> None:
         """Forget that the model is loaded: the next call loads it again, outside its own time limit."""
         self._ready.clear()

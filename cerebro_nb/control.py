@@ -13,7 +13,7 @@ from .errors import CerebroError
 from .settings import Profile
 
 # %% auto #0
-__all__ = ['MAX_WAIT_S', 'RetryDecision', 'retry_decision', 'RetryPolicy']
+__all__ = ['MAX_WAIT_S', 'RetryDecision', 'retry_decision', 'RetryPolicy', 'ConcurrencyControl']
 
 # %% ../nbs/02b_control.ipynb #2424a16e
 @dataclass(frozen=True, slots=True)
@@ -86,3 +86,90 @@ class RetryPolicy:
             retry=tenacity.retry_if_exception(lambda error: retry_decision(error).retry),
             reraise=True,
         )
+
+# %% ../nbs/02b_control.ipynb #5856a6ec
+_WINDOW = 8  # answers that one decision is made from, at the least
+_TOLERANCE = 1.5  # how much slower than at first a call may be where the server tells no times: lengths differ
+
+
+class ConcurrencyControl:
+    """Decides how many requests are under way at once.
+
+    Parameters
+    ----------
+    most
+        Never more than this.
+    slots
+        How many the server says it serves; None if it does not say.
+    """
+
+    def __init__(self, most: int, slots: int | None = None):
+        self.most = most
+        #: How many may be under way now.
+        self.limit = min(most, slots or 1)
+        self._grows = slots is None
+        self._changes = 0
+        self._usual: float | None = None
+        self._clear()
+
+    def _clear(self) -> None:
+        self._services: list[float] = []
+        self._waits: list[float] = []
+
+    def begin(self) -> int:
+        """Note that a request is sent; what is returned is given to `end`."""
+        return self._changes
+
+    def end(self, begun: int, latency_s: float, wait_s: float | None = None) -> None:
+        """Note that a request was answered.
+
+        Parameters
+        ----------
+        begun
+            What `begin` returned: a request that was sent under an earlier limit tells nothing of this one.
+        latency_s
+            Seconds from sending it to its whole answer.
+        wait_s
+            Seconds of these that it waited at the server, or None if that is not known.
+        """
+        if begun != self._changes:
+            return
+        self._services.append(latency_s - (wait_s or 0.0))
+        if wait_s is not None:
+            self._waits.append(wait_s)
+        if len(self._services) >= max(_WINDOW, 2 * self.limit):
+            self._decide()
+
+    def pressure(self, begun: int) -> None:
+        """Note that the server asked for less; of several at once the first counts."""
+        if begun == self._changes:
+            self._grows = False
+            self._set(max(1, self.limit * 3 // 4))
+
+    def _decide(self) -> None:
+        share, tolerance = self._served_share()
+        self._clear()
+        if self._grows and share > 0.8:
+            self._set(2 * self.limit)
+            return
+        self._grows = False
+        served = self.limit * min(1.0, share * tolerance)
+        more = self.limit // 4 if self.limit * (1 - share) < 0.5 else 0  # nobody waits: it may serve more
+        self._set(int(served + 1e-6) + max(1, more))
+
+    def _served_share(self) -> tuple[float, float]:
+        """Return which share of the requests under way was being served, and by which factor that may be wrong."""
+        service, count = sum(self._services), len(self._services)
+        if len(self._waits) == count:
+            return service / ((service + sum(self._waits)) or 1.0), 1.0
+        latency = service / count
+        if self.limit == 1 or self._usual is None:
+            self._usual = latency
+        return min(1.0, self._usual / (latency or 1.0)), _TOLERANCE
+
+    def _set(self, limit: int) -> None:
+        limit = min(self.most, max(1, limit))
+        if limit != self.limit:
+            self.limit = limit
+            self._changes += 1
+            self._clear()

@@ -13,17 +13,18 @@ from typing import Any
 import ipywidgets as widgets
 
 from .client import Client, aget_client
-from .errors import CerebroError, SettingsError
+from .errors import CerebroError, InputError, SettingsError
 from .language import check_language, texts
 from .loop import LOOP
 from .messages import ModelInfo
+from .processors import fill_prompt
 from .recipes import RECIPES
 from .settings import Profile, Settings
 from .synthetic import MAX_EXAMPLES, check_subject
 from .tasks import Ledger
 
 # %% auto #0
-__all__ = ['Field', 'number_note', 'RunForm', 'as_code']
+__all__ = ['OWN_PROMPT', 'Field', 'number_note', 'RunForm', 'as_code']
 
 # %% ../nbs/13a_form.ipynb #87cadf49
 _WIDE = widgets.Layout(width="auto")
@@ -98,6 +99,8 @@ def number_note(model: type[Any], name: str, say: Callable[[str], str]) -> str:
     return f"{unit}, {spread}" if unit else spread
 
 # %% ../nbs/13a_form.ipynb #21e5d6ee
+OWN_PROMPT = "prompt"
+_OF_RECIPE, _OF_PROMPT = ("subject", "language", "n"), ("prompt", "items")
 _NUMBERS = ("batch_size", "delay_s", "concurrency", "timeout_s", "num_predict", "num_ctx", "temperature", "seed")
 _OF_PROFILE = ("batch_size", "delay_s", "concurrency", "timeout_s")
 
@@ -130,7 +133,10 @@ class RunForm(widgets.VBox):
         self._settings, self._client = settings, client
         self._models: list[ModelInfo] = []
         say = self._say = texts(settings.log_language).gettext
-        kinds = [(say(recipe.label), kind) for kind, recipe in RECIPES.items()]
+        kinds = [
+            *((say(recipe.label), kind) for kind, recipe in RECIPES.items()),
+            (say("an answer a line"), OWN_PROMPT),
+        ]
         backends = [(say("whatever answers"), None), ("Ollama", "ollama"), ("OpenAI", "openai")]
         self.fields: dict[str, Field] = {
             "kind": Field(widgets.Dropdown(options=kinds, description=say("Make"))),
@@ -138,6 +144,12 @@ class RunForm(widgets.VBox):
                 widgets.Text(placeholder="copywriting", description=say("Subject")),
                 lambda text: text and check_subject(text),
             ),
+            "prompt": Field(
+                widgets.Textarea(say("Say in one short sentence what {item} is."), description=say("Prompt")),
+                self._check_prompt,
+                say("{item} is where each line goes"),
+            ),
+            "items": Field(widgets.Textarea(placeholder="…", description=say("Lines")), note=say("one item a line")),
             "language": Field(widgets.Text(settings.language, description=say("Language")), check_language, "BCP-47"),
             "n": Field(
                 widgets.Text(str(RECIPES["qa"].default_n), description=say("How many")),
@@ -168,7 +180,9 @@ class RunForm(widgets.VBox):
         super().__init__([self._what(), self._how()])
 
     def _what(self) -> Any:
-        fields = [self.fields[name] for name in ("kind", "subject", "language", "n", "backend", "model")]
+        names = ("kind", *_OF_RECIPE, *_OF_PROMPT, "backend", "model")
+        fields = [self.fields[name] for name in names]
+        self._show_fields()
         return widgets.GridBox([*fields, widgets.HBox([self.look, self.models])], layout=_columns("320px"))
 
     def _how(self) -> Any:
@@ -211,8 +225,19 @@ class RunForm(widgets.VBox):
         else:
             self._settings.options().replace(**{name: number})
 
+    def _check_prompt(self, text: str) -> None:
+        if self.fields["kind"].value == OWN_PROMPT:
+            fill_prompt(text, "")
+
     def _kind_changed(self, change: Any) -> None:
-        self.fields["n"].entry.value = str(RECIPES[change["new"]].default_n)
+        if change["new"] in RECIPES:
+            self.fields["n"].entry.value = str(RECIPES[change["new"]].default_n)
+        self._show_fields()
+
+    def _show_fields(self) -> None:
+        own = self.fields["kind"].value == OWN_PROMPT
+        for name in (*_OF_RECIPE, *_OF_PROMPT):
+            self.fields[name].layout.display = None if (name in _OF_PROMPT) == own else "none"
 
     def _fill_profile(self) -> None:
         profile = self._settings.profile(self.fields["profile"].value)
@@ -226,7 +251,7 @@ class RunForm(widgets.VBox):
         return next((problem for problem in problems if problem is not None), None)
 
     def arguments(self) -> dict[str, Any]:
-        """Return the arguments of the run that the fields describe, as `asynthetic_run` takes them.
+        """Return the arguments of the run that the fields describe, as `asynthetic_run` or `abatch_run` takes them.
 
         Raises
         ------
@@ -235,14 +260,23 @@ class RunForm(widgets.VBox):
         """
         if problem := self.refused():
             raise problem
-        check_subject(self.fields["subject"].value)
         numbers = {name: _number(self.fields[name].value) for name in _NUMBERS}
         profile = self._settings.profile(self.fields["profile"].value)
         profile = profile.replace(**{name: numbers.pop(name) for name in _OF_PROFILE})
-        plain = {name: self.fields[name].value for name in ("kind", "subject", "language", "backend", "model")}
-        arguments = {**plain, "n": int(self.fields["n"].value), "profile": profile, **numbers}
+        plain = {name: self.fields[name].value for name in ("backend", "model")}
+        arguments = {**self._wish(), **plain, "profile": profile, **numbers}
         arguments["max_tokens"] = arguments.pop("num_predict")
         return {name: value for name, value in arguments.items() if value not in ("", None)}
+
+    def _wish(self) -> dict[str, Any]:
+        values = {name: self.fields[name].value for name in ("kind", *_OF_RECIPE, *_OF_PROMPT)}
+        if values["kind"] != OWN_PROMPT:
+            check_subject(values["subject"])
+            return {**{name: values[name] for name in ("kind", "subject", "language")}, "n": int(values["n"])}
+        lines = [line.strip() for line in values["items"].splitlines() if line.strip()]
+        if not lines:
+            raise InputError(self._say("there are no lines"), hint=self._say("Write one item a line."))
+        return {"kind": OWN_PROMPT, "items": lines, "processor": values["prompt"]}
 
     # --- before a run
 
@@ -280,14 +314,15 @@ class RunForm(widgets.VBox):
             If a value is refused.
         """
         chosen = self.arguments()
-        n, profile, say = chosen["n"], chosen["profile"], self._say
+        n = chosen["n"] if "n" in chosen else len(chosen["items"])
+        profile, say = chosen["profile"], self._say
         in_batches = say("in batches of %s") % profile.batch_size if profile.batch_size else say("in a sliding window")
         line = say("%(n)s calls %(batches)s, %(concurrency)s at once; at most %(tokens)s tokens written; %(time)s.") % {
             "n": f"{n:,}",
             "batches": in_batches,
             "concurrency": profile.concurrency,
             "tokens": f"{n * chosen['max_tokens']:,}",
-            "time": _guess(ledger, chosen, say),
+            "time": _guess(ledger, chosen, n, say),
         }
         return " ".join([line, *self._warnings(chosen)])
 
@@ -315,13 +350,13 @@ def _described(info: ModelInfo, say: Callable[[str], str]) -> str:
     return f"{info.name} ({facts})" if facts else info.name
 
 
-def _guess(ledger: Ledger, chosen: Mapping[str, Any], say: Callable[[str], str]) -> str:
+def _guess(ledger: Ledger, chosen: Mapping[str, Any], n: int, say: Callable[[str], str]) -> str:
     """Return how long it may take, judged by the last task of this kind with the same model."""
     for task in ledger.tasks(20):
-        alike = task.manifest.get("recipe") == chosen["kind"]
+        alike = task.manifest.get("recipe", OWN_PROMPT if "prompt" in task.manifest else "") == chosen["kind"]
         alike = alike and chosen.get("model") in (None, task.manifest.get("model"))
         if alike and task.finished_at and task.ok_items >= 3:
-            seconds = (task.finished_at - task.created_at) / task.processed_items * chosen["n"]
+            seconds = (task.finished_at - task.created_at) / task.processed_items * n
             return say("about %s, judged by an earlier run") % (
                 f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
             )
@@ -332,6 +367,7 @@ _FUNCTIONS = {
     "qa": "generate_qa",
     "failure_cases": "generate_failure_cases",
     "success_patterns": "generate_success_patterns",
+    OWN_PROMPT: "process_in_batches",
 }
 
 
@@ -346,11 +382,12 @@ def as_code(arguments: Mapping[str, Any], settings: Settings) -> str:
         What need not be said, because they say it.
     """
     given = dict(arguments)
-    function, subject, profile = _FUNCTIONS[given.pop("kind")], given.pop("subject"), given.pop("profile")
+    function, profile = _FUNCTIONS[given.pop("kind")], given.pop("profile")
+    first = [given.pop(name) for name in ("subject", "items", "processor") if name in given]
     preset = settings.options(is_training=True)
     usual: dict[str, Any] = {"language": settings.language, "backend": settings.backend, "model": settings.model}
     usual |= {"max_tokens": preset.num_predict, "num_ctx": preset.num_ctx, "temperature": preset.temperature}
-    lines = [f"    {subject!r},"]
+    lines = [f"    {value!r}," for value in first]
     known = settings.profiles.get(profile.name)
     changed = {name: getattr(profile, name) for name in _OF_PROFILE if getattr(profile, name) != getattr(known, name)}
     imports = f"from cerebro_nb import {function}"

@@ -85,6 +85,13 @@ class Timings:
     prompt_s: float | None = None
     generate_s: float | None = None
 
+    @property
+    def wait_s(self) -> float | None:
+        """Seconds that the request waited at the server for its turn; None if the server tells no times."""
+        if self.prompt_s is None or self.generate_s is None:
+            return None
+        return max(0.0, self.total_s - (self.load_s or 0.0) - self.prompt_s - self.generate_s)
+
 
 @dataclass(frozen=True, slots=True)
 class Reply:

@@ -17,11 +17,11 @@ import cerebro_nb
 import ipywidgets as widgets
 import traitlets
 
-from .batching import Run
+from .batching import Run, abatch_run
 from .client import Client
 from .datasets import save_jsonl
 from .errors import CerebroError, InputError
-from .form import RunForm, as_code
+from .form import OWN_PROMPT, RunForm, as_code
 from .language import texts
 from .loop import LOOP
 from .monitor import RunMonitor
@@ -115,8 +115,13 @@ class Panel(widgets.VBox):
         except CerebroError as error:
             self.monitor.say(str(error), error=True)
             return
-        given = {"client": self._client} if self._client is not None else {}
-        self._launch(asynthetic_run(**{**arguments, **given}, ledger=self._ledger, show_progress=False))
+        given: dict[str, Any] = {"client": self._client} if self._client is not None else {}
+        given |= {"ledger": self._ledger, "show_progress": False}
+        if arguments["kind"] == OWN_PROMPT:
+            del arguments["kind"]
+            self._launch(abatch_run(**arguments, **given))
+        else:
+            self._launch(asynthetic_run(**arguments, **given))
 
     def show(self, task_id: str) -> None:
         """Show the answers of a task."""

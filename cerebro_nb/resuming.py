@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, cast
 
 from .batching import Run, base_manifest
@@ -106,6 +106,7 @@ async def aresume_run(
         )
     profile = settings.profile(changes.pop("profile", None) or Profile(**task.manifest["profile"]))
     options: GenerationOptions | None = None
+    threads: ThreadPoolExecutor | None = None
     if "options" in task.manifest:
         client = client or await _rebuilt_client(task, changes)
         options = GenerationOptions(**task.manifest["options"]).replace(
@@ -118,7 +119,8 @@ async def aresume_run(
             hint="Give it again: resume(task_id, processor).",
         )
     else:
-        work, client = function_work(processor, _threads(profile)), None
+        threads = ThreadPoolExecutor(profile.concurrency, "cerebro-processor")
+        work, client = function_work(processor, threads), None
     return Run(
         () if items is None else items,
         work,
@@ -132,12 +134,9 @@ async def aresume_run(
         ledger=ledger,
         log_language=settings.log_language,
         show_progress=show_progress,
+        threads=threads,
         task_id=task.id,
     )
-
-
-def _threads(profile: Profile) -> Executor:
-    return ThreadPoolExecutor(profile.concurrency, "cerebro-processor")
 
 
 def _label(task: Task) -> str:

@@ -109,6 +109,7 @@ class Profile(_Values):
     batch_size: Positive | None = Field(description="items in a batch; None is a sliding window")
     delay_s: float = Field(ge=0, le=3600, description="seconds to rest between batches")
     concurrency: int = Field(ge=1, le=1024, description="requests in flight at most")
+    adaptive: bool = Field(False, description="find out how many requests at once serve best, up to that number")
     timeout_s: Seconds = Field(
         30.0, description="seconds an attempt at an item may take, waiting in our own queue left out"
     )
@@ -125,7 +126,7 @@ PROFILES: Mapping[str, Profile] = {
         Profile(name="research", batch_size=5, delay_s=0.5, concurrency=2),
         Profile(name="prompts", batch_size=1, delay_s=2.0, concurrency=1),
         Profile(name="vectorization", batch_size=10, delay_s=0.5, concurrency=1),
-        Profile(name="auto", batch_size=None, delay_s=0.0, concurrency=4),
+        Profile(name="auto", batch_size=None, delay_s=0.0, concurrency=64, adaptive=True),
     )
 }
 

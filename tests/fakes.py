@@ -6,6 +6,7 @@ The official clients of both are run against them in the contract tests: they ar
 import asyncio
 import json
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -143,9 +144,10 @@ class FakeServer:
             async with self._free:
                 self.in_flight += 1
                 self.most_in_flight = max(self.most_in_flight, self.in_flight)
+                began = time.perf_counter()
                 try:
                     await asyncio.sleep(self.seconds)
-                    return await work()
+                    return await work(began)
                 finally:
                     self.in_flight -= 1
         except (asyncio.CancelledError, ConnectionResetError):
@@ -228,13 +230,14 @@ class FakeOllama(FakeServer):
             return self.error(503, "server busy, please try again.  maximum pending requests exceeded")
         self.waiting += 1
 
-        async def answer():
+        async def answer(began):
             self.waiting -= 1
-            return await self.stream(request, payload, generates, min(read, num_ctx), options.get("num_predict", -1))
+            most = options.get("num_predict", -1)
+            return await self.stream(request, payload, generates, min(read, num_ctx), most, began)
 
         return await self.serve_slot(answer)
 
-    async def stream(self, request, payload, generates, read, most):
+    async def stream(self, request, payload, generates, read, most, began):
         words, reason = cut(self.answer(payload), most if most > 0 else 10_000)
         told = {"model": payload["model"], "created_at": "2026-11-22T00:00:00Z"}
 
@@ -246,11 +249,11 @@ class FakeOllama(FakeServer):
             "done": True,
             "done_reason": reason,
             "total_duration": 3_000_000,
-            "load_duration": 1_000_000,
+            "load_duration": 0,
             "prompt_eval_count": read,
-            "prompt_eval_duration": 1_000_000,
+            "prompt_eval_duration": 0,
             "eval_count": len(words),
-            "eval_duration": 1_000_000,
+            "eval_duration": int((time.perf_counter() - began) * 1e9),
         }
         if payload.get("stream", True) is False:
             return web.json_response(event(" ".join(words), **final))
@@ -356,7 +359,7 @@ class FakeOpenAI(FakeServer):
         if payload["model"] != "tiny":
             error = {"message": f"The model `{payload['model']}` does not exist", "code": "model_not_found"}
             return web.json_response({"error": error}, status=404)
-        return await self.serve_slot(lambda: self.stream(request, payload))
+        return await self.serve_slot(lambda began: self.stream(request, payload))
 
     async def stream(self, request, payload):
         words, reason = cut(self.answer(payload), payload.get("max_tokens", 10_000))

@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 PICTURES = Path(os.environ.get("CEREBRO_TEST_PICTURES", Path(__file__).parents[2] / "_pictures"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # Playwright keeps a loop in this thread, which the other tests must not meet
 def browser() -> Iterator[Browser]:
     program = chromium_program()
     with sync_playwright() as playwright:
@@ -21,7 +21,7 @@ def browser() -> Iterator[Browser]:
         opened.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def jupyter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server = Server(tmp_path_factory.mktemp("jupyter"), lab_words)
     yield server

@@ -42,9 +42,9 @@ def test_a_prompt_the_server_cut_in_silence_is_a_failure_with_its_answer(keeps, 
     """An older Ollama knows no `truncate: false`, cuts, and answers 200."""
 
     class Cutting(FakeOllama):
-        async def stream(self, request, payload, generates, read, most):
+        async def stream(self, request, payload, generates, read, most, began):
             read = int(keeps * 2048) if read > 1700 else read
-            return await super().stream(request, payload, generates, read, most)
+            return await super().stream(request, payload, generates, read, most, began)
 
     with Cutting(lambda payload: "an answer") as server:
         client = Client(OllamaBackend(server.url), "tiny")
