@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from .breaker import CircuitBreaker
@@ -28,8 +28,8 @@ def _reply_record(call: CallRecord) -> dict[str, Any] | None:
     plain = {name: getattr(reply, name) for name in ("text", "thinking", "finish_reason", "model")}
     return {
         **plain,
-        "usage": as_json(reply.usage, "usage"),
-        "timings": as_json(reply.timings, "timings"),
+        "usage": asdict(reply.usage),
+        "timings": asdict(reply.timings),
         "raw": dict(reply.raw),
     }
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, Protocol, runtime_checkable
 
 import httpx
@@ -100,7 +101,7 @@ class PartialAnswer:
     @asynccontextmanager
     async def within_timeout(self) -> AsyncIterator[None]:
         """Hold the call to its time limit; errors leave with the text that had arrived."""
-        limit = self._request.options.timeout_s
+        limit = self._request.timeout_s or self._request.options.timeout_s
         try:
             async with asyncio.timeout(limit):
                 yield
@@ -244,6 +245,9 @@ def _translated(base_url: str) -> Iterator[None]:
         ) from error
 
 
+_url = lru_cache(httpx.URL)
+
+
 class HttpDoor:
     """Sends JSON to one server and reads JSON or a stream of lines back, with our errors.
 
@@ -263,20 +267,25 @@ class HttpDoor:
         self.base_url = base_url.rstrip("/")
         self._headers = headers
         self._given = client
-        self._own: httpx.AsyncClient | None = None
+        self._own: httpx.AsyncBaseTransport | None = None
 
     @property
-    def client(self) -> httpx.AsyncClient:
-        """The httpx client, made when first used, on the loop that uses it."""
-        if self._given is not None:
-            return self._given
+    def _transport(self) -> httpx.AsyncBaseTransport:
+        """Our own way out, made when first used, on the loop that uses it."""
         if self._own is None:
             from httpx_aiohttp import AiohttpTransport
 
             # aiohttp reads a limit of 0 as none; how many requests are in flight is decided above this room.
-            transport = AiohttpTransport(limits=httpx.Limits(max_connections=0, keepalive_expiry=30.0))
-            self._own = httpx.AsyncClient(transport=transport, timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT_S))
+            self._own = AiohttpTransport(limits=httpx.Limits(max_connections=0, keepalive_expiry=30.0))
         return self._own
+
+    async def _send(self, method: str, url: str, content: bytes | None, headers: dict[str, str]) -> httpx.Response:
+        timeout = {"connect": CONNECT_TIMEOUT_S, "read": None, "write": None, "pool": None}
+        request = httpx.Request(method, _url(url), headers=headers, content=content, extensions={"timeout": timeout})
+        if self._given is not None:
+            return await self._given.send(request, stream=True)
+        # A client's cookies, redirects and authentication are not needed, and cost more than all else.
+        return await self._transport.handle_async_request(request)
 
     @asynccontextmanager
     async def _response(self, method: str, path: str, payload: Any) -> AsyncIterator[httpx.Response]:
@@ -285,11 +294,14 @@ class HttpDoor:
         with _translated(self.base_url):
             # Compact ASCII JSON carries any text, lone surrogates and NUL included.
             content = None if payload is None else json.dumps(payload, separators=(",", ":")).encode()
-            headers = {"content-type": "application/json", **key}
-            async with self.client.stream(method, url, content=content, headers=headers) as response:
+            headers = {"content-type": "application/json", "accept-encoding": "identity", **key}
+            response = await self._send(method, url, content, headers)
+            try:
                 if response.status_code >= 300:
                     raise error_for(response.status_code, await self._text(response), response.headers, url)
                 yield response
+            finally:
+                await response.aclose()
 
     def _without_key(self, text: str) -> str:
         """Return what a server said without our key, which some repeat when they refuse it."""
@@ -324,9 +336,15 @@ class HttpDoor:
                     f"{self.base_url}{path} sent a web page: {_excerpt(body)}",
                     hint="Is base_url right? Something else answers there.",
                 )
-            async for line in response.aiter_lines():
-                if line.strip():
-                    yield self._without_key(line)
+            rest = b""
+            # Split at line feeds alone: a JSON text may hold other separators, such as U+2028, as they are.
+            async for piece in response.aiter_raw():
+                *lines, rest = (rest + piece).split(b"\n")
+                for line in lines:
+                    if line.strip():
+                        yield self._without_key(line.decode("utf-8", "replace"))
+            if rest.strip():
+                yield self._without_key(rest.decode("utf-8", "replace"))
 
     async def aclose(self) -> None:
         """Close the client, unless it was handed in."""

@@ -218,15 +218,12 @@ class Run(TaskView):
         LOOP.loop.call_soon_threadsafe(self._heed)
 
     def _heed(self) -> None:
-        if (
-            self._flow is None
-            or self._main_task is None
-            or self._tally.status not in ("in_progress", "paused", "waiting")
-        ):
+        steerable = self._tally.status in ("in_progress", "paused", "waiting")
+        if self._main_task is None or not steerable:
             return
         if self._wish == "cancel":
             self._main_task.cancel()
-        else:
+        elif self._flow is not None:
             (self._flow.may_go.set if self._wish == "go" else self._flow.may_go.clear)()
             going = "waiting" if self._tally.waiting_for else "in_progress"
             self._tally.status = going if self._wish == "go" else "paused"

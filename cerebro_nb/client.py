@@ -339,8 +339,8 @@ class _Call:
         started, reply, failed = time.time(), None, None
         try:
             check_prompt(request, self.ready.told.context_length)
-            options = request.options.replace(timeout_s=min(request.options.timeout_s, self.scope.left_s))
-            reply = await self.client.backend.complete(replace(request, options=options), self.on_text)
+            limited = replace(request, timeout_s=min(request.options.timeout_s, self.scope.left_s))
+            reply = await self.client.backend.complete(limited, self.on_text)
             check_read(request, reply, self.ready.told.context_length)
             if self.response_model is not None:
                 reply = replace(reply, parsed=parse_reply(reply, self.response_model))

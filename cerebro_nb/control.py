@@ -5,6 +5,7 @@
 # %% ../nbs/02b_control.ipynb #d1a5165d
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import tenacity
@@ -110,6 +111,7 @@ class ConcurrencyControl:
         self._grows = slots is None
         self._changes = 0
         self._usual: float | None = None
+        self._on_the_way: float | None = None
         self._clear()
 
     def _clear(self) -> None:
@@ -149,19 +151,23 @@ class ConcurrencyControl:
     def _decide(self) -> None:
         share, tolerance = self._served_share()
         self._clear()
-        if self._grows and share > 0.8:
+        nobody_waits = self.limit * (1 - share) < 0.5
+        if self._grows and nobody_waits:
             self._set(2 * self.limit)
             return
         self._grows = False
-        served = self.limit * min(1.0, share * tolerance)
-        more = self.limit // 4 if self.limit * (1 - share) < 0.5 else 0  # nobody waits: it may serve more
-        self._set(int(served + 1e-6) + max(1, more))
+        # What is measured wavers: a number a little above a whole one is that one, unless a tolerance is in it already.
+        served = math.ceil(self.limit * min(1.0, share * tolerance) - (0.25 if tolerance == 1.0 else 0.5))
+        self._set(served + max(1, self.limit // 4 if nobody_waits else 0))
 
     def _served_share(self) -> tuple[float, float]:
         """Return which share of the requests under way was being served, and by which factor that may be wrong."""
         service, count = sum(self._services), len(self._services)
         if len(self._waits) == count:
-            return service / ((service + sum(self._waits)) or 1.0), 1.0
+            wait = sum(self._waits) / count
+            if self.limit == 1 or self._on_the_way is None:
+                self._on_the_way = wait  # nobody queues behind one request
+            return service / ((service + count * max(0.0, wait - self._on_the_way)) or 1.0), 1.0
         latency = service / count
         if self.limit == 1 or self._usual is None:
             self._usual = latency

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Literal
 
 from .settings import GenerationOptions
@@ -26,6 +27,12 @@ class Message:
     content: str
 
 
+@lru_cache(maxsize=64)
+def _dumped(options: GenerationOptions) -> dict[str, Any]:
+    values: dict[str, Any] = options.model_dump(mode="json")
+    return values
+
+
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
     """One call to a model.
@@ -40,19 +47,22 @@ class ChatRequest:
         How the answer is generated.
     json_schema
         The JSON schema that the answer must follow, or None for free text.
+    timeout_s
+        Seconds it has, where that is less than its options say.
     """
 
     model: str
     messages: tuple[Message, ...]
     options: GenerationOptions = field(default_factory=GenerationOptions)
     json_schema: Mapping[str, Any] | None = None
+    timeout_s: float | None = None
 
     def record(self) -> dict[str, Any]:
         """Return the request as plain JSON values, as the ledger keeps it."""
         return {
             "model": self.model,
             "messages": [{"role": message.role, "content": message.content} for message in self.messages],
-            "options": self.options.model_dump(mode="json"),
+            "options": _dumped(self.options),
             "json_schema": self.json_schema,
         }
 

@@ -39,6 +39,8 @@ class FakeServer:
         self.look_faults: list[Any] = []
         self.requests: list[tuple[str, dict[str, Any], dict[str, str]]] = []
         self.in_flight = self.most_in_flight = 0
+        #: Requests that are served or wait for it.
+        self.present = self.most_present = 0
         self.client_left = threading.Event()
         self.request_arrived = threading.Event()
         self.chat_arrived = threading.Event()
@@ -140,6 +142,8 @@ class FakeServer:
 
     async def serve_slot(self, work):
         """Wait for a slot without a word, then work; a client that leaves frees it."""
+        self.present += 1
+        self.most_present = max(self.most_present, self.present)
         try:
             async with self._free:
                 self.in_flight += 1
@@ -153,6 +157,8 @@ class FakeServer:
         except (asyncio.CancelledError, ConnectionResetError):
             self.client_left.set()
             raise
+        finally:
+            self.present -= 1
 
 
 def cut(text: str, most: int) -> tuple[list[str], str]:
@@ -253,7 +259,7 @@ class FakeOllama(FakeServer):
             "prompt_eval_count": read,
             "prompt_eval_duration": 0,
             "eval_count": len(words),
-            "eval_duration": int((time.perf_counter() - began) * 1e9),
+            "eval_duration": max(1_000_000, int((time.perf_counter() - began) * 1e9)),
         }
         if payload.get("stream", True) is False:
             return web.json_response(event(" ".join(words), **final))

@@ -1,0 +1,282 @@
+"""Measure Cerebro against the ideal and against raw clients, in the same run. `make bench`, or name single parts.
+
+Every figure is a ratio or a median of rounds; bench/results.json holds them all.
+"""
+
+import asyncio
+import json
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import httpx
+from httpx_aiohttp import AiohttpTransport
+
+from cerebro_nb import Client, Ledger, OllamaBackend, Profile, load_settings, process_in_batches
+from cerebro_nb.loop import LOOP
+
+HERE = Path(__file__).parent
+ROUNDS = 3
+PAYLOAD = {"model": "tiny", "messages": [{"role": "user", "content": "One short answer."}], "stream": True}
+
+
+@contextmanager
+def server(slots: int, mean: float = 0.0, spread: float = 0.0, change: str = "") -> Iterator[Any]:
+    """Serve; yields an object with its url, and at the end the most requests in flight."""
+    words = [sys.executable, str(HERE / "server.py"), str(slots), str(mean), str(spread), *([change] if change else [])]
+    child = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    child.url = f"http://127.0.0.1:{child.stdout.readline().strip()}"
+    try:
+        yield child
+        child.stdin.write("\n")
+        child.stdin.flush()
+        child.most = int(child.stdout.readline())
+    finally:
+        child.kill()
+        child.wait()
+        child.stdin.close()
+        child.stdout.close()
+
+
+@contextmanager
+def new_ledger() -> Iterator[Ledger]:
+    """Keep a ledger in a folder of its own."""
+    folder = tempfile.mkdtemp(prefix="cerebro-bench-")
+    ledger = Ledger(f"sqlite:///{folder}/bench.db")
+    try:
+        yield ledger
+    finally:
+        ledger.close()
+        shutil.rmtree(folder)
+
+
+def window(concurrency: int, adaptive: bool = False) -> Profile:
+    """Return a sliding window."""
+    return load_settings({}).profile("auto").replace(concurrency=concurrency, adaptive=adaptive)
+
+
+def cerebro(url: str, items: int, profile: Profile) -> tuple[float, float]:
+    """Run prompts; return wall and CPU seconds."""
+    with new_ledger() as ledger:
+        client = Client(OllamaBackend(url), "tiny")
+        LOOP.run(client.aprepare(load_settings({}).options(is_training=True)))
+        wall, cpu = time.perf_counter(), time.process_time()
+        run = process_in_batches(
+            range(items), "One short answer: {item}.", profile, client=client, ledger=ledger, show_progress=False
+        )
+        spent = time.perf_counter() - wall, time.process_time() - cpu
+        LOOP.run(client.aclose())
+        assert run.progress.ok == items
+    return spent
+
+
+def raw(send: Callable[[Any], Any], items: int, at_once: int) -> tuple[float, float]:
+    """Send requests by a bare client; return wall and CPU seconds."""
+
+    async def all_of_them() -> tuple[float, float]:
+        async with send("open") as client:  # type: ignore[attr-defined]
+            left = iter(range(items))
+
+            async def worker() -> None:
+                for _ in left:
+                    await send(client)
+
+            await send(client)
+            wall, cpu = time.perf_counter(), time.process_time()
+            await asyncio.gather(*(worker() for _ in range(at_once)))
+            return time.perf_counter() - wall, time.process_time() - cpu
+
+    return asyncio.run(all_of_them())
+
+
+def by_httpx(url: str, transport: Any = None) -> Callable[[Any], Any]:
+    """Return the sender of bare httpx, or of httpx over another transport."""
+
+    def send(client: Any) -> Any:
+        if client == "open":
+            limits = httpx.Limits(max_connections=64, max_keepalive_connections=64)
+            return httpx.AsyncClient(transport=transport() if transport else None, limits=limits, timeout=60)
+        return client.post(f"{url}/api/chat", json=PAYLOAD)
+
+    return send
+
+
+def by_aiohttp(url: str) -> Callable[[Any], Any]:
+    """Return the sender of bare aiohttp."""
+
+    async def post(client: Any) -> bytes:
+        async with client.post(f"{url}/api/chat", json=PAYLOAD) as response:
+            return bytes(await response.read())
+
+    def send(client: Any) -> Any:
+        if client == "open":
+            return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+        return post(client)
+
+    return send
+
+
+def by_ollama(url: str) -> Callable[[Any], Any]:
+    """Return the sender of the official client."""
+    import ollama
+
+    @contextmanager
+    def nothing() -> Iterator[Any]:
+        yield ollama.AsyncClient(host=url)
+
+    class Opened:
+        async def __aenter__(self) -> Any:
+            return ollama.AsyncClient(host=url)
+
+        async def __aexit__(self, *_: Any) -> None:
+            return None
+
+    async def chat(client: Any) -> None:
+        async for _ in await client.chat(model="tiny", messages=PAYLOAD["messages"], stream=True):
+            pass
+
+    return lambda client: Opened() if client == "open" else chat(client)
+
+
+def median(measure: Callable[[], float], rounds: int = ROUNDS) -> float:
+    """Return the median of some rounds."""
+    return statistics.median(measure() for _ in range(rounds))
+
+
+# --- the parts
+
+
+def slot_use() -> dict[str, float]:
+    """1: how much of 64 slots is used, the ledger on: ideal / wall."""
+    found = {}
+    for seconds, items in ((0.05, 5_000), (0.2, 2_560)):
+        with server(64, seconds) as served:
+            ideal = items * seconds / 64
+            found[f"{seconds * 1000:.0f} ms"] = median(lambda: ideal / cerebro(served.url, items, window(64))[0])  # noqa: B023
+    return found
+
+
+def overhead() -> dict[str, float]:
+    """2: CPU microseconds an item without latency, 64 in flight, the ledger on, beside bare clients."""
+    items = 3_000
+    with server(64) as served:
+        senders = {
+            "bare aiohttp": by_aiohttp(served.url),
+            "httpx over aiohttp": by_httpx(
+                served.url, lambda: AiohttpTransport(limits=httpx.Limits(max_connections=0))
+            ),
+            "bare httpx": by_httpx(served.url),
+            "ollama client": by_ollama(served.url),
+        }
+        found = {
+            name: median(lambda: raw(send, items, 64)[1] / items * 1e6)  # noqa: B023
+            for name, send in senders.items()
+        }
+        found["cerebro"] = median(lambda: cerebro(served.url, items, window(64))[1] / items * 1e6)
+    found["cerebro / httpx over aiohttp"] = found["cerebro"] / found["httpx over aiohttp"]
+    found["cerebro / bare httpx"] = found["cerebro"] / found["bare httpx"]
+    return found
+
+
+def stragglers() -> dict[str, float]:
+    """3: items of 200 +- 150 ms on 8 slots: `auto` beside fixed batches of 8, as a ratio of throughput."""
+    items = 800
+    with server(8, 0.2, 0.15) as served:
+        fixed = window(8).replace(batch_size=8, delay_s=0.0)
+        batches = median(lambda: cerebro(served.url, items, fixed)[0])
+        auto = median(lambda: cerebro(served.url, items, window(64, adaptive=True))[0])
+    return {"auto / batches of 8": batches / auto}
+
+
+def hidden_slots() -> dict[str, Any]:
+    """4: `auto` on servers that queue silently: throughput / that of the true number, and most in flight / slots."""
+    found: dict[str, Any] = {}
+    for slots in (1, 2, 4, 8, 32):
+        items = 150 * slots if slots < 8 else 100 * slots
+        with server(slots, 0.05) as served:
+            best = cerebro(served.url, items, window(slots))[0]
+        with server(slots, 0.05) as served:
+            auto = cerebro(served.url, items, window(64, adaptive=True))[0]
+        found[f"{slots} slots"] = {"throughput": best / auto, "most in flight": served.most / slots}
+    with server(4, 0.05, change="800:16") as served:
+        auto = cerebro(served.url, 4_000, window(64, adaptive=True))[0]
+    ideal = 800 * 0.05 / 4 + 3_200 * 0.05 / 16
+    found["4 slots, 16 from the 800th request on"] = {"throughput": ideal / auto, "most in flight": served.most / 16}
+    return found
+
+
+GROWTH = """
+import resource, sys, tempfile, time
+from cerebro_nb import Ledger, load_settings, process_in_batches
+
+async def echo(value):
+    return value
+
+count = int(sys.argv[1])
+with tempfile.TemporaryDirectory() as folder:
+    ledger = Ledger(f"sqlite:///{folder}/bench.db")
+    profile = load_settings({}).profile("auto").replace(concurrency=64, adaptive=False)
+    cpu = time.process_time()
+    process_in_batches((n for n in range(count)), echo, profile, ledger=ledger, show_progress=False)
+    spent = time.process_time() - cpu
+    print(spent / count * 1e6, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    ledger.close()
+"""
+
+
+def growth(counts: tuple[int, ...] = (1_000, 10_000, 100_000)) -> dict[str, Any]:
+    """6: CPU microseconds an item and peak megabytes of runs over a generator."""
+    found = {}
+    for count in counts:
+        words = [sys.executable, "-c", GROWTH, str(count)]
+        cpu, peak = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()
+        found[f"{count:,} items"] = {"CPU microseconds an item": float(cpu), "peak MB": float(peak)}
+    return found
+
+
+def import_time() -> dict[str, float]:
+    """7: seconds that `import cerebro_nb` takes beyond the interpreter's own start."""
+
+    def start(code: str) -> float:
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-c", code], check=True)
+        return time.perf_counter() - began
+
+    return {"seconds": median(lambda: start("import cerebro_nb"), 7) - median(lambda: start("pass"), 7)}
+
+
+PARTS = {
+    "slot use": slot_use,
+    "overhead": overhead,
+    "stragglers": stragglers,
+    "hidden slots": hidden_slots,
+    "growth": growth,
+    "import": import_time,
+}
+
+
+def main() -> None:
+    """Run the parts that are named, or all, and write what they found."""
+    results = {
+        "python": platform.python_version(),
+        "machine": f"{platform.machine()}, {__import__('os').cpu_count()} cores",
+    }
+    for name in sys.argv[1:] or PARTS:
+        print(f"{name}: {(PARTS[name].__doc__ or '').strip()}", flush=True)
+        results[name] = PARTS[name]()
+        print(json.dumps(results[name], indent=2, default=lambda value: round(value, 3)), flush=True)
+    if len(sys.argv) == 1:
+        (HERE / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""How many requests at once: found out, on servers that queue silently and on those that refuse."""
+
+import pytest
+from fakes import FakeOllama
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cerebro_nb import Client, OllamaBackend, load_settings, process_in_batches
+from cerebro_nb.control import ConcurrencyControl
+from cerebro_nb.loop import LOOP
+
+
+def settle(control, slots, tells, lengths, answers):
+    """Answer many requests of a simulated server; return the most there were in flight."""
+    most = control.limit
+    for number in range(answers):
+        service = lengths[number % len(lengths)]
+        latency = service * max(1.0, control.limit / slots)
+        control.end(control.begin(), latency, latency - service if tells else None)
+        most = max(most, control.limit)
+    return most
+
+
+@given(slots=st.integers(1, 40), tells=st.booleans(), most=st.integers(1, 128))
+def test_the_slots_are_found_and_never_twice_exceeded(slots, tells, most):
+    control = ConcurrencyControl(most)
+    in_flight = settle(control, slots, tells, [0.1], 2_000)
+    assert in_flight <= min(most, 2 * slots)
+    assert control.limit >= min(most, slots)
+    assert control.limit <= min(most, 1.5 * slots + 2)
+
+
+@given(slots=st.integers(1, 32), lengths=st.lists(st.floats(0.01, 1.0), min_size=5, max_size=50))
+def test_unequal_lengths_fool_nobody_where_the_server_tells_its_times(slots, lengths):
+    control = ConcurrencyControl(128)
+    assert settle(control, slots, True, lengths, 3_000) <= 2 * slots
+    assert slots <= control.limit <= slots + 1 + slots // 4
+
+
+@given(before=st.integers(1, 16), after=st.integers(1, 16), tells=st.booleans())
+def test_a_change_is_followed(before, after, tells):
+    control = ConcurrencyControl(64)
+    settle(control, before, tells, [0.1], 1_500)
+    settle(control, after, tells, [0.1], 3_000)
+    assert after <= control.limit <= max(2, 1.5 * after + 2)
+
+
+def test_pressure_lowers_the_limit_at_once_and_once():
+    control = ConcurrencyControl(64, slots=16)
+    under_way = [control.begin() for _ in range(16)]
+    for begun in under_way:
+        control.pressure(begun)
+    assert control.limit == 12
+
+
+def test_slots_that_the_server_tells_are_where_it_begins_and_the_user_s_limit_holds():
+    assert ConcurrencyControl(64, slots=4).limit == 4 and ConcurrencyControl(2, slots=4).limit == 2
+    assert ConcurrencyControl(64).limit == 1
+
+
+@pytest.mark.parametrize("slots", [1, 3, 8])
+def test_auto_finds_the_slots_of_a_silent_server(slots, ledger):
+    with FakeOllama(slots=slots, seconds=0.05) as server:
+        client = Client(OllamaBackend(server.url), "tiny")
+        run = process_in_batches(range(60 * slots), "{item}", "auto", client=client, ledger=ledger, show_progress=False)
+        LOOP.run(client.aclose())
+        assert server.most_in_flight == slots
+    assert run.progress.ok == 60 * slots and slots <= run.control.limit <= 2 * slots
+    assert server.most_present <= 2 * slots
+
+
+def test_a_server_that_refuses_is_asked_less_at_once(ledger):
+    with FakeOllama(slots=64, seconds=0.05, max_queue=0) as server:
+        server.max_queue = 4  # more than that at once is a 503
+        profile = load_settings({}).profile("auto").replace(backoff_s=0.02, max_attempts=20)
+        client = Client(OllamaBackend(server.url), "tiny")
+        server.faults = [None] * 40 + [(429, {}, "")] * 3
+        run = process_in_batches(range(80), "{item}", profile, client=client, ledger=ledger, show_progress=False)
+        LOOP.run(client.aclose())
+    assert run.progress.ok == 80 and run.progress.retried >= 3
