@@ -338,7 +338,7 @@ class HttpDoor:
                 )
             rest = b""
             # Split at line feeds alone: a JSON text may hold other separators, such as U+2028, as they are.
-            async for piece in response.aiter_raw():
+            async for piece in response.aiter_bytes():
                 *lines, rest = (rest + piece).split(b"\n")
                 for line in lines:
                     if line.strip():

@@ -218,7 +218,14 @@ class Client:
         return (await LOOP.arun(self._prepared(options or self.settings.generation))).model
 
     async def _prepared(self, options: GenerationOptions) -> _Ready:
-        ready = self._ready.get((self.model or "", options.num_ctx)) or await self._loaded(options)
+        return self._known(options) or self._with_room(await self._loaded(options), options)
+
+    def _known(self, options: GenerationOptions) -> _Ready | None:
+        ready = self._ready.get((self.model or "", options.num_ctx))
+        return self._with_room(ready, options) if ready else None
+
+    @staticmethod
+    def _with_room(ready: _Ready, options: GenerationOptions) -> _Ready:
         context_length = ready.told.context_length
         if context_length is not None and options.num_predict >= context_length:
             raise SettingsError(
@@ -334,8 +341,11 @@ class _Call:
     on_text: OnText | None
 
     async def send(self, request: ChatRequest, step: str) -> Reply:
-        with self.scope.paused():
-            await self.ready.slots.acquire()
+        if self.ready.slots.locked():
+            with self.scope.paused():
+                await self.ready.slots.acquire()
+        else:
+            await self.ready.slots.acquire()  # at once
         started, reply, failed = time.time(), None, None
         try:
             check_prompt(request, self.ready.told.context_length)
@@ -387,8 +397,10 @@ async def answer(
     scope = _scope.get() or CallScope(options.timeout_s)
     client, options, step = (scope.fallback or Fallback()).changed(client, options, scope.timeouts)
     scope.client = client
-    with scope.paused():
-        ready = await client._prepared(options)
+    ready = client._known(options)
+    if ready is None:
+        with scope.paused():
+            ready = await client._prepared(options)
     call = _Call(client, scope, ready, response_model, on_text)
     request = ChatRequest(ready.model, messages, options, schema)
     try:

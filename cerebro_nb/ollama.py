@@ -92,6 +92,7 @@ class OllamaBackend:
         if request.json_schema is not None:
             payload["format"] = request.json_schema
         answer = PartialAnswer(request, self.name, on_text)
+        last: Mapping[str, Any] | None = None
         async with answer.within_timeout():
             try:
                 async for line in self._door.lines(path, payload):
@@ -100,10 +101,12 @@ class OllamaBackend:
                         raise error_for(500, line, {}, self.base_url + path)
                     answer.add(*piece(event))
                     if event.get("done"):
-                        return _finished(answer, event)
+                        last = event  # and on to the end of the response, so that its connection can be used again
             except ModelNotFound as missing:
                 raise await self._with_models(request.model, missing) from missing
-            raise answer.cut()
+            if last is None:
+                raise answer.cut()
+        return _finished(answer, last)
 
     async def _with_models(self, model: str, missing: ModelNotFound) -> ModelNotFound:
         names = [info.name for info in await self.models()]
