@@ -1,5 +1,5 @@
 # `make demo` and `make test` set everything up by themselves, in .venv.
-.PHONY: demo test panel check lint types notebooks readme catalogues picture lock clean help
+.PHONY: demo test panel check lint types notebooks readme catalogues bench picture lock clean help
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -33,6 +33,9 @@ readme: $(VENV)/.dev ## README.md is what nbs/index.ipynb says
 
 catalogues: $(VENV)/.dev ## compile the translations
 	$(BIN)/pybabel compile --directory cerebro_nb/locale --domain cerebro
+
+bench: $(VENV)/.dev ## measure against the ideal and against raw clients; some minutes
+	$(BIN)/python bench/run.py
 
 picture: $(VENV)/.dev ## draw docs/panel.png from the real panel; it wants Chromium
 	$(BIN)/python scripts/picture.py

@@ -211,6 +211,21 @@ def test_keyboard_alone_runs_and_reads(lab, page, tmp_path):
         expect(page.locator(".cerebro-detail:visible")).to_have_count(0)
 
 
+def test_a_prompt_of_one_s_own_goes_over_lines_of_one_s_own(lab, page, tmp_path):
+    with FakeOllama() as server:
+        notebook = lab(cell(tmp_path, "ollama", OLLAMA_HOST=server.url))
+        notebook.run(0)
+        page.get_by_label("Make", exact=True).select_option("an answer a line")
+        expect(page.get_by_label("Subject", exact=True)).to_be_hidden()
+        fill(page, Prompt="Name {item}.", Lines="a headline\n\na slogan")
+        expect(page.get_by_text("2 calls in batches of 3")).to_be_visible()
+        press(page, "Run")
+        expect(rows(page)).to_have_count(2)
+        expect(rows(page).nth(1)).to_contain_text("echo Name a slogan.")
+        page.get_by_label("Make", exact=True).select_option("Q&A")
+        expect(page.get_by_label("Subject", exact=True)).to_be_visible()
+
+
 @pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
 def test_nobody_is_kept_out_in_either_theme_and_in_portuguese(theme, lab, page, picture, tmp_path):
     with FakeOllama(hostile_pair) as server:
