@@ -102,15 +102,18 @@ _STEPS: Sequence[Sequence[str]] = (
         "ALTER TABLE tasks ADD COLUMN lease_holder VARCHAR(120)",
         "ALTER TABLE tasks ADD COLUMN lease_until DOUBLE PRECISION",
     ),
-    # 2 -> 3: how an item's answer came about, what a reader made of it, and answers found by their key
+    # 2 -> 3: how an item's answer came about, and answers found by their key
     (
         "ALTER TABLE items ADD COLUMN step VARCHAR(32)",
         "ALTER TABLE items ADD COLUMN finish_reason VARCHAR(32)",
         "ALTER TABLE items ADD COLUMN prompt_tokens INTEGER",
         "ALTER TABLE items ADD COLUMN completion_tokens INTEGER",
+        "CREATE INDEX items_by_key ON items (key)",
+    ),
+    # 3 -> 4: what a reader made of the answers
+    (
         "ALTER TABLE items ADD COLUMN mark VARCHAR(16)",
         "ALTER TABLE items ADD COLUMN edited TEXT",
-        "CREATE INDEX items_by_key ON items (key)",
     ),
 )
 SCHEMA_VERSION = 1 + len(_STEPS)
