@@ -156,8 +156,8 @@ class Panel(widgets.VBox):
     async def _run(self, making: Awaitable[Run]) -> None:
         try:
             self.run = (await making).start()
-        except CerebroError as error:
-            self.monitor.say(str(error), error=True)
+        except Exception as error:  # whatever it was, it is shown, and the buttons work again
+            self.monitor.say(str(error) if isinstance(error, CerebroError) else repr(error), error=True)
             self._ended()
         else:
             self.monitor.follow(self.run)
