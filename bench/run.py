@@ -215,7 +215,7 @@ def hidden_slots() -> dict[str, Any]:
 
 
 GROWTH = """
-import resource, sys, tempfile, time
+import sys, tempfile, time
 from cerebro_nb import Ledger, load_settings, process_in_batches
 
 async def echo(value):
@@ -228,7 +228,9 @@ with tempfile.TemporaryDirectory() as folder:
     cpu = time.process_time()
     process_in_batches((n for n in range(count)), echo, profile, ledger=ledger, show_progress=False)
     spent = time.process_time() - cpu
-    print(spent / count * 1e6, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    with open("/proc/self/status") as status:
+        peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1024
+    print(spent / count * 1e6, peak)
     ledger.close()
 """
 
