@@ -31,6 +31,7 @@ def _reply_record(call: CallRecord) -> dict[str, Any] | None:
         "usage": asdict(reply.usage),
         "timings": asdict(reply.timings),
         "raw": dict(reply.raw),
+        **({"endpoint": reply.endpoint} if reply.endpoint else {}),
     }
 
 

@@ -51,7 +51,10 @@ class Backend(Protocol):
     """A server of models."""
 
     name: str
-    base_url: str
+
+    @property
+    def base_url(self) -> str:
+        """Its address, without a key."""
 
     async def complete(self, request: ChatRequest, on_text: OnText | None = None) -> Reply:
         """Answer one request; ``on_text`` is called with each piece of text as it arrives."""

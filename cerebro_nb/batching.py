@@ -10,15 +10,16 @@ import concurrent.futures
 import itertools
 import platform
 import time
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor as Threads
 from typing import TYPE_CHECKING, Any, Unpack
 
 import cerebro_nb
 from .attempts import attempted
 from .breaker import CircuitBreaker
-from .client import Client, Fallback, GenerationArguments, aget_client, named_as_settings
+from .client import Client, Fallback, GenerationArguments, aget_client, aget_fallback, named_as_settings
 from .control import ConcurrencyControl, RetryPolicy
+from .endpoints import control_for
 from cerebro_nb.errors import (
     AuthenticationFailed,
     CerebroError,
@@ -132,7 +133,7 @@ class Run(TaskView):
     options
         How its answers are generated: the model is loaded for them.
     fallback
-        What calls are changed to after a timeout; smaller answers if None.
+        What calls are changed to after a timeout; what the settings name if None.
     manifest
         What decides the answers, kept with the task.
     ledger
@@ -356,15 +357,17 @@ class Run(TaskView):
             raise InputError("there are no items to work on", hint="Give at least one.")
         checked = (as_json(value, f"item {position}") for position, value in enumerate(self._items))
         inputs = checked if self._tally.total is None else iter(list(checked))
+        if self.fallback is None:
+            self.fallback = await aget_fallback(self.client.settings if self.client else load_settings())
         if self.client is not None:
             async for attempt in RetryPolicy.of(self.profile).retrying():
                 with attempt:
                     self.manifest.update(await self.client.manifest(self.options))
                     loaded = await self.client.aloaded(self.options or self.client.settings.generation)
-                    self.control = ConcurrencyControl(self.profile.concurrency, loaded.slots)
+                    self.control = control_for(self.client.backend, self.profile.concurrency, loaded.slots)
         if self.task_id:
             return await self._keeper.reopen(self.task_id, inputs, self.manifest)
-        around = base_manifest(self.profile)
+        around = base_manifest(self.profile, self.fallback)
         items = await self._keeper.create(self.kind, self.subject, inputs, self.manifest, around)
         self.task_id = self._tally.task_id
         return items
@@ -394,12 +397,13 @@ class Run(TaskView):
             self.cancel()
 
 
-def base_manifest(profile: Profile) -> dict[str, Any]:
-    """Return what every run's manifest holds: versions and the profile."""
+def base_manifest(profile: Profile, fallback: Fallback) -> dict[str, Any]:
+    """Return what every run's manifest holds: versions, the profile, what follows a timeout."""
     return {
         "cerebro_version": cerebro_nb.__version__,
         "python_version": platform.python_version(),
         "profile": profile.model_dump(mode="json"),
+        "fallback": fallback.record(),
     }
 
 # %% ../nbs/06_batching.ipynb #e894ad96
@@ -421,7 +425,7 @@ async def abatch_run(
     client: Client | None = None,
     model: str | None = None,
     backend: str | None = None,
-    base_url: str | None = None,
+    base_url: str | Sequence[str] | None = None,
     fallback: Fallback | None = None,
     ledger: Ledger | None = None,
     show_progress: bool = True,
@@ -446,7 +450,7 @@ async def abatch_run(
     system_prompt, response_model, is_training, temperature, client, model, backend, base_url, **generation
         For a prompt, as in `acall_llm`.
     fallback
-        What calls are changed to after a timeout; smaller answers if None.
+        What calls are changed to after a timeout; what the settings name if None.
     ledger
         Where the task is kept; the shared ledger of the settings if None.
     show_progress

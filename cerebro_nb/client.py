@@ -22,20 +22,20 @@ from .context import check_prompt, check_read
 from .errors import CerebroError, ConnectionFailed, InputError, InvalidOutput, ModelNotFound, SettingsError
 from .loop import LOOP
 from .messages import ChatRequest, LoadedModel, Message, ModelInfo, Reply
-from .settings import GenerationOptions, Settings, load_settings
+from .settings import FallbackSettings, GenerationOptions, Settings, load_settings
 from .structured import json_schema, parse_reply, repair_request
 
 _log = logging.getLogger(__name__)
 
 # %% auto #0
 __all__ = ['choose_backend', 'CallRecord', 'CallScope', 'GenerationArguments', 'named_as_settings', 'Client', 'Fallback',
-           'answer', 'aget_client', 'get_client', 'acall_llm', 'call_llm']
+           'answer', 'aget_client', 'get_client', 'aget_fallback', 'acall_llm', 'call_llm']
 
 # %% ../nbs/04a_client.ipynb #090a3cfa
-async def _ollama_answers(settings: Settings) -> Backend | None:
+async def _ollama_answers(base_url: str | None) -> Backend | None:
     from cerebro_nb.ollama import OllamaBackend
 
-    ollama = OllamaBackend(settings.base_url)
+    ollama = OllamaBackend(base_url)
     try:
         await ollama.version()
         if await ollama.models():
@@ -56,16 +56,23 @@ async def choose_backend(settings: Settings) -> Backend:
         Their ``backend``, ``base_url`` and ``embedded`` decide.
     """
     from cerebro_nb.embedded import EmbeddedBackend
+    from cerebro_nb.endpoints import EndpointPool
     from cerebro_nb.ollama import OllamaBackend
     from cerebro_nb.openai import OpenAIBackend
 
-    if settings.backend == "ollama":
-        return OllamaBackend(settings.base_url)
-    if settings.backend is None and (found := await _ollama_answers(settings)):
-        return found
-    if settings.backend == "openai" or (settings.backend is None and settings.base_url):
-        return OpenAIBackend(settings.base_url)
-    return EmbeddedBackend(settings.embedded)
+    kind, addresses = settings.backend, settings.base_url or (None,)
+    if kind is None:
+        found = [ollama for address in addresses if (ollama := await _ollama_answers(address))]
+        if found and len(addresses) == 1:
+            return found[0]
+        kind = "ollama" if found else "openai" if settings.base_url else "embedded"
+        for ollama in found:
+            await ollama.aclose()
+    if kind == "embedded":
+        return EmbeddedBackend(settings.embedded)
+    server = OllamaBackend if kind == "ollama" else OpenAIBackend
+    backends = [server(address) for address in addresses]
+    return backends[0] if len(backends) == 1 else EndpointPool(backends)
 
 # %% ../nbs/04a_client.ipynb #5b0464c3
 @dataclass(frozen=True, slots=True)
@@ -305,7 +312,7 @@ class Fallback:
         After the second, the call goes to this client, with its ``num_predict`` whole; None stays with smaller answers.
     """
 
-    shrink: float = 0.5
+    shrink: float = FallbackSettings().shrink
     client: Client | None = None
 
     def __post_init__(self) -> None:
@@ -321,6 +328,11 @@ class Fallback:
         if timeouts == 1 or self.client is None:
             return client, options.replace(num_predict=max(1, int(options.num_predict * self.shrink))), "smaller"
         return self.client, options, "fallback"
+
+    def record(self) -> dict[str, Any]:
+        """Return what a run's manifest says of it."""
+        whom = {} if self.client is None else {"backend": self.client.backend.name, "model": self.client.model}
+        return {"shrink": self.shrink, **whom}
 
 # %% ../nbs/04a_client.ipynb #23e2894c
 def _messages(prompt: str | Sequence[Message], system_prompt: str | None) -> tuple[Message, ...]:
@@ -448,6 +460,26 @@ def get_client(settings: Settings | None = None, **arguments: Any) -> Client:
     """Return the client for some settings, as `aget_client` does."""
     return LOOP.run(aget_client(settings, **arguments))
 
+
+async def aget_fallback(settings: Settings) -> Fallback:
+    """Return what the settings name for calls after a timeout: smaller answers, and another model if one is named.
+
+    Parameters
+    ----------
+    settings
+        Their ``fallback`` decides; what it leaves open is the run's own.
+    """
+    named = settings.fallback
+    if named.backend is None and named.model is None and not named.base_url:
+        return Fallback(named.shrink)
+    own_server = named.backend is None
+    changes = {
+        "backend": named.backend or settings.backend,
+        "base_url": named.base_url or (settings.base_url if own_server else ()),
+        "model": named.model or (settings.model if own_server else None),
+    }
+    return Fallback(named.shrink, await aget_client(settings.model_copy(update=changes)))
+
 # %% ../nbs/04a_client.ipynb #31353d52
 async def acall_llm(
     prompt: str | Sequence[Message],
@@ -458,7 +490,7 @@ async def acall_llm(
     client: Client | None = None,
     backend: str | Backend | None = None,
     model: str | None = None,
-    base_url: str | None = None,
+    base_url: str | Sequence[str] | None = None,
     response_model: type[BaseModel] | None = None,
     on_text: OnText | None = None,
     **generation: Unpack[GenerationArguments],
@@ -478,7 +510,8 @@ async def acall_llm(
     client
         Whom to ask; if None, the shared client of ``backend``, ``model`` and ``base_url``.
     backend, model, base_url
-        Whom to ask: ``ollama``, ``openai``, ``embedded`` or a backend object; the settings' if None.
+        Whom to ask: ``ollama``, ``openai``, ``embedded`` or a backend object, a model, the address of a server or of
+        several that share the work; the settings' if None.
     response_model
         A pydantic model: the answer is held to its JSON schema, checked, and found in ``reply.parsed``.
     on_text
@@ -526,7 +559,7 @@ async def _call_llm(
     client: Client | None,
     backend: str | Backend | None,
     model: str | None,
-    base_url: str | None,
+    base_url: str | Sequence[str] | None,
     response_model: type[BaseModel] | None,
     on_text: OnText | None,
     generation: GenerationArguments,

@@ -33,8 +33,8 @@ class Finding:
     fix: str = ""
 
 
-async def _ollama(settings: Settings) -> Finding:
-    backend = OllamaBackend(settings.base_url if settings.backend == "ollama" else None)
+async def _ollama(settings: Settings, base_url: str | None) -> Finding:
+    backend = OllamaBackend(base_url)
     needed: Literal["WRONG", "-"] = "WRONG" if settings.backend == "ollama" else "-"
     try:
         version = await backend.version()
@@ -95,9 +95,10 @@ def findings() -> list[Finding]:
         settings = load_settings()
     except CerebroError as error:
         return [*found, Finding("WRONG", "settings", error.message, error.hint)]
-    backends = [LOOP.run(_ollama(settings)), _embedded(settings)]
+    addresses = (settings.base_url if settings.backend == "ollama" else ()) or (None,)
+    backends = [*(LOOP.run(_ollama(settings, address)) for address in addresses), _embedded(settings)]
     found += [Finding("ok", "settings", "all values are in range"), *backends, _database(settings), *_extras()]
-    if settings.backend is None and settings.base_url is None and all(finding.mark != "ok" for finding in backends):
+    if settings.backend is None and not settings.base_url and all(finding.mark != "ok" for finding in backends):
         found.append(
             Finding(
                 "WRONG", "model", "no model can be used", "Start Ollama, or install the embedded model as said above"

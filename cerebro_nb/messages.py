@@ -117,6 +117,8 @@ class Reply:
         Tokens and seconds.
     model, backend
         Who answered.
+    endpoint
+        The address of the server that answered, where there are several.
     parsed
         The checked object, where a response model was asked for.
     thinking
@@ -133,6 +135,7 @@ class Reply:
     backend: str
     parsed: Any = None
     thinking: str = ""
+    endpoint: str = ""
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def __str__(self) -> str:

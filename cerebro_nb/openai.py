@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from .backends import HttpDoor, OnText, PartialAnswer, _json_object, bearer, error_for
-from .errors import InvalidResponse, ModelNotFound, ServerFailed, WrongAddress
+from .errors import CerebroError, InvalidResponse, ModelNotFound, ServerFailed, WrongAddress
 from .messages import ChatRequest, EmbeddingReply, LoadedModel, ModelInfo, Reply, Usage
 from .settings import GenerationOptions
 
@@ -52,6 +52,7 @@ class OpenAIBackend:
     def __init__(self, base_url: str | None = None, client: httpx.AsyncClient | None = None):
         base_url = (base_url or DEFAULT_OPENAI_URL).rstrip("/")
         self.base_url = base_url if urlsplit(base_url).path else f"{base_url}/v1"
+        self._given = client
         self._door = HttpDoor(self.base_url, self._headers, client)
 
     def _headers(self) -> dict[str, str]:
@@ -136,12 +137,33 @@ class OpenAIBackend:
         ]
 
     async def load(self, model: str, options: GenerationOptions) -> LoadedModel:
-        """Return what the list of models tells; the protocol knows no loading."""
+        """Return what the server tells: the protocol knows no loading, but llama.cpp tells its slots.
+
+        References
+        ----------
+        llama.cpp, tools/server/README.md, "GET /props".
+        """
         try:
             lengths = {info.name: info.context_length for info in await self.models()}
         except WrongAddress:  # some servers have no list
             lengths = {}
-        return LoadedModel(context_length=lengths.get(model))
+        slots, context_length = await self._props()
+        return LoadedModel(slots, context_length or lengths.get(model))
+
+    async def _props(self) -> tuple[int | None, int | None]:
+        if self.base_url == DEFAULT_OPENAI_URL:
+            return None, None
+        root = HttpDoor(self.base_url.removesuffix("/v1"), self._headers, self._given)
+        try:
+            told = await root.json("GET", "/props", timeout_s=2.0)
+        except CerebroError:  # another server than llama.cpp, which is no fault
+            return None, None
+        finally:
+            await root.aclose()
+        slots, context_length = told.get("total_slots"), (told.get("default_generation_settings") or {}).get("n_ctx")
+        return (slots if isinstance(slots, int) else None), (
+            context_length if isinstance(context_length, int) else None
+        )
 
     async def version(self) -> str:
         """Return ``unknown`` from a server that answers; the protocol tells no version."""

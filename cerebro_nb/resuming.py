@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, cast
 
 from .batching import Run, base_manifest
-from .client import Client, GenerationArguments, aget_client, named_as_settings
+from .client import Client, Fallback, GenerationArguments, aget_client, named_as_settings
 from .errors import InputError
 from .loop import LOOP
 from .processors import Work, function_work, prompt_work
@@ -121,6 +121,7 @@ async def aresume_run(
     else:
         threads = ThreadPoolExecutor(profile.concurrency, "cerebro-processor")
         work, client = function_work(processor, threads), None
+    around = base_manifest(profile, Fallback())
     return Run(
         () if items is None else items,
         work,
@@ -130,7 +131,7 @@ async def aresume_run(
         label=_label(task),
         client=client,
         options=options,
-        manifest={name: value for name, value in task.manifest.items() if name not in base_manifest(profile)},
+        manifest={name: value for name, value in task.manifest.items() if name not in around},
         ledger=ledger,
         log_language=settings.log_language,
         show_progress=show_progress,

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from .errors import SettingsError
 
 # %% auto #0
-__all__ = ['Positive', 'Seconds', 'PROFILES', 'DEFAULT_DATA_DIR', 'DEFAULT_OLLAMA_PORT', 'GenerationOptions', 'TrainingPreset',
-           'Profile', 'EmbeddedSettings', 'Settings', 'load_settings', 'ollama_url']
+__all__ = ['Positive', 'Seconds', 'PROFILES', 'DEFAULT_DATA_DIR', 'Address', 'Addresses', 'BackendName', 'DEFAULT_OLLAMA_PORT',
+           'GenerationOptions', 'TrainingPreset', 'Profile', 'EmbeddedSettings', 'FallbackSettings', 'Settings',
+           'load_settings', 'ollama_url']
 
 # %% ../nbs/01_settings.ipynb #5d1a1862
 class _Values(BaseModel):
@@ -59,7 +60,7 @@ def _validated(model: type[_Values], values: Mapping[str, Any], sources: Mapping
         return model.model_validate(values)
     except ValidationError as refused:
         problem = refused.errors(include_url=False)[0]
-        path = ".".join(str(part) for part in problem["loc"])
+        path = ".".join(part for part in problem["loc"] if isinstance(part, str))
         source = sources.get(
             max((known for known in sources if path.startswith(known)), key=len, default=""), "default"
         )
@@ -145,16 +146,32 @@ class EmbeddedSettings(_Values):
     )
 
 
+def _listed(value: Any) -> Any:
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+Address = Annotated[str, Field(pattern=r"^https?://[^/@?#,\s]+(/[^?#,\s]*)?$")]
+Addresses = Annotated[tuple[Address, ...], BeforeValidator(_listed), Field(max_length=256)]
+BackendName = Literal["ollama", "openai", "embedded"]
+
+
+class FallbackSettings(_Values):
+    """What a call is changed to when an attempt at its item timed out: first a shorter answer, then another model."""
+
+    shrink: float = Field(0.5, gt=0, le=1, description="after the first timeout num_predict is this share of itself")
+    backend: BackendName | None = Field(None, description="None: the backend of the run")
+    model: str | None = Field(None, min_length=1, description="None: the model of the run, if the backend is its own")
+    base_url: Addresses = Field((), description="addresses of the servers; none are those of the run")
+
+
 class Settings(_Values):
     """Everything a user may set, with its default."""
 
-    backend: Literal["ollama", "openai", "embedded"] | None = Field(
-        None, description="None: an Ollama that answers, else the embedded model"
-    )
+    backend: BackendName | None = Field(None, description="None: an Ollama that answers, else the embedded model")
     model: str | None = Field(None, min_length=1, description="None: the one the server has loaded, else its first")
-    base_url: str | None = Field(
-        None, pattern=r"^https?://[^/@?#\s]+(/[^?#\s]*)?$", description="address of the server, without a key in it"
-    )
+    base_url: Addresses = Field((), description="addresses of the servers, without a key in them; several share a run")
     language: str = Field("en", min_length=2, max_length=64, description="BCP-47 tag of what is generated")
     log_language: Literal["en", "pt-BR"] = Field("en", description="language of log lines and panels")
     data_dir: Path = Field(DEFAULT_DATA_DIR, description="folder of the ledger and of what is saved")
@@ -167,6 +184,7 @@ class Settings(_Values):
     generation: GenerationOptions = GenerationOptions()
     training: TrainingPreset = TrainingPreset()
     embedded: EmbeddedSettings = EmbeddedSettings()
+    fallback: FallbackSettings = FallbackSettings()
     profiles: dict[str, Profile] = Field(default_factory=lambda: dict(PROFILES))
 
     @property

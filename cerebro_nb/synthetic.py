@@ -194,7 +194,7 @@ async def asynthetic_run(
     client: Client | None = None,
     model: str | None = None,
     backend: str | None = None,
-    base_url: str | None = None,
+    base_url: str | Sequence[str] | None = None,
     fallback: Fallback | None = None,
     ledger: Ledger | None = None,
     on_progress: Listener | None = None,
@@ -220,7 +220,7 @@ async def asynthetic_run(
         Whom to ask and how, as in `acall_llm`; the training preset applies. The plan of angles and the sampling are
         made from ``seed``, which is drawn by chance if None; it is in the run's manifest.
     fallback
-        What calls are changed to after a timeout; smaller answers if None.
+        What calls are changed to after a timeout; what the settings name if None.
     ledger
         Where the task is kept; the shared ledger of the settings if None.
     on_progress
