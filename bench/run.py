@@ -1,10 +1,11 @@
-"""Measure Cerebro against the ideal and against raw clients, in the same run. `make bench`, or name single parts.
+"""Measure Cerebro against the ideal and against raw clients, in the same run. `make bench`, or name single parts: `python bench/run.py claim`.
 
 Every figure is a ratio or a median of rounds; bench/results.json holds them all.
 """
 
 import asyncio
 import json
+import os
 import platform
 import shutil
 import statistics
@@ -18,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import claim
 import httpx
+import picture
 from httpx_aiohttp import AiohttpTransport
 
 from cerebro_nb import Client, Ledger, OllamaBackend, Profile, load_settings, process_in_batches
@@ -235,7 +238,16 @@ with tempfile.TemporaryDirectory() as folder:
 """
 
 
-def growth(counts: tuple[int, ...] = (1_000, 10_000, 100_000)) -> dict[str, Any]:
+def the_note_s_claim() -> dict[str, Any]:
+    """5: valid, distinct examples a second on a real model: ten in one call, one a call, and `auto`."""
+    found = {}
+    for backend in claim.backends():
+        with new_ledger() as ledger:
+            found[backend] = claim.measured(backend, ledger)
+    return found
+
+
+def growth(counts: tuple[int, ...] = (1_000, 10_000, 100_000, 1_000_000)) -> dict[str, Any]:
     """6: CPU microseconds an item and peak megabytes of runs over a generator."""
     found = {}
     for count in counts:
@@ -261,23 +273,23 @@ PARTS = {
     "overhead": overhead,
     "stragglers": stragglers,
     "hidden slots": hidden_slots,
+    "claim": the_note_s_claim,
     "growth": growth,
     "import": import_time,
 }
 
 
 def main() -> None:
-    """Run the parts that are named, or all, and write what they found."""
-    results = {
-        "python": platform.python_version(),
-        "machine": f"{platform.machine()}, {__import__('os').cpu_count()} cores",
-    }
+    """Run the parts that are named, or all; write what they found into results.json, and draw it into the docs."""
+    place = HERE / "results.json"
+    results = json.loads(place.read_text()) if place.exists() else {}
+    results["machine"] = f"Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores"
     for name in sys.argv[1:] or PARTS:
         print(f"{name}: {(PARTS[name].__doc__ or '').strip()}", flush=True)
         results[name] = PARTS[name]()
-        print(json.dumps(results[name], indent=2, default=lambda value: round(value, 3)), flush=True)
-    if len(sys.argv) == 1:
-        (HERE / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+        print(json.dumps(results[name], indent=2), flush=True)
+        place.write_text(json.dumps(results, indent=2) + "\n")
+    picture.draw(results)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .breaker import CircuitBreaker
@@ -25,12 +25,15 @@ def _reply_record(call: CallRecord) -> dict[str, Any] | None:
     if call.reply is None:
         return None
     reply = call.reply
-    plain = {name: getattr(reply, name) for name in ("text", "thinking", "finish_reason", "model")}
+    usage, timings = reply.usage, reply.timings
     return {
-        **plain,
-        "usage": asdict(reply.usage),
-        "timings": asdict(reply.timings),
-        "raw": dict(reply.raw),
+        "text": reply.text,
+        "thinking": reply.thinking,
+        "finish_reason": reply.finish_reason,
+        "model": reply.model,
+        "usage": {name: getattr(usage, name) for name in usage.__slots__},
+        "timings": {name: getattr(timings, name) for name in timings.__slots__},
+        "raw": reply.raw,
         **({"endpoint": reply.endpoint} if reply.endpoint else {}),
     }
 
@@ -164,22 +167,23 @@ async def _tried(
     outcome: Outcome,
     on_pressure: Callable[[], None],
 ) -> Any:
-    async for attempt in RetryPolicy.of(profile).retrying():
-        outcome.tries = attempt.retry_state.attempt_number
-        with attempt:
-            while True:
-                scope = CallScope(profile.timeout_s, fallback, outcome.timeouts)
-                try:
-                    return await _attempt(replace(item, attempt=outcome.tries), work, scope, outcome)
-                except CerebroError as error:
-                    if retry_decision(error).pressure:
-                        on_pressure()
-                    # An item during which the server goes away again and again may be what kills it.
-                    if outcome.outages >= profile.max_attempts or not await breaker.outlasted(error, scope.client):
-                        outcome.timeouts += isinstance(error, RequestTimeout)
-                        raise
-                    outcome.outages += 1
-    raise AssertionError("unreachable: the last error is raised")
+    async def tried(number: int) -> Any:
+        outcome.tries = number
+        numbered = item if number == 1 else replace(item, attempt=number)
+        while True:
+            scope = CallScope(profile.timeout_s, fallback, outcome.timeouts)
+            try:
+                return await _attempt(numbered, work, scope, outcome)
+            except CerebroError as error:
+                if retry_decision(error).pressure:
+                    on_pressure()
+                # An item during which the server goes away again and again may be what kills it.
+                if outcome.outages >= profile.max_attempts or not await breaker.outlasted(error, scope.client):
+                    outcome.timeouts += isinstance(error, RequestTimeout)
+                    raise
+                outcome.outages += 1
+
+    return await RetryPolicy.of(profile).run(tried)
 
 
 async def _attempt(item: WorkItem, work: Work, scope: CallScope, outcome: Outcome) -> Any:

@@ -15,7 +15,10 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Protocol, runtime_checkable
 
+import aiohttp
 import httpx
+import yarl
+from aiohttp.http_exceptions import ContentEncodingError
 
 from cerebro_nb.errors import (
     AuthenticationFailed,
@@ -237,18 +240,60 @@ JSON_TIMEOUT_S = 30.0
 def _translated(base_url: str) -> Iterator[None]:
     try:
         yield
-    except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol, aiohttp.InvalidURL) as error:
         raise InputError(f"{base_url!r} is no address: {error}", hint="Give it as http://host:port.") from error
-    except (httpx.TransportError, OSError) as error:
-        if isinstance(error, httpx.DecodingError):
+    except (httpx.TransportError, aiohttp.ClientError, OSError) as error:
+        if isinstance(error, httpx.DecodingError) or isinstance(error.__cause__, ContentEncodingError):
             raise InvalidResponse(f"{base_url} sent a body that cannot be decoded: {error}") from error
         raise ConnectionFailed(
             f"nobody answers at {base_url}" + (f": {error}" if str(error) else f" ({type(error).__name__})"),
             hint="Start the server or correct base_url; `cerebro doctor` shows what is there.",
         ) from error
 
+# %% ../nbs/03_backends.ipynb #50698a3a
+class _Response(Protocol):
+    status: int
 
-_url = lru_cache(httpx.URL)
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+
+    async def read(self) -> bytes: ...
+
+    def pieces(self) -> AsyncIterator[bytes]: ...
+
+    async def close(self) -> None: ...
+
+
+class _OfAiohttp:
+    def __init__(self, response: aiohttp.ClientResponse):
+        self._response, self.status, self.headers = response, response.status, response.headers
+
+    async def read(self) -> bytes:
+        return await self._response.read()
+
+    def pieces(self) -> AsyncIterator[bytes]:
+        return self._response.content.iter_any()
+
+    async def close(self) -> None:
+        self._response.close()  # read to its end it has given its connection back; else that is closed
+
+
+class _OfHttpx:
+    def __init__(self, response: httpx.Response):
+        self._response, self.status, self.headers = response, response.status_code, response.headers
+
+    async def read(self) -> bytes:
+        return await self._response.aread()
+
+    def pieces(self) -> AsyncIterator[bytes]:
+        return self._response.aiter_bytes()
+
+    async def close(self) -> None:
+        await self._response.aclose()
+
+# %% ../nbs/03_backends.ipynb #6f3885a9
+_HEADERS = {"content-type": "application/json", "accept-encoding": "identity"}
+_url = lru_cache(yarl.URL)
 
 
 class HttpDoor:
@@ -270,57 +315,50 @@ class HttpDoor:
         self.base_url = base_url.rstrip("/")
         self._headers = headers
         self._given = client
-        self._own: httpx.AsyncBaseTransport | None = None
+        self._own: aiohttp.ClientSession | None = None
 
     @property
-    def _transport(self) -> httpx.AsyncBaseTransport:
+    def _session(self) -> aiohttp.ClientSession:
         """Our own way out, made when first used, on the loop that uses it."""
         if self._own is None:
-            from httpx_aiohttp import AiohttpTransport
-
-            # aiohttp reads a limit of 0 as none; how many requests are in flight is decided above this room.
-            self._own = AiohttpTransport(limits=httpx.Limits(max_connections=0, keepalive_expiry=30.0))
+            self._own = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30.0),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
+            )
         return self._own
 
-    async def _send(self, method: str, url: str, content: bytes | None, headers: dict[str, str]) -> httpx.Response:
-        timeout = {"connect": CONNECT_TIMEOUT_S, "read": None, "write": None, "pool": None}
-        request = httpx.Request(method, _url(url), headers=headers, content=content, extensions={"timeout": timeout})
-        if self._given is not None:
-            return await self._given.send(request, stream=True)
-        # A client's cookies, redirects and authentication are not needed, and cost more than all else.
-        return await self._transport.handle_async_request(request)
+    async def _send(self, method: str, url: str, content: bytes | None, headers: dict[str, str]) -> _Response:
+        if self._given is None:
+            return _OfAiohttp(
+                await self._session.request(method, _url(url), data=content, headers=headers, allow_redirects=False)
+            )
+        timeout = httpx.Timeout(None, connect=CONNECT_TIMEOUT_S)
+        request = self._given.build_request(method, url, content=content, headers=headers, timeout=timeout)
+        return _OfHttpx(await self._given.send(request, stream=True))
 
     @asynccontextmanager
-    async def _response(self, method: str, path: str, payload: Any) -> AsyncIterator[httpx.Response]:
+    async def _response(self, method: str, path: str, payload: Any, key: dict[str, str]) -> AsyncIterator[_Response]:
         url = self.base_url + path
-        key = self._headers()
         with _translated(self.base_url):
             # Compact ASCII JSON carries any text, lone surrogates and NUL included.
             content = None if payload is None else json.dumps(payload, separators=(",", ":")).encode()
-            headers = {"content-type": "application/json", "accept-encoding": "identity", **key}
-            response = await self._send(method, url, content, headers)
+            response = await self._send(method, url, content, {**_HEADERS, **key})
             try:
-                if response.status_code >= 300:
-                    raise error_for(response.status_code, await self._text(response), response.headers, url)
+                if response.status >= 300:
+                    raise error_for(response.status, _told(await response.read(), key), response.headers, url)
                 yield response
             finally:
-                await response.aclose()
-
-    def _without_key(self, text: str) -> str:
-        """Return what a server said without our key, which some repeat when they refuse it."""
-        key = self._headers().get("authorization", "").removeprefix("Bearer ")
-        return text.replace(key, "***") if key else text
-
-    async def _text(self, response: httpx.Response) -> str:
-        return self._without_key((await response.aread()).decode("utf-8", "replace"))
+                await response.close()
 
     async def json(
         self, method: str, path: str, payload: Any = None, timeout_s: float = JSON_TIMEOUT_S
     ) -> dict[str, Any]:
         """Send a request and return the JSON object that answers it."""
+        key = self._headers()
         try:
-            async with asyncio.timeout(timeout_s), self._response(method, path, payload) as response:
-                body = await self._text(response)
+            async with asyncio.timeout(timeout_s), self._response(method, path, payload, key) as response:
+                body = _told(await response.read(), key)
         except TimeoutError as late:
             raise RequestTimeout(
                 f"{self.base_url}{path} did not answer within {timeout_s:g} s", hint="Is the server overloaded?"
@@ -332,28 +370,35 @@ class HttpDoor:
 
     async def lines(self, path: str, payload: Any) -> AsyncIterator[str]:
         """Send a request and yield the non-empty lines of the answer as they arrive."""
-        async with self._response("POST", path, payload) as response:
+        key = self._headers()
+        async with self._response("POST", path, payload, key) as response:
             if "html" in response.headers.get("content-type", ""):
-                body = await self._text(response)
                 raise InvalidResponse(
-                    f"{self.base_url}{path} sent a web page: {_excerpt(body)}",
+                    f"{self.base_url}{path} sent a web page: {_excerpt(_told(await response.read(), key))}",
                     hint="Is base_url right? Something else answers there.",
                 )
             rest = b""
             # Split at line feeds alone: a JSON text may hold other separators, such as U+2028, as they are.
-            async for piece in response.aiter_bytes():
+            async for piece in response.pieces():
                 *lines, rest = (rest + piece).split(b"\n")
                 for line in lines:
                     if line.strip():
-                        yield self._without_key(line.decode("utf-8", "replace"))
+                        yield _told(line, key)
             if rest.strip():
-                yield self._without_key(rest.decode("utf-8", "replace"))
+                yield _told(rest, key)
 
     async def aclose(self) -> None:
         """Close the client, unless it was handed in."""
         if self._own is not None:
             own, self._own = self._own, None
-            await own.aclose()
+            await own.close()
+
+
+def _told(body: bytes, key: dict[str, str]) -> str:
+    """Return what a server said without our key, which some repeat when they refuse it."""
+    text = body.decode("utf-8", "replace")
+    secret = key.get("authorization", "").removeprefix("Bearer ")
+    return text.replace(secret, "***") if secret else text
 
 
 def _json_object(text: str, url: str) -> dict[str, Any]:

@@ -360,17 +360,19 @@ class Run(TaskView):
         if self.fallback is None:
             self.fallback = await aget_fallback(self.client.settings if self.client else load_settings())
         if self.client is not None:
-            async for attempt in RetryPolicy.of(self.profile).retrying():
-                with attempt:
-                    self.manifest.update(await self.client.manifest(self.options))
-                    loaded = await self.client.aloaded(self.options or self.client.settings.generation)
-                    self.control = control_for(self.client.backend, self.profile.concurrency, loaded.slots)
+            await RetryPolicy.of(self.profile).run(self._made_ready)
         if self.task_id:
             return await self._keeper.reopen(self.task_id, inputs, self.manifest)
         around = base_manifest(self.profile, self.fallback)
         items = await self._keeper.create(self.kind, self.subject, inputs, self.manifest, around)
         self.task_id = self._tally.task_id
         return items
+
+    async def _made_ready(self, attempt: int) -> None:
+        assert self.client is not None
+        self.manifest.update(await self.client.manifest(self.options))
+        loaded = await self.client.aloaded(self.options or self.client.settings.generation)
+        self.control = control_for(self.client.backend, self.profile.concurrency, loaded.slots)
 
     async def _do(self, item: WorkItem) -> None:
         begun = self.control.begin()

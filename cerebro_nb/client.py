@@ -569,12 +569,11 @@ async def _call_llm(
     client = client or await aget_client(backend=backend, model=model, base_url=base_url)
     options = client.settings.options(is_training=is_training, temperature=temperature, **named_as_settings(generation))
     policy = RetryPolicy(max_attempts=1) if _scope.get() else RetryPolicy()
-    async for attempt in policy.retrying():
-        with attempt:
-            return await answer(
-                client, prompt, system_prompt, options=options, response_model=response_model, on_text=on_text
-            )
-    raise AssertionError("unreachable: the last error is raised")
+    return await policy.run(
+        lambda number: answer(
+            client, prompt, system_prompt, options=options, response_model=response_model, on_text=on_text
+        )
+    )
 
 
 def call_llm(

@@ -46,8 +46,12 @@ def check_prompt(request: ChatRequest, context_length: int | None) -> None:
     ContextExceeded
         If it has more tokens than that, by the lowest estimate.
     """
+    # A text has at most four bytes a character: most are seen to fit without being read.
+    characters = sum(len(message.content) for message in request.messages)
+    if context_length is None or characters * 4 // _BYTES_AT_MOST < context_length:
+        return
     least = sum(fewest_tokens(message.content) for message in request.messages)
-    if context_length is not None and least >= context_length:
+    if least >= context_length:
         raise ContextExceeded(
             f"the prompt has at least {least:,} tokens, and {request.model} has a context of {context_length:,}",
             hint="Shorten the prompt or raise num_ctx.",
@@ -74,10 +78,10 @@ def check_read(request: ChatRequest, reply: Reply, context_length: int | None) -
     Ollama, docs/api.md, ``prompt_eval_count``; issues 5902, 6286 and 17889 on prompts over ``num_ctx``.
     """
     read = reply.usage.prompt_tokens
-    if context_length is None or read is None:
+    if context_length is None or read is None or 2 * read < 0.9 * context_length:
         return
     least = sum(fewest_tokens(message.content) for message in request.messages)
-    if read >= context_length or (2 * read >= 0.9 * context_length and read < least):
+    if read >= context_length or read < least:
         raise PromptTruncated(
             f"{request.model} read {read:,} tokens of a longer prompt: its context is {context_length:,}",
             hint="Shorten the prompt or raise num_ctx.",

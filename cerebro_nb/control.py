@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import tenacity
 
@@ -14,7 +16,7 @@ from .errors import CerebroError
 from .settings import Profile
 
 # %% auto #0
-__all__ = ['MAX_WAIT_S', 'RetryDecision', 'retry_decision', 'RetryPolicy', 'ConcurrencyControl']
+__all__ = ['MAX_WAIT_S', 'Answer', 'RetryDecision', 'retry_decision', 'RetryPolicy', 'ConcurrencyControl']
 
 # %% ../nbs/02b_control.ipynb #2424a16e
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,7 @@ def retry_decision(error: BaseException) -> RetryDecision:
 
 # %% ../nbs/02b_control.ipynb #3483d7d4
 MAX_WAIT_S = 60.0
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +82,33 @@ class RetryPolicy:
         advised = retry_decision(error).retry_after_s if error else None
         return max(jitter, min(advised or 0.0, MAX_WAIT_S))
 
-    def retrying(self) -> tenacity.AsyncRetrying:
-        """Return tenacity's loop with this policy; the last error is raised as it is."""
-        return tenacity.AsyncRetrying(
+    async def run(self, work: Callable[[int], Awaitable[Answer]]) -> Answer:
+        """Try until it succeeds or is not worth another try; the last error is raised as it is.
+
+        Parameters
+        ----------
+        work
+            Is called with the number of the try, from 1.
+        """
+        try:
+            return await work(1)
+        except CerebroError as error:
+            if self.max_attempts == 1 or not retry_decision(error).retry:
+                raise
+            first = error
+        # Most succeed at once, so tenacity is asked only now, and is told what happened.
+        retrying = tenacity.AsyncRetrying(
             stop=tenacity.stop_after_attempt(self.max_attempts),
             wait=self.wait_s,
             retry=tenacity.retry_if_exception(lambda error: retry_decision(error).retry),
             reraise=True,
         )
+        async for attempt in retrying:
+            with attempt:
+                if attempt.retry_state.attempt_number == 1:
+                    raise first
+                return await work(attempt.retry_state.attempt_number)
+        raise AssertionError("unreachable: the last error is raised")
 
 # %% ../nbs/02b_control.ipynb #5856a6ec
 _WINDOW = 8  # answers that one decision is made from, at the least

@@ -5,7 +5,9 @@
 # %% ../nbs/03d_embedded.ipynb #6ad87dcb
 from __future__ import annotations
 
+import asyncio
 import atexit
+import contextlib
 import hashlib
 import importlib.util
 import json
@@ -103,6 +105,12 @@ class Engine:
     def running(self) -> bool:
         """Whether the child is there."""
         return self._child is not None and self._child.poll() is None
+
+    def wait_ended(self, timeout_s: float) -> None:
+        """Wait until the child has ended, at most so long: its connections break before it is gone."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            if self._child is not None:
+                self._child.wait(timeout_s)
 
     @property
     def process_id(self) -> int | None:
@@ -242,8 +250,6 @@ class EmbeddedBackend(OpenAIBackend):
         return {**super()._payload(request), "cache_prompt": request.options.prompt_cache}
 
     async def _ready(self, options: GenerationOptions) -> None:
-        import asyncio
-
         most = self.engine.settings.num_ctx
         if options.num_ctx > most:
             raise SettingsError(
@@ -272,6 +278,8 @@ class EmbeddedBackend(OpenAIBackend):
         try:
             return await super().complete(request, on_text)
         except BackendError as error:
+            if isinstance(error, ConnectionFailed):
+                await asyncio.to_thread(self.engine.wait_ended, 2.0)
             if isinstance(error, ConnectionFailed) or not self.engine.running:
                 await self._door.aclose()
                 raise ConnectionFailed(

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, Literal
 
 from .settings import GenerationOptions
@@ -25,12 +24,6 @@ class Message:
 
     role: Role
     content: str
-
-
-@lru_cache(maxsize=64)
-def _dumped(options: GenerationOptions) -> dict[str, Any]:
-    values: dict[str, Any] = options.model_dump(mode="json")
-    return values
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +55,7 @@ class ChatRequest:
         return {
             "model": self.model,
             "messages": [{"role": message.role, "content": message.content} for message in self.messages],
-            "options": _dumped(self.options),
+            "options": self.options.record,
             "json_schema": self.json_schema,
         }
 

@@ -28,7 +28,8 @@ def ollama_options(options: GenerationOptions) -> dict[str, Any]:
     ----------
     Ollama, docs/api.md and docs/modelfile.md, "Valid Parameters and Values".
     """
-    given = options.model_dump(include={"num_predict", "num_ctx", "temperature", "top_p", "seed"}, exclude_none=True)
+    names = ("num_predict", "num_ctx", "temperature", "top_p", "seed")
+    given = {name: value for name in names if (value := options.record[name]) is not None}
     return {**given, **({"stop": list(options.stop)} if options.stop else {})}
 
 

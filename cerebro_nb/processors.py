@@ -40,8 +40,8 @@ class WorkItem:
         Which attempt of this run it is, from 1.
     earlier_attempts
         Requests that earlier runs made for it.
-    key
-        The hash of all that decides its answer, or None.
+    new_key
+        The hash of all that decides its answer, where that is another than was recorded with the item.
     reusable
         The answer of an earlier item with the same key, or None.
     """
@@ -50,7 +50,7 @@ class WorkItem:
     value: Any
     attempt: int = 1
     earlier_attempts: int = 0
-    key: str | None = None
+    new_key: str | None = None
     reusable: Any = None
 
     @property
@@ -85,6 +85,8 @@ def as_json(value: Any, what: str) -> Any:
         value = dataclasses.asdict(value)
     elif hasattr(value, "tolist"):
         value = value.tolist()
+    if value is None or type(value) in (str, bool, int):
+        return value
     try:
         return json.loads(json.dumps(value))
     except (TypeError, ValueError) as error:

@@ -9,6 +9,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -94,6 +95,11 @@ class GenerationOptions(_Values):
     )
     timeout_s: Seconds = Field(30.0, description="seconds a call may take, counted from when it is sent")
     load_timeout_s: Seconds = Field(600.0, description="seconds that loading the model may take")
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        """The values as plain JSON, as a request is recorded; made once for all the requests that share them."""
+        return self.model_dump(mode="json")
 
 # %% ../nbs/01_settings.ipynb #e26ca21c
 class TrainingPreset(_Values):

@@ -141,14 +141,14 @@ class FinishedItem:
     finish_reason: str | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
-    key: str | None = None
+    new_key: str | None = None
 
     def columns(self) -> dict[str, Any]:
         """Return the values of its row."""
         return {
             "of_task": self.task_id,
             "at": self.position,
-            "new_key": self.key,
+            **({} if self.new_key is None else {"new_key": self.new_key}),
             "status": self.status,
             "output": self.output,
             "error": self.error,
@@ -372,11 +372,10 @@ _POSITIONS = sql.select(ITEMS.c.position).where(
     ITEMS.c.task_id == sql.bindparam("of_task"), ITEMS.c.position.in_(sql.bindparam("at", expanding=True))
 )
 _PENDING = _POSITIONS.where(ITEMS.c.status == "pending")
-_FINISH = (
-    ITEMS.update()
-    .where(ITEMS.c.task_id == sql.bindparam("of_task"), ITEMS.c.position == sql.bindparam("at"))
-    .values(key=sql.func.coalesce(sql.bindparam("new_key", type_=sql.String), ITEMS.c.key))
-)
+_COUNT_PENDING = _PENDING.with_only_columns(sql.func.count())
+_FINISH = ITEMS.update().where(ITEMS.c.task_id == sql.bindparam("of_task"), ITEMS.c.position == sql.bindparam("at"))
+# The column is left out where it stays as it is: to write it is to write the index too.
+_FINISH_ANEW = _FINISH.values(key=sql.bindparam("new_key"))
 
 
 def _write_items(connection: sql.Connection, posted: list[_AddedItems | FinishedItem]) -> None:
@@ -388,9 +387,11 @@ def _write_items(connection: sql.Connection, posted: list[_AddedItems | Finished
         else:
             _write_added(connection, one)
     for task_id, items in finished.items():
-        at = [item.position for item in items]
-        pending = set(connection.scalars(_PENDING, {"of_task": task_id, "at": at}))
-        _write_finished(connection, task_id, [item for item in items if item.position in pending])
+        asked = {"of_task": task_id, "at": [item.position for item in items]}
+        if connection.scalar(_COUNT_PENDING, asked) < len(items):  # rare, and a row costs a turn of the interpreter
+            pending = set(connection.scalars(_PENDING, asked))
+            items = [item for item in items if item.position in pending]
+        _write_finished(connection, task_id, items)
 
 
 def _write_added(connection: sql.Connection, added: _AddedItems) -> None:
@@ -403,7 +404,9 @@ def _write_added(connection: sql.Connection, added: _AddedItems) -> None:
 def _write_finished(connection: sql.Connection, task_id: str, items: Sequence[FinishedItem]) -> None:
     if not items:
         return
-    connection.execute(_FINISH, [item.columns() for item in items])
+    for statement, anew in ((_FINISH, False), (_FINISH_ANEW, True)):
+        if rows := [item.columns() for item in items if (item.new_key is not None) is anew]:
+            connection.execute(statement, rows)
     if attempts := [row for item in items for row in item.attempt_rows()]:
         connection.execute(ATTEMPTS.insert(), attempts)
     ok = sum(item.status == "ok" for item in items)

@@ -1,0 +1,113 @@
+"""The design note's claim on a real model: ten examples in one call, before, against one example a call, after.
+
+An example counts if it has the form of a pair, does not repeat itself, and is none that was counted before. Seconds are
+of the wall; the embedded model answers, and the Ollama of this machine too if there is one.
+"""
+
+import json
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from pydantic import BaseModel, Field, ValidationError
+
+from cerebro_nb import Ledger, acall_llm, call_llm, generate_qa, get_client
+from cerebro_nb.errors import CerebroError
+from cerebro_nb.loop import LOOP
+from cerebro_nb.recipes import RECIPES, QAPair
+from cerebro_nb.synthetic import repeats_itself
+
+SUBJECT = "copywriting"
+WISH = (
+    "Write ten different question and answer pairs about copywriting. Reply with a JSON list of ten objects, each with "
+    '"question" and "answer", and nothing else.'
+)
+
+
+class TenPairs(BaseModel):
+    """Ten pairs in one answer."""
+
+    pairs: list[QAPair] = Field(min_length=10, max_length=10)
+
+
+def pairs_in(text: str) -> Iterator[Any]:
+    """Yield what a free answer holds, read as leniently as the product reads."""
+    import json_repair
+
+    found = json_repair.loads(text)
+    found = found.get("pairs", [found]) if isinstance(found, dict) else found
+    yield from found if isinstance(found, list) else []
+
+
+def counted(candidates: Iterable[Any], calls_for: int) -> dict[str, float]:
+    """Return which share of the examples asked for is valid, and which share of these is distinct."""
+    seen: set[str] = set()
+    valid = 0
+    for candidate in candidates:
+        try:
+            pair = QAPair.model_validate(candidate)
+        except ValidationError:
+            continue
+        if repeats_itself(pair.answer):
+            continue
+        valid += 1
+        seen.add(" ".join(pair.question.casefold().split()))
+    return {"valid": valid / calls_for, "distinct": len(seen) / (valid or 1), "examples": len(seen)}
+
+
+def before(backend: str, calls: int, schema: bool) -> dict[str, float]:
+    """Ask for ten in one call: a context of 4,096 tokens, no limit to the answer but that."""
+    began = time.perf_counter()
+    candidates: list[Any] = []
+    for seed in range(calls):
+        try:
+            reply = call_llm(
+                WISH,
+                RECIPES["qa"].templates["en"].system,
+                backend=backend,
+                num_ctx=4096,
+                max_tokens=3_900,
+                timeout=900,
+                seed=seed,
+                response_model=TenPairs if schema else None,
+            )
+            candidates += [pair.model_dump() for pair in reply.parsed.pairs] if schema else pairs_in(reply.text)
+        except CerebroError as error:
+            print(f"  a call failed: {error.message}", flush=True)
+    seconds = time.perf_counter() - began
+    found = counted(candidates, 10 * calls)
+    return {**found, "a second": found["examples"] / seconds}
+
+
+def after(backend: str, profile: str, items: int, ledger: Ledger) -> dict[str, float]:
+    """Ask for one a call, as the profile has it."""
+    began = time.perf_counter()
+    run = generate_qa(SUBJECT, items, profile=profile, backend=backend, seed=1, ledger=ledger, show_progress=False)
+    seconds = time.perf_counter() - began
+    answers = (output for output in run.results if output is not None)
+    found = counted(json.loads(json.dumps(list(answers))), items)
+    return {**found, "a second": found["examples"] / seconds}
+
+
+def measured(backend: str, ledger: Ledger) -> dict[str, Any]:
+    """Compare the ways on one backend."""
+    LOOP.run(acall_llm("Say yes.", backend=backend, max_tokens=4))  # the model is loaded before the clock starts
+    found: dict[str, Any] = {
+        "before, as the note had it": before(backend, 3, schema=False),
+        "before, with a schema": before(backend, 3, schema=True),
+        "after, profile synthetic": after(backend, "synthetic", 18, ledger),
+        "after, profile auto": after(backend, "auto", 60, ledger),
+    }
+    auto = found["after, profile auto"]["a second"]
+    for name in ("before, as the note had it", "before, with a schema"):
+        found[f"auto / {name}"] = auto / (found[name]["a second"] or float("nan"))
+    return found
+
+
+def backends() -> list[str]:
+    """Return whom to measure: the embedded model, and Ollama where one answers with a model."""
+    try:
+        has_models = LOOP.run(get_client(backend="ollama").amodels())
+    except CerebroError:
+        has_models = []
+    return ["embedded", *(["ollama"] if has_models else [])]

@@ -1,0 +1,58 @@
+"""Draw what was measured: docs/benchmarks.svg, bars beside what each should be."""
+
+import json
+from html import escape
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+WIDTH, LEFT, ROW, BAR = 860, 400, 26, 300
+
+
+def figures(results: dict[str, Any]) -> list[tuple[str, float, float, bool]]:
+    """Return what is drawn: what it is, the figure, what it should be, and whether more is better."""
+    rows: list[tuple[str, float, float, bool]] = []
+    for latency, share in results.get("slot use", {}).items():
+        rows.append((f"64 slots of {latency} in use, ledger on", share, {"50 ms": 0.85}.get(latency, 0.97), True))
+    if found := results.get("overhead"):
+        rows.append(("CPU an item / httpx over aiohttp", found["cerebro / httpx over aiohttp"], 1.25, False))
+        rows.append(("CPU an item / bare httpx", found["cerebro / bare httpx"], 0.2, False))
+    if found := results.get("stragglers"):
+        rows.append(("unequal items: auto / batches of 8", found["auto / batches of 8"], 1.5, True))
+    for slots, told in results.get("hidden slots", {}).items():
+        rows.append((f"auto, {slots}: throughput / the best number's", told["throughput"], 0.95, True))
+    for backend, told in results.get("claim", {}).items():
+        rows.append((f"{backend}: auto / ten in a call with a schema", told["auto / before, with a schema"], 3, True))
+        rows.append((f"{backend}: auto / ten in a call", told["auto / before, as the note had it"], 20, True))
+    if found := results.get("import"):
+        rows.append(("import cerebro_nb, seconds", found["seconds"], 0.2, False))
+    return rows
+
+
+def draw(results: dict[str, Any]) -> None:
+    """Write the picture: a bar reaches its mark at the value that was aimed for."""
+    rows = figures(results)
+    height = 60 + ROW * len(rows)
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}" '
+        'font-family="sans-serif" font-size="13">',
+        f'<rect width="{WIDTH}" height="{height}" fill="#ffffff"/>',
+        f'<text x="12" y="24" font-size="15" font-weight="bold">Measured beside its aim: {escape(results["machine"])}</text>',
+        f'<text x="12" y="42" fill="#555">the line is the aim; green reaches it, orange does not</text>',
+    ]
+    for number, (what, value, aim, more) in enumerate(rows):
+        top = 54 + ROW * number
+        length = min(1.5, value / aim) * BAR / 1.5
+        colour = "#2e7d32" if (value >= aim) == more or value == aim else "#e65100"
+        mark = LEFT + BAR / 1.5
+        parts += [
+            f'<text x="{LEFT - 10}" y="{top + 15}" text-anchor="end">{escape(what)}</text>',
+            f'<rect x="{LEFT}" y="{top + 3}" width="{length:.1f}" height="16" fill="{colour}"/>',
+            f'<line x1="{mark}" y1="{top}" x2="{mark}" y2="{top + 22}" stroke="#000"/>',
+            f'<text x="{LEFT + BAR + 10}" y="{top + 15}">{value:.3g} ({"at least" if more else "at most"} {aim:g})</text>',
+        ]
+    (HERE.parent / "docs" / "benchmarks.svg").write_text("\n".join([*parts, "</svg>"]) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    draw(json.loads((HERE / "results.json").read_text()))
