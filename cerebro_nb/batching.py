@@ -47,6 +47,9 @@ if TYPE_CHECKING:
 __all__ = ['Processor', 'Flow', 'Run', 'base_manifest', 'abatch_run', 'aprocess_in_batches', 'process_in_batches']
 
 # %% ../nbs/06_batching.ipynb #e512108a
+_TURN_S = 0.01
+
+
 class Flow:
     """Lets items through in batches, or in a sliding window.
 
@@ -71,8 +74,8 @@ class Flow:
     ):
         self._profile, self._do, self._tally, self._control = profile, do, tally, control
         self.may_go = asyncio.Event()
-        self._under_way = 0
-        self._freed = asyncio.Event()
+        self._workers = 0
+        self._yielded_at = 0.0
 
     async def run(self, items: Iterator[WorkItem]) -> None:
         """Let all items through; an exception of one ends the others."""
@@ -87,25 +90,43 @@ class Flow:
                 await asyncio.sleep(self._profile.delay_s)
             self._tally.batch, self._tally.batch_items = number, len(batch)
             self._tally.tell("batch_started")
-            await self._together(batch)
+            await self._together(iter(batch))
             self._tally.tell("batch_finished")
 
-    async def _together(self, items: Iterable[WorkItem]) -> None:
+    @property
+    def _limit(self) -> int:
+        return self._control.limit if self._control else self._profile.concurrency
+
+    async def _together(self, items: Iterator[WorkItem]) -> None:
+        self._workers = 0
         try:
             async with asyncio.TaskGroup() as group:
-                for item in items:
-                    while self._under_way >= (self._control.limit if self._control else self._profile.concurrency):
-                        self._freed.clear()
-                        await self._freed.wait()
-                    await self.may_go.wait()
-                    self._under_way += 1
-                    group.create_task(self._do(item)).add_done_callback(self._one_ended)
+                self._hire(group, items)
         except BaseExceptionGroup as several:
             raise several.exceptions[0] from several
 
-    def _one_ended(self, _: asyncio.Task[None]) -> None:
-        self._under_way -= 1
-        self._freed.set()
+    def _hire(self, group: asyncio.TaskGroup, items: Iterator[WorkItem]) -> None:
+        for _ in range(self._workers, self._limit):
+            self._workers += 1
+            group.create_task(self._worker(group, items))
+
+    async def _worker(self, group: asyncio.TaskGroup, items: Iterator[WorkItem]) -> None:
+        # The next request is sent in the same breath in which an answer came: a slot is not kept waiting for others.
+        while self._workers <= self._limit:
+            await self.may_go.wait()
+            item = next(items, None)
+            if item is None:
+                return
+            self._hire(group, items)  # the limit may have risen
+            await self._do(item)
+            await self._let_others_go()
+        self._workers -= 1  # the limit has fallen
+
+    async def _let_others_go(self) -> None:
+        # Work that never waits would keep the loop from everything else.
+        if time.monotonic() - self._yielded_at > _TURN_S:
+            await asyncio.sleep(0)
+            self._yielded_at = time.monotonic()
 
 # %% ../nbs/06_batching.ipynb #a8ecd441
 # These end a run at once: no later item would fare better.

@@ -21,7 +21,7 @@ from .control import RetryPolicy
 from .context import check_prompt, check_read
 from .errors import CerebroError, ConnectionFailed, InputError, InvalidOutput, ModelNotFound, SettingsError
 from .loop import LOOP
-from .messages import ChatRequest, LoadedModel, Message, ModelInfo, Reply
+from .messages import ChatRequest, EmbeddingReply, LoadedModel, Message, ModelInfo, Reply
 from .settings import FallbackSettings, GenerationOptions, Settings, load_settings
 from .structured import json_schema, parse_reply, repair_request
 
@@ -287,6 +287,25 @@ class Client:
             "model_digest": digest,
             "options": options.model_dump(mode="json"),
         }
+
+    async def aembed(self, texts: Sequence[str], model: str) -> EmbeddingReply:
+        """Turn texts into vectors by an embedding model of the server.
+
+        Parameters
+        ----------
+        texts
+            What to embed.
+        model
+            The embedding model's name there.
+
+        Raises
+        ------
+        BackendError
+            If the server is not there, refuses or fails, after what may pass was tried again.
+        """
+        policy = RetryPolicy(max_attempts=1) if _scope.get() else RetryPolicy()
+        options = self.settings.generation
+        return await LOOP.arun(policy.run(lambda number: self.backend.embed(model, texts, options)))
 
     async def aclose(self) -> None:
         """Close the connections."""

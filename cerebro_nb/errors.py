@@ -11,8 +11,8 @@ from typing import Any, ClassVar, Literal
 __all__ = ['Retry', 'CerebroError', 'SettingsError', 'InputError', 'MissingDependency', 'BackendError', 'ConnectionFailed',
            'ServerGone', 'RequestTimeout', 'RateLimited', 'ServerFailed', 'ServerBusy', 'InvalidResponse', 'StreamCut',
            'WrongAddress', 'AuthenticationFailed', 'ModelNotFound', 'BadRequest', 'ContextExceeded', 'PromptTruncated',
-           'OutputError', 'OutputTruncated', 'InvalidOutput', 'DuplicateOutput', 'ProcessorFailed', 'LedgerError',
-           'TaskNotFound', 'TaskHeld', 'error_record']
+           'OutputError', 'OutputTruncated', 'InvalidOutput', 'DuplicateOutput', 'SourceError', 'FetchFailed',
+           'DocumentUnreadable', 'ProcessorFailed', 'LedgerError', 'TaskNotFound', 'TaskHeld', 'error_record']
 
 # %% ../nbs/00_errors.ipynb #9d922c2e
 Retry = Literal["never", "transient", "pressure"]
@@ -169,6 +169,18 @@ class DuplicateOutput(OutputError):
     """The answer repeats an earlier one, or the prompt's own example."""
 
 # %% ../nbs/00_errors.ipynb #199b9d7c
+class SourceError(CerebroError):
+    """What was given to read cannot be read."""
+
+
+class FetchFailed(SourceError):
+    """An address cannot be read: nobody answers, it is refused, too large, too slow, or inside a private network."""
+
+
+class DocumentUnreadable(SourceError):
+    """A document is damaged, wants a password, or is not what its name says."""
+
+
 class ProcessorFailed(CerebroError):
     """The function given as processor raised; ``details["error"]`` names the exception."""
 

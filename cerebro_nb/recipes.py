@@ -6,14 +6,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from .templates import Template
 
 # %% auto #0
-__all__ = ['RECIPES', 'QAPair', 'FailureCase', 'SuccessPattern', 'Recipe']
+__all__ = ['RECIPES', 'QAPair', 'Question', 'FailureCase', 'SuccessPattern', 'Recipe']
 
 # %% ../nbs/06c_recipes.ipynb #3206443d
 class _Example(BaseModel):
@@ -25,6 +25,12 @@ class QAPair(_Example):
 
     question: str = Field(pattern=r'^[^?"\\\n]{12,160}\?$')
     answer: str = Field(min_length=40, max_length=500)
+
+
+class Question(_Example):
+    """A question alone."""
+
+    question: str = Field(pattern=r'^[^?"\\\n]{12,160}\?$')
 
 
 class FailureCase(_Example):
@@ -62,6 +68,12 @@ class Recipe:
         The field that tells two examples apart.
     templates
         The prompt, by the language of its text.
+    from_text
+        The prompt that takes an example from a text, by language; empty if the kind has none.
+    beside_text
+        The prompt that asks for a question the text does not answer, by language; empty if the kind has none.
+    unanswerable
+        The answer to such a question, by language.
     """
 
     task_kind: str
@@ -70,6 +82,9 @@ class Recipe:
     response_model: type[BaseModel]
     essential: str
     templates: Mapping[str, Template]
+    from_text: Mapping[str, Template] = field(default_factory=dict)
+    beside_text: Mapping[str, Template] = field(default_factory=dict)
+    unanswerable: Mapping[str, str] = field(default_factory=dict)
 
 # %% ../nbs/06c_recipes.ipynb #828418d6
 _GARDENING = {
@@ -152,6 +167,77 @@ _QA = {
             ),
         ),
     ),
+}
+
+# %% ../nbs/06c_recipes.ipynb #78d77347
+_TEXT_EN = (
+    "Tomato plants want deep water twice a week. In the first hot week of June, check the soil with a finger: if it is "
+    "damp below the surface, wait a day."
+)
+_TEXT_PT = (
+    "Tomateiros querem água funda duas vezes por semana. Na primeira semana quente de dezembro, toque a terra com o dedo: "
+    "se estiver úmida por baixo, espere um dia."
+)
+_EXAMPLE_EN = {"text": _TEXT_EN, "reader": "a beginner", "question_type": "how to do something", "difficulty": "easy"}
+_EXAMPLE_PT = {"text": _TEXT_PT, "reader": "um iniciante", "question_type": "como fazer algo", "difficulty": "fácil"}
+_QA_FROM_TEXT = {
+    "en": Template(
+        "qa-from-text-en",
+        1,
+        "You write question and answer pairs from a text. You reply with one compact JSON object and nothing else.",
+        "Text:\n{text}\n\nWrite one {difficulty} question that this text answers, as {reader} would ask it "
+        "({question_type}), and answer it in two or three sentences from the text alone.",
+        (
+            (
+                _EXAMPLE_EN,
+                {
+                    "question": "How do I know whether tomato plants need water?",
+                    "answer": "Check the soil with a finger. If it is damp below the surface, wait a day before watering.",
+                },
+            ),
+        ),
+    ),
+    "pt-BR": Template(
+        "qa-from-text-pt-BR",
+        1,
+        "Você escreve pares de pergunta e resposta a partir de um texto, em português do Brasil. Responda com um único objeto "
+        "JSON compacto e nada mais.",
+        "Texto:\n{text}\n\nEscreva uma pergunta {difficulty} que este texto responde, como {reader} faria ({question_type}), e "
+        "responda em duas ou três frases, só com o que está no texto.",
+        (
+            (
+                _EXAMPLE_PT,
+                {
+                    "question": "Como sei se os tomateiros precisam de água?",
+                    "answer": "Toque a terra com o dedo. Se ela estiver úmida por baixo, espere um dia antes de regar.",
+                },
+            ),
+        ),
+    ),
+}
+
+# %% ../nbs/06c_recipes.ipynb #75f0c3ff
+_QA_BESIDE_TEXT = {
+    "en": Template(
+        "qa-beside-text-en",
+        1,
+        "You write questions about a text. You reply with one compact JSON object and nothing else.",
+        "Text:\n{text}\n\nWrite one {difficulty} question on the same topic that this text does not answer, as {reader} would ask "
+        "it ({question_type}).",
+        ((_EXAMPLE_EN, {"question": "Which kind of tomato grows best on a balcony?"}),),
+    ),
+    "pt-BR": Template(
+        "qa-beside-text-pt-BR",
+        1,
+        "Você escreve perguntas sobre um texto, em português do Brasil. Responda com um único objeto JSON compacto e nada mais.",
+        "Texto:\n{text}\n\nEscreva uma pergunta {difficulty} sobre o mesmo assunto que este texto não responde, como {reader} faria "
+        "({question_type}).",
+        ((_EXAMPLE_PT, {"question": "Que tipo de tomate cresce melhor na varanda?"}),),
+    ),
+}
+_UNANSWERABLE = {
+    "en": "The text does not say. It speaks of the topic, but it has no answer to this question.",
+    "pt-BR": "O texto não diz. Ele fala do assunto, mas não tem resposta para esta pergunta.",
 }
 
 # %% ../nbs/06c_recipes.ipynb #05cb1d60
@@ -270,7 +356,7 @@ _SUCCESS = {
 
 # %% ../nbs/06c_recipes.ipynb #fe43ba90
 RECIPES: Mapping[str, Recipe] = {
-    "qa": Recipe("qa_generation", "Q&A", 6, QAPair, "question", _QA),
+    "qa": Recipe("qa_generation", "Q&A", 6, QAPair, "question", _QA, _QA_FROM_TEXT, _QA_BESIDE_TEXT, _UNANSWERABLE),
     "failure_cases": Recipe("failure_case_generation", "failure cases", 3, FailureCase, "mistake", _FAILURE),
     "success_patterns": Recipe(
         "success_pattern_generation", "success patterns", 3, SuccessPattern, "pattern", _SUCCESS

