@@ -374,8 +374,6 @@ class Run(TaskView):
             raise failure
 
     async def _opened(self) -> Iterator[WorkItem]:
-        if self._tally.total == 0 and not self.task_id:
-            raise InputError("there are no items to work on", hint="Give at least one.")
         checked = (as_json(value, f"item {position}") for position, value in enumerate(self._items))
         inputs = checked if self._tally.total is None else iter(list(checked))
         if self.fallback is None:
@@ -491,6 +489,8 @@ async def abatch_run(
     SettingsError, InputError
         If a value is refused.
     """
+    if isinstance(items, Collection) and not items:
+        raise InputError("there are no items to work on", hint="Give at least one.")
     settings = load_settings()
     chosen = settings.profile(profile)
     options: GenerationOptions | None = None

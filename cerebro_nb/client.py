@@ -303,8 +303,10 @@ class Client:
         BackendError
             If the server is not there, refuses or fails, after what may pass was tried again.
         """
-        policy = RetryPolicy(max_attempts=1) if _scope.get() else RetryPolicy()
-        options = self.settings.generation
+        scope, options = _scope.get(), self.settings.generation
+        policy = RetryPolicy() if scope is None else RetryPolicy(max_attempts=1)
+        if scope is not None:
+            scope.client = self
         return await LOOP.arun(policy.run(lambda number: self.backend.embed(model, texts, options)))
 
     async def aclose(self) -> None:

@@ -13,7 +13,7 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -186,8 +186,23 @@ class Database:
         epoch = sql.cast(sql.extract("epoch", sql.func.clock_timestamp()), sql.Double)
         return float(self.read(sql.select(epoch.label("now")))[0]["now"])
 
-    def read(self, query: sql.Select[Any]) -> list[dict[str, Any]]:
-        """Return the rows of a query.
+    def has_extension(self, name: str) -> bool:
+        """Whether a PostgreSQL server has an extension that may be used in this database; never in SQLite."""
+        if self._engine.dialect.name != "postgresql":
+            return False
+        there = sql.text("SELECT 1 FROM pg_available_extensions WHERE name = :name")
+        try:
+            with self._writing() as connection:
+                if connection.scalar(there, {"name": name}) is None:
+                    return False
+                connection.execute(sql.text(f'CREATE EXTENSION IF NOT EXISTS "{name}"'))
+        except SQLAlchemyError as error:
+            _log.info("the extension %s cannot be used: %s", name, str(error.__cause__ or error).splitlines()[0])
+            return False
+        return True
+
+    def read(self, query: sql.Select[Any], values: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+        """Return the rows of a query; ``values`` are those of its parameters.
 
         Raises
         ------
@@ -195,7 +210,7 @@ class Database:
             If the database cannot be read.
         """
         with _translated(self.url), self._engine.connect() as connection:
-            return [dict(row) for row in connection.execute(query).mappings()]
+            return [dict(row) for row in connection.execute(query, values).mappings()]
 
     def post(self, write: Write, value: Any, *, urgent: bool = False) -> Future[Any]:
         """Have a value written together with others like it; the future is done when it is on disk.

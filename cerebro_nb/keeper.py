@@ -39,7 +39,13 @@ _WAITING = ("timeout_s", "load_timeout_s", "keep_alive")
 
 def deciding(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """Return what of a run's manifest decides its answers."""
-    circumstances = {"backend_version", "response_model", *(["base_url"] if manifest.get("model_digest") else [])}
+    circumstances = {
+        "backend_version",
+        "response_model",
+        "input_sha256",
+        "rerun_of",
+        *(["base_url"] if manifest.get("model_digest") else []),
+    }
     decides = {name: value for name, value in manifest.items() if name not in circumstances}
     if "options" in decides:
         decides["options"] = {name: value for name, value in decides["options"].items() if name not in _WAITING}
@@ -109,6 +115,9 @@ class Keeper:
         """Record a new task and return its items; ``decisive`` decides the answers, ``circumstances`` do not."""
         self._manifest, total = dict(decisive), self._tally.total
         known = keyed([] if total is None else list(inputs), decisive)
+        if total is not None:
+            given = json.dumps([value for value, _ in known], sort_keys=True)
+            circumstances = {**circumstances, "input_sha256": hashlib.sha256(given.encode()).hexdigest()}
 
         def record() -> None:
             self._tally.task_id = self._ledger.create_task(

@@ -15,7 +15,8 @@ from sqlalchemy.types import TypeDecorator
 from .errors import LedgerError
 
 # %% auto #0
-__all__ = ['TASKS', 'ITEMS', 'ATTEMPTS', 'SCHEMA_VERSION', 'JsonText', 'is_current', 'prepare_schema']
+__all__ = ['TASKS', 'ITEMS', 'ATTEMPTS', 'COLLECTIONS', 'VECTORS', 'CHUNKS', 'SCHEMA_VERSION', 'JsonText', 'VectorType',
+           'is_current', 'prepare_schema']
 
 # %% ../nbs/04b_schema.ipynb #1617e3aa
 class JsonText(TypeDecorator[Any]):
@@ -95,7 +96,63 @@ ATTEMPTS = sql.Table(
     sql.Column("started_at", sql.Double),
 )
 
+# %% ../nbs/04b_schema.ipynb #b0e70c6f
+class VectorType(TypeDecorator[Any]):
+    """A vector of float32: bytes in SQLite, ``REAL[]`` in PostgreSQL."""
+
+    impl = sql.LargeBinary
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: sql.Dialect) -> Any:
+        """Choose the column's type."""
+        return dialect.type_descriptor(sql.ARRAY(sql.REAL) if dialect.name == "postgresql" else sql.LargeBinary())
+
+    def process_bind_param(self, value: Any, dialect: sql.Dialect) -> Any:
+        """Write a row of a numpy array."""
+        import numpy
+
+        row = numpy.asarray(value, dtype=numpy.float32)
+        return row.tolist() if dialect.name == "postgresql" else row.tobytes()
+
+    def process_result_value(self, value: Any, dialect: sql.Dialect) -> Any:
+        """Read a numpy array."""
+        import numpy
+
+        return (
+            numpy.asarray(value, numpy.float32) if isinstance(value, list) else numpy.frombuffer(value, numpy.float32)
+        )
+
+
+COLLECTIONS = sql.Table(
+    "collections",
+    _metadata,
+    sql.Column("name", sql.String(200), primary_key=True),
+    sql.Column("model", JsonText, nullable=False),
+    sql.Column("dimension", sql.Integer, nullable=False),
+    sql.Column("changed_at", sql.Double, nullable=False),
+)
+VECTORS = sql.Table(
+    "vectors",
+    _metadata,
+    sql.Column("collection", sql.ForeignKey("collections.name"), primary_key=True),
+    sql.Column("sha256", sql.String(64), primary_key=True),
+    sql.Column("vector", VectorType, nullable=False),
+)
+CHUNKS = sql.Table(
+    "chunks",
+    _metadata,
+    sql.Column("collection", sql.ForeignKey("collections.name"), primary_key=True),
+    sql.Column("source", JsonText, primary_key=True),
+    sql.Column("number", sql.Integer, primary_key=True, autoincrement=False),
+    sql.Column("text", JsonText, nullable=False),
+    sql.Column("sha256", sql.String(64), nullable=False),
+    sql.Column("start_at", sql.Integer, nullable=False),
+    sql.Column("end_at", sql.Integer, nullable=False),
+    sql.Column("page", sql.Integer),
+)
+
 # %% ../nbs/04b_schema.ipynb #056cbed2
+# ``{vector}`` is the type of a vector's column.
 _STEPS: Sequence[Sequence[str]] = (
     # 1 -> 2: leases, so that two processes cannot work on one task
     (
@@ -114,6 +171,16 @@ _STEPS: Sequence[Sequence[str]] = (
     (
         "ALTER TABLE items ADD COLUMN mark VARCHAR(16)",
         "ALTER TABLE items ADD COLUMN edited TEXT",
+    ),
+    # 4 -> 5: collections of vectors, and the pieces of text they stand for
+    (
+        "CREATE TABLE collections (name VARCHAR(200) PRIMARY KEY, model TEXT NOT NULL, dimension INTEGER NOT NULL, "
+        "changed_at DOUBLE PRECISION NOT NULL)",
+        "CREATE TABLE vectors (collection VARCHAR(200) NOT NULL REFERENCES collections (name), "
+        "sha256 VARCHAR(64) NOT NULL, vector {vector} NOT NULL, PRIMARY KEY (collection, sha256))",
+        "CREATE TABLE chunks (collection VARCHAR(200) NOT NULL REFERENCES collections (name), source TEXT NOT NULL, "
+        "number INTEGER NOT NULL, text TEXT NOT NULL, sha256 VARCHAR(64) NOT NULL, start_at INTEGER NOT NULL, "
+        "end_at INTEGER NOT NULL, page INTEGER, PRIMARY KEY (collection, source, number))",
     ),
 )
 SCHEMA_VERSION = 1 + len(_STEPS)
@@ -165,5 +232,6 @@ def prepare_schema(connection: sql.Connection) -> None:
         return
     for step in _STEPS[version - 1 :]:
         for statement in step:
-            connection.execute(sql.text(statement))
+            vector = "REAL[]" if connection.dialect.name == "postgresql" else "BLOB"
+            connection.execute(sql.text(statement.replace("{vector}", vector)))
     connection.execute(_SCHEMA.update().values(version=SCHEMA_VERSION))

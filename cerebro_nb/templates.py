@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from .language import check_language, language_name
 from .messages import Message
@@ -37,7 +38,7 @@ class Template:
     version: int
     system: str
     wish: str
-    examples: tuple[tuple[Mapping[str, str], Mapping[str, str]], ...] = ()
+    examples: tuple[tuple[Mapping[str, str], Mapping[str, Any]], ...] = ()
 
     def messages(self, fields: Mapping[str, str]) -> tuple[Message, ...]:
         """Return the conversation that asks for one answer.
