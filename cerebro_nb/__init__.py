@@ -11,16 +11,30 @@ if TYPE_CHECKING:
     from .batching import abatch_run as abatch_run
     from .batching import aprocess_in_batches as aprocess_in_batches
     from .batching import process_in_batches as process_in_batches
+    from .chunks import Chunk as Chunk
+    from .chunks import chunked as chunked
     from .client import Client as Client
     from .client import Fallback as Fallback
     from .client import acall_llm as acall_llm
     from .client import aget_client as aget_client
+    from .client import aget_fallback as aget_fallback
     from .client import call_llm as call_llm
     from .client import get_client as get_client
     from .datasets import examples as examples
     from .datasets import save_jsonl as save_jsonl
+    from .documents import Document as Document
+    from .documents import aread_documents as aread_documents
+    from .documents import read_documents as read_documents
+    from .duplicates import find_duplicates as find_duplicates
     from .embedded import EmbeddedBackend as EmbeddedBackend
+    from .embedders import Embedder as Embedder
+    from .embedders import get_embedder as get_embedder
+    from .endpoints import EndpointPool as EndpointPool
     from .errors import CerebroError as CerebroError
+    from .exports import Export as Export
+    from .exports import aexport_dataset as aexport_dataset
+    from .exports import export_dataset as export_dataset
+    from .form import RunForm as RunForm
     from .language import show_log as show_log
     from .loop import nest_kernel_loop as nest_kernel_loop
     from .messages import Message as Message
@@ -28,10 +42,28 @@ if TYPE_CHECKING:
     from .monitor import RunMonitor as RunMonitor
     from .ollama import OllamaBackend as OllamaBackend
     from .openai import OpenAIBackend as OpenAIBackend
-    from .form import RunForm as RunForm
     from .panels import Panel as Panel
     from .panels import panel as panel
+    from .planning import RunArguments as RunArguments
     from .progress import Progress as Progress
+    from .prompts import PromptSearch as PromptSearch
+    from .prompts import asearch_prompts as asearch_prompts
+    from .prompts import search_prompts as search_prompts
+    from .quality import QualityReport as QualityReport
+    from .quality import ajudge as ajudge
+    from .quality import aquality_report as aquality_report
+    from .quality import judge as judge
+    from .quality import quality_report as quality_report
+    from .quality import verdicts as verdicts
+    from .reproducing import Comparison as Comparison
+    from .reproducing import arerun as arerun
+    from .reproducing import compare as compare
+    from .reproducing import rerun as rerun
+    from .reproducing import write_manifest as write_manifest
+    from .research import agenerate_notes as agenerate_notes
+    from .research import anotes_run as anotes_run
+    from .research import generate_notes as generate_notes
+    from .research import notes_run as notes_run
     from .results import ResultsTable as ResultsTable
     from .resuming import aresume as aresume
     from .resuming import aretry_failed as aretry_failed
@@ -39,8 +71,8 @@ if TYPE_CHECKING:
     from .resuming import retry_failed as retry_failed
     from .resuming import unfinished as unfinished
     from .runs import RunsTable as RunsTable
-    from .settings import PROFILES as PROFILES
     from .settings import GenerationOptions as GenerationOptions
+    from .settings import PROFILES as PROFILES
     from .settings import Profile as Profile
     from .settings import Settings as Settings
     from .settings import load_settings as load_settings
@@ -59,69 +91,119 @@ if TYPE_CHECKING:
     from .tasks import create_progress_task as create_progress_task
     from .tasks import get_ledger as get_ledger
     from .tasks import update_task_progress as update_task_progress
+    from .vectors import Collection as Collection
+    from .vectors import Match as Match
+    from .vectors import asearch as asearch
+    from .vectors import avectorize as avectorize
+    from .vectors import avectorize_run as avectorize_run
+    from .vectors import collections_df as collections_df
+    from .vectors import search as search
+    from .vectors import vectorize as vectorize
+    from .vectors import vectorize_run as vectorize_run
     from .views import TaskView as TaskView
     from .views import items_df as items_df
     from .views import tasks_df as tasks_df
 
 # A public name is imported when it is first asked for, so that `import cerebro_nb` is quick.
 _HOMES = {
-    "Backend": "backends",
-    "CerebroError": "errors",
-    "Client": "client",
-    "EmbeddedBackend": "embedded",
-    "Fallback": "client",
-    "GenerationOptions": "settings",
-    "Ledger": "tasks",
-    "Message": "messages",
-    "OllamaBackend": "ollama",
-    "OpenAIBackend": "openai",
-    "PROFILES": "settings",
-    "Profile": "settings",
-    "Progress": "progress",
-    "Reply": "messages",
-    "Panel": "panels",
-    "ResultsTable": "results",
-    "Run": "batching",
-    "RunForm": "form",
-    "RunMonitor": "monitor",
-    "RunsTable": "runs",
-    "ScriptedBackend": "backends",
-    "Settings": "settings",
-    "Task": "tasks",
-    "TaskView": "views",
     "abatch_run": "batching",
     "acall_llm": "client",
+    "aexport_dataset": "exports",
     "agenerate_failure_cases": "synthetic",
     "agenerate_qa": "synthetic",
     "agenerate_success_patterns": "synthetic",
     "aget_client": "client",
+    "aget_fallback": "client",
+    "ajudge": "quality",
     "aprocess_in_batches": "batching",
+    "aquality_report": "quality",
+    "aread_documents": "documents",
+    "arerun": "reproducing",
+    "agenerate_notes": "research",
+    "anotes_run": "research",
+    "aresume": "resuming",
+    "aretry_failed": "resuming",
+    "asearch": "vectors",
+    "asearch_prompts": "prompts",
     "asynthetic_run": "synthetic",
+    "avectorize": "vectors",
+    "avectorize_run": "vectors",
+    "Backend": "backends",
     "call_llm": "client",
+    "CerebroError": "errors",
+    "Chunk": "chunks",
+    "chunked": "chunks",
+    "Client": "client",
+    "Collection": "vectors",
+    "collections_df": "vectors",
+    "compare": "reproducing",
+    "Comparison": "reproducing",
     "complete_task": "tasks",
     "create_progress_task": "tasks",
+    "Document": "documents",
+    "EmbeddedBackend": "embedded",
+    "Embedder": "embedders",
+    "EndpointPool": "endpoints",
     "examples": "datasets",
+    "Export": "exports",
+    "export_dataset": "exports",
+    "Fallback": "client",
+    "find_duplicates": "duplicates",
     "generate_failure_cases": "synthetic",
     "generate_qa": "synthetic",
     "generate_success_patterns": "synthetic",
+    "GenerationOptions": "settings",
     "get_client": "client",
+    "get_embedder": "embedders",
     "get_ledger": "tasks",
     "items_df": "views",
+    "judge": "quality",
+    "Ledger": "tasks",
     "load_settings": "settings",
+    "Match": "vectors",
+    "Message": "messages",
     "nest_kernel_loop": "loop",
+    "OllamaBackend": "ollama",
+    "OpenAIBackend": "openai",
+    "Panel": "panels",
     "panel": "panels",
     "plan_angles": "synthetic",
     "process_in_batches": "batching",
-    "aresume": "resuming",
-    "aretry_failed": "resuming",
+    "Profile": "settings",
+    "PROFILES": "settings",
+    "Progress": "progress",
+    "PromptSearch": "prompts",
+    "quality_report": "quality",
+    "QualityReport": "quality",
+    "read_documents": "documents",
+    "Reply": "messages",
+    "rerun": "reproducing",
+    "generate_notes": "research",
+    "notes_run": "research",
+    "ResultsTable": "results",
     "resume": "resuming",
     "retry_failed": "resuming",
-    "unfinished": "resuming",
+    "Run": "batching",
+    "RunArguments": "planning",
+    "RunForm": "form",
+    "RunMonitor": "monitor",
+    "RunsTable": "runs",
     "save_jsonl": "datasets",
+    "ScriptedBackend": "backends",
+    "search": "vectors",
+    "search_prompts": "prompts",
+    "Settings": "settings",
     "show_log": "language",
     "synthetic_run": "synthetic",
+    "Task": "tasks",
     "tasks_df": "views",
+    "TaskView": "views",
+    "unfinished": "resuming",
     "update_task_progress": "tasks",
+    "vectorize": "vectors",
+    "vectorize_run": "vectors",
+    "verdicts": "quality",
+    "write_manifest": "reproducing",
 }
 
 __all__ = sorted(_HOMES)  # noqa: PLE0605

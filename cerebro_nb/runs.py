@@ -17,34 +17,12 @@ from .errors import CerebroError
 from .grid import Column, Grid, Row
 from .language import texts
 from .loop import LOOP
+from .reproducing import differences
 from .settings import load_settings
 from .tasks import Ledger, Task, get_ledger
 
 # %% auto #0
-__all__ = ['compared', 'RunsTable']
-
-# %% ../nbs/13d_runs.ipynb #f8a3f5ac
-def compared(first: Task, second: Task) -> list[tuple[str, str, str]]:
-    """Return what two tasks differ in: how they were made and what came of them, as name and both values.
-
-    Parameters
-    ----------
-    first, second
-        The tasks.
-    """
-
-    def facts(task: Task) -> dict[str, str]:
-        seconds = (task.finished_at or task.updated_at) - task.created_at
-        told = {"subject": task.subject, "kind": task.kind, "status": task.status, "ok": task.ok_items}
-        told |= {"failed": task.failed_items, "seconds": round(seconds, 1)}
-        manifest = {name: value for name, value in task.manifest.items() if name not in ("template", "json_schema")}
-        for group in ("options", "profile"):
-            told |= {f"{group}.{name}": value for name, value in (manifest.pop(group, None) or {}).items()}
-        return {name: str(value) for name, value in {**told, **manifest}.items()}
-
-    one, other = facts(first), facts(second)
-    names = dict.fromkeys([*one, *other])
-    return [(name, one.get(name, ""), other.get(name, "")) for name in names if one.get(name) != other.get(name)]
+__all__ = ['RunsTable']
 
 # %% ../nbs/13d_runs.ipynb #3e30867e
 class RunsTable(widgets.VBox):
@@ -134,7 +112,7 @@ class RunsTable(widgets.VBox):
         head = "".join(f'<th scope="col">{html.escape(text)}</th>' for text in ("", first, second))
         rows = "".join(
             f'<tr><th scope="row">{html.escape(name)}</th><td>{html.escape(one)}</td><td>{html.escape(other)}</td></tr>'
-            for name, one, other in compared(*tasks)
+            for name, (one, other) in differences(*tasks).items()
         )
         table = f'<table class="cerebro-comparison"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
         self.below.children = [widgets.HTML(table)]
