@@ -37,19 +37,20 @@ def draw(results: dict[str, Any]) -> None:
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}" '
         'font-family="sans-serif" font-size="13">',
         f'<rect width="{WIDTH}" height="{height}" fill="#ffffff"/>',
-        f'<text x="12" y="24" font-size="15" font-weight="bold">Measured beside its aim: {escape(results["machine"])}</text>',
-        f'<text x="12" y="42" fill="#555">the line is the aim; green reaches it, orange does not</text>',
+        '<text x="12" y="24" font-size="15" font-weight="bold">'
+        f"Measured beside its aim: {escape(results['machine'])}</text>",
+        '<text x="12" y="42" fill="#555">the line is the aim; green reaches it, orange does not</text>',
     ]
     for number, (what, value, aim, more) in enumerate(rows):
         top = 54 + ROW * number
         length = min(1.5, value / aim) * BAR / 1.5
         colour = "#2e7d32" if (value >= aim) == more or value == aim else "#e65100"
-        mark = LEFT + BAR / 1.5
+        mark, wish = LEFT + BAR / 1.5, "at least" if more else "at most"
         parts += [
             f'<text x="{LEFT - 10}" y="{top + 15}" text-anchor="end">{escape(what)}</text>',
             f'<rect x="{LEFT}" y="{top + 3}" width="{length:.1f}" height="16" fill="{colour}"/>',
             f'<line x1="{mark}" y1="{top}" x2="{mark}" y2="{top + 22}" stroke="#000"/>',
-            f'<text x="{LEFT + BAR + 10}" y="{top + 15}">{value:.3g} ({"at least" if more else "at most"} {aim:g})</text>',
+            f'<text x="{LEFT + BAR + 10}" y="{top + 15}">{value:.3g} ({wish} {aim:g})</text>',
         ]
     (HERE.parent / "docs" / "benchmarks.svg").write_text("\n".join([*parts, "</svg>"]) + "\n", encoding="utf-8")
 

@@ -1,6 +1,7 @@
-"""Measure Cerebro against the ideal and against raw clients, in the same run. `make bench`, or name single parts: `python bench/run.py claim`.
+"""Measure Cerebro against the ideal and against raw clients, in the same run.
 
-Every figure is a ratio or a median of rounds; bench/results.json holds them all.
+`make bench` runs all parts, `python bench/run.py claim` one. Every figure is a ratio or a median of rounds;
+bench/results.json holds them all, and docs/benchmarks.svg shows them.
 """
 
 import asyncio

@@ -87,9 +87,9 @@ def _html(content: bytes, source: str, charset: str = "") -> Document:
         from inscriptis import Inscriptis
     except ImportError as missing:
         raise MissingDependency("inscriptis", "documents") from missing
-    parser = lxml.html.HTMLParser(encoding=charset or None, remove_comments=True, remove_pis=True)
-    if not charset and b"charset" not in content[:2048].lower():
-        parser = lxml.html.HTMLParser(encoding="utf-8", remove_comments=True, remove_pis=True)
+    told = charset or re.search(rb"<meta[^>]+charset", content[:4096], re.IGNORECASE)
+    encoding = charset or (None if told else "utf-8")
+    parser = lxml.html.HTMLParser(encoding=encoding, remove_comments=True, remove_pis=True)
     if not content.strip():
         return Document("", source, media_type="text/html")
     tree = lxml.html.document_fromstring(content, parser=parser)

