@@ -15,10 +15,10 @@ from .documents import Document
 from .errors import InputError, MissingDependency
 
 # %% auto #0
-__all__ = ['CHUNK_TOKENS', 'OVERLAP_TOKENS', 'Chunk', 'chunked']
+__all__ = ['CHUNK_TOKENS', 'OVERLAP_SHARE', 'Chunk', 'chunked']
 
 # %% ../nbs/06f_chunks.ipynb #5a2a3c39
-CHUNK_TOKENS, OVERLAP_TOKENS = 200, 20
+CHUNK_TOKENS, OVERLAP_SHARE = 200, 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def _splitter(document: Document, tokens: int, overlap: int, count: Callable[[st
 def chunked(
     documents: Iterable[Document],
     tokens: int = CHUNK_TOKENS,
-    overlap: int = OVERLAP_TOKENS,
+    overlap: int | None = None,
     count: Callable[[str], int] = likely_tokens,
 ) -> Iterator[Chunk]:
     """Yield the chunks of documents, in order.
@@ -76,7 +76,7 @@ def chunked(
     tokens
         The most tokens of a chunk, >= 8.
     overlap
-        The most tokens that a chunk shares with the one before, less than half of ``tokens``.
+        The most tokens that a chunk shares with the one before, less than half of ``tokens``; a tenth of them if None.
     count
         Counts the tokens of a text; an estimate if not given.
 
@@ -87,6 +87,7 @@ def chunked(
     MissingDependency
         If semantic-text-splitter is not installed.
     """
+    overlap = tokens // OVERLAP_SHARE if overlap is None else overlap
     if tokens < 8 or not 0 <= overlap < tokens / 2:
         raise InputError(
             f"chunks of {tokens} tokens with {overlap} shared cannot be cut",

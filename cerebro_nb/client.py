@@ -68,10 +68,12 @@ async def choose_backend(settings: Settings) -> Backend:
         kind = "ollama" if found else "openai" if settings.base_url else "embedded"
         for ollama in found:
             await ollama.aclose()
+    backends: list[Backend]
     if kind == "embedded":
-        return EmbeddedBackend(settings.embedded)
-    server = OllamaBackend if kind == "ollama" else OpenAIBackend
-    backends = [server(address) for address in addresses]
+        backends = [EmbeddedBackend(settings.embedded, number) for number in range(settings.embedded.processes)]
+    else:
+        server = OllamaBackend if kind == "ollama" else OpenAIBackend
+        backends = [server(address) for address in addresses]
     return backends[0] if len(backends) == 1 else EndpointPool(backends)
 
 # %% ../nbs/04a_client.ipynb #5b0464c3

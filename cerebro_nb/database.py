@@ -13,7 +13,7 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -201,8 +201,8 @@ class Database:
             return False
         return True
 
-    def read(self, query: sql.Select[Any], values: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
-        """Return the rows of a query; ``values`` are those of its parameters.
+    def read(self, query: sql.Select[Any]) -> list[dict[str, Any]]:
+        """Return the rows of a query.
 
         Raises
         ------
@@ -210,7 +210,7 @@ class Database:
             If the database cannot be read.
         """
         with _translated(self.url), self._engine.connect() as connection:
-            return [dict(row) for row in connection.execute(query, values).mappings()]
+            return [dict(row) for row in connection.execute(query).mappings()]
 
     def post(self, write: Write, value: Any, *, urgent: bool = False) -> Future[Any]:
         """Have a value written together with others like it; the future is done when it is on disk.

@@ -153,7 +153,7 @@ class Engine:
 
     def _handshake(self, child: subprocess.Popen[bytes], timeout_s: float) -> str:
         # llama.cpp's threads wait for each other without sleeping: one core left to others keeps it from crawling.
-        threads = self.settings.threads or max(1, (os.cpu_count() or 2) - 1)
+        threads = self.settings.threads or max(1, ((os.cpu_count() or 2) - 1) // self.settings.processes)
         wish = {
             "model_path": str(self.model_path),
             "name": self.model,
@@ -214,17 +214,18 @@ class Engine:
             self._noise = None
 
 # %% ../nbs/03d_embedded.ipynb #7f15e84b
-_engines: dict[EmbeddedSettings, Engine] = {}
+_engines: dict[tuple[EmbeddedSettings, int], Engine] = {}
 _engines_lock = threading.Lock()
 
 
-def shared_engine(settings: EmbeddedSettings) -> Engine:
-    """Return the one engine of this process for these settings; it may not run yet."""
+def shared_engine(settings: EmbeddedSettings, number: int = 0) -> Engine:
+    """Return this process's engine of that number for these settings; it may not run yet."""
     with _engines_lock:
-        if settings not in _engines:
-            _engines[settings] = Engine(settings)
-            atexit.register(_engines[settings].stop)
-        return _engines[settings]
+        key = (settings, number)
+        if key not in _engines:
+            _engines[key] = Engine(settings)
+            atexit.register(_engines[key].stop)
+        return _engines[key]
 
 # %% ../nbs/03d_embedded.ipynb #c5d249b5
 class EmbeddedBackend(OpenAIBackend):
@@ -234,12 +235,14 @@ class EmbeddedBackend(OpenAIBackend):
     ----------
     settings
         Which model, how many slots, how large their context.
+    number
+        Which of several engines with the same settings.
     """
 
     name = "embedded"
 
-    def __init__(self, settings: EmbeddedSettings | None = None):
-        self.engine = shared_engine(settings or EmbeddedSettings())
+    def __init__(self, settings: EmbeddedSettings | None = None, number: int = 0):
+        self.engine = shared_engine(settings or EmbeddedSettings(), number)
         super().__init__("http://127.0.0.1:0/v1")
 
     def _headers(self) -> dict[str, str]:

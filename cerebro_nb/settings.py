@@ -145,10 +145,13 @@ class EmbeddedSettings(_Values):
     """The model that needs no server."""
 
     model_path: Path | None = Field(None, description="a .gguf file; None is the bundled SmolLM2-135M-Instruct")
-    slots: int = Field(4, ge=1, le=64, description="requests the engine serves at once")
+    slots: int = Field(4, ge=1, le=64, description="requests an engine serves at once")
+    processes: int = Field(
+        1, ge=1, le=64, description="engines that share a run; one a core is fastest, at some 350 MB each"
+    )
     num_ctx: Positive = Field(4096, description="tokens of context of each slot")
     threads: int | None = Field(
-        None, ge=1, le=1024, description="threads; None is one a core, with one core left to others"
+        None, ge=1, le=1024, description="threads of an engine; None shares out the cores, one of them left to others"
     )
 
 

