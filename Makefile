@@ -13,7 +13,7 @@ test: $(VENV)/.dev ## run all tests, the notebooks included
 	$(BIN)/python -m pytest
 
 panel: $(VENV)/.demo ## install JupyterLab and open it
-	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[embedded,lab]'
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[embedded,lab,documents,vectors,multilingual,quality]'
 	$(BIN)/jupyter lab nbs/tutorials
 
 check: lint types notebooks readme ## all that CI checks beside the tests

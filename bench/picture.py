@@ -1,4 +1,4 @@
-"""Draw what was measured: docs/benchmarks.svg, bars beside what each should be."""
+"""Show what was measured beside what it should be: docs/benchmarks.svg as bars, docs/benchmarks.md as a table."""
 
 import json
 from html import escape
@@ -52,7 +52,39 @@ def draw(results: dict[str, Any]) -> None:
             f'<line x1="{mark}" y1="{top}" x2="{mark}" y2="{top + 22}" stroke="#000"/>',
             f'<text x="{LEFT + BAR + 10}" y="{top + 15}">{value:.3g} ({wish} {aim:g})</text>',
         ]
+    (HERE.parent / "docs" / "benchmarks.md").write_text(table(results), encoding="utf-8")
     (HERE.parent / "docs" / "benchmarks.svg").write_text("\n".join([*parts, "</svg>"]) + "\n", encoding="utf-8")
+
+
+ABOUT = """# What was measured
+
+Made by `make bench`, which measures on your machine and writes this page. Each figure is a ratio within one run, or a
+median of rounds; `bench/results.json` has all of them, `bench/run.py` says how each is measured. Where the aim is
+missed, the page shows it.
+
+![Each figure as a bar beside its aim](benchmarks.svg)
+"""
+
+
+def table(results: dict[str, Any]) -> str:
+    """Return the page of the documentation."""
+    lines = [ABOUT, f"Measured on {results['machine']}.", "", "| what | measured | aim |", "| --- | --- | --- |"]
+    for what, value, aim, more in figures(results):
+        lines.append(f"| {what} | {value:.3g} | {'at least' if more else 'at most'} {aim:g} |")
+    for backend, told in results.get("claim", {}).items():
+        lines += ["", f"One example a call, on the model `{backend}`:", ""]
+        lines += ["| way | valid | distinct of these | examples a second |", "| --- | --- | --- | --- |"]
+        ways = {way: found for way, found in told.items() if isinstance(found, dict)}
+        lines += [
+            f"| {way} | {found['valid']:.0%} | {found['distinct']:.0%} | {found['a second']:.2f} |"
+            for way, found in ways.items()
+        ]
+    if grown := results.get("growth"):
+        lines += ["", "A run over a generator of trivial items, the ledger on:", ""]
+        lines += ["| items | CPU microseconds an item | peak MB |", "| --- | --- | --- |"]
+        for items, found in grown.items():
+            lines.append(f"| {items} | {found['CPU microseconds an item']:.0f} | {found['peak MB']:.0f} |")
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

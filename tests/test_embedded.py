@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cerebro_nb import EmbeddedBackend, GenerationOptions, Message, errors
+from cerebro_nb import EmbeddedBackend, GenerationOptions, Message, errors, get_client, process_in_batches
 from cerebro_nb.embedded import BUNDLED_MODEL, bundled_model_path
 from cerebro_nb.loop import LOOP
 from cerebro_nb.messages import ChatRequest
@@ -183,3 +183,16 @@ def test_a_process_that_ends_well_leaves_no_engine_and_no_noise():
         [sys.executable, "-X", "dev", "-c", script], capture_output=True, text=True, timeout=60, check=True
     )
     assert gone(int(ended.stdout)) and "Unclosed" not in ended.stderr
+
+
+def test_several_engines_share_a_run(ledger):
+    client = get_client(backend="embedded", embedded={"processes": 2, "slots": 2, "num_ctx": 2048})
+    engines = [endpoint.backend.engine for endpoint in client.backend.endpoints]
+    run = process_in_batches(
+        range(8), "Say {item}.", "auto", client=client, max_tokens=8, ledger=ledger, show_progress=False
+    )
+    assert run.progress.ok == 8 and run.control.limit == 4
+    answered = {row["reply"]["endpoint"] for row in ledger.attempts(run.task_id)}
+    assert answered == {f"{engine.address}/v1" for engine in engines} and len(answered) == 2
+    for engine in engines:
+        engine.stop()

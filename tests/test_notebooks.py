@@ -1,6 +1,7 @@
 """Every notebook runs, in a process of its own."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,13 +14,16 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from nbdev.test import test_nb
-ok, seconds = test_nb(Path(sys.argv[1]), basepath=Path("."))
+path = Path(sys.argv[1])
+ok, seconds = test_nb(path, basepath=path.parent)
 sys.exit(not ok)
 """
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebook(path):
+def test_notebook(path, tmp_path):
+    if path.parent.name == "tutorials":  # they write files beside themselves
+        path = Path(shutil.copy(path, tmp_path))
     ended = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(path)],
         cwd=ROOT / "nbs",

@@ -64,6 +64,10 @@ def test_the_public_names_are_all_there_and_documented():
         assert name in dir(cerebro_nb) and (not callable(value) or inspect.getdoc(value)), name
 
 
+def test_no_public_name_hides_a_room():
+    assert not set(cerebro_nb.__all__) & set(ROOMS)
+
+
 def test_every_public_name_of_a_room_has_a_docstring():
     bare = []
     for room in ROOMS:

@@ -226,6 +226,40 @@ def test_a_prompt_of_one_s_own_goes_over_lines_of_one_s_own(lab, page, tmp_path)
         expect(page.get_by_label("Subject", exact=True)).to_be_visible()
 
 
+def from_a_text(payload):
+    """Answer a request for a note with a note, one for a pair with a pair."""
+    asked = payload["messages"][-1]["content"]
+    if "research notes" in payload["messages"][0]["content"]:
+        quotes = ["Green tea wants water of eighty degrees.", "<b>Never boil it.</b>"]
+        claim = {"claim": "Green tea wants warm water.", "summary": "It says how hot the water for green tea is to be."}
+        return json.dumps({**claim, "quotes": quotes})
+    number = next(numbers)
+    assert "Green tea wants water" in asked
+    return json.dumps({"question": f"What does number {number} ask of the {number * 7919} teas?", "answer": HOSTILE})
+
+
+def test_documents_become_notes_and_pairs(lab, page, picture, tmp_path):
+    leaflet = tmp_path / "tea.txt"
+    leaflet.write_text("Green tea wants water of eighty degrees. It stands for two minutes.")
+    with FakeOllama(from_a_text) as server:
+        notebook = lab(cell(tmp_path, "ollama", OLLAMA_HOST=server.url))
+        notebook.run(0)
+        page.get_by_label("Make", exact=True).select_option("research notes")
+        fill(page, Documents=str(leaflet))
+        expect(page.get_by_text("How many calls there are, the documents will tell.")).to_be_visible()
+        press(page, "Run")
+        expect(page.get_by_text("research: completed")).to_be_visible()
+        expect(rows(page)).to_have_count(1)
+        expect(rows(page).first).to_contain_text("Green tea wants warm water.")
+        picture("12-research")
+        page.get_by_label("Make", exact=True).select_option("Q&A")
+        fill(page, How_many="2")
+        press(page, "Run")
+        expect(page.get_by_text("Q&A: completed")).to_be_visible()
+        expect(rows(page)).to_have_count(2)
+        expect(rows(page).first).to_contain_text("tea.txt")
+
+
 @pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
 def test_nobody_is_kept_out_in_either_theme_and_in_portuguese(theme, lab, page, picture, tmp_path):
     with FakeOllama(hostile_pair) as server:
