@@ -112,6 +112,7 @@ class RetryPolicy:
 
 # %% ../nbs/02b_control.ipynb #5856a6ec
 _WINDOW = 8  # answers that one decision is made from, at the least
+_ON_THE_WAY = 0.85  # a share above this may be served whole: the rest is spent on the way, and grows with the traffic
 _TOLERANCE = 1.5  # how much slower than at first a call may be where the server tells no times: lengths differ
 
 
@@ -173,14 +174,15 @@ class ConcurrencyControl:
     def _decide(self) -> None:
         share, tolerance = self._served_share()
         self._clear()
-        nobody_waits = self.limit * (1 - share) < 0.5
+        surely_nobody = self.limit * (1 - share) < 0.5
+        nobody_waits = surely_nobody or share > _ON_THE_WAY
         if self._grows and nobody_waits:
-            self._set(2 * self.limit)
+            self._set(2 * self.limit if surely_nobody else self.limit + max(1, self.limit // 5))
             return
         self._grows = False
         # What is measured wavers: a number a little above a whole one is that one, unless a tolerance is in it already.
         served = math.ceil(self.limit * min(1.0, share * tolerance) - (0.25 if tolerance == 1.0 else 0.5))
-        self._set(served + max(1, self.limit // 4 if nobody_waits else 0))
+        self._set(served + max(1, self.limit // 5 if nobody_waits else 0))
 
     def _served_share(self) -> tuple[float, float]:
         """Return which share of the requests under way was being served, and by which factor that may be wrong."""
