@@ -1,5 +1,6 @@
 """The command line, as a user meets it: by subprocess."""
 
+import hashlib
 import json
 import os
 import signal
@@ -119,8 +120,8 @@ def test_a_trace_is_shown_when_asked_for():
 
 
 def test_what_was_answered_before_a_ctrl_c_is_kept():
-    pair = '{"question": "What is a hook, number %s?", "answer": "It is the first line; a good one sells the second."}'
-    count = iter(range(100))
+    pair = '{"question": "What is %s?", "answer": "It is the first line; a good one sells the second."}'
+    count = (hashlib.sha256(bytes([number])).hexdigest() for number in range(200))
     with FakeOllama(lambda payload: pair % next(count), seconds=0.05) as server:
         words = [CEREBRO, "generate", "qa", "copywriting", "-n", "50", "--backend", "ollama", "--model", "tiny"]
         child = subprocess.Popen(

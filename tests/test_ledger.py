@@ -22,6 +22,7 @@ from cerebro_nb import (
 )
 from cerebro_nb.database import Database
 from cerebro_nb.tasks import FinishedItem, this_holder
+from cerebro_nb.vectors import Collection
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(st.characters(), max_size=30),
@@ -154,7 +155,7 @@ FIRST_SCHEMA = Path(__file__).parent / "data" / "schema_1.sql"
 def test_a_ledger_of_the_first_version_is_brought_forward_and_keeps_its_rows(ledger_url):
     engine = Database(ledger_url)._engine  # the driver of either kind; its tables are replaced by the old ones
     with engine.execution_options(cerebro_writes=True).begin() as connection:
-        for table in ("attempts", "items", "tasks", "cerebro_schema"):
+        for table in ("vectors", "chunks", "collections", "attempts", "items", "tasks", "cerebro_schema"):
             connection.execute(sql.text(f"DROP TABLE {table}"))
         for statement in FIRST_SCHEMA.read_text().split(";"):
             if statement.strip():
@@ -165,6 +166,7 @@ def test_a_ledger_of_the_first_version_is_brought_forward_and_keeps_its_rows(led
     assert (task.subject, task.ok_items, task.lease_holder) == ("copywriting", 1, None)
     assert ledger.items(task.id)[0]["output"] == {"question": "Why?"} and ledger.attempts(task.id)[0]["step"] == "call"
     ledger.claim(task.id)
+    Collection("notes", ledger).open("a model", 2)
     ledger.close()
     Ledger(ledger_url).close()
 

@@ -118,7 +118,8 @@ numbers = itertools.count()
 
 def hostile_pair(payload):
     """Answer with everything that a page must not run."""
-    question = f"What does number {next(numbers)} <img src=x onerror=alert(4)> <b>do</b>?"
+    word = hashlib.sha256(str(next(numbers)).encode()).hexdigest()[:40]  # or one would nearly be another
+    question = f"What does {word} <img src=x onerror=alert(4)> <b>do</b>?"
     return json.dumps({"question": question, "answer": HOSTILE})
 
 
@@ -235,7 +236,7 @@ def from_a_text(payload):
         return json.dumps({**claim, "quotes": quotes})
     number = next(numbers)
     assert "Green tea wants water" in asked
-    return json.dumps({"question": f"What does number {number} ask of the {number * 7919} teas?", "answer": HOSTILE})
+    return json.dumps({"question": f"What does {LONG_WORD[number : number + 40]} ask of tea?", "answer": HOSTILE})
 
 
 def test_documents_become_notes_and_pairs(lab, page, picture, tmp_path):
