@@ -149,6 +149,7 @@ CHUNKS = sql.Table(
     sql.Column("start_at", sql.Integer, nullable=False),
     sql.Column("end_at", sql.Integer, nullable=False),
     sql.Column("page", sql.Integer),
+    sql.Index("chunks_by_sha256", "collection", "sha256"),
 )
 
 # %% ../nbs/04b_schema.ipynb #056cbed2
@@ -181,6 +182,7 @@ _STEPS: Sequence[Sequence[str]] = (
         "CREATE TABLE chunks (collection VARCHAR(200) NOT NULL REFERENCES collections (name), source TEXT NOT NULL, "
         "number INTEGER NOT NULL, text TEXT NOT NULL, sha256 VARCHAR(64) NOT NULL, start_at INTEGER NOT NULL, "
         "end_at INTEGER NOT NULL, page INTEGER, PRIMARY KEY (collection, source, number))",
+        "CREATE INDEX chunks_by_sha256 ON chunks (collection, sha256)",
     ),
 )
 SCHEMA_VERSION = 1 + len(_STEPS)

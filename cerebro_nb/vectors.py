@@ -186,7 +186,8 @@ class Collection:
         if not hashes:
             return []
         scores = matrix @ vector
-        best = scores.argsort()[::-1][:k]
+        near = scores.argpartition(-k)[-k:] if k < len(scores) else scores.argsort()
+        best = near[scores[near].argsort()[::-1]]
         found = {hashes[place]: float(scores[place]) for place in best.tolist()}
         rows = self._ledger.database.read(
             sql.select(CHUNKS).where(CHUNKS.c.collection == self.name, CHUNKS.c.sha256.in_(list(found)))
