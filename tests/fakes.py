@@ -75,6 +75,9 @@ class FakeServer:
         self._ready.set()
         await self._stop.wait()
         await runner.cleanup()
+        for late in list(self._loop._transports.values()):  # accepted while it was shutting down
+            late.abort()
+        await asyncio.sleep(0)
 
     # --- one request
 
