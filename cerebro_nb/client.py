@@ -147,6 +147,11 @@ class CallScope:
 
 _scope: ContextVar[CallScope | None] = ContextVar("cerebro_call_scope", default=None)
 
+
+def _own_policy() -> RetryPolicy:
+    """Return how a call is tried by itself: once within a run, which tries its items again."""
+    return RetryPolicy(max_attempts=1) if _scope.get() else RetryPolicy()
+
 # %% ../nbs/04a_client.ipynb #c5a31b3a
 class GenerationArguments(TypedDict, total=False):
     """What a call may change of the settings' generation options; None leaves one as it is."""
@@ -305,11 +310,10 @@ class Client:
         BackendError
             If the server is not there, refuses or fails, after what may pass was tried again.
         """
-        scope, options = _scope.get(), self.settings.generation
-        policy = RetryPolicy() if scope is None else RetryPolicy(max_attempts=1)
-        if scope is not None:
+        options = self.settings.generation
+        if scope := _scope.get():
             scope.client = self
-        return await LOOP.arun(policy.run(lambda number: self.backend.embed(model, texts, options)))
+        return await LOOP.arun(_own_policy().run(lambda number: self.backend.embed(model, texts, options)))
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -591,8 +595,7 @@ async def _call_llm(
         client = Client(backend, model)
     client = client or await aget_client(backend=backend, model=model, base_url=base_url)
     options = client.settings.options(is_training=is_training, temperature=temperature, **named_as_settings(generation))
-    policy = RetryPolicy(max_attempts=1) if _scope.get() else RetryPolicy()
-    return await policy.run(
+    return await _own_policy().run(
         lambda number: answer(
             client, prompt, system_prompt, options=options, response_model=response_model, on_text=on_text
         )

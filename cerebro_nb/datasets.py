@@ -11,6 +11,7 @@ import re
 import tempfile
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from .settings import load_settings
 from .views import TaskView, item_output
 
 # %% auto #0
-__all__ = ['examples', 'write_jsonl', 'default_path', 'save_jsonl']
+__all__ = ['examples', 'written_to', 'write_jsonl', 'default_path', 'save_jsonl']
 
 # %% ../nbs/11_datasets.ipynb #ffdcc8a5
 def examples(view: TaskView) -> Iterator[dict[str, Any]]:
@@ -50,6 +51,18 @@ def examples(view: TaskView) -> Iterator[dict[str, Any]]:
         yield {**made, "metadata": {**common, "position": item["position"], **given}}
 
 # %% ../nbs/11_datasets.ipynb #8bd4f4f0
+@contextmanager
+def written_to(path: Path) -> Iterator[None]:
+    """Turn what the system says against a place into an `InputError` that names it."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be written: {error.strerror or error}",
+            hint="Name a place that can be written; the examples are safe in the ledger.",
+        ) from error
+
+
 def write_jsonl(rows: Iterable[Mapping[str, Any]], path: str | Path) -> int:
     """Write rows as JSON Lines in UTF-8; the file is whole or not there.
 
@@ -73,22 +86,18 @@ def write_jsonl(rows: Iterable[Mapping[str, Any]], path: str | Path) -> int:
     path = Path(path)
     beside = ""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as file:
-            count = 0
-            for count, row in enumerate(rows, 1):  # noqa: B007 - the count is the result
-                file.write(_line(row))
-            file.flush()
-            os.fsync(file.fileno())
-        Path(beside).chmod(0o644)
-        Path(beside).replace(path)
+        with written_to(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+            with os.fdopen(handle, "wb") as file:
+                count = 0
+                for count, row in enumerate(rows, 1):  # noqa: B007 - the count is the result
+                    file.write(_line(row))
+                file.flush()
+                os.fsync(file.fileno())
+            Path(beside).chmod(0o644)
+            Path(beside).replace(path)
         return count
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be written: {error.strerror or error}",
-            hint="Name a place that can be written; the examples are safe in the ledger.",
-        ) from error
     finally:
         if beside:
             Path(beside).unlink(missing_ok=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import cerebro_nb
-from .datasets import examples, write_jsonl
+from .datasets import examples, write_jsonl, written_to
 from .duplicates import NearTexts, find_duplicates
 from .embedders import Embedder
 from .errors import InputError, MissingDependency
@@ -367,22 +367,18 @@ def _whole(path: Path, write: Callable[[Path], None], overwrite: bool) -> None:
         raise InputError(f"{path} is there already", hint="Name another folder, or say overwrite=True.")
     beside: Path | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-        beside.chmod(0o755)
-        write(beside)
-        if path.exists():
-            old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-            path.replace(old / "old")
-            beside.replace(path)
-            shutil.rmtree(old)
-        else:
-            beside.replace(path)
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be written: {error.strerror or error}",
-            hint="Name a place that can be written; the examples are safe in the ledger.",
-        ) from error
+        with written_to(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            beside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+            beside.chmod(0o755)
+            write(beside)
+            if path.exists():
+                old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+                path.replace(old / "old")
+                beside.replace(path)
+                shutil.rmtree(old)
+            else:
+                beside.replace(path)
     finally:
         if beside is not None and beside.exists():
             shutil.rmtree(beside, ignore_errors=True)

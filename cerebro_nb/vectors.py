@@ -138,6 +138,15 @@ class Collection:
         found = self._ledger.database.read(sql.select(COLLECTIONS).where(COLLECTIONS.c.name == self.name))
         return found[0] if found else None
 
+    @property
+    def _recorded(self) -> dict[str, Any]:
+        row = self.row
+        if row is None:
+            raise InputError(
+                f"there is no collection {self.name!r}", hint="Make it: vectorize(documents, collection=...)."
+            )
+        return row
+
     def open(self, model: str, dimension: int) -> None:
         """Make the collection if it is not there; refuse one of another model.
 
@@ -180,9 +189,10 @@ class Collection:
 
     def nearest(self, vector: numpy.ndarray[Any, Any], k: int) -> list[Match]:
         """Return the pieces nearest to a vector of length 1, the nearest first."""
+        row = self._recorded
         if self._has_pgvector():
             return self._nearest_by_server(vector, k)
-        hashes, matrix = self._matrix()
+        hashes, matrix = self._matrix(row["changed_at"])
         if not hashes:
             return []
         scores = matrix @ vector
@@ -195,19 +205,14 @@ class Collection:
         matches = [_match(row, found[row["sha256"]]) for row in rows]
         return sorted(matches, key=lambda match: (-match.score, match.source, match.start))[:k]
 
-    def _matrix(self) -> tuple[list[str], Any]:
+    def _matrix(self, changed_at: float) -> tuple[list[str], Any]:
         import numpy
 
-        row = self.row
-        if row is None:
-            raise InputError(
-                f"there is no collection {self.name!r}", hint="Make it: vectorize(documents, collection=...)."
-            )
-        if self._kept is None or self._kept[0] != row["changed_at"]:
+        if self._kept is None or self._kept[0] != changed_at:
             query = sql.select(VECTORS.c.sha256, VECTORS.c.vector).where(VECTORS.c.collection == self.name)
             rows = self._ledger.database.read(query)
             matrix = numpy.stack([one["vector"] for one in rows]) if rows else None
-            self._kept = (row["changed_at"], [one["sha256"] for one in rows], matrix)
+            self._kept = (changed_at, [one["sha256"] for one in rows], matrix)
         return self._kept[1], self._kept[2]
 
     def _has_pgvector(self) -> bool:
@@ -216,10 +221,6 @@ class Collection:
         return self._pgvector
 
     def _nearest_by_server(self, vector: numpy.ndarray[Any, Any], k: int) -> list[Match]:
-        if self.row is None:
-            raise InputError(
-                f"there is no collection {self.name!r}", hint="Make it: vectorize(documents, collection=...)."
-            )
         asked = "[" + ",".join(f"{number:.8g}" for number in vector.tolist()) + "]"
         kept, wanted = (sql.cast(side, _PgVector()) for side in (VECTORS.c.vector, sql.literal(asked, sql.String)))
         distance: sql.Label[float] = kept.op("<=>", return_type=sql.Double())(wanted).label("distance")
