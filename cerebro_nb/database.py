@@ -9,7 +9,6 @@ import atexit
 import importlib.util
 import itertools
 import logging
-import queue
 import sqlite3
 import threading
 import time
@@ -70,6 +69,7 @@ def _engine(url: str) -> sql.Engine:
         ) from error
     patience = {} if "timeout" in parsed.query else {"timeout": BUSY_TIMEOUT_S}
     engine = sql.create_engine(parsed, connect_args=patience)
+    engine.dialect.use_insertmanyvalues_wo_returning = True
 
     @sql.event.listens_for(engine, "connect")
     def prepare(connection: Any, record: Any) -> None:
@@ -162,9 +162,9 @@ class Database:
     def __init__(self, url: str, outage_s: float = 0.0):
         self.url, self.outage_s = url, outage_s
         self._engine = _engine(url)
-        self._posted: queue.SimpleQueue[_Post | None] = queue.SimpleQueue()
+        self._posted: list[_Post] = []
+        self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
-        self._lock = threading.Lock()
         self._closing = threading.Event()
         self._gave_up = False
         with _translated(url):
@@ -227,13 +227,16 @@ class Database:
             failure is told at once.
         """
         post = _Post(write, value, urgent)
-        with self._lock:
+        with self._changed:
             if self._thread is None:
                 self._closing.clear()
                 self._thread = threading.Thread(target=self._write_groups, name="cerebro-ledger", daemon=True)
                 self._thread.start()
                 atexit.register(self.close)
-            self._posted.put(post)
+            self._posted.append(post)
+            # Each waking of the writer takes the interpreter from whoever posts, so it is woken twice a group.
+            if urgent or len(self._posted) in (1, GROUP_SIZE):
+                self._changed.notify()
         return post.done
 
     def write(self, statement: sql.Executable) -> int:
@@ -249,13 +252,13 @@ class Database:
 
     def close(self) -> None:
         """Write what is posted, end the thread and close the connections."""
-        self._closing.set()
-        with self._lock:
-            thread, self._thread = self._thread, None
-            if thread is not None:
-                self._posted.put(None)
-                thread.join()
-                atexit.unregister(self.close)
+        with self._changed:
+            thread = self._thread
+            self._closing.set()
+            self._changed.notify()
+        if thread is not None:
+            thread.join()
+            atexit.unregister(self.close)
         self._engine.dispose()
 
     # --- the writer's thread
@@ -264,30 +267,23 @@ class Database:
         return self._engine.execution_options(cerebro_writes=True).begin()
 
     def _write_groups(self) -> None:
-        while True:
-            group, last = self._next_group()
-            if group:
-                self._commit(group)
-            if last is None:
-                return
-            if last.urgent:
-                self._commit([last])
+        while group := self._next_group():
+            self._commit(group)
 
-    def _next_group(self) -> tuple[list[_Post], _Post | None]:
-        """Return posts to be written together, and the last that was taken: one of them, an urgent one, or the end."""
-        last = self._posted.get()
-        group: list[_Post] = []
-        until = time.monotonic() + GROUP_S
-        while last is not None and not last.urgent:
-            group.append(last)
-            left = until - time.monotonic()
-            if len(group) == GROUP_SIZE or left <= 0:
-                break
-            try:
-                last = self._posted.get(timeout=left)
-            except queue.Empty:
-                break
-        return group, last
+    def _next_group(self) -> list[_Post]:
+        """Return the posts to be written next: an urgent one alone, others together; none when all is over."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._posted or self._closing.is_set())
+            self._changed.wait_for(self._is_due, GROUP_S)
+            if not self._posted:
+                self._thread = None
+            urgent = (number for number, post in enumerate(self._posted) if post.urgent)
+            size = min(GROUP_SIZE, next(urgent, GROUP_SIZE)) or 1
+            group, self._posted = self._posted[:size], self._posted[size:]
+            return group
+
+    def _is_due(self) -> bool:
+        return self._closing.is_set() or len(self._posted) >= GROUP_SIZE or any(post.urgent for post in self._posted)
 
     def _commit(self, group: list[_Post]) -> None:
         try:

@@ -170,8 +170,7 @@ class Keeper:
         while rows := self._ledger.items(self._tally.task_id, "pending", first, READ_AHEAD):
             # The options may be others than they were, so the keys are made anew.
             for row, (value, key) in zip(rows, keyed([row["input"] for row in rows], self._manifest), strict=True):
-                new_key = None if key == row["key"] else key
-                yield WorkItem(row["position"], value, earlier_attempts=row["attempts"], new_key=new_key)
+                yield WorkItem(row["position"], value, earlier_attempts=row["attempts"], key=key)
             first = rows[-1]["position"] + 1
 
     def _recorded(self, inputs: Iterator[Any], start: int = 0) -> Iterator[WorkItem]:
@@ -186,7 +185,7 @@ class Keeper:
     def _offered(self, first: int, items: Sequence[tuple[Any, str]]) -> Iterator[WorkItem]:
         found = self._ledger.reusable([key for _, key in items]) if self._reuse else {}
         for position, (value, key) in enumerate(items, first):
-            yield WorkItem(position, value, reusable=found.get(key))
+            yield WorkItem(position, value, key=key, reusable=found.get(key))
 
     async def finish(self, item: WorkItem, outcome: Outcome) -> None:
         """Count an item that ended, and post it to the ledger; return when that is not far behind."""
@@ -197,6 +196,7 @@ class Keeper:
         finished = FinishedItem(
             self._tally.task_id,
             item.position,
+            (item.value, item.key),
             "failed" if error else "ok",
             outcome.output,
             error,
@@ -208,7 +208,6 @@ class Keeper:
             reply.get("finish_reason"),
             reply["usage"].get("prompt_tokens"),
             reply["usage"].get("completion_tokens"),
-            item.new_key,
         )
         written = self._ledger.finish_item(finished)
         self._posted += 1

@@ -40,8 +40,8 @@ class WorkItem:
         Which attempt of this run it is, from 1.
     earlier_attempts
         Requests that earlier runs made for it.
-    new_key
-        The hash of all that decides its answer, where that is another than was recorded with the item.
+    key
+        The hash of all that decides its answer.
     reusable
         The answer of an earlier item with the same key, or None.
     """
@@ -50,7 +50,7 @@ class WorkItem:
     value: Any
     attempt: int = 1
     earlier_attempts: int = 0
-    new_key: str | None = None
+    key: str = ""
     reusable: Any = None
 
     @property

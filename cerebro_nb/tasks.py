@@ -126,10 +126,11 @@ def lease_is_over(task: Task, now: float) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class FinishedItem:
-    """How one item of a task ended, with its attempts."""
+    """How one item of a task ended, with its attempts; ``item`` is its value and its key."""
 
     task_id: str
     position: int
+    item: tuple[Any, str]
     status: Literal["ok", "failed"]
     output: Any
     error: Mapping[str, Any] | None
@@ -141,14 +142,14 @@ class FinishedItem:
     finish_reason: str | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
-    new_key: str | None = None
 
-    def columns(self) -> dict[str, Any]:
-        """Return the values of its row."""
+    def row(self) -> dict[str, Any]:
+        """Return its row."""
         return {
-            "of_task": self.task_id,
-            "at": self.position,
-            **({} if self.new_key is None else {"new_key": self.new_key}),
+            "task_id": self.task_id,
+            "position": self.position,
+            "input": self.item[0],
+            "key": self.item[1],
             "status": self.status,
             "output": self.output,
             "error": self.error,
@@ -368,14 +369,11 @@ class _AddedItems:
         ]
 
 
-_POSITIONS = sql.select(ITEMS.c.position).where(
-    ITEMS.c.task_id == sql.bindparam("of_task"), ITEMS.c.position.in_(sql.bindparam("at", expanding=True))
-)
+_THESE = (ITEMS.c.task_id == sql.bindparam("of_task"), ITEMS.c.position.in_(sql.bindparam("at", expanding=True)))
+_POSITIONS = sql.select(ITEMS.c.position).where(*_THESE)
 _PENDING = _POSITIONS.where(ITEMS.c.status == "pending")
 _COUNT_PENDING = _PENDING.with_only_columns(sql.func.count())
-_FINISH = ITEMS.update().where(ITEMS.c.task_id == sql.bindparam("of_task"), ITEMS.c.position == sql.bindparam("at"))
-# The column is left out where it stays as it is: to write it is to write the index too.
-_FINISH_ANEW = _FINISH.values(key=sql.bindparam("new_key"))
+_TAKE_OUT = ITEMS.delete().where(*_THESE)
 
 
 def _write_items(connection: sql.Connection, posted: list[_AddedItems | FinishedItem]) -> None:
@@ -391,7 +389,12 @@ def _write_items(connection: sql.Connection, posted: list[_AddedItems | Finished
         if connection.scalar(_COUNT_PENDING, asked) != len(items):  # rare, and a row costs a turn of the interpreter
             pending = set(connection.scalars(_PENDING, asked))
             items = [item for item in items if item.position in pending]
-        _write_finished(connection, task_id, items)
+            asked["at"] = [item.position for item in items]
+        if items:
+            # Two statements for all of them: an UPDATE is one a row, and each makes the threads change turns.
+            connection.execute(_TAKE_OUT, asked)
+            connection.execute(ITEMS.insert(), [item.row() for item in items])
+            _write_attempts(connection, task_id, items)
 
 
 def _write_added(connection: sql.Connection, added: _AddedItems) -> None:
@@ -401,12 +404,7 @@ def _write_added(connection: sql.Connection, added: _AddedItems) -> None:
         connection.execute(ITEMS.insert(), new)
 
 
-def _write_finished(connection: sql.Connection, task_id: str, items: Sequence[FinishedItem]) -> None:
-    if not items:
-        return
-    for statement, anew in ((_FINISH, False), (_FINISH_ANEW, True)):
-        if rows := [item.columns() for item in items if (item.new_key is not None) is anew]:
-            connection.execute(statement, rows)
+def _write_attempts(connection: sql.Connection, task_id: str, items: Sequence[FinishedItem]) -> None:
     if attempts := [row for item in items for row in item.attempt_rows()]:
         connection.execute(ATTEMPTS.insert(), attempts)
     ok = sum(item.status == "ok" for item in items)

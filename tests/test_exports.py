@@ -51,7 +51,9 @@ def task_of(ledger, kind, rows, subject="tea", inputs=None, **manifest):
     told = {"language": "en", "model": "tiny", **manifest}
     task_id = ledger.create_task(kind, subject, len(rows), manifest=told, items=[(one, "") for one in inputs])
     for position, row in enumerate(rows):
-        ledger.finish_item(FinishedItem(task_id, position, "ok", row, None, [], 1.0, 2.0)).result()
+        ledger.finish_item(
+            FinishedItem(task_id, position, (inputs[position], ""), "ok", row, None, [], 1.0, 2.0)
+        ).result()
     return task_id
 
 

@@ -36,7 +36,7 @@ values = st.recursive(
 def test_any_value_comes_back_as_it_was(ledger, subject, given_value, output):
     task_id = ledger.create_task("qa", subject, 1, metadata={"x": output})
     ledger.add_items(task_id, 0, [(given_value, "key")])
-    ledger.finish_item(FinishedItem(task_id, 0, "ok", output, None, [], 1.0, 2.0)).result()
+    ledger.finish_item(FinishedItem(task_id, 0, (given_value, "key"), "ok", output, None, [], 1.0, 2.0)).result()
     (item,) = ledger.items(task_id)
     assert ledger.task(task_id).subject == subject and item["input"] == given_value and item["output"] == output
 
@@ -45,7 +45,7 @@ def test_a_huge_text_is_kept_whole(ledger):
     huge = "x" * 20_000_000
     task_id = ledger.create_task("qa", "s", 1)
     ledger.add_items(task_id, 0, [("i", "key")])
-    ledger.finish_item(FinishedItem(task_id, 0, "ok", huge, None, [], 1.0, 2.0)).result()
+    ledger.finish_item(FinishedItem(task_id, 0, ("i", "key"), "ok", huge, None, [], 1.0, 2.0)).result()
     assert ledger.items(task_id)[0]["output"] == huge
 
 
@@ -54,7 +54,8 @@ def test_many_threads_write_and_every_row_counts_once(ledger):
     ledger.add_items(task_id, 0, [(n, str(n)) for n in range(1000)])
 
     def finish(n):
-        return ledger.finish_item(FinishedItem(task_id, n, "failed" if n % 10 == 0 else "ok", n, None, [], 1.0, 2.0))
+        status = "failed" if n % 10 == 0 else "ok"
+        return ledger.finish_item(FinishedItem(task_id, n, (n, str(n)), status, n, None, [], 1.0, 2.0))
 
     with ThreadPoolExecutor(8) as threads:
         for done in list(threads.map(finish, range(1000))):
@@ -70,7 +71,7 @@ def test_one_bad_row_does_not_take_its_neighbours_along(ledger):
     ledger.add_items(task_id, 0, list(enumerate("abc")))
     outputs = [1, {1, 2}, 3]  # a set is nothing JSON can hold
     posted = [
-        ledger.finish_item(FinishedItem(task_id, n, "ok", output, None, [], 1.0, 2.0))
+        ledger.finish_item(FinishedItem(task_id, n, (n, "abc"[n]), "ok", output, None, [], 1.0, 2.0))
         for n, output in enumerate(outputs)
     ]
     posted[0].result(), posted[2].result()
@@ -99,7 +100,7 @@ def test_what_posts_are_waiting_is_written_at_close(tmp_path):
     task_id = ledger.create_task("qa", "s", 50)
     ledger.add_items(task_id, 0, [(n, str(n)) for n in range(50)])
     for n in range(50):
-        ledger.finish_item(FinishedItem(task_id, n, "ok", n, None, [], 1.0, 2.0))
+        ledger.finish_item(FinishedItem(task_id, n, (n, str(n)), "ok", n, None, [], 1.0, 2.0))
     ledger.close()
     again = Ledger(url)
     assert again.task(task_id).ok_items == 50
@@ -225,9 +226,13 @@ def test_reopening_failed_items_keeps_their_attempts(ledger):
     for n in range(4):
         failed = {"type": "InvalidOutput", "message": "no"} if n % 2 else None
         ledger.finish_item(
-            FinishedItem(task_id, n, "failed" if failed else "ok", None, failed, [{"step": "call"}], 1.0, 2.0)
+            FinishedItem(
+                task_id, n, (n, "abcd"[n]), "failed" if failed else "ok", None, failed, [{"step": "call"}], 1.0, 2.0
+            )
         )
-    ledger.finish_item(FinishedItem("none", 0, "ok", None, None, [], 1.0, 2.0)).result()  # later, so all are written
+    ledger.finish_item(
+        FinishedItem("none", 0, (0, ""), "ok", None, None, [], 1.0, 2.0)
+    ).result()  # later, so all are written
     assert ledger.reopen_failed(task_id, [3]) == 1 and ledger.reopen_failed(task_id, [0]) == 0
     task = ledger.task(task_id)
     assert (task.processed_items, task.ok_items, task.failed_items) == (3, 2, 1)

@@ -300,10 +300,11 @@ ledger = Ledger("sqlite:///{folder}/many.db")
 task_id = ledger.create_task("qa_generation", "many", 50_000)
 from cerebro_nb.tasks import FinishedItem
 for first in range(0, 50_000, 1000):
-    ledger.add_items(task_id, first, [({{"angle": str(n)}}, str(n)) for n in range(first, first + 1000)])
-    for n in range(first, first + 1000):
+    items = [({{"angle": str(n)}}, str(n)) for n in range(first, first + 1000)]
+    ledger.add_items(task_id, first, items)
+    for n, item in enumerate(items, first):
         made = {{"question": f"Question {{n}}?", "answer": "An answer of some length. " * 12}}
-        last = ledger.finish_item(FinishedItem(task_id, n, "ok", made, None, [], 1.0, 2.0))
+        last = ledger.finish_item(FinishedItem(task_id, n, item, "ok", made, None, [], 1.0, 2.0))
 last.result()
 """
 
