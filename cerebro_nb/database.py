@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from .schema import is_current, prepare_schema
 _log = logging.getLogger(__name__)
 
 # %% auto #0
-__all__ = ['BUSY_TIMEOUT_S', 'GROUP_S', 'GROUP_SIZE', 'Write', 'may_pass', 'Database']
+__all__ = ['BUSY_TIMEOUT_S', 'GROUP_S', 'GROUP_SIZE', 'Write', 'Told', 'may_pass', 'Database']
 
 # %% ../nbs/04c_database.ipynb #ce64b48d
 BUSY_TIMEOUT_S = 30
@@ -129,14 +129,15 @@ GROUP_S = 0.05
 GROUP_SIZE = 100
 _LONGEST_REST_S = 5.0
 Write = Callable[[sql.Connection, list[Any]], Any]
+Told = Callable[[Any, Any, BaseException | None], None]
 
 
 @dataclass(frozen=True, slots=True)
 class _Post:
     write: Write
     value: Any
-    urgent: bool = False
-    done: Future[Any] = field(default_factory=Future)
+    told: Told
+    urgent: bool
 
 
 def _executed(connection: sql.Connection, statements: list[Any]) -> int:
@@ -212,8 +213,18 @@ class Database:
         with _translated(self.url), self._engine.connect() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
 
-    def post(self, write: Write, value: Any, *, urgent: bool = False) -> Future[Any]:
-        """Have a value written together with others like it; the future is done when it is on disk.
+    def submit(self, write: Write, value: Any, *, urgent: bool = False) -> Future[Any]:
+        """Have a value written as by `post`; the future is done when it is on disk, with what ``write`` returned."""
+        done: Future[Any] = Future()
+
+        def told(value: Any, result: Any, error: BaseException | None) -> None:
+            done.set_result(result) if error is None else done.set_exception(error)
+
+        self.post(write, value, told, urgent=urgent)
+        return done
+
+    def post(self, write: Write, value: Any, told: Told, *, urgent: bool = False) -> None:
+        """Have a value written together with others like it.
 
         Parameters
         ----------
@@ -222,22 +233,22 @@ class Database:
             again with values that are written already, and must leave those as they are.
         value
             What to write.
+        told
+            Is called on the writer's thread with the value when it is on disk, or was refused: with what ``write``
+            returned and None, or with None and the error.
         urgent
-            Write it alone, at once after what was posted before; the future gives what ``write`` returned, and a
-            failure is told at once.
+            Write it alone, at once after what was posted before; a failure is told at once.
         """
-        post = _Post(write, value, urgent)
         with self._changed:
             if self._thread is None:
                 self._closing.clear()
                 self._thread = threading.Thread(target=self._write_groups, name="cerebro-ledger", daemon=True)
                 self._thread.start()
                 atexit.register(self.close)
-            self._posted.append(post)
+            self._posted.append(_Post(write, value, told, urgent))
             # Each waking of the writer takes the interpreter from whoever posts, so it is woken twice a group.
             if urgent or len(self._posted) in (1, GROUP_SIZE):
                 self._changed.notify()
-        return post.done
 
     def write(self, statement: sql.Executable) -> int:
         """Write a statement and wait until it is on disk; return the rows changed.
@@ -247,7 +258,7 @@ class Database:
         LedgerError
             If the database cannot be written.
         """
-        changed: int = self.post(_executed, statement, urgent=True).result()
+        changed: int = self.submit(_executed, statement, urgent=True).result()
         return changed
 
     def close(self) -> None:
@@ -288,7 +299,7 @@ class Database:
     def _commit(self, group: list[_Post]) -> None:
         try:
             results = self._patiently(group) if not group[0].urgent else self._written(group)
-        except Exception as error:  # every failure belongs to the futures, whose owners are waiting
+        except Exception as error:  # every failure belongs to those who posted
             if len(group) > 1 and not may_pass(error.__cause__ or error):
                 for one in group:
                     self._commit([one])
@@ -299,10 +310,10 @@ class Database:
                 else LedgerError(f"a row cannot be written: {error}", hint="Give values that JSON can hold.")
             )
             for post in group:
-                post.done.set_exception(failure)
+                post.told(post.value, None, failure)
             return
         for post, result in zip(group, results, strict=True):
-            post.done.set_result(result)
+            post.told(post.value, result, None)
 
     def _written(self, group: list[_Post]) -> list[Any]:
         results: list[Any] = []

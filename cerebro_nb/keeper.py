@@ -19,10 +19,12 @@ from concurrent.futures import Future
 from typing import Any
 
 from .attempts import Outcome
+from .loop import LOOP
 from .errors import LedgerError, TaskHeld, error_record
 from .processors import WorkItem
 from .progress import Tally
-from .tasks import LEASE_S, FinishedItem, Ledger
+from .schema import decoded
+from .tasks import LEASE_S, EndedRows, FinishedItem, Ledger
 
 _log = logging.getLogger(__name__)
 
@@ -97,7 +99,8 @@ class Keeper:
         self._manifest: Mapping[str, Any] = {}
         # Each is counted by one thread alone: what the run posted, and what the ledger's writer wrote or refused.
         self._posted = self._done = 0
-        self._last: Future[None] | None = None
+        #: Who waits on the loop until so many are done, the fewest first.
+        self._waits: list[tuple[int, asyncio.Future[None]]] = []
         self._place: tuple[str, str] | None = None
         #: The positions of the items that are on disk, in the order in which they came there.
         self.on_disk = array("q")
@@ -179,13 +182,17 @@ class Keeper:
             if not values:
                 return
             items = keyed(values, self._manifest)
-            self._watch(self._ledger.add_items(self._tally.task_id, first, items))
+            self._ledger.add_items(self._tally.task_id, first, items).add_done_callback(self._added)
             yield from self._offered(first, items)
 
     def _offered(self, first: int, items: Sequence[tuple[Any, str]]) -> Iterator[WorkItem]:
         found = self._ledger.reusable([key for _, key in items]) if self._reuse else {}
         for position, (value, key) in enumerate(items, first):
             yield WorkItem(position, value, key=key, reusable=found.get(key))
+
+    def _added(self, written: Future[None]) -> None:
+        if error := written.exception():
+            self._on_error(error)
 
     async def finish(self, item: WorkItem, outcome: Outcome) -> None:
         """Count an item that ended, and post it to the ledger; return when that is not far behind."""
@@ -209,42 +216,49 @@ class Keeper:
             reply["usage"].get("prompt_tokens"),
             reply["usage"].get("completion_tokens"),
         )
-        written = self._ledger.finish_item(finished)
+        self._ledger.post_item(finished, self._told)
         self._posted += 1
-        self._watch(written, finished)
-        self._last = written
         if self._posted - self._done > MOST_UNWRITTEN:
-            await asyncio.wait([asyncio.wrap_future(written)])
+            await self._until_done(self._posted)
 
     async def written(self) -> None:
         """Return when every item that ended is on disk, or was refused."""
-        if self._last is not None:
-            await asyncio.wait([asyncio.wrap_future(self._last)])
+        await self._until_done(self._posted)
 
-    def _watch(self, written: Future[None], finished: FinishedItem | None = None) -> None:
-        def look(done: Future[None]) -> None:
-            self._done += finished is not None
-            if error := done.exception():
-                if finished is not None:
-                    self._put_aside(finished)
-                self._on_error(error)
-            elif finished is not None:
-                self.on_disk.append(finished.position)
+    async def _until_done(self, count: int) -> None:
+        done = asyncio.get_running_loop().create_future()
+        self._waits.append((count, done))
+        self._wake()  # the last may have come in between
+        await done
 
-        written.add_done_callback(look)
+    def _wake(self) -> None:
+        while self._waits and self._done >= self._waits[0][0]:
+            _, done = self._waits.pop(0)
+            if not done.done():
+                done.set_result(None)
 
-    def _put_aside(self, finished: FinishedItem) -> None:
+    def _told(self, ended: EndedRows, _: None, error: BaseException | None) -> None:
+        """Note, on the writer's thread, that an item is on disk or was refused."""
+        if error is None:
+            self.on_disk.append(ended.row["position"])
+        else:
+            self._put_aside(ended)
+            self._on_error(error)
+        self._done += 1
+        if self._waits and self._done >= self._waits[0][0]:
+            LOOP.loop.call_soon_threadsafe(self._wake)
+
+    def _put_aside(self, ended: EndedRows) -> None:
         """Keep an answer that the ledger could not take in a file of the system's folder for temporary ones."""
-        row = {"task_id": finished.task_id, "position": finished.position, "status": finished.status}
-        row |= {"output": finished.output, "error": finished.error, "attempts": list(finished.attempts)}
+        row = decoded({**ended.row, "attempts": [decoded(attempt) for attempt in ended.attempts]})
         try:
             if self.unsaved is None:
-                handle, self.unsaved = tempfile.mkstemp(".jsonl", f"cerebro-unsaved-{finished.task_id}-")
+                handle, self.unsaved = tempfile.mkstemp(".jsonl", f"cerebro-unsaved-{row['task_id']}-")
                 os.close(handle)
             with open(self.unsaved, "a", encoding="ascii") as file:
-                file.write(json.dumps(row, default=str) + "\n")
+                file.write(json.dumps(row) + "\n")
         except OSError as error:
-            _log.error("item %s of task %s is lost: %s", finished.position, finished.task_id, error)
+            _log.error("item %s of task %s is lost: %s", row["position"], row["task_id"], error)
 
     async def stay_alive(self) -> None:
         """Renew the lease, once there is a task, until cancelled."""

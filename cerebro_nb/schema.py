@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sql
@@ -15,10 +15,38 @@ from sqlalchemy.types import TypeDecorator
 from .errors import LedgerError
 
 # %% auto #0
-__all__ = ['TASKS', 'ITEMS', 'ATTEMPTS', 'COLLECTIONS', 'VECTORS', 'CHUNKS', 'SCHEMA_VERSION', 'JsonText', 'VectorType',
-           'is_current', 'prepare_schema']
+__all__ = ['TASKS', 'ITEMS', 'ATTEMPTS', 'COLLECTIONS', 'VECTORS', 'CHUNKS', 'SCHEMA_VERSION', 'EncodedJson', 'encoded',
+           'decoded', 'JsonText', 'VectorType', 'is_current', 'prepare_schema']
 
 # %% ../nbs/04b_schema.ipynb #1617e3aa
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
+
+class EncodedJson(str):
+    """A JSON value that is text already."""
+
+    __slots__ = ()
+
+
+def encoded(value: Any) -> EncodedJson | None:
+    """Return a JSON value as a `JsonText` column keeps it.
+
+    Raises
+    ------
+    LedgerError
+        If JSON cannot hold it.
+    """
+    try:
+        return None if value is None else EncodedJson(_encode(value))
+    except (TypeError, ValueError) as error:
+        raise LedgerError(f"a row cannot be written: {error}", hint="Give values that JSON can hold.") from error
+
+
+def decoded(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row with the values that its JSON texts stand for."""
+    return {name: json.loads(value) if isinstance(value, EncodedJson) else value for name, value in row.items()}
+
+
 class JsonText(TypeDecorator[Any]):
     """A JSON value, stored as ASCII text."""
 
@@ -27,7 +55,7 @@ class JsonText(TypeDecorator[Any]):
 
     def process_bind_param(self, value: Any, dialect: sql.Dialect) -> str | None:
         """Write a value."""
-        return None if value is None else json.dumps(value, separators=(",", ":"))
+        return None if value is None else str(value) if isinstance(value, EncodedJson) else _encode(value)
 
     def process_result_value(self, value: str | None, dialect: sql.Dialect) -> Any:
         """Read a value."""

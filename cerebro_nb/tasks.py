@@ -9,7 +9,7 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
@@ -18,12 +18,12 @@ import sqlalchemy as sql
 
 from .errors import InputError, TaskHeld, TaskNotFound
 from .database import Database
-from .schema import ATTEMPTS, ITEMS, TASKS
+from .schema import ATTEMPTS, ITEMS, TASKS, encoded
 from .settings import load_settings
 
 # %% auto #0
 __all__ = ['Status', 'Mark', 'LEASE_S', 'PAGE_SIZE', 'Task', 'this_holder', 'holder_is_dead', 'lease_is_over', 'FinishedItem',
-           'LedgerReader', 'LedgerLeases', 'LedgerReviews', 'Ledger', 'get_ledger', 'create_progress_task',
+           'EndedRows', 'LedgerReader', 'LedgerLeases', 'LedgerReviews', 'Ledger', 'get_ledger', 'create_progress_task',
            'update_task_progress', 'complete_task']
 
 # %% ../nbs/05_tasks.ipynb #eda435a2
@@ -144,15 +144,15 @@ class FinishedItem:
     completion_tokens: int | None = None
 
     def row(self) -> dict[str, Any]:
-        """Return its row."""
+        """Return its row, as text where a column holds JSON."""
         return {
             "task_id": self.task_id,
             "position": self.position,
-            "input": self.item[0],
+            "input": encoded(self.item[0]),
             "key": self.item[1],
             "status": self.status,
-            "output": self.output,
-            "error": self.error,
+            "output": encoded(self.output),
+            "error": encoded(self.error),
             "attempts": self.earlier_attempts + len(self.attempts),
             "step": self.step,
             "finish_reason": self.finish_reason,
@@ -163,9 +163,36 @@ class FinishedItem:
         }
 
     def attempt_rows(self) -> list[dict[str, Any]]:
-        """Return the rows of its attempts, numbered after the earlier ones."""
+        """Return the rows of its attempts, numbered after the earlier ones, as text where a column holds JSON."""
         at = {"task_id": self.task_id, "position": self.position}
-        return [{**at, "number": n, **attempt} for n, attempt in enumerate(self.attempts, self.earlier_attempts + 1)]
+        return [
+            {
+                **at,
+                "number": number,
+                **attempt,
+                **{name: encoded(attempt[name]) for name in ("model", "request", "reply", "error") if name in attempt},
+            }
+            for number, attempt in enumerate(self.attempts, self.earlier_attempts + 1)
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class EndedRows:
+    """The rows of an item that ended and of its attempts: text, so that few objects wait for the writer."""
+
+    row: Mapping[str, Any]
+    attempts: Sequence[Mapping[str, Any]]
+
+    @classmethod
+    def of(cls, item: FinishedItem) -> EndedRows:
+        """Return an item's rows.
+
+        Raises
+        ------
+        LedgerError
+            If JSON cannot hold one of its values.
+        """
+        return cls(item.row(), item.attempt_rows())
 
 # %% ../nbs/05_tasks.ipynb #486a395e
 class LedgerReader:
@@ -345,7 +372,7 @@ class LedgerReviews(LedgerLeases):
         self.claim(task_id)
         tables = ((ATTEMPTS, "task_id"), (ITEMS, "task_id"), (TASKS, "id"))
         deletes = [table.delete().where(table.c[name] == task_id) for table, name in tables]
-        self.database.post(_execute_all, deletes, urgent=True).result()
+        self.database.submit(_execute_all, deletes, urgent=True).result()
 
 
 def _execute_all(connection: sql.Connection, posted: list[list[sql.Executable]]) -> None:
@@ -376,25 +403,26 @@ _COUNT_PENDING = _PENDING.with_only_columns(sql.func.count())
 _TAKE_OUT = ITEMS.delete().where(*_THESE)
 
 
-def _write_items(connection: sql.Connection, posted: list[_AddedItems | FinishedItem]) -> None:
+def _write_items(connection: sql.Connection, posted: list[_AddedItems | EndedRows]) -> None:
     """Write items that were added or that ended; those written already are left as they are."""
-    finished: dict[str, list[FinishedItem]] = {}
+    ended: dict[str, list[EndedRows]] = {}
     for one in posted:
-        if isinstance(one, FinishedItem):
-            finished.setdefault(one.task_id, []).append(one)
+        if isinstance(one, EndedRows):
+            ended.setdefault(one.row["task_id"], []).append(one)
         else:
             _write_added(connection, one)
-    for task_id, items in finished.items():
-        asked = {"of_task": task_id, "at": [item.position for item in items]}
+    for task_id, items in ended.items():
+        asked = {"of_task": task_id, "at": [item.row["position"] for item in items]}
         if connection.scalar(_COUNT_PENDING, asked) != len(items):  # rare, and a row costs a turn of the interpreter
             pending = set(connection.scalars(_PENDING, asked))
-            items = [item for item in items if item.position in pending]
-            asked["at"] = [item.position for item in items]
+            items = [item for item in items if item.row["position"] in pending]
+            asked["at"] = [item.row["position"] for item in items]
         if items:
             # Two statements for all of them: an UPDATE is one a row, and each makes the threads change turns.
             connection.execute(_TAKE_OUT, asked)
-            connection.execute(ITEMS.insert(), [item.row() for item in items])
-            _write_attempts(connection, task_id, items)
+            connection.execute(ITEMS.insert(), [item.row for item in items])
+            _write_attempts(connection, items)
+            _count(connection, task_id, [item.row for item in items])
 
 
 def _write_added(connection: sql.Connection, added: _AddedItems) -> None:
@@ -404,13 +432,16 @@ def _write_added(connection: sql.Connection, added: _AddedItems) -> None:
         connection.execute(ITEMS.insert(), new)
 
 
-def _write_attempts(connection: sql.Connection, task_id: str, items: Sequence[FinishedItem]) -> None:
-    if attempts := [row for item in items for row in item.attempt_rows()]:
+def _write_attempts(connection: sql.Connection, items: Sequence[EndedRows]) -> None:
+    if attempts := [row for item in items for row in item.attempts]:
         connection.execute(ATTEMPTS.insert(), attempts)
-    ok = sum(item.status == "ok" for item in items)
-    grown = {"processed_items": len(items), "ok_items": ok, "failed_items": len(items) - ok}
+
+
+def _count(connection: sql.Connection, task_id: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    ok = sum(row["status"] == "ok" for row in rows)
+    grown = {"processed_items": len(rows), "ok_items": ok, "failed_items": len(rows) - ok}
     counts = {name: TASKS.c[name] + by for name, by in grown.items()}
-    last = max(item.finished_at for item in items)
+    last = max(row["finished_at"] for row in rows)
     connection.execute(TASKS.update().where(TASKS.c.id == task_id).values(updated_at=last, **counts))
 
 
@@ -481,7 +512,7 @@ class Ledger(LedgerReviews):
             "updated_at": now,
         }
         added = _AddedItems(str(row["id"]), 0, items)
-        self.database.post(_write_task, (row, added), urgent=True).result()
+        self.database.submit(_write_task, (row, added), urgent=True).result()
         return added.task_id
 
     def update_task(self, task_id: str, **values: Any) -> None:
@@ -498,11 +529,15 @@ class Ledger(LedgerReviews):
 
     def add_items(self, task_id: str, first: int, items: Sequence[tuple[Any, str]]) -> Future[None]:
         """Post items still to be done, with their keys, from position ``first`` on; the future is done when on disk."""
-        return self.database.post(_write_items, _AddedItems(task_id, first, items))
+        return self.database.submit(_write_items, _AddedItems(task_id, first, items))
 
     def finish_item(self, item: FinishedItem) -> Future[None]:
         """Post how an item ended; returns a future that is done when it is on disk. An item ends once."""
-        return self.database.post(_write_items, item)
+        return self.database.submit(_write_items, EndedRows.of(item))
+
+    def post_item(self, item: FinishedItem, told: Callable[[EndedRows, None, BaseException | None], None]) -> None:
+        """Post how an item ended; ``told`` is called on the writer's thread, with None or the error that refused it."""
+        self.database.post(_write_items, EndedRows.of(item), told)
 
     def reopen_failed(self, task_id: str, positions: Collection[int] | None = None) -> int:
         """Make failed items pending again; their attempts stay. Return how many.

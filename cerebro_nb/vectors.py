@@ -168,7 +168,7 @@ class Collection:
 
     def replace(self, chunks: Mapping[str, Sequence[Chunk]]) -> list[Chunk]:
         """Put the pieces of documents in the place of what was there of them; return those that have no vector yet."""
-        self._ledger.database.post(_replace_chunks, (self.name, chunks), urgent=True).result()
+        self._ledger.database.submit(_replace_chunks, (self.name, chunks), urgent=True).result()
         query = sql.select(VECTORS.c.sha256).where(VECTORS.c.collection == self.name)
         known = {row["sha256"] for row in self._ledger.database.read(query)}
         missing: dict[str, Chunk] = {}
@@ -178,11 +178,11 @@ class Collection:
 
     async def save(self, vectors: Mapping[str, Any]) -> None:
         """Keep vectors by the hash of their text; return when they are on disk."""
-        await asyncio.wrap_future(self._ledger.database.post(_write_vectors, (self.name, vectors)))
+        await asyncio.wrap_future(self._ledger.database.submit(_write_vectors, (self.name, vectors)))
 
     def drop(self) -> None:
         """Delete the collection; there is no way back."""
-        self._ledger.database.post(_drop, self.name, urgent=True).result()
+        self._ledger.database.submit(_drop, self.name, urgent=True).result()
         self._kept = None
 
     # --- searching

@@ -69,14 +69,16 @@ def test_many_threads_write_and_every_row_counts_once(ledger):
 def test_one_bad_row_does_not_take_its_neighbours_along(ledger):
     task_id = ledger.create_task("qa", "s", 3)
     ledger.add_items(task_id, 0, list(enumerate("abc")))
-    outputs = [1, {1, 2}, 3]  # a set is nothing JSON can hold
+    steps = ["call", None, "call"]  # an attempt has a step
     posted = [
-        ledger.finish_item(FinishedItem(task_id, n, (n, "abc"[n]), "ok", output, None, [], 1.0, 2.0))
-        for n, output in enumerate(outputs)
+        ledger.finish_item(FinishedItem(task_id, n, (n, "abc"[n]), "ok", n, None, [{"step": step}], 1.0, 2.0))
+        for n, step in enumerate(steps)
     ]
     posted[0].result(), posted[2].result()
     with pytest.raises(errors.LedgerError):
         posted[1].result()
+    with pytest.raises(errors.LedgerError, match="cannot be written"):
+        ledger.finish_item(FinishedItem(task_id, 1, (1, "b"), "ok", {1, 2}, None, [], 1.0, 2.0))
     assert [item["status"] for item in ledger.items(task_id)] == ["ok", "pending", "ok"]
 
 
