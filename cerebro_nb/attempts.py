@@ -190,7 +190,7 @@ async def _attempt(item: WorkItem, work: Work, scope: CallScope, outcome: Outcom
     started = time.time()
     failed: CerebroError | None = None
     try:
-        async with scope.running():
+        async with scope:
             return as_json(await work(item), "the processor's result")
     except TimeoutError as late:
         failed = RequestTimeout(

@@ -9,8 +9,7 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Protocol, runtime_checkable
@@ -79,7 +78,7 @@ class Backend(Protocol):
 
 # %% ../nbs/03_backends.ipynb #952a8a20
 class PartialAnswer:
-    """Collects the text of one call, keeps its time limit, and becomes a `Reply`."""
+    """Collects the text of one call, within its time limit, and becomes a `Reply`."""
 
     def __init__(self, request: ChatRequest, backend: str, on_text: OnText | None = None):
         self._request, self._backend, self._on_text = request, backend, on_text
@@ -104,22 +103,24 @@ class PartialAnswer:
             if self._on_text:
                 self._on_text(text)
 
-    @asynccontextmanager
-    async def within_timeout(self) -> AsyncIterator[None]:
+    async def __aenter__(self) -> PartialAnswer:
         """Hold the call to its time limit; errors leave with the text that had arrived."""
-        limit = self._request.timeout_s or self._request.options.timeout_s
+        self._limit_s = self._request.timeout_s or self._request.options.timeout_s
+        self._alarm = asyncio.timeout(self._limit_s)
+        await self._alarm.__aenter__()
+        return self
+
+    async def __aexit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         try:
-            async with asyncio.timeout(limit):
-                yield
+            await self._alarm.__aexit__(kind, error, trace)
         except TimeoutError as late:
             raise RequestTimeout(
-                f"{self._request.model} gave no whole answer within {limit:g} s",
+                f"{self._request.model} gave no whole answer within {self._limit_s:g} s",
                 hint="Allow more time (timeout), ask for less (max_tokens), or use a smaller model.",
                 partial_text=self.text,
             ) from late
-        except BackendError as error:
+        if isinstance(error, BackendError):
             error.details.setdefault("partial_text", self.text)
-            raise
 
     def reply(self, finish_reason: str, usage: Usage, raw: Mapping[str, Any], **server_times: float | None) -> Reply:
         """Return the whole answer; ``server_times`` are the fields of `Timings` that the server told."""
@@ -236,19 +237,22 @@ CONNECT_TIMEOUT_S = 10.0
 JSON_TIMEOUT_S = 30.0
 
 
-@contextmanager
-def _translated(base_url: str) -> Iterator[None]:
-    try:
-        yield
-    except (httpx.InvalidURL, httpx.UnsupportedProtocol, aiohttp.InvalidURL) as error:
-        raise InputError(f"{base_url!r} is no address: {error}", hint="Give it as http://host:port.") from error
-    except (httpx.TransportError, aiohttp.ClientError, OSError) as error:
-        if isinstance(error, httpx.DecodingError) or isinstance(error.__cause__, ContentEncodingError):
-            raise InvalidResponse(f"{base_url} sent a body that cannot be decoded: {error}") from error
-        raise ConnectionFailed(
-            f"nobody answers at {base_url}" + (f": {error}" if str(error) else f" ({type(error).__name__})"),
-            hint="Start the server or correct base_url; `cerebro doctor` shows what is there.",
-        ) from error
+_NO_ADDRESS = (httpx.InvalidURL, httpx.UnsupportedProtocol, aiohttp.InvalidURL)
+_NO_WAY = (httpx.TransportError, aiohttp.ClientError, OSError)
+
+
+def _translated(error: BaseException | None, base_url: str) -> CerebroError | None:
+    """Return our error for one of a client, None for any other."""
+    if isinstance(error, _NO_ADDRESS):
+        return InputError(f"{base_url!r} is no address: {error}", hint="Give it as http://host:port.")
+    if not isinstance(error, _NO_WAY):
+        return None
+    if isinstance(error, httpx.DecodingError) or isinstance(error.__cause__, ContentEncodingError):
+        return InvalidResponse(f"{base_url} sent a body that cannot be decoded: {error}")
+    return ConnectionFailed(
+        f"nobody answers at {base_url}" + (f": {error}" if str(error) else f" ({type(error).__name__})"),
+        hint="Start the server or correct base_url; `cerebro doctor` shows what is there.",
+    )
 
 # %% ../nbs/03_backends.ipynb #50698a3a
 class _Response(Protocol):
@@ -292,6 +296,32 @@ class _OfHttpx:
         await self._response.aclose()
 
 # %% ../nbs/03_backends.ipynb #6f3885a9
+class _Exchange:
+    """One request and its response, with our errors; the connection is given back, or closed, at its end."""
+
+    def __init__(self, sent: Awaitable[_Response], base_url: str, path: str, key: dict[str, str]):
+        self._sent, self._base_url, self._path, self._key = sent, base_url, path, key
+        self._response: _Response | None = None
+
+    async def __aenter__(self) -> _Response:
+        try:
+            self._response = response = await self._sent
+            if response.status >= 300:
+                said = _told(await response.read(), self._key)
+                raise error_for(response.status, said, response.headers, self._base_url + self._path)
+        except BaseException as error:
+            await self.__aexit__(type(error), error, None)
+            raise
+        return response
+
+    async def __aexit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if self._response is not None:
+            await self._response.close()
+        if (ours := _translated(error, self._base_url)) is not None:
+            raise ours from error
+
+
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 _HEADERS = {"content-type": "application/json", "accept-encoding": "identity"}
 _url = lru_cache(yarl.URL)
 
@@ -337,19 +367,12 @@ class HttpDoor:
         request = self._given.build_request(method, url, content=content, headers=headers, timeout=timeout)
         return _OfHttpx(await self._given.send(request, stream=True))
 
-    @asynccontextmanager
-    async def _response(self, method: str, path: str, payload: Any, key: dict[str, str]) -> AsyncIterator[_Response]:
-        url = self.base_url + path
-        with _translated(self.base_url):
-            # Compact ASCII JSON carries any text, lone surrogates and NUL included.
-            content = None if payload is None else json.dumps(payload, separators=(",", ":")).encode()
-            response = await self._send(method, url, content, {**_HEADERS, **key})
-            try:
-                if response.status >= 300:
-                    raise error_for(response.status, _told(await response.read(), key), response.headers, url)
-                yield response
-            finally:
-                await response.close()
+    def _exchange(self, method: str, path: str, payload: Any, key: dict[str, str]) -> _Exchange:
+        # Compact ASCII JSON carries any text, lone surrogates and NUL included.
+        content = None if payload is None else _encode(payload).encode()
+        return _Exchange(
+            self._send(method, self.base_url + path, content, {**_HEADERS, **key}), self.base_url, path, key
+        )
 
     async def json(
         self, method: str, path: str, payload: Any = None, timeout_s: float = JSON_TIMEOUT_S
@@ -357,7 +380,7 @@ class HttpDoor:
         """Send a request and return the JSON object that answers it."""
         key = self._headers()
         try:
-            async with asyncio.timeout(timeout_s), self._response(method, path, payload, key) as response:
+            async with asyncio.timeout(timeout_s), self._exchange(method, path, payload, key) as response:
                 body = _told(await response.read(), key)
         except TimeoutError as late:
             raise RequestTimeout(
@@ -371,7 +394,7 @@ class HttpDoor:
     async def lines(self, path: str, payload: Any) -> AsyncIterator[str]:
         """Send a request and yield the non-empty lines of the answer as they arrive."""
         key = self._headers()
-        async with self._response("POST", path, payload, key) as response:
+        async with self._exchange("POST", path, payload, key) as response:
             if "html" in response.headers.get("content-type", ""):
                 raise InvalidResponse(
                     f"{self.base_url}{path} sent a web page: {_excerpt(_told(await response.read(), key))}",
@@ -438,8 +461,7 @@ class ScriptedBackend:
     async def complete(self, request: ChatRequest, on_text: OnText | None = None) -> Reply:
         """Give the next answer of the script."""
         self.requests.append(request)
-        answer = PartialAnswer(request, self.name, on_text)
-        async with answer.within_timeout():
+        async with PartialAnswer(request, self.name, on_text) as answer:
             await asyncio.sleep(0)
             scripted = (
                 self._script(request)

@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import Any, TypedDict, Unpack
@@ -121,15 +121,17 @@ class CallScope:
             return self.timeout_s
         return max(0.001, when - self.GRACE_S - asyncio.get_running_loop().time())
 
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
+    async def __aenter__(self) -> CallScope:
         """Start the clock; a TimeoutError is raised at its end."""
-        token = _scope.set(self)
-        try:
-            async with asyncio.timeout(self.timeout_s + self.GRACE_S) as self._alarm:
-                yield
-        finally:
-            _scope.reset(token)
+        self._token = _scope.set(self)
+        self._alarm = asyncio.timeout(self.timeout_s + self.GRACE_S)
+        await self._alarm.__aenter__()
+        return self
+
+    async def __aexit__(self, *raised: Any) -> None:
+        _scope.reset(self._token)
+        assert self._alarm is not None
+        await self._alarm.__aexit__(*raised)
 
     @contextmanager
     def paused(self) -> Iterator[None]:

@@ -36,6 +36,7 @@ READ_AHEAD = 100
 MOST_UNWRITTEN = 300
 
 
+_sorted = json.JSONEncoder(sort_keys=True).encode
 _WAITING = ("timeout_s", "load_timeout_s", "keep_alive")
 
 
@@ -56,11 +57,11 @@ def deciding(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 def keyed(values: Sequence[Any], manifest: Mapping[str, Any]) -> list[tuple[Any, str]]:
     """Return items with their keys: SHA-256 of what decides in the run's manifest and of the item, in hexadecimal."""
-    same = hashlib.sha256(json.dumps(deciding(manifest), sort_keys=True).encode())
+    same = hashlib.sha256(_sorted(deciding(manifest)).encode())
 
     def key(value: Any) -> str:
         one = same.copy()
-        one.update(json.dumps(value, sort_keys=True).encode())
+        one.update(_sorted(value).encode())
         return one.hexdigest()
 
     return [(value, key(value)) for value in values]
@@ -119,7 +120,7 @@ class Keeper:
         self._manifest, total = dict(decisive), self._tally.total
         known = keyed([] if total is None else list(inputs), decisive)
         if total is not None:
-            given = json.dumps([value for value, _ in known], sort_keys=True)
+            given = _sorted([value for value, _ in known])
             circumstances = {**circumstances, "input_sha256": hashlib.sha256(given.encode()).hexdigest()}
 
         def record() -> None:

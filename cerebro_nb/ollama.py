@@ -94,7 +94,7 @@ class OllamaBackend:
             payload["format"] = request.json_schema
         answer = PartialAnswer(request, self.name, on_text)
         last: Mapping[str, Any] | None = None
-        async with answer.within_timeout():
+        async with answer:
             try:
                 async for line in self._door.lines(path, payload):
                     event = _json_object(line, self.base_url + path)

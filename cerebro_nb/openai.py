@@ -85,7 +85,7 @@ class OpenAIBackend:
         """
         answer = PartialAnswer(request, self.name, on_text)
         events = _Events()
-        async with answer.within_timeout():
+        async with answer:
             try:
                 async for line in self._door.lines("/chat/completions", self._payload(request)):
                     field, _, data = line.partition(":")

@@ -201,27 +201,22 @@ class Tally:
         elapsed = time.monotonic() - self.started_at if self.started_at else 0.0
         return Progress(
             event=event,
-            batches=batches,
-            elapsed_s=elapsed,
+            task_id=self.task_id,
+            label=self.label,
+            status=self.status,
+            total=self.total,
             processed=self.ok + self.failed,
-            **{
-                name: getattr(self, name)
-                for name in (
-                    "task_id",
-                    "label",
-                    "status",
-                    "total",
-                    "ok",
-                    "failed",
-                    "retried",
-                    "batch",
-                    "batch_items",
-                    "tokens",
-                    "earlier",
-                    "waiting_for",
-                    "latency_s",
-                )
-            },
+            ok=self.ok,
+            failed=self.failed,
+            retried=self.retried,
+            batch=self.batch,
+            batches=batches,
+            batch_items=self.batch_items,
+            tokens=self.tokens,
+            elapsed_s=elapsed,
+            earlier=self.earlier,
+            waiting_for=self.waiting_for,
+            latency_s=self.latency_s,
         )
 
     def count(self, ok: bool, retried: int = 0, tokens: int = 0, latency_s: float = 0.0) -> None:
