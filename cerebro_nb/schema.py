@@ -15,8 +15,8 @@ from sqlalchemy.types import TypeDecorator
 from .errors import LedgerError
 
 # %% auto #0
-__all__ = ['TASKS', 'ITEMS', 'ATTEMPTS', 'COLLECTIONS', 'VECTORS', 'CHUNKS', 'SCHEMA_VERSION', 'EncodedJson', 'encoded',
-           'decoded', 'JsonText', 'VectorType', 'is_current', 'prepare_schema']
+__all__ = ['TASKS', 'REUSABLE', 'ITEMS', 'ATTEMPTS', 'COLLECTIONS', 'VECTORS', 'CHUNKS', 'SCHEMA_VERSION', 'EncodedJson',
+           'encoded', 'decoded', 'JsonText', 'VectorType', 'is_current', 'prepare_schema']
 
 # %% ../nbs/04b_schema.ipynb #1617e3aa
 _encode = json.JSONEncoder(separators=(",", ":")).encode
@@ -87,6 +87,10 @@ TASKS = sql.Table(
 )
 
 # %% ../nbs/04b_schema.ipynb #ebbeb212
+#: Which items have an answer that may be given again. It is said to the letter in the index and in the query, so that
+#: the one serves the other.
+REUSABLE = sql.text("status = 'ok' AND step IN ('call', 'repair', 'reuse')")
+
 ITEMS = sql.Table(
     "items",
     _metadata,
@@ -106,7 +110,7 @@ ITEMS = sql.Table(
     sql.Column("edited", JsonText),
     sql.Column("started_at", sql.Double),
     sql.Column("finished_at", sql.Double),
-    sql.Index("items_by_key", "key"),
+    sql.Index("items_by_key", "key", sqlite_where=REUSABLE, postgresql_where=REUSABLE),
 )
 
 ATTEMPTS = sql.Table(
@@ -211,6 +215,11 @@ _STEPS: Sequence[Sequence[str]] = (
         "number INTEGER NOT NULL, text TEXT NOT NULL, sha256 VARCHAR(64) NOT NULL, start_at INTEGER NOT NULL, "
         "end_at INTEGER NOT NULL, page INTEGER, PRIMARY KEY (collection, source, number))",
         "CREATE INDEX chunks_by_sha256 ON chunks (collection, sha256)",
+    ),
+    # 5 -> 6: only what may be found is in the index of keys, which costs the more the larger it is
+    (
+        "DROP INDEX items_by_key",
+        "CREATE INDEX items_by_key ON items (key) WHERE status = 'ok' AND step IN ('call', 'repair', 'reuse')",
     ),
 )
 SCHEMA_VERSION = 1 + len(_STEPS)

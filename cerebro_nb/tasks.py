@@ -18,7 +18,7 @@ import sqlalchemy as sql
 
 from .errors import InputError, TaskHeld, TaskNotFound
 from .database import Database
-from .schema import ATTEMPTS, ITEMS, TASKS, encoded
+from .schema import ATTEMPTS, ITEMS, REUSABLE, TASKS, encoded
 from .settings import load_settings
 
 # %% auto #0
@@ -265,7 +265,7 @@ class LedgerReader:
         """Return the answers there are to items of these keys, by key: never a failure, never a fallback's answer."""
         query = (
             sql.select(ITEMS.c.key, ITEMS.c.output)
-            .where(ITEMS.c.key.in_(list(keys)), ITEMS.c.status == "ok", ITEMS.c.step.in_(["call", "repair", "reuse"]))
+            .where(ITEMS.c.key.in_(list(keys)), REUSABLE)
             .order_by(ITEMS.c.finished_at.desc())
         )
         return {row["key"]: row["output"] for row in self.database.read(query)}
