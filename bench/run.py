@@ -25,7 +25,7 @@ import httpx
 import picture
 from httpx_aiohttp import AiohttpTransport
 
-from cerebro_nb import Client, Ledger, OllamaBackend, Profile, load_settings, process_in_batches
+from cerebro_nb import Client, Ledger, OllamaBackend, Profile, Progress, load_settings, process_in_batches
 from cerebro_nb.loop import LOOP
 
 HERE = Path(__file__).parent
@@ -68,14 +68,25 @@ def window(concurrency: int, adaptive: bool = False) -> Profile:
     return load_settings({}).profile("auto").replace(concurrency=concurrency, adaptive=adaptive)
 
 
-def cerebro(url: str, items: int, profile: Profile) -> tuple[float, float]:
-    """Run prompts; return wall and CPU seconds."""
+def cerebro(url: str, items: int, profile: Profile, ended: list[float] | None = None) -> tuple[float, float]:
+    """Run prompts; return wall and CPU seconds, and put the seconds at which items ended into a list."""
+
+    def note(now: Progress) -> None:
+        if ended is not None and now.event == "item":
+            ended.append(time.perf_counter())
+
     with new_ledger() as ledger:
         client = Client(OllamaBackend(url), "tiny")
         LOOP.run(client.aprepare(load_settings({}).options(is_training=True)))
         wall, cpu = time.perf_counter(), time.process_time()
         run = process_in_batches(
-            range(items), "One short answer: {item}.", profile, client=client, ledger=ledger, show_progress=False
+            range(items),
+            "One short answer: {item}.",
+            profile,
+            on_progress=note,
+            client=client,
+            ledger=ledger,
+            show_progress=False,
         )
         spent = time.perf_counter() - wall, time.process_time() - cpu
         LOOP.run(client.aclose())
@@ -160,12 +171,20 @@ def median(measure: Callable[[], float], rounds: int = ROUNDS) -> float:
 
 
 def slot_use() -> dict[str, float]:
-    """1: how much of 64 slots is used, the ledger on: ideal / wall."""
+    """1: how much of 64 slots is used, the ledger on: ideal / wall, of the middle half too, and by bare aiohttp."""
     found = {}
     for seconds, items in ((0.05, 5_000), (0.2, 2_560)):
+        ideal = items * seconds / 64
+        rounds = []
         with server(64, seconds) as served:
-            ideal = items * seconds / 64
-            found[f"{seconds * 1000:.0f} ms"] = median(lambda: ideal / cerebro(served.url, items, window(64))[0])  # noqa: B023
+            for _ in range(ROUNDS):
+                ended: list[float] = []
+                bare = raw(by_aiohttp(served.url), items, 64)[0]
+                wall = cerebro(served.url, items, window(64), ended)[0]
+                middle = ended[3 * items // 4] - ended[items // 4]
+                rounds.append((ideal / wall, ideal / 2 / middle, ideal / bare))
+        for name, *shares in zip(("", ", middle half", ", bare aiohttp"), *rounds, strict=True):
+            found[f"{seconds * 1000:.0f} ms{name}"] = statistics.median(shares)
     return found
 
 
@@ -181,13 +200,13 @@ def overhead() -> dict[str, float]:
             "bare httpx": by_httpx(served.url),
             "ollama client": by_ollama(served.url),
         }
-        found = {
-            name: median(lambda: raw(send, items, 64)[1] / items * 1e6)  # noqa: B023
-            for name, send in senders.items()
-        }
-        found["cerebro"] = median(lambda: cerebro(served.url, items, window(64))[1] / items * 1e6)
-    found["cerebro / httpx over aiohttp"] = found["cerebro"] / found["httpx over aiohttp"]
-    found["cerebro / bare httpx"] = found["cerebro"] / found["bare httpx"]
+        measures = {name: lambda send=send: raw(send, items, 64)[1] for name, send in senders.items()}
+        measures["cerebro"] = lambda: cerebro(served.url, items, window(64))[1]
+        # In turn, so that a change of the machine's pace meets all of them.
+        rounds = [{name: measure() / items * 1e6 for name, measure in measures.items()} for _ in range(5)]
+    found = {name: statistics.median(one[name] for one in rounds) for name in measures}
+    for name in ("httpx over aiohttp", "bare httpx"):
+        found[f"cerebro / {name}"] = statistics.median(one["cerebro"] / one[name] for one in rounds)
     return found
 
 
@@ -202,19 +221,32 @@ def stragglers() -> dict[str, float]:
 
 
 def hidden_slots() -> dict[str, Any]:
-    """4: `auto` on servers that queue silently: throughput / that of the true number, and most in flight / slots."""
+    """4: `auto` on servers that queue silently: throughput / that of the true number, and most in flight / slots.
+
+    Once of the whole run, and once after warm-up: of its items without the first and the last quarter.
+    """
     found: dict[str, Any] = {}
     for slots in (1, 2, 4, 8, 32):
         items = 150 * slots if slots < 8 else 100 * slots
+        ends: dict[bool, list[float]] = {False: [], True: []}
         with server(slots, 0.05) as served:
-            best = cerebro(served.url, items, window(slots))[0]
+            best = cerebro(served.url, items, window(slots), ends[False])[0]
         with server(slots, 0.05) as served:
-            auto = cerebro(served.url, items, window(64, adaptive=True))[0]
-        found[f"{slots} slots"] = {"throughput": best / auto, "most in flight": served.most / slots}
+            auto = cerebro(served.url, items, window(64, adaptive=True), ends[True])[0]
+        middle = {adaptive: ended[3 * items // 4] - ended[items // 4] for adaptive, ended in ends.items()}
+        found[f"{slots} slots"] = {
+            "after warm-up": middle[False] / middle[True],
+            "throughput": best / auto,
+            "most in flight": served.most / slots,
+        }
+    ended: list[float] = []
     with server(4, 0.05, change="800:16") as served:
-        auto = cerebro(served.url, 4_000, window(64, adaptive=True))[0]
-    ideal = 800 * 0.05 / 4 + 3_200 * 0.05 / 16
-    found["4 slots, 16 from the 800th request on"] = {"throughput": ideal / auto, "most in flight": served.most / 16}
+        auto = cerebro(served.url, 4_000, window(64, adaptive=True), ended)[0]
+    found["4 slots, 16 from the 800th request on"] = {
+        "after warm-up": 1_600 * 0.05 / 16 / (ended[3_200] - ended[1_600]),
+        "throughput": (800 * 0.05 / 4 + 3_200 * 0.05 / 16) / auto,
+        "most in flight": served.most / 16,
+    }
     return found
 
 

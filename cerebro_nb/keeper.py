@@ -104,7 +104,7 @@ class Keeper:
         self._waits: list[tuple[int, asyncio.Future[None]]] = []
         self._place: tuple[str, str] | None = None
         #: The positions of the items that are on disk, in the order in which they came there.
-        self.on_disk = array("q")
+        self.on_disk = array("I")
         #: The file of answers that the ledger could not take, or None.
         self.unsaved: str | None = None
 
@@ -224,6 +224,7 @@ class Keeper:
 
     async def written(self) -> None:
         """Return when every item that ended is on disk, or was refused."""
+        self._ledger.database.flush()
         await self._until_done(self._posted)
 
     async def _until_done(self, count: int) -> None:
