@@ -139,6 +139,12 @@ class _Post:
     told: Told
     urgent: bool
 
+    def tell(self, result: Any, error: BaseException | None) -> None:
+        try:
+            self.told(self.value, result, error)
+        except Exception:  # it is another's, and the writer has others to write for
+            _log.exception("who posted a row could not be told of it")
+
 
 def _executed(connection: sql.Connection, statements: list[Any]) -> int:
     return sum(connection.execute(statement).rowcount for statement in statements)
@@ -319,10 +325,10 @@ class Database:
                 else LedgerError(f"a row cannot be written: {error}", hint="Give values that JSON can hold.")
             )
             for post in group:
-                post.told(post.value, None, failure)
+                post.tell(None, failure)
             return
         for post, result in zip(group, results, strict=True):
-            post.told(post.value, result, None)
+            post.tell(result, None)
 
     def _written(self, group: list[_Post]) -> list[Any]:
         results: list[Any] = []

@@ -532,11 +532,25 @@ class Ledger(LedgerReviews):
         return self.database.submit(_write_items, _AddedItems(task_id, first, items))
 
     def finish_item(self, item: FinishedItem) -> Future[None]:
-        """Post how an item ended; returns a future that is done when it is on disk. An item ends once."""
+        """Post how an item ended; returns a future that is done when it is on disk. An item ends once.
+
+        Raises
+        ------
+        LedgerError
+            If JSON cannot hold one of its values.
+        """
         return self.database.submit(_write_items, EndedRows.of(item))
 
     def post_item(self, item: FinishedItem, told: Callable[[EndedRows, None, BaseException | None], None]) -> None:
-        """Post how an item ended; ``told`` is called on the writer's thread, with None or the error that refused it."""
+        """Post how an item ended, as `finish_item`.
+
+        Parameters
+        ----------
+        item
+            The item.
+        told
+            Is called on the writer's thread with its rows, None, and the error that refused it, or None: it is on disk.
+        """
         self.database.post(_write_items, EndedRows.of(item), told)
 
     def reopen_failed(self, task_id: str, positions: Collection[int] | None = None) -> int:
