@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import cerebro_nb
-from .commands import COMMANDS
+from .commands import COMMANDS, WHOM, add_whom, given
 from .errors import CerebroError
 from .language import show_log
 from .loop import LOOP
@@ -30,11 +30,11 @@ def generate(arguments: argparse.Namespace) -> int:
     """Generate examples of one kind, and save them."""
     from cerebro_nb.synthetic import synthetic_run
 
-    names = ("language", "profile", "num_ctx", "seed", *_WHOM, *_HOW)
-    given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    names = ("language", "profile", "num_ctx", "seed", *WHOM, *_HOW)
+    options = given(arguments, *names)
     if arguments.documents:
-        given |= {"from_documents": arguments.documents, "unanswerable": arguments.unanswerable}
-    run = synthetic_run(arguments.kind.replace("-", "_"), arguments.subject or "", arguments.n, **given)
+        options |= {"from_documents": arguments.documents, "unanswerable": arguments.unanswerable}
+    run = synthetic_run(arguments.kind.replace("-", "_"), arguments.subject or "", arguments.n, **options)
     return finish(run.wait(), arguments.out)
 
 
@@ -49,16 +49,15 @@ def resume(arguments: argparse.Namespace) -> int:
         else:
             show_frame(frame)
         return 0
-    changes = {name: value for name in _WHOM if (value := getattr(arguments, name)) is not None}
-    return finish(LOOP.run(aresume_run(arguments.task, **changes)).wait(), arguments.out)
+    run = LOOP.run(aresume_run(arguments.task, **given(arguments, *WHOM)))
+    return finish(run.wait(), arguments.out)
 
 
 def retry(arguments: argparse.Namespace) -> int:
     """Work on the failed items of a task again."""
     from cerebro_nb.resuming import retry_failed
 
-    changes = {name: getattr(arguments, name) for name in (*_WHOM, *_HOW)}
-    return finish(retry_failed(arguments.task, **changes), arguments.out)
+    return finish(retry_failed(arguments.task, **given(arguments, *WHOM, *_HOW)), arguments.out)
 
 
 def demo(arguments: argparse.Namespace) -> int:
@@ -152,10 +151,10 @@ def parser() -> argparse.ArgumentParser:
     _add_generation(command(generate))
     again = command(resume)
     again.add_argument("task", nargs="?", help="the task's id, or its first digits")
-    _add_whom(again)
+    _add_whom_and_out(again)
     failed = command(retry)
     failed.add_argument("task", help="the task's id, or its first digits")
-    _add_whom(failed)
+    _add_whom_and_out(failed)
     _add_how(failed)
     command(tasks).add_argument("--limit", type=int, default=20, help="how many at most")
     look = command(show)
@@ -179,17 +178,15 @@ def _add_generation(words: argparse.ArgumentParser) -> None:
     words.add_argument("--profile", help="how items are batched: synthetic, research, prompts, vectorization, auto")
     words.add_argument("--num-ctx", type=int, help="tokens of context")
     words.add_argument("--seed", type=int, help="same seed, same plan of angles")
-    _add_whom(words)
+    _add_whom_and_out(words)
     _add_how(words)
 
 
-_WHOM, _HOW = ("model", "backend", "base_url"), ("temperature", "max_tokens", "timeout")
+_HOW = ("temperature", "max_tokens", "timeout")
 
 
-def _add_whom(words: argparse.ArgumentParser) -> None:
-    words.add_argument("--model", help="the model's name")
-    words.add_argument("--backend", choices=["ollama", "openai", "embedded"], help="what serves the model")
-    words.add_argument("--base-url", help="the server's address")
+def _add_whom_and_out(words: argparse.ArgumentParser) -> None:
+    add_whom(words)
     words.add_argument("--out", help="where to save the examples, a .jsonl file")
 
 

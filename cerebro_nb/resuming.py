@@ -15,6 +15,7 @@ from .batching import Run, base_manifest
 from .client import Client, Fallback, GenerationArguments, aget_client, named_as_settings
 from .embedders import get_embedder
 from .errors import InputError
+from .keeper import OF_THE_ITEMS
 from .loop import LOOP
 from .processors import Work, function_work, prompt_work
 from .prompts import Check, trial_work, variant_work
@@ -181,7 +182,7 @@ async def _run_of(
     else:
         threads = ThreadPoolExecutor(profile.concurrency, "cerebro-processor")
         work, client = function_work(processor, threads), None
-    around = {*base_manifest(profile, Fallback()), "input_sha256", "rerun_of"}
+    around = {*base_manifest(profile, Fallback()), *OF_THE_ITEMS}
     manifest = {name: value for name, value in task.manifest.items() if name not in around}
     return Run(
         items,
