@@ -82,6 +82,19 @@ def test_one_bad_row_does_not_take_its_neighbours_along(ledger):
     assert [item["status"] for item in ledger.items(task_id)] == ["ok", "pending", "ok"]
 
 
+def test_who_fails_when_told_does_not_stop_the_writer(ledger, caplog):
+    task_id = ledger.create_task("qa", "s", 2)
+    ledger.add_items(task_id, 0, [("a", "k1"), ("b", "k2")])
+
+    def told(ended, result, error):
+        raise RuntimeError("not listening")
+
+    ledger.post_item(FinishedItem(task_id, 0, ("a", "k1"), "ok", 1, None, [], 1.0, 2.0), told)
+    ledger.finish_item(FinishedItem(task_id, 1, ("b", "k2"), "ok", 2, None, [], 1.0, 2.0)).result()
+    assert [item["output"] for item in ledger.items(task_id)] == [1, 2]
+    assert "not listening" in caplog.text
+
+
 def test_the_design_note_s_functions_on_the_default_ledger():
     task_id = create_progress_task("qa_generation", "copywriting", 10)
     update_task_progress(task_id, 3, {"batch": 1})
