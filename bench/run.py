@@ -72,7 +72,7 @@ def cerebro(url: str, items: int, profile: Profile, ended: list[float] | None = 
     """Run prompts; return wall and CPU seconds, and put the seconds at which items ended into a list."""
 
     def note(now: Progress) -> None:
-        if ended is not None and now.event == "item":
+        if now.event == "item":
             ended.append(time.perf_counter())
 
     with new_ledger() as ledger:
@@ -83,7 +83,7 @@ def cerebro(url: str, items: int, profile: Profile, ended: list[float] | None = 
             range(items),
             "One short answer: {item}.",
             profile,
-            on_progress=note,
+            on_progress=None if ended is None else note,
             client=client,
             ledger=ledger,
             show_progress=False,
@@ -170,6 +170,11 @@ def median(measure: Callable[[], float], rounds: int = ROUNDS) -> float:
 # --- the parts
 
 
+def middle_half(ended: list[float]) -> float:
+    """Return the seconds in which the items ended that are neither of the first nor of the last quarter."""
+    return ended[3 * len(ended) // 4] - ended[len(ended) // 4]
+
+
 def slot_use() -> dict[str, float]:
     """1: how much of 64 slots is used, the ledger on: ideal / wall, of the middle half too, and by bare aiohttp."""
     found = {}
@@ -181,8 +186,7 @@ def slot_use() -> dict[str, float]:
                 ended: list[float] = []
                 bare = raw(by_aiohttp(served.url), items, 64)[0]
                 wall = cerebro(served.url, items, window(64), ended)[0]
-                middle = ended[3 * items // 4] - ended[items // 4]
-                rounds.append((ideal / wall, ideal / 2 / middle, ideal / bare))
+                rounds.append((ideal / wall, ideal / 2 / middle_half(ended), ideal / bare))
         for name, *shares in zip(("", ", middle half", ", bare aiohttp"), *rounds, strict=True):
             found[f"{seconds * 1000:.0f} ms{name}"] = statistics.median(shares)
     return found
@@ -228,14 +232,14 @@ def hidden_slots() -> dict[str, Any]:
     found: dict[str, Any] = {}
     for slots in (1, 2, 4, 8, 32):
         items = 150 * slots if slots < 8 else 100 * slots
-        ends: dict[bool, list[float]] = {False: [], True: []}
+        best_ended: list[float] = []
+        auto_ended: list[float] = []
         with server(slots, 0.05) as served:
-            best = cerebro(served.url, items, window(slots), ends[False])[0]
+            best = cerebro(served.url, items, window(slots), best_ended)[0]
         with server(slots, 0.05) as served:
-            auto = cerebro(served.url, items, window(64, adaptive=True), ends[True])[0]
-        middle = {adaptive: ended[3 * items // 4] - ended[items // 4] for adaptive, ended in ends.items()}
+            auto = cerebro(served.url, items, window(64, adaptive=True), auto_ended)[0]
         found[f"{slots} slots"] = {
-            "after warm-up": middle[False] / middle[True],
+            "after warm-up": middle_half(best_ended) / middle_half(auto_ended),
             "throughput": best / auto,
             "most in flight": served.most / slots,
         }

@@ -37,7 +37,7 @@ from cerebro_nb.errors import (
     StreamCut,
     WrongAddress,
 )
-from .messages import ChatRequest, EmbeddingReply, LoadedModel, ModelInfo, Reply, Timings, Usage
+from .messages import ChatRequest, EmbeddingReply, LoadedModel, ModelInfo, Reply, Timings, Usage, compact_json
 from .settings import GenerationOptions
 
 # %% auto #0
@@ -321,7 +321,6 @@ class _Exchange:
             raise ours from error
 
 
-_encode = json.JSONEncoder(separators=(",", ":")).encode
 _HEADERS = {"content-type": "application/json", "accept-encoding": "identity"}
 _url = lru_cache(yarl.URL)
 
@@ -368,8 +367,7 @@ class HttpDoor:
         return _OfHttpx(await self._given.send(request, stream=True))
 
     def _exchange(self, method: str, path: str, payload: Any, key: dict[str, str]) -> _Exchange:
-        # Compact ASCII JSON carries any text, lone surrogates and NUL included.
-        content = None if payload is None else _encode(payload).encode()
+        content = None if payload is None else compact_json(payload).encode()
         return _Exchange(
             self._send(method, self.base_url + path, content, {**_HEADERS, **key}), self.base_url, path, key
         )

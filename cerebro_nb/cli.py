@@ -30,8 +30,7 @@ def generate(arguments: argparse.Namespace) -> int:
     """Generate examples of one kind, and save them."""
     from cerebro_nb.synthetic import synthetic_run
 
-    names = ("language", "profile", "num_ctx", "seed", *WHOM, *_HOW)
-    options = given(arguments, *names)
+    options = given(arguments, "language", "profile", "num_ctx", "seed", *WHOM, *_HOW)
     if arguments.documents:
         options |= {"from_documents": arguments.documents, "unanswerable": arguments.unanswerable}
     run = synthetic_run(arguments.kind.replace("-", "_"), arguments.subject or "", arguments.n, **options)

@@ -69,6 +69,7 @@ def _engine(url: str) -> sql.Engine:
         ) from error
     patience = {} if "timeout" in parsed.query else {"timeout": BUSY_TIMEOUT_S}
     engine = sql.create_engine(parsed, connect_args=patience)
+    # Many rows in one statement, as SQLAlchemy does where rows are wanted back: one a row makes threads change turns.
     engine.dialect.use_insertmanyvalues_wo_returning = True
 
     @sql.event.listens_for(engine, "connect")

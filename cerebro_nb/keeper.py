@@ -19,8 +19,8 @@ from concurrent.futures import Future
 from typing import Any
 
 from .attempts import Outcome
-from .loop import LOOP
 from .errors import LedgerError, TaskHeld, error_record
+from .loop import LOOP
 from .processors import WorkItem
 from .progress import Tally
 from .schema import decoded

@@ -5,6 +5,7 @@
 # %% ../nbs/02_messages.ipynb #d15a99f6
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -12,10 +13,13 @@ from typing import Any, Literal
 from .settings import GenerationOptions
 
 # %% auto #0
-__all__ = ['Role', 'Message', 'ChatRequest', 'Usage', 'Timings', 'Reply', 'EmbeddingReply', 'ModelInfo', 'LoadedModel']
+__all__ = ['Role', 'compact_json', 'Message', 'ChatRequest', 'Usage', 'Timings', 'Reply', 'EmbeddingReply', 'ModelInfo',
+           'LoadedModel']
 
 # %% ../nbs/02_messages.ipynb #bfde1df2
 Role = Literal["system", "user", "assistant"]
+#: Compact ASCII JSON: it carries any text, lone surrogates and NUL included.
+compact_json = json.JSONEncoder(separators=(",", ":")).encode
 
 
 @dataclass(frozen=True, slots=True)

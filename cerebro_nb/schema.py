@@ -13,15 +13,13 @@ import sqlalchemy as sql
 from sqlalchemy.types import TypeDecorator
 
 from .errors import LedgerError
+from .messages import compact_json
 
 # %% auto #0
 __all__ = ['TASKS', 'REUSABLE', 'ITEMS', 'ATTEMPTS', 'COLLECTIONS', 'VECTORS', 'CHUNKS', 'SCHEMA_VERSION', 'EncodedJson',
            'encoded', 'decoded', 'JsonText', 'VectorType', 'is_current', 'prepare_schema']
 
 # %% ../nbs/04b_schema.ipynb #1617e3aa
-_encode = json.JSONEncoder(separators=(",", ":")).encode
-
-
 class EncodedJson(str):
     """A JSON value that is text already."""
 
@@ -37,7 +35,7 @@ def encoded(value: Any) -> EncodedJson | None:
         If JSON cannot hold it.
     """
     try:
-        return None if value is None else EncodedJson(_encode(value))
+        return None if value is None else EncodedJson(compact_json(value))
     except (TypeError, ValueError) as error:
         raise LedgerError(f"a row cannot be written: {error}", hint="Give values that JSON can hold.") from error
 
@@ -55,7 +53,7 @@ class JsonText(TypeDecorator[Any]):
 
     def process_bind_param(self, value: Any, dialect: sql.Dialect) -> str | None:
         """Write a value."""
-        return None if value is None else str(value) if isinstance(value, EncodedJson) else _encode(value)
+        return None if value is None else str(value) if isinstance(value, EncodedJson) else compact_json(value)
 
     def process_result_value(self, value: str | None, dialect: sql.Dialect) -> Any:
         """Read a value."""

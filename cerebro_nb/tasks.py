@@ -417,12 +417,13 @@ def _write_items(connection: sql.Connection, posted: list[_AddedItems | EndedRow
             pending = set(connection.scalars(_PENDING, asked))
             items = [item for item in items if item.row["position"] in pending]
             asked["at"] = [item.row["position"] for item in items]
-        if items:
+        if rows := [item.row for item in items]:
             # Two statements for all of them: an UPDATE is one a row, and each makes the threads change turns.
             connection.execute(_TAKE_OUT, asked)
-            connection.execute(ITEMS.insert(), [item.row for item in items])
-            _write_attempts(connection, items)
-            _count(connection, task_id, [item.row for item in items])
+            connection.execute(ITEMS.insert(), rows)
+            if attempts := [attempt for item in items for attempt in item.attempts]:
+                connection.execute(ATTEMPTS.insert(), attempts)
+            _count(connection, task_id, rows)
 
 
 def _write_added(connection: sql.Connection, added: _AddedItems) -> None:
@@ -430,11 +431,6 @@ def _write_added(connection: sql.Connection, added: _AddedItems) -> None:
     there = set(connection.scalars(_POSITIONS, {"of_task": added.task_id, "at": [row["position"] for row in rows]}))
     if new := [row for row in rows if row["position"] not in there]:
         connection.execute(ITEMS.insert(), new)
-
-
-def _write_attempts(connection: sql.Connection, items: Sequence[EndedRows]) -> None:
-    if attempts := [row for item in items for row in item.attempts]:
-        connection.execute(ATTEMPTS.insert(), attempts)
 
 
 def _count(connection: sql.Connection, task_id: str, rows: Sequence[Mapping[str, Any]]) -> None:
