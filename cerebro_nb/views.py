@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from .errors import InputError
 from .tasks import PAGE_SIZE, Ledger, Mark, Task, get_ledger
 
 if TYPE_CHECKING:
     import pandas
 
 # %% auto #0
-__all__ = ['item_output', 'item_row', 'items_frame', 'TaskView', 'tasks_df', 'items_df']
+__all__ = ['TaskLike', 'item_output', 'item_row', 'items_frame', 'TaskView', 'view_of', 'tasks_df', 'items_df']
 
 # %% ../nbs/05a_views.ipynb #6b8f3393
 _AROUND = ("position", "status", "mark", "error", "attempts", "seconds")
@@ -123,6 +124,34 @@ class TaskView:
         return items_frame(self.ledger.items(self.task_id, status, first, limit))
 
 # %% ../nbs/05a_views.ipynb #7e90ffbf
+TaskLike = TaskView | Task | str
+
+
+def view_of(task: TaskLike, ledger: Ledger | None = None) -> TaskView:
+    """Return the view of a task, whichever way it is named.
+
+    Parameters
+    ----------
+    task
+        A run or another view, a `Task`, a task's id or the first digits of one.
+    ledger
+        Where the task is; a view brings its own, else it is the shared ledger of the settings.
+
+    Raises
+    ------
+    TaskNotFound
+        If there is no such task.
+    InputError
+        If it is none of these.
+    """
+    if isinstance(task, TaskView):
+        return task
+    if not isinstance(task, Task | str):
+        raise InputError(f"a {type(task).__name__} names no task", hint="Give a Run, a Task or a task's id.")
+    ledger = ledger or get_ledger()
+    return TaskView(ledger, ledger.task(task if isinstance(task, str) else task.id).id)
+
+# %% ../nbs/05a_views.ipynb #c00c4caf
 def tasks_df(limit: int = 100, *, ledger: Ledger | None = None) -> pandas.DataFrame:
     """Return the newest tasks as a DataFrame, one row a task, the newest first.
 
@@ -154,15 +183,13 @@ def tasks_df(limit: int = 100, *, ledger: Ledger | None = None) -> pandas.DataFr
     return frame
 
 
-def items_df(task_id: str, *, ledger: Ledger | None = None) -> pandas.DataFrame:
+def items_df(task: TaskLike, *, ledger: Ledger | None = None) -> pandas.DataFrame:
     """Return the items of a task as a DataFrame, one row an item, in the order of the input.
 
     Parameters
     ----------
-    task_id
-        The task's id, or its first digits.
-    ledger
-        Where; the shared ledger of the settings if None.
+    task, ledger
+        Which task, and where it is; see `view_of`.
 
     Returns
     -------
@@ -174,5 +201,4 @@ def items_df(task_id: str, *, ledger: Ledger | None = None) -> pandas.DataFrame:
     TaskNotFound
         If there is no such task.
     """
-    ledger = ledger or get_ledger()
-    return TaskView(ledger, ledger.task(task_id).id).df
+    return view_of(task, ledger).df

@@ -105,7 +105,7 @@ def test_each_error_tells_by_its_class_what_may_pass():
         value for value in vars(errors).values() if inspect.isclass(value) and issubclass(value, errors.CerebroError)
     ]
     assert len(classes) > 20
-    drawn = (ROOT / "nbs" / "00_errors.ipynb").read_text()
+    drawn = (ROOT / "nbs" / "00a_errors.ipynb").read_text()
     for kind in classes:
         assert kind.retry in ("never", "transient", "pressure") and kind.__name__ in drawn
 
