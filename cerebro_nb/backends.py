@@ -6,19 +6,21 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import re
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
-import httpx
 import yarl
-from aiohttp.http_exceptions import ContentEncodingError
 
+from .addresses import ServerAddress, parse_address
 from cerebro_nb.errors import (
     AuthenticationFailed,
     BackendError,
@@ -29,6 +31,7 @@ from cerebro_nb.errors import (
     InputError,
     InvalidResponse,
     ModelNotFound,
+    OutOfMemory,
     RateLimited,
     RequestTimeout,
     ServerBusy,
@@ -38,11 +41,25 @@ from cerebro_nb.errors import (
     WrongAddress,
 )
 from .messages import ChatRequest, EmbeddingReply, LoadedModel, ModelInfo, Reply, Timings, Usage, compact_json
+from cerebro_nb.replies import (
+    MOST_ANSWER_CHARACTERS,
+    MOST_BODY_BYTES,
+    MOST_ERROR_BYTES,
+    MOST_LINE_BYTES,
+    MOST_STREAM_BYTES,
+    Event,
+    json_object,
+    kept,
+)
 from .settings import GenerationOptions
+from .thoughts import ThoughtSplitter
+
+if TYPE_CHECKING:
+    import httpx
 
 # %% auto #0
-__all__ = ['OnText', 'CONNECT_TIMEOUT_S', 'JSON_TIMEOUT_S', 'Scripted', 'Backend', 'PartialAnswer', 'error_for', 'bearer',
-           'HttpDoor', 'ScriptedBackend']
+__all__ = ['OnText', 'CONNECT_TIMEOUT_S', 'JSON_TIMEOUT_S', 'Scripted', 'Backend', 'PartialAnswer', 'out_of_memory',
+           'error_in_mid_answer', 'error_for', 'bearer', 'client_library', 'proxy_of', 'HttpDoor', 'ScriptedBackend']
 
 # %% ../nbs/03_backends.ipynb #10c6adce
 OnText = Callable[[str], None]
@@ -78,30 +95,97 @@ class Backend(Protocol):
 
 # %% ../nbs/03_backends.ipynb #952a8a20
 class PartialAnswer:
-    """Collects the text of one call, within its time limit, and becomes a `Reply`."""
+    """Collects the text of one call, within its time limit, and becomes a `Reply`.
 
-    def __init__(self, request: ChatRequest, backend: str, on_text: OnText | None = None):
-        self._request, self._backend, self._on_text = request, backend, on_text
-        self._text: list[str] = []
-        self._thinking: list[str] = []
+    Parameters
+    ----------
+    request
+        What is asked.
+    backend
+        Who is asked.
+    on_text
+        Called with each piece of the answer, thoughts left out as far as they can be told so early.
+    redact
+        Takes secrets out of what is kept of a failure.
+    """
+
+    def __init__(
+        self,
+        request: ChatRequest,
+        backend: str,
+        on_text: OnText | None = None,
+        redact: Callable[[str], str] = lambda text: text,
+    ):
+        self._request, self._backend, self._on_text, self._redact = request, backend, on_text, redact
+        self._splitter = ThoughtSplitter()
+        self._characters = 0
         self._started = time.perf_counter()
         self._first: float | None = None
+        #: Why the server said that the answer ended, and whether it said that it did.
+        self.finish_reason, self.ended = "", False
+        self._usage, self._model = Usage(), ""
+        self._times: Mapping[str, float | None] = {}
+        self._raw: Mapping[str, Any] = {}
 
     @property
     def text(self) -> str:
-        """What has arrived so far."""
-        return "".join(self._text)
+        """What has arrived of the answer so far."""
+        return self._splitter.text
 
     def add(self, text: str, thinking: str = "") -> None:
-        """Take the next piece."""
-        if (text or thinking) and self._first is None:
+        """Take the next piece.
+
+        Raises
+        ------
+        InvalidResponse
+            If there is no end of it.
+        """
+        if not (text or thinking):
+            return
+        if self._first is None:
             self._first = time.perf_counter() - self._started
+        self._characters += len(text) + len(thinking)
+        if self._characters > MOST_ANSWER_CHARACTERS:
+            raise InvalidResponse(
+                f"{self._request.model} wrote more than {MOST_ANSWER_CHARACTERS:,} characters",
+                hint="The server does not heed max_tokens; look at its log.",
+            )
         if thinking:
-            self._thinking.append(thinking)
-        if text:
-            self._text.append(text)
-            if self._on_text:
-                self._on_text(text)
+            self._splitter.think(thinking)
+        if text and (piece := self._splitter.add(text)) and self._on_text:
+            self._on_text(piece)
+
+    def take(self, read: Callable[[str], Event | None], line: str) -> None:
+        """Take the next line of the server.
+
+        Parameters
+        ----------
+        read
+            Reads a line of its protocol.
+        line
+            The line.
+
+        Raises
+        ------
+        InvalidResponse
+            If it cannot be read; ``details["raw"]`` has it.
+        ServerFailed
+            If the server says in it that it failed.
+        """
+        try:
+            event = read(line)
+        except InvalidResponse as odd:
+            odd.details.setdefault("raw", kept(line))
+            raise
+        if event is None:
+            return
+        if event.failed is not None:
+            raise error_in_mid_answer(event.failed)
+        self.add(event.text, event.thinking)
+        self.ended = self.ended or event.ended
+        self.finish_reason = event.finish_reason or self.finish_reason
+        self._usage, self._model = event.usage or self._usage, event.model or self._model
+        self._raw, self._times = event.raw or self._raw, event.times or self._times
 
     async def __aenter__(self) -> PartialAnswer:
         """Hold the call to its time limit; errors leave with the text that had arrived."""
@@ -117,60 +201,107 @@ class PartialAnswer:
             raise RequestTimeout(
                 f"{self._request.model} gave no whole answer within {self._limit_s:g} s",
                 hint="Allow more time (timeout), ask for less (max_tokens), or use a smaller model.",
-                partial_text=self.text,
+                partial_text=kept(self.text),
             ) from late
         if isinstance(error, BackendError):
-            error.details.setdefault("partial_text", self.text)
+            error.details.setdefault("partial_text", kept(self.text))
+            error.details |= {
+                name: self._redact(value) for name, value in error.details.items() if isinstance(value, str)
+            }
 
     def reply(self, finish_reason: str, usage: Usage, raw: Mapping[str, Any], **server_times: float | None) -> Reply:
         """Return the whole answer; ``server_times`` are the fields of `Timings` that the server told."""
         timings = Timings(time.perf_counter() - self._started, self._first, **server_times)
-        model = str(raw.get("model") or self._request.model)
-        return Reply(
-            self.text, finish_reason, usage, timings, model, self._backend, raw=raw, thinking="".join(self._thinking)
-        )
+        text, thinking = self._splitter.whole()
+        model = self._model or self._request.model
+        return Reply(text, finish_reason[:32], usage, timings, model, self._backend, raw=raw, thinking=thinking)
 
-    def cut(self) -> StreamCut:
-        """Return the error for a stream that ended before the answer did."""
+    def whole(self) -> Reply:
+        """Return the answer that the server's lines told.
+
+        Raises
+        ------
+        StreamCut
+            If they did not tell that it ended.
+        """
+        if not (self.finish_reason or self.ended):
+            raise self._cut()
+        return self.reply(self.finish_reason or "stop", self._usage, self._raw, **self._times)
+
+    def _cut(self) -> StreamCut:
         return StreamCut(
             f"the answer of {self._request.model} broke off after {len(self.text)} characters",
             hint="It will be tried again; if this repeats, look at the server's log.",
-            partial_text=self.text,
+            partial_text=kept(self.text),
         )
 
 # %% ../nbs/03_backends.ipynb #b124d678
 def _excerpt(body: str, limit: int = 200) -> str:
-    text = " ".join(re.sub(r"<[^>]*>", " ", body).split())
+    text = " ".join(re.sub(r"<[^<>]*>", " ", body[:MOST_ERROR_BYTES]).split())
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def _server_message(body: str) -> tuple[str, dict[str, Any]]:
     try:
         data = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return _excerpt(body), {}
     error = data.get("error", data) if isinstance(data, dict) else data
-    if isinstance(error, dict):
-        return _excerpt(str(error.get("message", error))), error
-    return _excerpt(str(error)), {}
+    fields = error if isinstance(error, dict) else {}
+    return _excerpt(str(fields.get("message") or error)), fields
+
+
+_LONGEST_WAIT_S = 86_400.0
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
     value = headers.get("retry-after", "").strip()
-    if re.fullmatch(r"\d+(\.\d+)?", value):
-        return float(value)
+    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", value):
+        return min(float(value), _LONGEST_WAIT_S)
     try:
         from email.utils import parsedate_to_datetime
 
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
+        wait_s = parsedate_to_datetime(value).timestamp() - time.time()
+    except (ValueError, TypeError, OverflowError):
         return None
+    return min(max(0.0, wait_s), _LONGEST_WAIT_S)
+
+
+def _refused_fields(fields: Mapping[str, Any]) -> list[str]:
+    """Return the names of the request's fields that a refusal names, as OpenAI and pydantic's servers say them."""
+    details = fields.get("detail")
+    places = [one.get("loc") for one in details if isinstance(one, dict)] if isinstance(details, list) else []
+    named = [place[-1] for place in places if isinstance(place, list) and place]
+    return [name for name in (fields.get("param"), *named) if isinstance(name, str)]
 
 
 _CONTEXT_WORDS = re.compile(r"context (size|length|window)|exceeds?.{0,40}context|prompt.{0,20}too long", re.IGNORECASE)
+_MEMORY_WORDS = re.compile(
+    r"requires more (system|gpu|video)? ?memory|out of memory|not enough memory|insufficient memory"
+    r"|(failed|unable) to allocate|cudaMalloc failed",
+    re.IGNORECASE,
+)
+
+
+def out_of_memory(said: str, **details: Any) -> OutOfMemory:
+    """Return the error for a server that has not the memory for a model."""
+    return OutOfMemory(
+        said,
+        hint="Use a smaller model or one of fewer bits (Q4), lower num_ctx, or free memory (`ollama stop MODEL`).",
+        **details,
+    )
+
+
+def error_in_mid_answer(said: str) -> BackendError:
+    """Return our error for what a server said instead of going on with an answer."""
+    if _MEMORY_WORDS.search(said):
+        return out_of_memory(f"the server failed in the middle of an answer: {_excerpt(said)}")
+    return ServerFailed(
+        f"the server failed in the middle of an answer: {_excerpt(said)}", hint="It will be tried again."
+    )
 
 # %% ../nbs/03_backends.ipynb #dd789f76
-def error_for(status: int, body: str, headers: Mapping[str, str], url: str) -> CerebroError:
+def error_for(status: int, body: str, headers: Mapping[str, str], url: str, key_hint: str = "") -> CerebroError:
     """Return our error for a server's refusal.
 
     Parameters
@@ -183,6 +314,8 @@ def error_for(status: int, body: str, headers: Mapping[str, str], url: str) -> C
         Its headers.
     url
         Where the request went, without a key.
+    key_hint
+        What to do where a key is wanted.
 
     Returns
     -------
@@ -197,9 +330,9 @@ def error_for(status: int, body: str, headers: Mapping[str, str], url: str) -> C
     html = "html" in headers.get("content-type", "") or body.lstrip()[:1] == "<"
     what = f"{url} answered {status}" + (f": {said}" if said else "")
     if status in (401, 403):
-        return AuthenticationFailed(
-            what, hint="Set the server's key in the environment (CEREBRO_API_KEY).", status=status
-        )
+        return AuthenticationFailed(what, hint=key_hint or "The server wants a key.", status=status)
+    if _MEMORY_WORDS.search(said):
+        return out_of_memory(what, status=status)
     if status == 404 and not html and "model" in said.lower():
         return ModelNotFound(what, status=status, models=[])
     if status in (404, 405) or status < 400:
@@ -216,7 +349,9 @@ def error_for(status: int, body: str, headers: Mapping[str, str], url: str) -> C
         return ServerFailed(what, hint="Look at the server's log if this repeats.", status=status)
     if fields.get("type") == "exceed_context_size_error" or _CONTEXT_WORDS.search(said):
         return ContextExceeded(what, hint="Shorten the prompt or raise num_ctx.", status=status)
-    return BadRequest(what, hint="The server refused the request as it stands.", status=status)
+    return BadRequest(
+        what, hint="The server refused the request as it stands.", status=status, fields=_refused_fields(fields)
+    )
 
 # %% ../nbs/03_backends.ipynb #a9519e5f
 def bearer(key: str) -> dict[str, str]:
@@ -237,22 +372,33 @@ CONNECT_TIMEOUT_S = 10.0
 JSON_TIMEOUT_S = 30.0
 
 
-_NO_ADDRESS = (httpx.InvalidURL, httpx.UnsupportedProtocol, aiohttp.InvalidURL)
-_NO_WAY = (httpx.TransportError, aiohttp.ClientError, OSError)
+class _Errors:
+    """The errors of a client's library, by what they mean."""
+
+    def __init__(self, client: Any = None):
+        self.no_address: tuple[type[BaseException], ...] = (aiohttp.InvalidURL,)
+        self.no_way: tuple[type[BaseException], ...] = (aiohttp.ClientError, OSError)
+        if client is not None:
+            library = client_library(client)
+            self.no_address += (library.InvalidURL, library.UnsupportedProtocol)
+            self.no_way += (library.TransportError,)
+
+    def translated(self, error: BaseException | None, base_url: str) -> CerebroError | None:
+        """Return our error for one of the library, None for any other."""
+        if isinstance(error, self.no_address):
+            return InputError(f"{base_url!r} is no address: {error}", hint="Give it as http://host:port.")
+        if not isinstance(error, self.no_way):
+            return None
+        return ConnectionFailed(
+            f"nobody answers at {base_url}" + (f": {error}" if str(error) else f" ({type(error).__name__})"),
+            hint="Start the server or correct base_url; `cerebro doctor` shows what is there.",
+        )
 
 
-def _translated(error: BaseException | None, base_url: str) -> CerebroError | None:
-    """Return our error for one of a client, None for any other."""
-    if isinstance(error, _NO_ADDRESS):
-        return InputError(f"{base_url!r} is no address: {error}", hint="Give it as http://host:port.")
-    if not isinstance(error, _NO_WAY):
-        return None
-    if isinstance(error, httpx.DecodingError) or isinstance(error.__cause__, ContentEncodingError):
-        return InvalidResponse(f"{base_url} sent a body that cannot be decoded: {error}")
-    return ConnectionFailed(
-        f"nobody answers at {base_url}" + (f": {error}" if str(error) else f" ({type(error).__name__})"),
-        hint="Start the server or correct base_url; `cerebro doctor` shows what is there.",
-    )
+def client_library(client: Any) -> Any:
+    """Return the module of a client that was handed in: httpx, or another with the same face."""
+    kind = next((kind for kind in type(client).__mro__ if kind.__name__ == "AsyncClient"), type(client))
+    return sys.modules[kind.__module__.partition(".")[0]]
 
 # %% ../nbs/03_backends.ipynb #50698a3a
 class _Response(Protocol):
@@ -260,8 +406,6 @@ class _Response(Protocol):
 
     @property
     def headers(self) -> Mapping[str, str]: ...
-
-    async def read(self) -> bytes: ...
 
     def pieces(self) -> AsyncIterator[bytes]: ...
 
@@ -271,9 +415,6 @@ class _Response(Protocol):
 class _OfAiohttp:
     def __init__(self, response: aiohttp.ClientResponse):
         self._response, self.status, self.headers = response, response.status, response.headers
-
-    async def read(self) -> bytes:
-        return await self._response.read()
 
     def pieces(self) -> AsyncIterator[bytes]:
         return self._response.content.iter_any()
@@ -286,29 +427,101 @@ class _OfHttpx:
     def __init__(self, response: httpx.Response):
         self._response, self.status, self.headers = response, response.status_code, response.headers
 
-    async def read(self) -> bytes:
-        return await self._response.aread()
-
     def pieces(self) -> AsyncIterator[bytes]:
-        return self._response.aiter_bytes()
+        return self._response.aiter_bytes()  # nothing compressed comes so far
 
     async def close(self) -> None:
         await self._response.aclose()
+
+# %% ../nbs/03_backends.ipynb #a1625752
+_BREATH_S = 0.02
+
+
+async def _bounded(response: _Response, most: int, where: str) -> AsyncIterator[bytes]:
+    """Yield the pieces of a body, refuse more than ``most`` bytes, and let time limits be heard."""
+    total, breathed = 0, time.monotonic()
+    async for piece in response.pieces():
+        total += len(piece)
+        if total > most:
+            raise InvalidResponse(f"{where} sent more than {most:,} bytes", hint="Look at the server's log.")
+        yield piece
+        if time.monotonic() - breathed > _BREATH_S:
+            await asyncio.sleep(0)
+            breathed = time.monotonic()
+
+
+async def _body(response: _Response, most: int, where: str) -> str:
+    body = bytearray()
+    async for piece in _bounded(response, most, where):
+        body += piece
+    return body.decode("utf-8", "replace")
+
+
+async def _beginning(response: _Response, where: str) -> str:
+    """Return as much of a body as an error quotes."""
+    body = bytearray()
+    async for piece in _bounded(response, 2 * MOST_LINE_BYTES, where):
+        body += piece
+        if len(body) > MOST_ERROR_BYTES:
+            break
+    return body[:MOST_ERROR_BYTES].decode("utf-8", "replace")
+
+
+async def _lines(response: _Response, where: str) -> AsyncIterator[str]:
+    """Yield the lines of a body as they arrive; a body that is one JSON object is one line."""
+    if response.headers.get("content-type", "").startswith("application/json"):
+        body = await _body(response, MOST_LINE_BYTES, where)
+        for whole in [body] if _is_object(body) else body.split("\n"):
+            yield whole
+        return
+    rest = bytearray()
+    async for piece in _bounded(response, MOST_STREAM_BYTES, where):
+        # Split at line feeds alone: a JSON text may hold other separators, such as U+2028, as they are.
+        *lines, last = piece.split(b"\n")
+        for line in lines:
+            rest += line
+            if rest and not rest.isspace():
+                yield rest.decode("utf-8", "replace")
+            rest.clear()
+        rest += last
+        if len(rest) > MOST_LINE_BYTES:
+            raise InvalidResponse(f"{where} sent a line of more than {MOST_LINE_BYTES:,} bytes")
+    yield rest.decode("utf-8", "replace")
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
 
 # %% ../nbs/03_backends.ipynb #6f3885a9
 class _Exchange:
     """One request and its response, with our errors; the connection is given back, or closed, at its end."""
 
-    def __init__(self, sent: Awaitable[_Response], base_url: str, path: str, key: dict[str, str]):
-        self._sent, self._base_url, self._path, self._key = sent, base_url, path, key
+    def __init__(self, sent: Awaitable[_Response], door: HttpDoor, path: str):
+        self._sent, self._door, self._url = sent, door, door.base_url + path
         self._response: _Response | None = None
 
     async def __aenter__(self) -> _Response:
         try:
             self._response = response = await self._sent
+            coding = response.headers.get("content-encoding", "identity").strip().lower()
+            if coding != "identity":
+                raise InvalidResponse(
+                    f"{self._url} sent its answer compressed ({coding[:20]}), though it was asked not to",
+                    hint="Is a proxy between? Have it pass `accept-encoding: identity` on.",
+                )
             if response.status >= 300:
-                said = _told(await response.read(), self._key)
-                raise error_for(response.status, said, response.headers, self._base_url + self._path)
+                said = self._door.redact(await _beginning(response, self._url))
+                raise error_for(response.status, said, response.headers, self._url, self._door.key_hint)
+            if "html" in response.headers.get("content-type", ""):
+                said = self._door.redact(await _beginning(response, self._url))
+                raise InvalidResponse(
+                    f"{self._url} sent a web page: {_excerpt(said)}",
+                    hint="Is base_url right? Something else answers there.",
+                    raw=kept(said),
+                )
         except BaseException as error:
             await self.__aexit__(type(error), error, None)
             raise
@@ -317,11 +530,26 @@ class _Exchange:
     async def __aexit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if self._response is not None:
             await self._response.close()
-        if (ours := _translated(error, self._base_url)) is not None:
+        if (ours := self._door.errors.translated(error, self._door.base_url)) is not None:
             raise ours from error
 
+# %% ../nbs/03_backends.ipynb #c5cfada2
+def proxy_of(address: ServerAddress) -> str | None:
+    """Return the proxy that the environment names for a server, or None.
 
+    References
+    ----------
+    Python, ``urllib.request.getproxies`` and ``proxy_bypass``: ``HTTP_PROXY``, ``HTTPS_PROXY``, ``NO_PROXY``.
+    """
+    if address.is_loopback or proxy_bypass(address.host):
+        return None
+    proxies = getproxies()
+    proxy = proxies.get(address.url.partition(":")[0]) or proxies.get("all")
+    return proxy and (proxy if "://" in proxy else f"http://{proxy}")
+
+# %% ../nbs/03_backends.ipynb #d15f3909
 _HEADERS = {"content-type": "application/json", "accept-encoding": "identity"}
+_SHORTEST_SECRET = 8  # local servers want a key such as "EMPTY" or "ollama", which is a word like others
 _url = lru_cache(yarl.URL)
 
 
@@ -330,109 +558,104 @@ class HttpDoor:
 
     Parameters
     ----------
-    base_url
-        The server's address.
+    address
+        Where the server is.
     headers
         Returns the headers that carry a key, asked at each request; they are never kept.
     client
-        A client to use instead of our own; it is not closed here.
+        A client to use instead of our own, `httpx.AsyncClient` or one with its face; it is not closed here.
+    key_hint
+        What to do where the server wants a key.
     """
 
     def __init__(
-        self, base_url: str, headers: Callable[[], dict[str, str]] = dict, client: httpx.AsyncClient | None = None
+        self,
+        address: ServerAddress | str,
+        headers: Callable[[], dict[str, str]] = dict,
+        client: httpx.AsyncClient | None = None,
+        key_hint: str = "",
     ):
-        self.base_url = base_url.rstrip("/")
-        self._headers = headers
+        address = parse_address(address) if isinstance(address, str) else address
+        self.base_url, self.key_hint = address.url, key_hint
+        self._address, self._key = address, headers
         self._given = client
+        self.errors = _Errors(client)
         self._own: aiohttp.ClientSession | None = None
+        self._proxy: str | None = None
+
+    def _headers(self) -> dict[str, str]:
+        named = {"authorization": self._address.authorization} if self._address.authorization else {}
+        return {**_HEADERS, **named, **self._key()}
+
+    def redact(self, text: str) -> str:
+        """Return a text without our key and our password, which some servers repeat when they refuse them."""
+        secret = self._headers().get("authorization", "").partition(" ")[2]
+        secrets = [secret]
+        if self._address.authorization:
+            secrets += base64.b64decode(self._address.authorization.partition(" ")[2]).decode().split(":", 1)
+        for one in secrets:
+            if len(one) >= _SHORTEST_SECRET:
+                text = text.replace(one, "***")
+        return text
 
     @property
     def _session(self) -> aiohttp.ClientSession:
         """Our own way out, made when first used, on the loop that uses it."""
         if self._own is None:
+            self._proxy = proxy_of(self._address)
             self._own = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30.0),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
+                auto_decompress=False,
             )
         return self._own
 
-    async def _send(self, method: str, url: str, content: bytes | None, headers: dict[str, str]) -> _Response:
+    async def _send(self, method: str, url: str, content: bytes | None) -> _Response:
+        headers = self._headers()
         if self._given is None:
-            return _OfAiohttp(
-                await self._session.request(method, _url(url), data=content, headers=headers, allow_redirects=False)
+            session = self._session
+            response = await session.request(
+                method, _url(url), data=content, headers=headers, allow_redirects=False, proxy=self._proxy
             )
-        timeout = httpx.Timeout(None, connect=CONNECT_TIMEOUT_S)
+            return _OfAiohttp(response)
+        timeout = client_library(self._given).Timeout(None, connect=CONNECT_TIMEOUT_S)
         request = self._given.build_request(method, url, content=content, headers=headers, timeout=timeout)
         return _OfHttpx(await self._given.send(request, stream=True))
 
-    def _exchange(self, method: str, path: str, payload: Any, key: dict[str, str]) -> _Exchange:
+    def _exchange(self, method: str, path: str, payload: Any) -> _Exchange:
         content = None if payload is None else compact_json(payload).encode()
-        return _Exchange(
-            self._send(method, self.base_url + path, content, {**_HEADERS, **key}), self.base_url, path, key
-        )
+        return _Exchange(self._send(method, self.base_url + path, content), self, path)
 
     async def json(
         self, method: str, path: str, payload: Any = None, timeout_s: float = JSON_TIMEOUT_S
     ) -> dict[str, Any]:
         """Send a request and return the JSON object that answers it."""
-        key = self._headers()
+        where = self.base_url + path
         try:
-            async with asyncio.timeout(timeout_s), self._exchange(method, path, payload, key) as response:
-                body = _told(await response.read(), key)
+            async with asyncio.timeout(timeout_s), self._exchange(method, path, payload) as response:
+                body = await _body(response, MOST_BODY_BYTES, where)
         except TimeoutError as late:
             raise RequestTimeout(
-                f"{self.base_url}{path} did not answer within {timeout_s:g} s", hint="Is the server overloaded?"
+                f"{where} did not answer within {timeout_s:g} s", hint="Is the server overloaded?"
             ) from late
-        data = _json_object(body, self.base_url + path)
-        if "error" in data:
-            raise error_for(500, body, response.headers, self.base_url + path)
+        data = json_object(body, where)
+        if data.get("error") is not None:
+            raise error_for(500, self.redact(body[:MOST_ERROR_BYTES]), response.headers, where)
         return data
 
     async def lines(self, path: str, payload: Any) -> AsyncIterator[str]:
-        """Send a request and yield the non-empty lines of the answer as they arrive."""
-        key = self._headers()
-        async with self._exchange("POST", path, payload, key) as response:
-            if "html" in response.headers.get("content-type", ""):
-                raise InvalidResponse(
-                    f"{self.base_url}{path} sent a web page: {_excerpt(_told(await response.read(), key))}",
-                    hint="Is base_url right? Something else answers there.",
-                )
-            rest = b""
-            # Split at line feeds alone: a JSON text may hold other separators, such as U+2028, as they are.
-            async for piece in response.pieces():
-                *lines, rest = (rest + piece).split(b"\n")
-                for line in lines:
-                    if line.strip():
-                        yield _told(line, key)
-            if rest.strip():
-                yield _told(rest, key)
+        """Send a request and yield the lines of the answer as they arrive."""
+        async with self._exchange("POST", path, payload) as response:
+            async for line in _lines(response, self.base_url + path):
+                if line.strip():
+                    yield line
 
     async def aclose(self) -> None:
         """Close the client, unless it was handed in."""
         if self._own is not None:
             own, self._own = self._own, None
             await own.close()
-
-
-def _told(body: bytes, key: dict[str, str]) -> str:
-    """Return what a server said without our key, which some repeat when they refuse it."""
-    text = body.decode("utf-8", "replace")
-    secret = key.get("authorization", "").removeprefix("Bearer ")
-    return text.replace(secret, "***") if secret else text
-
-
-def _json_object(text: str, url: str) -> dict[str, Any]:
-    try:
-        data = json.loads(text)
-    except ValueError:
-        data = None
-    if not isinstance(data, dict):
-        raise InvalidResponse(
-            f"{url} did not send a JSON object: {_excerpt(text) or 'nothing'}",
-            hint="Is base_url right? Something else may answer there.",
-        )
-    return data
 
 # %% ../nbs/03_backends.ipynb #e679b604
 Scripted = str | Reply | BaseException

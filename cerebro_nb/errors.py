@@ -13,9 +13,9 @@ from .cleaning import shown
 __all__ = ['Retry', 'MOST_CHARACTERS', 'error_text', 'CerebroError', 'SettingsError', 'InputError', 'MissingDependency',
            'BackendError', 'ConnectionFailed', 'ServerGone', 'RequestTimeout', 'RateLimited', 'ServerFailed',
            'ServerBusy', 'InvalidResponse', 'StreamCut', 'WrongAddress', 'AuthenticationFailed', 'ModelNotFound',
-           'BadRequest', 'ContextExceeded', 'PromptTruncated', 'OutputError', 'OutputTruncated', 'InvalidOutput',
-           'DuplicateOutput', 'SourceError', 'FetchFailed', 'DocumentUnreadable', 'ProcessorFailed', 'LedgerError',
-           'TaskNotFound', 'TaskHeld', 'error_record']
+           'OutOfMemory', 'BadRequest', 'ContextExceeded', 'PromptTruncated', 'OutputError', 'OutputTruncated',
+           'EmptyOutput', 'InvalidOutput', 'DuplicateOutput', 'SourceError', 'FetchFailed', 'DocumentUnreadable',
+           'ProcessorFailed', 'LedgerError', 'TaskNotFound', 'TaskHeld', 'error_record']
 
 # %% ../nbs/00a_errors.ipynb #9d922c2e
 Retry = Literal["never", "transient", "pressure"]
@@ -155,6 +155,10 @@ class ModelNotFound(BackendError):
     """The server does not have that model; ``details["models"]`` lists those it has."""
 
 
+class OutOfMemory(BackendError):
+    """The server has not the memory that the model wants; trying again does not help."""
+
+
 class BadRequest(BackendError):
     """The server refused the request as it stands (400, 422)."""
 
@@ -174,7 +178,11 @@ class OutputError(CerebroError):
 
 
 class OutputTruncated(OutputError):
-    """The answer ran into its token limit where a whole object was asked for."""
+    """The answer ran into its token limit where a whole object was asked for, or before there was any answer."""
+
+
+class EmptyOutput(OutputError):
+    """There is no text in the answer; ``details["thinking"]`` holds what was thought."""
 
 
 class InvalidOutput(OutputError):

@@ -5,17 +5,33 @@
 # %% ../nbs/03a_ollama.ipynb #4465005b
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from .backends import HttpDoor, OnText, PartialAnswer, _json_object, bearer, error_for
-from .errors import InvalidResponse, ModelNotFound, SettingsError
+from .addresses import ServerAddress, ollama_address, parse_address
+from .backends import HttpDoor, OnText, PartialAnswer, bearer
+from cerebro_nb.errors import (
+    AuthenticationFailed,
+    BackendError,
+    BadRequest,
+    ConnectionFailed,
+    ModelNotFound,
+    OutOfMemory,
+    ServerBusy,
+    SettingsError,
+)
 from .messages import ChatRequest, EmbeddingReply, LoadedModel, ModelInfo, Reply, Usage
-from .settings import GenerationOptions, ollama_url
+from .replies import count_in, object_in, ollama_event, vectors_in
+from .settings import GenerationOptions
 
 if TYPE_CHECKING:
     import httpx
+
+_log = logging.getLogger(__name__)
 
 # %% auto #0
 __all__ = ['ollama_options', 'OllamaBackend']
@@ -46,7 +62,14 @@ class OllamaBackend:
         Its address; that of ``OLLAMA_HOST``, else loopback, if None. A key, where a proxy wants one, is read from
         ``OLLAMA_API_KEY``.
     client
-        An ``httpx.AsyncClient`` to use instead of our own.
+        An ``httpx.AsyncClient``, or one with its face, to use instead of our own.
+    send_key
+        Whether the key of the environment may go there.
+
+    Raises
+    ------
+    SettingsError
+        If it is no address.
 
     References
     ----------
@@ -55,9 +78,28 @@ class OllamaBackend:
 
     name = "ollama"
 
-    def __init__(self, base_url: str | None = None, client: httpx.AsyncClient | None = None):
-        self.base_url = (base_url or ollama_url()).rstrip("/").removesuffix("/api")
-        self._door = HttpDoor(self.base_url, _key_header, client)
+    def __init__(
+        self,
+        base_url: str | ServerAddress | None = None,
+        client: httpx.AsyncClient | None = None,
+        *,
+        send_key: bool = True,
+    ):
+        address = parse_address(base_url) if isinstance(base_url, str) else base_url or ollama_address()
+        address = replace(address, url=address.url.removesuffix("/api"))
+        self.base_url, self._send_key = address.url, send_key
+        hint = (
+            "Set the server's key in the environment: OLLAMA_API_KEY."
+            if send_key
+            else "No key is sent to an address from the working folder's cerebro.toml: name it in CEREBRO_BASE_URL."
+        )
+        self._door = HttpDoor(address, self._headers, client, hint)
+        #: Which models can think, as far as the server told.
+        self._thinks: dict[str, bool] = {}
+        self._refuses_thinking: set[str] = set()
+
+    def _headers(self) -> dict[str, str]:
+        return bearer(os.environ.get("OLLAMA_API_KEY", "")) if self._send_key else {}
 
     async def complete(self, request: ChatRequest, on_text: OnText | None = None) -> Reply:
         """Answer by ``/api/chat``.
@@ -68,7 +110,7 @@ class OllamaBackend:
             If the server refuses, fails, breaks off or is late; see the errors room.
         """
         messages = [{"role": message.role, "content": message.content} for message in request.messages]
-        return await self._answer("/api/chat", request, {"messages": messages}, on_text, _chat_piece)
+        return await self._answer("/api/chat", request, {"messages": messages}, on_text)
 
     async def generate(self, request: ChatRequest, on_text: OnText | None = None) -> Reply:
         """Answer by ``/api/generate``, for a model without a chat template.
@@ -78,39 +120,47 @@ class OllamaBackend:
         system = "\n".join(message.content for message in request.messages if message.role == "system")
         prompt = "\n".join(message.content for message in request.messages if message.role != "system")
         payload = {"prompt": prompt, **({"system": system} if system else {})}
-        return await self._answer("/api/generate", request, payload, on_text, _generate_piece)
+        return await self._answer("/api/generate", request, payload, on_text)
 
     async def _answer(
-        self,
-        path: str,
-        request: ChatRequest,
-        payload: dict[str, Any],
-        on_text: OnText | None,
-        piece: Callable[[Mapping[str, Any]], tuple[str, str]],
+        self, path: str, request: ChatRequest, payload: Mapping[str, Any], on_text: OnText | None
     ) -> Reply:
-        options = request.options
-        payload = {"model": request.model, **payload, **_frozen(options), "think": options.think, "stream": True}
+        payload = {"model": request.model, **payload, **_frozen(request.options), "stream": True}
         if request.json_schema is not None:
             payload["format"] = request.json_schema
-        answer = PartialAnswer(request, self.name, on_text)
-        last: Mapping[str, Any] | None = None
-        async with answer:
+        thinking = self._thinking(request)
+        try:
+            return await self._answered(path, request, {**payload, **thinking}, on_text)
+        except BadRequest as refusal:
+            if not thinking or "think" not in refusal.message:
+                raise
+            self._refuses_thinking.add(request.model)
+            _log.warning("%s: think is not sent any more: %s", self.base_url, refusal.message)
+        return await self._answered(path, request, payload, on_text)
+
+    def _thinking(self, request: ChatRequest) -> dict[str, Any]:
+        """Return what is said of thinking: what was asked for, else that a model that thinks is not to."""
+        wish, can = request.options.think, self._thinks.get(request.model, True)
+        if request.model in self._refuses_thinking or (wish is None and not can):
+            return {}
+        return {"think": wish or False}
+
+    async def _answered(
+        self, path: str, request: ChatRequest, payload: Mapping[str, Any], on_text: OnText | None
+    ) -> Reply:
+        async with PartialAnswer(request, self.name, on_text, self._door.redact) as answer:
             try:
                 async for line in self._door.lines(path, payload):
-                    event = _json_object(line, self.base_url + path)
-                    if "error" in event:
-                        raise error_for(500, line, {}, self.base_url + path)
-                    answer.add(*piece(event))
-                    if event.get("done"):
-                        last = event  # and on to the end of the response, so that its connection can be used again
+                    answer.take(ollama_event, line)
             except ModelNotFound as missing:
                 raise await self._with_models(request.model, missing) from missing
-            if last is None:
-                raise answer.cut()
-        return _finished(answer, last)
+            return answer.whole()
 
     async def _with_models(self, model: str, missing: ModelNotFound) -> ModelNotFound:
-        names = [info.name for info in await self.models()]
+        try:
+            names = [info.name for info in await self.models()]
+        except BackendError:
+            return missing
         there = ", ".join(names) if names else "none"
         return ModelNotFound(
             f"{self.base_url} has no model {model!r}; it has: {there}",
@@ -138,27 +188,31 @@ class OllamaBackend:
             data = await self._door.json("POST", "/api/embed", payload, options.timeout_s)
         except ModelNotFound as missing:
             raise await self._with_models(model, missing) from missing
-        vectors = data.get("embeddings")
-        if not isinstance(vectors, list) or len(vectors) != len(texts):
-            raise InvalidResponse(f"{self.base_url}/api/embed did not send one vector a text")
-        return EmbeddingReply(
-            tuple(tuple(vector) for vector in vectors), model, self.name, Usage(data.get("prompt_eval_count"))
-        )
+        vectors = vectors_in(data.get("embeddings"), len(texts), f"{self.base_url}/api/embed")
+        return EmbeddingReply(vectors, model, self.name, Usage(count_in(data, "prompt_eval_count")))
 
     async def models(self) -> list[ModelInfo]:
         """List the pulled models (``/api/tags``), and which are in memory (``/api/ps``)."""
         tags = await self._door.json("GET", "/api/tags")
-        loaded = {model["name"] for model in (await self._door.json("GET", "/api/ps")).get("models") or []}
+        loaded = await self._in_memory()
         return [
             ModelInfo(
                 model["name"],
-                model.get("size"),
-                model.get("digest"),
-                loaded=model["name"] in loaded,
-                capabilities=tuple(model.get("capabilities") or ()),
+                _size(model.get("size")),
+                model["digest"] if isinstance(model.get("digest"), str) else None,
+                loaded=None if loaded is None else model["name"] in loaded,
+                capabilities=_names(model.get("capabilities")),
             )
-            for model in tags.get("models") or []
+            for model in _named(tags)
         ]
+
+    async def _in_memory(self) -> set[str] | None:
+        """Return the models that are loaded; None if the server does not tell, which only informs."""
+        try:
+            return {model["name"] for model in _named(await self._door.json("GET", "/api/ps"))}
+        except BackendError as error:
+            _log.debug("%s does not tell what is loaded: %s", self.base_url, error.message)
+            return None
 
     async def show(self, model: str) -> ModelInfo:
         """Return what the server knows of one model (``/api/show``): its context length and what it can do.
@@ -172,9 +226,12 @@ class OllamaBackend:
             data = await self._door.json("POST", "/api/show", {"model": model})
         except ModelNotFound as missing:
             raise await self._with_models(model, missing) from missing
-        facts = data.get("model_info") or {}
-        context = facts.get(f"{facts.get('general.architecture')}.context_length")
-        return ModelInfo(model, context_length=context, capabilities=tuple(data.get("capabilities") or ()))
+        facts = object_in(data, "model_info")
+        context = count_in(facts, f"{facts.get('general.architecture')}.context_length")
+        info = ModelInfo(model, context_length=context, capabilities=_names(data.get("capabilities")))
+        if info.capabilities:
+            self._thinks[model] = "thinking" in info.capabilities
+        return info
 
     async def load(self, model: str, options: GenerationOptions) -> LoadedModel:
         """Load a model with an empty request, which may take minutes; Ollama does not tell how many it serves at once.
@@ -182,54 +239,83 @@ class OllamaBackend:
         Raises
         ------
         ModelNotFound
-            If it is not there; the hint says how to pull it.
+            If it is not there, or cannot chat; the hint says what to do.
         SettingsError
             If ``num_ctx`` is more than the model was made for.
+        OutOfMemory
+            If the server has not the memory for it; the hint names the models there that are small enough.
         """
-        most = (await self.show(model)).context_length
-        if most is not None and options.num_ctx > most:
-            raise SettingsError(
-                f"num_ctx = {options.num_ctx}: {model} was made for {most:,} tokens", hint=f"Set num_ctx to {most}."
-            )
+        await self._check(model, options)
         payload = {"model": model, "stream": False, **_frozen(options)}
         try:
             await self._door.json("POST", "/api/generate", payload, options.load_timeout_s)
         except ModelNotFound as missing:
             raise await self._with_models(model, missing) from missing
+        except OutOfMemory as refused:
+            refused.hint = f"{await self._what_fits(model, refused.message)} {refused.hint}".strip()
+            raise
         return LoadedModel(context_length=options.num_ctx)
+
+    async def _check(self, model: str, options: GenerationOptions) -> None:
+        """Refuse a model by what the server tells of it; where it tells nothing, loading will show."""
+        try:
+            info = await self.show(model)
+        except (ConnectionFailed, AuthenticationFailed, ServerBusy, ModelNotFound):
+            raise
+        except BackendError as error:
+            _log.debug("%s tells nothing of %s: %s", self.base_url, model, error.message)
+            return
+        if info.capabilities and "completion" not in info.capabilities:
+            raise ModelNotFound(
+                f"{model} cannot chat: it can {', '.join(info.capabilities)}",
+                hint="Name a model that writes text, such as llama3.2.",
+                models=[],
+            )
+        most = info.context_length
+        if most is not None and options.num_ctx > most:
+            raise SettingsError(
+                f"num_ctx = {options.num_ctx}: {model} was made for {most:,} tokens", hint=f"Set num_ctx to {most}."
+            )
+
+    async def _what_fits(self, model: str, said: str) -> str:
+        """Return which models of the server fit the memory it said to have, or are smaller than the one that failed."""
+        try:
+            models = await self.models()
+        except BackendError:
+            return ""
+        told = re.search(r"available \(([0-9.]{1,9}) ?([MG])iB\)", said)
+        own = next((info.size_bytes for info in models if info.name in (model, f"{model}:latest")), None)
+        room = float(told[1]) * (2**30 if told[2] == "G" else 2**20) if told else own
+        fitting = sorted(
+            (info.size_bytes, info.name) for info in models if info.size_bytes and room and info.size_bytes < room
+        )
+        names = [
+            f"{name} ({size / 1e9:.1f} GB)"
+            for size, name in reversed(fitting)
+            if name not in (model, f"{model}:latest")
+        ]
+        return f"Small enough of those here: {', '.join(names[:3])}." if names else ""
 
     async def version(self) -> str:
         """Return the server's version (``/api/version``)."""
-        return str((await self._door.json("GET", "/api/version", timeout_s=2.0)).get("version", "unknown"))
+        told = await self._door.json("GET", "/api/version", timeout_s=2.0)
+        return told["version"][:100] if isinstance(told.get("version"), str) else "unknown"
 
     async def aclose(self) -> None:
         """Close the connections."""
         await self._door.aclose()
 
-# %% ../nbs/03a_ollama.ipynb #4bbc637d
-def _key_header() -> dict[str, str]:
-    return bearer(os.environ.get("OLLAMA_API_KEY", ""))
+# %% ../nbs/03a_ollama.ipynb #0cc81afe
+def _named(data: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the models of a list that have a name."""
+    models = data.get("models")
+    found = models if isinstance(models, list) else []
+    return [model for model in found if isinstance(model, dict) and isinstance(model.get("name"), str)]
 
 
-def _chat_piece(event: Mapping[str, Any]) -> tuple[str, str]:
-    message = event.get("message") or {}
-    return message.get("content") or "", message.get("thinking") or ""
+def _names(value: Any) -> tuple[str, ...]:
+    return tuple(name for name in value if isinstance(name, str)) if isinstance(value, list) else ()
 
 
-def _generate_piece(event: Mapping[str, Any]) -> tuple[str, str]:
-    return event.get("response") or "", event.get("thinking") or ""
-
-
-def _finished(answer: PartialAnswer, event: Mapping[str, Any]) -> Reply:
-    def seconds(name: str) -> float | None:
-        return event[name] / 1e9 if isinstance(event.get(name), int) else None
-
-    raw = {name: value for name, value in event.items() if name != "context"}
-    return answer.reply(
-        event.get("done_reason") or "stop",
-        Usage(event.get("prompt_eval_count"), event.get("eval_count")),
-        raw,
-        load_s=seconds("load_duration"),
-        prompt_s=seconds("prompt_eval_duration"),
-        generate_s=seconds("eval_duration"),
-    )
+def _size(value: Any) -> int | None:
+    return value if isinstance(value, int) and value > 0 else None

@@ -5,31 +5,151 @@
 # %% ../nbs/03b_openai.ipynb #08f998f8
 from __future__ import annotations
 
+import logging
 import os
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from .backends import HttpDoor, OnText, PartialAnswer, _json_object, bearer, error_for
-from .errors import CerebroError, InvalidResponse, ModelNotFound, ServerFailed, WrongAddress
-from .messages import ChatRequest, EmbeddingReply, LoadedModel, ModelInfo, Reply, Usage
+from .addresses import ServerAddress, parse_address
+from .backends import HttpDoor, OnText, PartialAnswer, bearer
+from cerebro_nb.errors import (
+    AuthenticationFailed,
+    BackendError,
+    BadRequest,
+    ConnectionFailed,
+    ContextExceeded,
+    InvalidResponse,
+    ModelNotFound,
+    ServerBusy,
+    ServerFailed,
+    WrongAddress,
+)
+from .messages import ChatRequest, EmbeddingReply, LoadedModel, ModelInfo, Reply, Usage, compact_json
+from .replies import count_in, object_in, openai_event, vectors_in
 from .settings import GenerationOptions
 
 if TYPE_CHECKING:
     import httpx
 
+_log = logging.getLogger(__name__)
+
 # %% auto #0
-__all__ = ['DEFAULT_OPENAI_URL', 'OpenAIBackend']
+__all__ = ['DEFAULT_OPENAI_URL', 'Concessions', 'strict_schema', 'OpenAIBackend']
 
 # %% ../nbs/03b_openai.ipynb #87c2d4b3
 DEFAULT_OPENAI_URL = "https://api.openai.com/v1"
 
 
-def _key_header(base_url: str) -> dict[str, str]:
+def _key_of(address: ServerAddress) -> str:
     key = os.environ.get("CEREBRO_API_KEY", "")
-    if not key and urlsplit(base_url).hostname == urlsplit(DEFAULT_OPENAI_URL).hostname:
+    if not key and address.host == parse_address(DEFAULT_OPENAI_URL).host:
         key = os.environ.get("OPENAI_API_KEY", "")
-    return bearer(key)
+    return key
+
+# %% ../nbs/03b_openai.ipynb #71981c86
+_RENAMED = {"max_tokens": "max_completion_tokens"}
+_NEEDED = {"model", "messages", "stream"}
+_OF_THE_FORM = re.compile(
+    r"response.?format|json.?(schema|object)|grammar|guided|structured|\bschema\b|\bstrict\b", re.IGNORECASE
+)
+_OF_A_FIELD = re.compile(
+    r"support|unknown|unrecogni[sz]ed|unexpected|permitted|allowed|extra|invalid|unavailable|parameter|argument|field",
+    re.IGNORECASE,
+)
+#: How an answer is held to a schema, the tightest way first.
+_FORMS = ("strict", "schema", "object", "prompt")
+
+
+class Concessions:
+    """What a server refused of the requests to it, so that it is not sent again."""
+
+    def __init__(self) -> None:
+        self._dropped: set[str] = set()
+        self._renamed: set[str] = set()
+        self._form = 0
+
+    @property
+    def form(self) -> str:
+        """How an answer is held to a schema."""
+        return _FORMS[self._form]
+
+    def heeded(self, payload: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a request as the server takes it."""
+        return {
+            _RENAMED[name] if name in self._renamed else name: value
+            for name, value in payload.items()
+            if name not in self._dropped
+        }
+
+    def learn(self, refusal: BadRequest, sent: Mapping[str, Any]) -> str:
+        """Take in a refusal.
+
+        Parameters
+        ----------
+        refusal
+            What the server said.
+        sent
+            The request that it refused.
+
+        Returns
+        -------
+        str
+            What is done about it, to be said; empty if there is nothing that can be.
+        """
+        named = self._named(refusal, sent)
+        if named == "response_format" and self._form < len(_FORMS) - 1:
+            self._form += 1
+            return f"answers are now held to their form by {_FORMS[self._form]!r}"
+        if named in _RENAMED and named not in self._renamed:
+            self._renamed.add(named)
+            return f"{named} is sent as {_RENAMED[named]}"
+        own = next((name for name, other in _RENAMED.items() if other == named and name in self._renamed), named)
+        if not own:
+            return ""
+        self._dropped.add(own)
+        return f"{named} is not sent any more"
+
+    @staticmethod
+    def _named(refusal: BadRequest, sent: Mapping[str, Any]) -> str:
+        """Return the field of the request that a refusal is about, or an empty text."""
+        optional = [name for name in sent if name not in _NEEDED]
+        for place in refusal.details.get("fields", ()):
+            name = str(place).partition(".")[0]
+            if name in optional:
+                return name
+        found = [name for name in optional if re.search(rf"\b{name}\b", refusal.message)]
+        if not _OF_A_FIELD.search(refusal.message):
+            found = []  # "stop" and "seed" are words too
+        if not found and "response_format" in sent and _OF_THE_FORM.search(refusal.message):
+            return "response_format"
+        # Of two that are named ("use max_completion_tokens instead of max_tokens") it is the one that was sent.
+        return found[0] if found else ""
+
+# %% ../nbs/03b_openai.ipynb #c3026d9a
+def strict_schema(schema: Any) -> Any:
+    """Return a JSON schema as strict mode takes it, or None if it cannot be made so.
+
+    References
+    ----------
+    OpenAI, "Structured outputs", supported schemas.
+    """
+    if isinstance(schema, list):
+        parts = [strict_schema(part) for part in schema]
+        return None if None in parts else parts
+    if not isinstance(schema, dict):
+        return schema
+    properties = schema.get("properties")
+    open_object = schema.get("type") == "object" and (properties is None or schema.get("additionalProperties"))
+    if open_object or not schema:
+        return None
+    made = {name: strict_schema(value) for name, value in schema.items() if name not in ("default", "properties")}
+    if properties is not None:
+        fields = {name: strict_schema(value) for name, value in properties.items()}
+        made |= {"properties": fields, "additionalProperties": False, "required": list(fields)}
+    return None if None in made.values() or None in made.get("properties", {}).values() else made
 
 # %% ../nbs/03b_openai.ipynb #a87b0026
 class OpenAIBackend:
@@ -38,9 +158,17 @@ class OpenAIBackend:
     Parameters
     ----------
     base_url
-        Its address up to and with ``/v1``, which is added where the address has no path.
+        Its address up to and with ``/v1``, which is added where the address has no path. A user name and a password in
+        it become a header.
     client
-        An ``httpx.AsyncClient`` to use instead of our own.
+        An ``httpx.AsyncClient``, or one with its face, to use instead of our own.
+    send_key
+        Whether the key of the environment may go there.
+
+    Raises
+    ------
+    SettingsError
+        If it is no address.
 
     References
     ----------
@@ -49,14 +177,34 @@ class OpenAIBackend:
 
     name = "openai"
 
-    def __init__(self, base_url: str | None = None, client: httpx.AsyncClient | None = None):
-        base_url = (base_url or DEFAULT_OPENAI_URL).rstrip("/")
-        self.base_url = base_url if urlsplit(base_url).path else f"{base_url}/v1"
-        self._given = client
-        self._door = HttpDoor(self.base_url, self._headers, client)
+    def __init__(
+        self,
+        base_url: str | ServerAddress | None = None,
+        client: httpx.AsyncClient | None = None,
+        *,
+        send_key: bool = True,
+    ):
+        given = base_url or DEFAULT_OPENAI_URL
+        address = parse_address(given) if isinstance(given, str) else given
+        if not urlsplit(address.url).path:
+            address = replace(address, url=f"{address.url}/v1")
+        self.base_url = address.url
+        self._address, self._given, self._send_key = address, client, send_key
+        self._door = self._door_to(address)
+        self._concessions = Concessions()
+
+    def _door_to(self, address: ServerAddress) -> HttpDoor:
+        return HttpDoor(address, self._headers, self._given, self._key_hint)
 
     def _headers(self) -> dict[str, str]:
-        return _key_header(self.base_url)
+        return bearer(_key_of(self._address)) if self._send_key else {}
+
+    @property
+    def _key_hint(self) -> str:
+        if not self._send_key:
+            return "No key is sent to an address from the working folder's cerebro.toml: name it in CEREBRO_BASE_URL."
+        names = "OPENAI_API_KEY" if self.base_url == DEFAULT_OPENAI_URL else "CEREBRO_API_KEY"
+        return f"Set the server's key in the environment: {names}."
 
     def _payload(self, request: ChatRequest) -> dict[str, Any]:
         options = request.options
@@ -70,37 +218,68 @@ class OpenAIBackend:
         }
         if options.stop:
             payload["stop"] = list(options.stop)
+        if isinstance(options.think, bool):
+            payload["chat_template_kwargs"] = {"enable_thinking": options.think}
+        elif options.think is not None:
+            payload["reasoning_effort"] = options.think
         if request.json_schema is not None:
-            described = {"name": "answer", "strict": True, "schema": request.json_schema}
+            self._hold_to(request.json_schema, payload)
+        return self._concessions.heeded(payload)
+
+    def _hold_to(self, schema: Mapping[str, Any], payload: dict[str, Any]) -> None:
+        """Say in a request which form the answer must have, as tightly as the server takes it."""
+        form, strict = self._concessions.form, strict_schema(schema)
+        if form in ("strict", "schema"):
+            tight = form == "strict" and strict is not None
+            described = (
+                {"name": "answer", "schema": strict, "strict": True} if tight else {"name": "answer", "schema": schema}
+            )
             payload["response_format"] = {"type": "json_schema", "json_schema": described}
-        return payload
+            return
+        if form == "object":
+            payload["response_format"] = {"type": "json_object"}
+        wish = (
+            f"Reply with one compact JSON object and nothing else, following this JSON schema: {compact_json(schema)}"
+        )
+        *before, last = payload["messages"]
+        payload["messages"] = [*before, {**last, "content": f"{last['content']}\n\n{wish}"}]
 
     async def complete(self, request: ChatRequest, on_text: OnText | None = None) -> Reply:
-        """Answer by ``/chat/completions``.
+        """Answer by ``/chat/completions``; a field that the server refuses is left out from then on.
 
         Raises
         ------
         BackendError
             If the server refuses, fails, breaks off or is late; see the errors room.
         """
-        answer = PartialAnswer(request, self.name, on_text)
-        events = _Events()
+        while True:
+            payload = self._payload(request)
+            try:
+                return await self._answered(request, payload, on_text)
+            except ContextExceeded:
+                raise
+            except BadRequest as refusal:
+                if payload == self._payload(request):  # else another request has learned it meanwhile
+                    learned = self._concessions.learn(refusal, payload)
+                    if not learned or payload == self._payload(request):
+                        raise
+                    _log.warning("%s refused a request, so %s: %s", self.base_url, learned, refusal.message)
+
+    async def _answered(self, request: ChatRequest, payload: dict[str, Any], on_text: OnText | None) -> Reply:
+        answer = PartialAnswer(request, self.name, on_text, self._door.redact)
         async with answer:
             try:
-                async for line in self._door.lines("/chat/completions", self._payload(request)):
-                    field, _, data = line.partition(":")
-                    if field == "data" and data.strip() != "[DONE]":
-                        answer.add(*events.take(_json_object(data, self.base_url)))
-                    elif line.startswith("{"):
-                        raise error_for(500, line, {}, self.base_url)
+                async for line in self._door.lines("/chat/completions", payload):
+                    answer.take(openai_event, line)
             except ModelNotFound as missing:
                 raise await self._with_models(request.model, missing) from missing
-            if events.finish_reason is None:
-                raise answer.cut()
-        return answer.reply(events.finish_reason, events.usage, events.last, **events.server_times)
+            return answer.whole()
 
     async def _with_models(self, model: str, missing: ModelNotFound) -> ModelNotFound:
-        names = [info.name for info in await self.models()]
+        try:
+            names = [info.name for info in await self.models()]
+        except BackendError:
+            return missing
         return ModelNotFound(
             f"{self.base_url} has no model {model!r}; it has: {', '.join(names) or 'none'}",
             hint="Name one of these.",
@@ -118,26 +297,37 @@ class OpenAIBackend:
         """
         payload = {"model": model, "input": list(texts), "encoding_format": "float"}
         data = await self._door.json("POST", "/embeddings", payload, options.timeout_s)
-        rows = sorted(data.get("data") or [], key=lambda row: row.get("index", 0))
-        if len(rows) != len(texts):
-            raise InvalidResponse(f"{self.base_url}/embeddings did not send one vector a text")
-        usage = Usage((data.get("usage") or {}).get("prompt_tokens"))
-        return EmbeddingReply(tuple(tuple(row["embedding"]) for row in rows), model, self.name, usage)
+        rows = data.get("data")
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise InvalidResponse(f"{self.base_url}/embeddings did not send a list of vectors")
+        rows = sorted(rows, key=lambda row: count_in(row, "index") or 0)
+        vectors = vectors_in([row.get("embedding") for row in rows], len(texts), f"{self.base_url}/embeddings")
+        return EmbeddingReply(vectors, model, self.name, Usage(count_in(data.get("usage"), "prompt_tokens")))
 
     async def models(self) -> list[ModelInfo]:
         """List the models (``/models``)."""
-        rows = (await self._door.json("GET", "/models")).get("data") or []
+        data = await self._door.json("GET", "/models")
+        rows = data.get("data") if isinstance(data.get("data"), list) else data.get("models")
+        found = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
         return [
             ModelInfo(
                 row["id"],
-                (row.get("meta") or {}).get("size"),
-                context_length=row.get("max_model_len") or (row.get("meta") or {}).get("n_ctx_train"),
+                count_in(row.get("meta"), "size"),
+                context_length=count_in(row, "max_model_len") or count_in(row.get("meta"), "n_ctx_train"),
             )
-            for row in rows
+            for row in found
+            if isinstance(row.get("id"), str)
         ]
 
     async def load(self, model: str, options: GenerationOptions) -> LoadedModel:
         """Return what the server tells: the protocol knows no loading, but llama.cpp tells its slots.
+
+        What is asked here only informs, and no answer hangs on it: a server may have no list of its models.
+
+        Raises
+        ------
+        ConnectionFailed, AuthenticationFailed
+            If nobody answers, or a key is wanted.
 
         References
         ----------
@@ -145,7 +335,10 @@ class OpenAIBackend:
         """
         try:
             lengths = {info.name: info.context_length for info in await self.models()}
-        except WrongAddress:  # some servers have no list
+        except (ConnectionFailed, AuthenticationFailed, ServerBusy):
+            raise
+        except BackendError as error:
+            _log.debug("%s has no list of models: %s", self.base_url, error.message)
             lengths = {}
         slots, context_length = await self._props()
         return LoadedModel(slots, context_length or lengths.get(model))
@@ -153,53 +346,34 @@ class OpenAIBackend:
     async def _props(self) -> tuple[int | None, int | None]:
         if self.base_url == DEFAULT_OPENAI_URL:
             return None, None
-        root = HttpDoor(self.base_url.removesuffix("/v1"), self._headers, self._given)
+        root = self._door_to(replace(self._address, url=self.base_url.removesuffix("/v1")))
         try:
             told = await root.json("GET", "/props", timeout_s=2.0)
-        except CerebroError:  # another server than llama.cpp, which is no fault
+            return count_in(told, "total_slots") or None, count_in(
+                object_in(told, "default_generation_settings"), "n_ctx"
+            )
+        except BackendError:  # another server than llama.cpp, which is no fault
             return None, None
         finally:
             await root.aclose()
-        slots, context_length = told.get("total_slots"), (told.get("default_generation_settings") or {}).get("n_ctx")
-        return (slots if isinstance(slots, int) else None), (
-            context_length if isinstance(context_length, int) else None
-        )
 
     async def version(self) -> str:
-        """Return ``unknown`` from a server that answers; the protocol tells no version."""
-        await self._door.json("GET", "/models", timeout_s=5.0)
+        """Return ``unknown`` from a server that answers; the protocol tells no version.
+
+        Raises
+        ------
+        BackendError
+            If nobody answers, a proxy says so, or a key is wanted.
+        """
+        try:
+            await self._door.json("GET", "/models", timeout_s=5.0)
+        except (WrongAddress, InvalidResponse):
+            pass  # it answers, and has no list of models
+        except ServerFailed as error:
+            if error.details.get("status") != 500:  # others are a proxy's words for a server that is gone
+                raise
         return "unknown"
 
     async def aclose(self) -> None:
         """Close the connections."""
         await self._door.aclose()
-
-# %% ../nbs/03b_openai.ipynb #4ce08ba5
-class _Events:
-    """What the events of one answer told so far."""
-
-    def __init__(self) -> None:
-        self.finish_reason: str | None = None
-        self.usage = Usage()
-        self.server_times: dict[str, float | None] = {}
-        self.last: Mapping[str, Any] = {}
-
-    def take(self, event: Mapping[str, Any]) -> tuple[str, str]:
-        """Read one event; return its piece of text and of thinking."""
-        if error := event.get("error"):
-            message = error.get("message", error) if isinstance(error, dict) else error
-            raise ServerFailed(
-                f"the server failed in the middle of an answer: {message}", hint="It will be tried again."
-            )
-        self.last = event
-        if usage := event.get("usage"):
-            self.usage = Usage(usage.get("prompt_tokens"), usage.get("completion_tokens"))
-        if timings := event.get("timings"):
-            self.server_times = {"prompt_s": timings["prompt_ms"] / 1e3, "generate_s": timings["predicted_ms"] / 1e3}
-        text = thinking = ""
-        for choice in event.get("choices") or []:
-            delta = choice.get("delta") or {}
-            text += delta.get("content") or ""
-            thinking += delta.get("reasoning_content") or delta.get("reasoning") or ""
-            self.finish_reason = choice.get("finish_reason") or self.finish_reason
-        return text, thinking

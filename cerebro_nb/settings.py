@@ -5,23 +5,27 @@
 # %% ../nbs/01_settings.ipynb #f8d19b50
 from __future__ import annotations
 
+import logging
 import os
 import re
 import tomllib
-from collections.abc import Mapping
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import platformdirs
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
 
+from .addresses import parse_address
 from .errors import SettingsError
 
+_log = logging.getLogger(__name__)
+
 # %% auto #0
-__all__ = ['Positive', 'Seconds', 'PROFILES', 'DEFAULT_DATA_DIR', 'Address', 'Addresses', 'BackendName', 'DEFAULT_OLLAMA_PORT',
-           'GenerationOptions', 'TrainingPreset', 'Profile', 'EmbeddedSettings', 'FallbackSettings', 'Settings',
-           'load_settings', 'ollama_url']
+__all__ = ['Positive', 'Seconds', 'PROFILES', 'DEFAULT_DATA_DIR', 'Address', 'Addresses', 'BackendName', 'GenerationOptions',
+           'TrainingPreset', 'Profile', 'EmbeddedSettings', 'FallbackSettings', 'Settings', 'load_settings']
 
 # %% ../nbs/01_settings.ipynb #5d1a1862
 class _Values(BaseModel):
@@ -65,7 +69,7 @@ def _validated(model: type[_Values], values: Mapping[str, Any], sources: Mapping
         source = sources.get(
             max((known for known in sources if path.startswith(known)), key=len, default=""), "default"
         )
-        told = problem["msg"].replace("Input should", "it should")
+        told = problem["msg"].replace("Input should", "it should").removeprefix("Value error, ")
         hint = "Correct it there; an argument beats the environment, which beats cerebro.toml."
         if problem["type"] == "extra_forbidden":
             told, hint = "there is no setting of that name", f"Known here: {', '.join(sorted(model.model_fields))}."
@@ -87,7 +91,9 @@ class GenerationOptions(_Values):
     top_p: float | None = Field(None, gt=0, le=1, description="share of probability to sample from")
     seed: int | None = Field(None, ge=0, le=2**31 - 1, description="same seed, same sampling; None is random")
     stop: tuple[str, ...] = Field((), max_length=16, description="texts at which the answer ends")
-    think: bool = Field(False, description="let a thinking model think aloud first")
+    think: bool | Literal["low", "medium", "high"] | None = Field(
+        None, description="let a model think first, or how hard; None is off where the server says that it can"
+    )
     keep_alive: str = Field("30m", pattern=r"^-?\d+(\.\d+)?(ms|s|m|h)?$", description="how long the model stays loaded")
     prompt_cache: bool = Field(
         True,
@@ -161,7 +167,17 @@ def _listed(value: Any) -> Any:
     return value
 
 
-Address = Annotated[str, Field(pattern=r"^https?://[^/@?#,\s]+(/[^?#,\s]*)?$")]
+def _address(text: str) -> str:
+    try:
+        address = parse_address(text, "it")
+    except SettingsError as refused:
+        raise ValueError(refused.message.replace("it (not shown)", "it").replace(f"it {text!r}", "it")) from None
+    if address.authorization:
+        raise ValueError("it holds a user name or a password, which belong into the environment")
+    return address.url
+
+
+Address = Annotated[str, AfterValidator(_address)]
 Addresses = Annotated[tuple[Address, ...], BeforeValidator(_listed), Field(max_length=256)]
 BackendName = Literal["ollama", "openai", "embedded"]
 
@@ -195,6 +211,29 @@ class Settings(_Values):
     embedded: EmbeddedSettings = EmbeddedSettings()
     fallback: FallbackSettings = FallbackSettings()
     profiles: dict[str, Profile] = Field(default_factory=lambda: dict(PROFILES))
+
+    _of_the_folder: frozenset[str] = PrivateAttr(frozenset())
+
+    def of_the_folder(self, name: str) -> bool:
+        """Whether a setting came from the ``cerebro.toml`` of the working folder, which nobody named."""
+        return name in self._of_the_folder
+
+    def fallback_settings(self) -> Settings | None:
+        """Return the settings of whom a call goes to after timeouts; None if nobody is named for that."""
+        named = self.fallback
+        if named.backend is None and named.model is None and not named.base_url:
+            return None
+        own_server = named.backend is None
+        changes = {
+            "backend": named.backend or self.backend,
+            "base_url": named.base_url or (self.base_url if own_server else ()),
+            "model": named.model or (self.model if own_server else None),
+        }
+        copied = self.model_copy(update=changes)
+        if named.base_url:
+            of_the_folder = self.of_the_folder("fallback.base_url")
+            copied._of_the_folder = frozenset({"base_url"} if of_the_folder else ())
+        return copied
 
     @property
     def ledger_url(self) -> str:
@@ -248,14 +287,39 @@ def _merge(
             base[name], sources[f"{prefix}{name}"] = value, source
 
 
+def _names(model: type[BaseModel], path: Sequence[str]) -> list[str] | None:
+    """Return what may stand in the last place of a path of names, None if the path leads nowhere."""
+    *groups, _ = path
+    for group in groups:
+        kind = model.model_fields[group].annotation if group in model.model_fields else None
+        if kind == dict[str, Profile]:
+            return list(Profile.model_fields) if len(path) == 3 else None
+        if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+            return None
+        model = kind
+    return list(model.model_fields)
+
+
 def _from_environment(environ: Mapping[str, str]) -> list[tuple[str, dict[str, Any]]]:
     layers = []
     for name in sorted(environ):
-        if name.startswith("CEREBRO_") and name not in _RESERVED and environ[name] != "":
-            path = name.removeprefix("CEREBRO_").lower().split("__")
-            value: Any = environ[name].split(",") if path[-1] == "stop" else environ[name]
-            layers.append((f"environment {name}", _nested(path, value)))
+        if not name.startswith("CEREBRO_") or name in _RESERVED or environ[name] == "":
+            continue
+        path = name.removeprefix("CEREBRO_").lower().split("__")
+        if path[-1] not in (names := _names(Settings, path) or []):
+            group = "__".join(["CEREBRO_", *path[:-1]]).replace("CEREBRO___", "CEREBRO_").upper()
+            _warn_of(name, tuple(f"{group}{'__' * (len(path) > 1)}{one}".upper() for one in names))
+            continue
+        value: Any = environ[name].split(",") if path[-1] == "stop" else environ[name]
+        layers.append((f"environment {name}", _nested(path, value)))
     return layers
+
+
+@cache
+def _warn_of(name: str, known: tuple[str, ...]) -> None:
+    """Say once that a variable of the environment is none of ours, and which one it may have been meant to be."""
+    near = get_close_matches(name, known, 1)
+    _log.warning("%s is no setting and is left out%s", name, f"; is it meant to be {near[0]}?" if near else "")
 
 
 def _settings_file(environ: Mapping[str, str]) -> Path | None:
@@ -263,8 +327,35 @@ def _settings_file(environ: Mapping[str, str]) -> Path | None:
         if not Path(named).is_file():
             raise SettingsError(f"CEREBRO_CONFIG names {named}, which is no file", hint="Correct it or unset it.")
         return Path(named)
-    places = (Path("cerebro.toml"), platformdirs.user_config_path("cerebro_nb", appauthor=False) / "cerebro.toml")
+    places = (_OF_THE_FOLDER, platformdirs.user_config_path("cerebro_nb", appauthor=False) / "cerebro.toml")
     return next((place for place in places if place.is_file()), None)
+
+# %% ../nbs/01_settings.ipynb #1bf83250
+_OF_THE_FOLDER = Path("cerebro.toml")
+_WHERE_TO = ("base_url", "fallback.base_url", "database_url", "data_dir", "embedded.model_path")
+
+
+def _check_the_folder(settings: Settings) -> None:
+    """Refuse an address that the working folder's file names, unless it is on this machine; say what the file sets."""
+    addresses = [
+        *(settings.base_url if settings.of_the_folder("base_url") else ()),
+        *(settings.fallback.base_url if settings.of_the_folder("fallback.base_url") else ()),
+    ]
+    away = [address for address in addresses if not parse_address(address).is_loopback]
+    if settings.of_the_folder("database_url") and not (settings.database_url or "").startswith("sqlite:"):
+        away.append("database_url")
+    if away:
+        raise SettingsError(
+            f"{away[0]} stands in the cerebro.toml of the working folder, which is not trusted to name it",
+            hint=f"If you wrote the file, say so: CEREBRO_CONFIG={_OF_THE_FOLDER}. Else name the address yourself.",
+        )
+    _tell_of_the_folder(str(_OF_THE_FOLDER.resolve()), tuple(sorted(settings._of_the_folder)))
+
+
+@cache
+def _tell_of_the_folder(file: str, names: tuple[str, ...]) -> None:
+    level = logging.WARNING if set(names) & set(_WHERE_TO) else logging.INFO
+    _log.log(level, "settings: %s of the working folder sets %s", _OF_THE_FOLDER, ", ".join(names))
 
 # %% ../nbs/01_settings.ipynb #1a0d77c2
 def _fill_profiles(values: dict[str, Any]) -> None:
@@ -303,7 +394,7 @@ def load_settings(environ: Mapping[str, str] | None = None, **arguments: Any) ->
     if file := _settings_file(environ):
         try:
             _merge(values, tomllib.loads(file.read_text(encoding="utf-8")), file.name, sources)
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as broken:
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError, RecursionError) as broken:
             raise SettingsError(f"{file.name} cannot be read: {broken}", hint="Correct the file.") from broken
     for source, layer in _from_environment(environ):
         _merge(values, layer, source, sources)
@@ -311,33 +402,7 @@ def load_settings(environ: Mapping[str, str] | None = None, **arguments: Any) ->
     _merge(values, given, "argument", sources)
     _fill_profiles(values)
     settings: Settings = _validated(Settings, values, sources)
+    if file == _OF_THE_FOLDER:
+        settings._of_the_folder = frozenset(name for name, source in sources.items() if source == file.name)
+        _check_the_folder(settings)
     return settings
-
-# %% ../nbs/01_settings.ipynb #605e31cf
-DEFAULT_OLLAMA_PORT = 11434
-
-
-def ollama_url(environ: Mapping[str, str] | None = None) -> str:
-    """Return the address of the Ollama server, as ``OLLAMA_HOST`` gives it.
-
-    Parameters
-    ----------
-    environ
-        Environment to read; that of the process if None.
-
-    Returns
-    -------
-    str
-        A URL without a trailing slash; the loopback address on Ollama's port if the variable is not set.
-
-    References
-    ----------
-    Ollama, envconfig/config.go, ``Host``: scheme, host and port may each be left out; 0.0.0.0 is for listening.
-    """
-    host = (os.environ if environ is None else environ).get("OLLAMA_HOST", "").strip().strip("\"'")
-    scheme, _, rest = host.rpartition("://")
-    address, slash, path = rest.partition("/")
-    name, _, port = address.rpartition(":") if not address.endswith("]") and ":" in address else (address, "", "")
-    default_port = {"http": "80", "https": "443"}.get(scheme, str(DEFAULT_OLLAMA_PORT))
-    name = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(name, name)
-    return f"{scheme or 'http'}://{name}:{port or default_port}{slash}{path}".rstrip("/")

@@ -6,12 +6,20 @@
 from __future__ import annotations
 
 import json
+import logging
+import re
+from collections.abc import Iterator
+from functools import cache
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from .errors import InvalidOutput, OutputTruncated
+from .errors import InputError, InvalidOutput, OutputTruncated
 from .messages import ChatRequest, Message, Reply
+from .patterns import grammar_pattern
+from .thoughts import answer_and_thoughts
+
+_log = logging.getLogger(__name__)
 
 # %% auto #0
 __all__ = ['Parsed', 'json_schema', 'parse_reply', 'repair_request']
@@ -31,7 +39,12 @@ def json_schema(response_model: type[BaseModel]) -> dict[str, Any]:
     Returns
     -------
     dict
-        The schema, without titles, as small as it can be.
+        The schema, without titles, as small as it can be, and with patterns that a server's grammar knows.
+
+    Raises
+    ------
+    InputError
+        If the class contains itself.
     """
     schema = response_model.model_json_schema()
     definitions = schema.pop("$defs", {})
@@ -44,27 +57,120 @@ def json_schema(response_model: type[BaseModel]) -> dict[str, Any]:
         if "$ref" in node:
             name = node["$ref"].rsplit("/", 1)[-1]
             if name in seen:
-                raise TypeError(f"{response_model.__name__} contains itself by way of {name}; give it a fixed depth")
-            return plain(definitions[name], (*seen, name))
+                raise InputError(
+                    f"{response_model.__name__} contains itself by way of {name}, and no grammar has an end for that",
+                    hint="Give it a fixed depth.",
+                )
+            return plain({**definitions[name], **{key: node[key] for key in node if key != "$ref"}}, (*seen, name))
         return {
             key: {name: plain(part, seen) for name, part in value.items()}
             if key == "properties"
             else plain(value, seen)
-            for key, value in node.items()
-            if not (key == "title" and isinstance(value, str))
+            for key, value in _sayable(node, response_model).items()
+            if not (key == "title" and isinstance(value, str)) and key != "discriminator"
         }
 
     result: dict[str, Any] = plain(schema)
     return result
 
+
+def _is_unsaid(node: Any) -> bool:
+    return isinstance(node, dict) and isinstance(node.get("pattern"), str) and grammar_pattern(node["pattern"]) is None
+
+
+def _sayable(node: dict[str, Any], response_model: type[BaseModel]) -> dict[str, Any]:
+    """Return a node of a schema with what grammars know of its patterns."""
+    for way in ("anyOf", "oneOf"):
+        # Of several forms those are left that a grammar can hold to: for a decimal pydantic offers a free text too.
+        held = [form for form in node.get(way) or () if not _is_unsaid(form)]
+        node = {**node, way: held} if held else node
+    if not isinstance(node.get("pattern"), str):
+        return node
+    said = grammar_pattern(node["pattern"], node.get("maxLength"))
+    if said is None:
+        _tell_of(node["pattern"], response_model.__name__)
+    rest = {key: value for key, value in node.items() if key != "pattern"}
+    return rest if said is None else {**rest, "pattern": said}
+
+
+@cache
+def _tell_of(pattern: str, model: str) -> None:
+    _log.info("the pattern %r of %s cannot be told to a server: it is checked when the answer is there", pattern, model)
+
 # %% ../nbs/02a_structured.ipynb #77cce3eb
+_MOST_LENIENT_CHARACTERS = 200_000
+_DECODER = json.JSONDecoder(strict=False)  # line breaks within a text are let pass
+
+
+class _Cut(Exception):
+    """A text ends before its object does."""
+
+
+def _closing(text: str, start: int) -> int:
+    """Return the place after the brace that closes the one at ``start``."""
+    depth, quoted = 0, False
+    for found in _OF_INTEREST.finditer(text, start):
+        mark = found[0]
+        if mark == '"':
+            quoted = not quoted
+        elif not quoted and mark in "{}":
+            depth += 1 if mark == "{" else -1
+            if depth == 0:
+                return found.end()
+    raise _Cut
+
+
+_OF_INTEREST = re.compile(r'\\.|["{}]', re.DOTALL)
+
+
+def _letters(text: str) -> str:
+    return re.sub(r"\\(u[0-9a-fA-F]{4}|.)|[\W_]", "", text).lower().replace("none", "null")
+
+
+def _mended(text: str) -> Any:
+    import json_repair
+
+    value = json_repair.loads(text)
+    return value if _letters(json.dumps(value, ensure_ascii=False)) == _letters(text) else None
+
+
+def _objects(text: str) -> Iterator[dict[str, Any]]:
+    """Yield the objects that stand in a text, in order, the outermost ones."""
+    place = 0
+    while (place := text.find("{", place)) >= 0:
+        try:
+            value, end = _DECODER.raw_decode(text, place)
+        except (ValueError, RecursionError):
+            inner = re.compile(r"\{\s*(?=\{)").match(text, place)
+            if inner:  # a brace too many
+                place = inner.end()
+                continue
+            end = _closing(text, place)
+            value = _mended(text[place:end])
+        if isinstance(value, dict):
+            yield value
+        place = end
+
+
+def _fitting(value: dict[str, Any], response_model: type[Parsed], problems: list[ValidationError]) -> Parsed | None:
+    """Return the checked object that a value is, or that one of its fields holds."""
+    for candidate in (value, *value.values()):
+        for one in candidate if isinstance(candidate, list) and len(candidate) == 1 else [candidate]:
+            if isinstance(one, dict):
+                try:
+                    return response_model.model_validate(one)
+                except ValidationError as refused:
+                    problems.append(refused)
+    return None
+
+# %% ../nbs/02a_structured.ipynb #4091e5a3
 def parse_reply(reply: Reply, response_model: type[Parsed]) -> Parsed:
     """Read an answer as an object, strictly, then leniently.
 
     Parameters
     ----------
     reply
-        The answer.
+        The answer. If it has no text, its thinking may be the object: some servers put it there.
     response_model
         The pydantic model it must fit.
 
@@ -78,31 +184,48 @@ def parse_reply(reply: Reply, response_model: type[Parsed]) -> Parsed:
     OutputTruncated
         If the answer ran into its token limit and is not a whole object.
     InvalidOutput
-        If it fits the model in neither reading. Both carry the raw text in ``details["text"]``.
+        If it fits the model in neither reading, breaks off, or holds several objects that fit. Both carry the raw text
+        in ``details["text"]``.
     """
-    import json_repair
-
+    text, _ = answer_and_thoughts(reply.text)
+    where = text if text.strip() else reply.thinking
     try:
-        return response_model.model_validate_json(reply.text)
+        parsed = response_model.model_validate_json(where)
     except ValidationError as refused:
-        problem = refused
+        problems = [refused]
+    else:
+        if where is not text:
+            _log.info("%s answered in its thinking, which was read instead", reply.model)
+        return parsed
     if reply.finish_reason == "length":
         raise OutputTruncated(
             f"the answer of {reply.model} was cut at {reply.usage.completion_tokens} tokens",
             hint="Raise max_tokens, or give the fields a smaller max_length.",
             text=reply.text,
         )
-    lenient = json_repair.loads(reply.text)
-    if isinstance(lenient, dict):
-        try:
-            return response_model.model_validate(lenient)
-        except ValidationError as refused:
-            problem = refused
+    try:
+        return _leniently(text, response_model, problems)
+    except _Cut:
+        why = "it breaks off: its braces or quotes do not close"
+    except ValueError as refused:
+        why = str(refused) or _explain(problems[-1])
     raise InvalidOutput(
-        f"the answer of {reply.model} is not a {response_model.__name__}: {_explain(problem)}",
+        f"the answer of {reply.model} is not a {response_model.__name__}: {why}",
         hint="It will be asked again; if this repeats, use a larger model.",
         text=reply.text,
     )
+
+
+def _leniently(text: str, response_model: type[Parsed], problems: list[ValidationError]) -> Parsed:
+    if len(text) > _MOST_LENIENT_CHARACTERS:
+        raise ValueError
+    found = [fits for value in _objects(text) if (fits := _fitting(value, response_model, problems)) is not None]
+    distinct = [one for number, one in enumerate(found) if one not in found[:number]]
+    if len(distinct) > 1:
+        raise ValueError(f"it holds {len(distinct)} of them where one was asked for")
+    if not distinct:
+        raise ValueError
+    return distinct[0]
 
 
 def _explain(problem: ValidationError) -> str:

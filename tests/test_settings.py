@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cerebro_nb import GenerationOptions, errors, load_settings
-from cerebro_nb.settings import ollama_url
+from cerebro_nb.addresses import ollama_address, parse_address
 
 
 def write(path, text):
@@ -85,6 +85,3 @@ def test_options_are_either_in_range_or_refused_by_name(values):
         assert 0 <= options.temperature <= 2 and 0 < options.timeout_s <= 86_400 and options.num_ctx >= 1
 
 
-@given(st.text(max_size=40))
-def test_any_ollama_host_gives_an_address(host):
-    assert "://" in ollama_url({"OLLAMA_HOST": host})
