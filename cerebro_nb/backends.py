@@ -58,8 +58,8 @@ if TYPE_CHECKING:
     import httpx
 
 # %% auto #0
-__all__ = ['OnText', 'CONNECT_TIMEOUT_S', 'JSON_TIMEOUT_S', 'Scripted', 'Backend', 'PartialAnswer', 'out_of_memory',
-           'error_in_mid_answer', 'error_for', 'bearer', 'client_library', 'proxy_of', 'HttpDoor', 'ScriptedBackend']
+__all__ = ['OnText', 'CONNECT_TIMEOUT_S', 'JSON_TIMEOUT_S', 'Scripted', 'Backend', 'PartialAnswer', 'memory_error', 'error_for',
+           'bearer', 'client_library', 'proxy_of', 'HttpDoor', 'ScriptedBackend']
 
 # %% ../nbs/03_backends.ipynb #10c6adce
 OnText = Callable[[str], None]
@@ -180,7 +180,10 @@ class PartialAnswer:
         if event is None:
             return
         if event.failed is not None:
-            raise error_in_mid_answer(event.failed)
+            raise ServerFailed(
+                f"the server failed in the middle of an answer: {_excerpt(event.failed)}",
+                hint="It will be tried again.",
+            )
         self.add(event.text, event.thinking)
         self.ended = self.ended or event.ended
         self.finish_reason = event.finish_reason or self.finish_reason
@@ -278,27 +281,17 @@ def _refused_fields(fields: Mapping[str, Any]) -> list[str]:
 _CONTEXT_WORDS = re.compile(r"context (size|length|window)|exceeds?.{0,40}context|prompt.{0,20}too long", re.IGNORECASE)
 _MEMORY_WORDS = re.compile(
     r"requires more (system|gpu|video)? ?memory|out of memory|not enough memory|insufficient memory"
-    r"|(failed|unable) to allocate|cudaMalloc failed",
+    r"|(failed|unable) to allocate|cudaMalloc failed|bad_alloc",
     re.IGNORECASE,
 )
 
 
-def out_of_memory(said: str, **details: Any) -> OutOfMemory:
-    """Return the error for a server that has not the memory for a model."""
-    return OutOfMemory(
-        said,
-        hint="Use a smaller model or one of fewer bits (Q4), lower num_ctx, or free memory (`ollama stop MODEL`).",
-        **details,
-    )
-
-
-def error_in_mid_answer(said: str) -> BackendError:
-    """Return our error for what a server said instead of going on with an answer."""
-    if _MEMORY_WORDS.search(said):
-        return out_of_memory(f"the server failed in the middle of an answer: {_excerpt(said)}")
-    return ServerFailed(
-        f"the server failed in the middle of an answer: {_excerpt(said)}", hint="It will be tried again."
-    )
+def memory_error(said: str) -> OutOfMemory | None:
+    """Return the error for what a server said when it was to load a model, if it has not the memory for it."""
+    if not _MEMORY_WORDS.search(said):
+        return None
+    hint = "Use a smaller model or one of fewer bits (Q4), lower num_ctx, or free memory (`ollama stop MODEL`)."
+    return OutOfMemory(said, hint=hint)
 
 # %% ../nbs/03_backends.ipynb #dd789f76
 def error_for(status: int, body: str, headers: Mapping[str, str], url: str, key_hint: str = "") -> CerebroError:
@@ -331,8 +324,6 @@ def error_for(status: int, body: str, headers: Mapping[str, str], url: str, key_
     what = f"{url} answered {status}" + (f": {said}" if said else "")
     if status in (401, 403):
         return AuthenticationFailed(what, hint=key_hint or "The server wants a key.", status=status)
-    if _MEMORY_WORDS.search(said):
-        return out_of_memory(what, status=status)
     if status == 404 and not html and "model" in said.lower():
         return ModelNotFound(what, status=status, models=[])
     if status in (404, 405) or status < 400:

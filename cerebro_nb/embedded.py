@@ -22,7 +22,7 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
-from .backends import OnText, out_of_memory
+from .backends import OnText, memory_error
 from .children import start_child
 from cerebro_nb.errors import (
     BackendError,
@@ -167,12 +167,8 @@ class Engine:
             late.cancel()
         if not line:
             code = child.wait()
-            if "alloc" in self.last_words() or code == -9:
-                raise out_of_memory(f"the embedded model found no memory: {self.last_words()}")
-            raise ServerFailed(
-                f"the embedded model did not start (exit status {code}): {self.last_words()}",
-                hint="Is the .gguf whole, and is there memory for it?",
-            )
+            told = f"the embedded model did not start (exit status {code}): {self.last_words()}"
+            raise memory_error(told) or ServerFailed(told, hint="Is the .gguf whole, and is there memory for it?")
         return str(json.loads(line)["address"])
 
     def last_words(self) -> str:

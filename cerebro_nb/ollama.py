@@ -13,15 +13,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .addresses import ServerAddress, ollama_address, parse_address
-from .backends import HttpDoor, OnText, PartialAnswer, bearer
+from .backends import HttpDoor, OnText, PartialAnswer, bearer, memory_error
 from cerebro_nb.errors import (
     AuthenticationFailed,
     BackendError,
     BadRequest,
     ConnectionFailed,
     ModelNotFound,
-    OutOfMemory,
     ServerBusy,
+    ServerFailed,
     SettingsError,
 )
 from .messages import ChatRequest, EmbeddingReply, LoadedModel, ModelInfo, Reply, Usage
@@ -251,9 +251,11 @@ class OllamaBackend:
             await self._door.json("POST", "/api/generate", payload, options.load_timeout_s)
         except ModelNotFound as missing:
             raise await self._with_models(model, missing) from missing
-        except OutOfMemory as refused:
+        except ServerFailed as failed:
+            if (refused := memory_error(failed.message)) is None:
+                raise
             refused.hint = f"{await self._what_fits(model, refused.message)} {refused.hint}".strip()
-            raise
+            raise refused from failed
         return LoadedModel(context_length=options.num_ctx)
 
     async def _check(self, model: str, options: GenerationOptions) -> None:

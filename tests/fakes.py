@@ -74,6 +74,11 @@ class FakeServer:
         self.url = f"http://127.0.0.1:{self.port}"
         self._ready.set()
         await self._stop.wait()
+        # asyncio leaves a connection open that it has accepted and not yet attached when its server is closed.
+        for listener in site._server.sockets:
+            self._loop.remove_reader(listener.fileno())
+        for _ in range(3):
+            await asyncio.sleep(0)
         await runner.cleanup()
         for late in list(self._loop._transports.values()):  # accepted while it was shutting down
             late.abort()
