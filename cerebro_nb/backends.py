@@ -367,23 +367,43 @@ class _Errors:
     """The errors of a client's library, by what they mean."""
 
     def __init__(self, client: Any = None):
-        self.no_address: tuple[type[BaseException], ...] = (aiohttp.InvalidURL,)
-        self.no_way: tuple[type[BaseException], ...] = (aiohttp.ClientError, OSError)
+        self._no_address: tuple[type[BaseException], ...] = (aiohttp.InvalidURL,)
+        self._no_protocol: tuple[type[BaseException], ...] = (
+            aiohttp.ClientResponseError,
+            aiohttp.http.HttpProcessingError,
+        )
+        self._nobody: tuple[type[BaseException], ...] = (aiohttp.ClientConnectorError,)
+        self._broken: tuple[type[BaseException], ...] = (aiohttp.ClientError, OSError)
         if client is not None:
             library = client_library(client)
-            self.no_address += (library.InvalidURL, library.UnsupportedProtocol)
-            self.no_way += (library.TransportError,)
+            self._no_address += (library.InvalidURL, library.UnsupportedProtocol)
+            self._no_protocol += (library.RemoteProtocolError, library.DecodingError)
+            self._nobody += (library.ConnectError, library.ConnectTimeout)
+            self._broken += (library.TransportError,)
 
     def translated(self, error: BaseException | None, base_url: str) -> CerebroError | None:
         """Return our error for one of the library, None for any other."""
-        if isinstance(error, self.no_address):
-            return InputError(f"{base_url!r} is no address: {error}", hint="Give it as http://host:port.")
-        if not isinstance(error, self.no_way):
+        if error is None or isinstance(error, CerebroError):
             return None
-        return ConnectionFailed(
-            f"nobody answers at {base_url}" + (f": {error}" if str(error) else f" ({type(error).__name__})"),
-            hint="Start the server or correct base_url; `cerebro doctor` shows what is there.",
-        )
+        said = str(error) or type(error).__name__
+        if isinstance(error, self._no_address):
+            return InputError(f"{base_url!r} is no address: {said}", hint="Give it as http://host:port.")
+        if isinstance(error, aiohttp.ClientHttpProxyError):
+            return ConnectionFailed(
+                f"the proxy on the way to {base_url} refused: {said}", hint="See HTTPS_PROXY, NO_PROXY."
+            )
+        if isinstance(error, self._no_protocol) and not isinstance(error, aiohttp.ServerDisconnectedError):
+            return InvalidResponse(f"{base_url} sent what is no HTTP: {said}", hint="Something else may answer there.")
+        if isinstance(error, self._nobody):
+            return ConnectionFailed(
+                f"nobody answers at {base_url}: {said}",
+                hint="Start the server or correct base_url; `cerebro doctor` shows what is there.",
+            )
+        if isinstance(error, self._broken):
+            return ConnectionFailed(
+                f"the connection to {base_url} broke: {said}", hint="If this repeats, look at the server's log."
+            )
+        return None
 
 
 def client_library(client: Any) -> Any:

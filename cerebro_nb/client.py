@@ -25,6 +25,7 @@ from cerebro_nb.errors import (
     BackendError,
     CerebroError,
     ConnectionFailed,
+    ContextExceeded,
     InputError,
     InvalidOutput,
     InvalidResponse,
@@ -547,7 +548,12 @@ async def answer(
     try:
         return await call.send(request, step)
     except InvalidOutput as error:
-        return await call.send(repair_request(request, error), "repair")
+        again = repair_request(request, error)
+        try:
+            check_prompt(again, ready.told.context_length)
+        except ContextExceeded:  # what it wrote is too long to be shown to it
+            raise error from None
+        return await call.send(again, "repair")
 
 # %% ../nbs/04a_client.ipynb #94250a79
 _clients: dict[str, Client] = {}

@@ -90,7 +90,7 @@ def grammar_pattern(pattern: str, most: int | None = None) -> str | None:
         return None
     if begins and ends and most is not None and len(tokens) == 2 and tokens[1] in ("*", "+"):
         tokens[1] = f"{{{int(tokens[1] == '+')},{most}}}"
-    free = f"[^{_NOT_IN_A_STRING}]*"
+    free = f"[^{_NOT_IN_A_STRING}]" + ("*" if most is None else f"{{0,{most}}}")
     whole = "".join(tokens)
     return f"^{whole}$" if begins and ends else f"^{'' if begins else free}({whole}){'' if ends else free}$"
 

@@ -324,7 +324,7 @@ def check_reply(reply: Reply) -> None:
         return
     if reply.finish_reason in ("load", "unload"):
         raise ServerFailed(
-            f"the server only said that it did {reply.finish_reason} {reply.model}", hint="It will be asked again."
+            f"the server only said that {reply.model} was {reply.finish_reason}ed", hint="It will be asked again."
         )
     if reply.finish_reason == "length":
         raise OutputTruncated(

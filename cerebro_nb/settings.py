@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 import platformdirs
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
 
-from .addresses import parse_address
+from .addresses import ollama_url, parse_address  # noqa: F401 - the one is asked for here too
 from .errors import SettingsError
 
 _log = logging.getLogger(__name__)
