@@ -8,12 +8,14 @@ from __future__ import annotations
 import itertools
 import re
 import statistics
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 # %% auto #0
-__all__ = ['Lines', 'without_heads', 'without_contents', 'is_cover', 'joined', 'is_glued', 'Printed', 'numbers_of', 'text_of']
+__all__ = ['Lines', 'without_heads', 'without_contents', 'is_cover', 'joined', 'accented', 'is_glued', 'Printed', 'numbers_of',
+           'text_of']
 
 # %% ../nbs/06db_pages.ipynb #efb0482d
 _LONGEST, _DEEP = 100, 3
@@ -94,40 +96,55 @@ def without_heads(pages: Sequence[Lines]) -> list[Lines]:
 
 # %% ../nbs/06db_pages.ipynb #47187f16
 _DOTS = " .·…_"
+_FEW, _MANY = 3, 8
+_HEADINGS = set(
+    "contents|table of contents|sumário|índice|conteúdo|contenido|índice general|inhalt|inhaltsverzeichnis".split("|")
+)
+_HEADINGS |= set(
+    "sommaire|table des matières|indice|sommario|inhoud|spis treści|obsah|содержание|оглавление|目次|目录|차례".split(
+        "|"
+    )
+)
 
 
-def _entry(line: str) -> tuple[int, bool] | None:
-    """Return the page that a line of contents names, and whether dots lead to it."""
+def _entry(line: str) -> tuple[int, int] | None:
+    """Return the page that a line of contents names, and how many dots lead to it."""
     head, _, last = line.rstrip().rpartition(" ")
     trimmed = last.lstrip(_DOTS)
-    if not head or not re.fullmatch(r"\d{1,4}|[ivxlc]{1,7}", trimmed):
+    if not head or not re.fullmatch(r"\d{1,4}|[ivxlc]{1,12}", trimmed):
         return None
     before = head + last[: len(last) - len(trimmed)]
     dots = before[len(before.rstrip(_DOTS)) :]
     named = any(letter.isalpha() for letter in before)
-    return (_value(trimmed), sum(mark in ".·…_" for mark in dots) >= 4) if named else None
+    return (_value(trimmed), sum(mark in ".·…_" for mark in dots)) if named else None
 
 
-def without_contents(lines: Lines) -> Lines:
+def without_contents(lines: Lines, goes_on: bool = False) -> Lines:
     """Return a page's lines without the lines of a table of contents, and the heading of it.
 
     Parameters
     ----------
     lines
         The page's lines, none of them blank.
+    goes_on
+        Whether the page before was one of contents.
     """
     entries = [_entry(line) for line in lines]
-    dotted = [bool(entry and entry[1]) for entry in entries]
     numbers = [entry[0] for entry in entries if entry]
     rising = sum(one <= after for one, after in itertools.pairwise(numbers))
-    all_of_it = len(numbers) >= 5 and len(numbers) >= 0.6 * len(lines) and rising >= 0.8 * (len(numbers) - 1)
-    if all_of_it or sum(dotted) >= 0.6 * max(len(lines), 5):
+    dotted = any(entry and entry[1] >= _MANY for entry in entries)
+    # A table of numbers may look like this too, but has neither dots nor that heading.
+    likely = dotted or goes_on or any(line.casefold() in _HEADINGS for line in lines)
+    if likely and len(numbers) >= max(5, 0.6 * len(lines)) and rising >= 0.8 * (len(numbers) - 1):
         return []
-    if sum(dotted) < 3:
-        return lines
-    first = dotted.index(True)
-    heading = {first - 1} if first and len(lines[first - 1].split()) <= 4 else set()
-    return [line for place, line in enumerate(lines) if not dotted[place] and place not in heading]
+    left: Lines = []
+    under = False
+    for line, entry in zip(lines, entries, strict=True):
+        heading = line.casefold() in _HEADINGS
+        under = heading or (under and entry is not None)
+        if not under and not (dotted and entry and entry[1] >= _FEW):
+            left.append(line)
+    return left
 
 # %% ../nbs/06db_pages.ipynb #6cc90dd4
 def is_cover(pages: Sequence[Lines]) -> bool:
@@ -144,7 +161,7 @@ def is_cover(pages: Sequence[Lines]) -> bool:
     return not any(line.endswith((".", "!", "?", ":")) and len(line.split()) >= 6 for line in pages[0])
 
 # %% ../nbs/06db_pages.ipynb #3058b00e
-_HYPHEN = re.compile(r"([^\W\d_]{2,40})(?:[-‐\xad]\n|\ufffe\n?)([^\W\d_]{2,40})([,.;:!?)\]’”\"]{0,3})[ \n]?")
+_HYPHEN = re.compile(r"([^\W\d_]{2,40})(?:[-‐\xad]\n|\ufffe\n?)([^\W\d_]{2,40})([^\s\ufffe]{0,40})[ \n]?")
 _COMPOUND = re.compile(r"[^\W\d_]{2,40}-[^\W\d_]{2,40}")
 _WORD = re.compile(r"[^\W\d_]+")
 
@@ -168,6 +185,36 @@ def joined(text: str) -> str:
         return f"{first}{'-' if with_hyphen else ''}{second}{after}\n"
 
     return _HYPHEN.sub(whole, text).replace("\ufffe", "-")
+
+# %% ../nbs/06db_pages.ipynb #8111c7dd
+_ACCENTS = {
+    "´": "\u0301",
+    "`": "\u0300",
+    "¨": "\u0308",
+    "ˆ": "\u0302",
+    "˜": "\u0303",
+    "¸": "\u0327",
+    "ˇ": "\u030c",
+    "˚": "\u030a",
+}
+_APART = re.compile("([´`¨ˆ˜¸ˇ˚])([A-Za-zı])")
+_SURELY_APART = re.compile("[¨ˆ˜¸ˇ˚][A-Za-zı]")
+
+
+def accented(text: str) -> str:
+    """Return a text whose accents are on their letters.
+
+    Parameters
+    ----------
+    text
+        A whole document.
+    """
+
+    def whole(found: re.Match[str]) -> str:
+        letter = unicodedata.normalize("NFC", found[2].replace("ı", "i") + _ACCENTS[found[1]])
+        return letter if len(letter) == 1 else found[0]
+
+    return _APART.sub(whole, text) if len(_SURELY_APART.findall(text)) >= 3 else text
 
 # %% ../nbs/06db_pages.ipynb #f1aa8af2
 _SPACED = re.compile(
@@ -235,11 +282,13 @@ def text_of(pages: Sequence[str]) -> Printed:
     pages
         The text of each page, as a PDF reader gives it.
     """
-    whole = joined("\x0c".join(pages)).split("\x0c")
+    whole = joined(accented("\x0c".join(pages))).split("\x0c")
     lines = [[line for raw in page.split("\n") if (line := raw.strip(" \t"))] for page in whole]
     cleared = without_heads(lines)
-    early = max(20, len(lines) // 5)
-    kept = [without_contents(one) if place < early else one for place, one in enumerate(cleared)]
+    kept = list(cleared)
+    for place in range(min(len(kept), max(20, len(kept) // 5))):
+        goes_on = place > 0 and len(kept[place - 1]) < len(cleared[place - 1])
+        kept[place] = without_contents(cleared[place], goes_on)
     cover = is_cover(kept)
     heading = kept[0][0] if cover else ""
     without = [([] if cover and place == 0 else one) for place, one in enumerate(kept)]
