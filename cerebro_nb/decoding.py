@@ -45,7 +45,7 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 # Encodings of Python, not of texts; some take the square of the length.
-_NO_TEXT = {"idna", "punycode", "unicode_escape", "raw_unicode_escape", "undefined", "utf-7", "mbcs", "oem"}
+_NO_TEXT = {"idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined", "utf-7", "mbcs", "oem"}
 # WHATWG, Encoding Standard: what pages call by the left name is the right one.
 _AS_IN_BROWSERS = {
     "ascii": "cp1252",
@@ -66,7 +66,7 @@ def known_encoding(name: str) -> str | None:
         "".encode(found.name)
     except (LookupError, ValueError):
         return None
-    return None if found.name in _NO_TEXT else found.name
+    return None if found.name.replace("_", "-") in _NO_TEXT else found.name
 
 # %% ../nbs/06da_decoding.ipynb #0451fb9e
 _SAMPLE = 65_536

@@ -282,6 +282,8 @@ def text_of(pages: Sequence[str]) -> Printed:
     pages
         The text of each page, as a PDF reader gives it.
     """
+    if not pages:
+        return Printed("", (), "", ())
     whole = joined(accented("\x0c".join(pages))).split("\x0c")
     lines = [[line for raw in page.split("\n") if (line := raw.strip(" \t"))] for page in whole]
     cleared = without_heads(lines)

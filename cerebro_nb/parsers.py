@@ -324,15 +324,14 @@ def parse_html(content: bytes, source: str, encoding: str | None = None, told: s
     page, guessed = decoded(content, source, encoding, told or _told_by_page(content))
     tree = HTMLTree.parse(page.replace("\0", ""))
     title = tidied(tree.title or "").strip()
-    whole = tidied(extract_plain_text(tree, preserve_formatting=True, alt_texts=False))
     _lists_kept(tree)
     text = tidied(extract_plain_text(tree, preserve_formatting=True, alt_texts=False, main_content=True))
     doubts = [guessed] if guessed else []
-    if len(text) < _NEARLY_NOTHING and len(whole) > 2 * len(text):
-        doubts.append(
-            "its main content is not to be told from the rest: all its text is taken, with menus if it has any"
-        )
-        text = whole
+    if len(text) < _NEARLY_NOTHING:
+        whole = tidied(extract_plain_text(tree, preserve_formatting=True, alt_texts=False))
+        if len(whole) > 2 * len(text):
+            doubts.append("its main content is not told from the rest: all its text is taken, with menus if it has any")
+            text = whole
     return Parsed(text, title, doubts=tuple(doubts))
 
 # %% ../nbs/06dc_parsers.ipynb #882236cb

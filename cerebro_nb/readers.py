@@ -51,6 +51,7 @@ class Limits:
     wall_s: float = 180.0
 
 # %% ../nbs/06de_readers.ipynb #705abc72
+_LARGE = 10_000_000
 _WHOLE = "Is the file whole, and is it what its name says?"
 
 
@@ -107,6 +108,8 @@ class Reader:
         with self._lock:
             if self._closed:
                 raise InputError("the reading was given up", hint="Read again.")
+            if self._child is not None and self._child.poll() is not None:
+                self._end()  # it died between two files, which is no fault of the next
             if self._child is None:
                 self._child = start_child("cerebro_nb.parsing")
                 send_frame(self._child.stdin, asdict(self.limits))  # type: ignore[arg-type]
@@ -154,7 +157,7 @@ class Reader:
         finally:
             late.cancel()
         if "failed" in head:
-            raise self._failed(kind, source, head)
+            raise self._failed(kind, source, head, len(content))
         return _parsed(head, body)
 
     def _ended(self, kind: str, source: str, ended: int | None, timed_out: bool) -> CerebroError:
@@ -170,7 +173,7 @@ class Reader:
             hint=f"The file is damaged, or wants more than {self.limits.memory_bytes:,} bytes of memory. {_SMALLER}",
         )
 
-    def _failed(self, kind: str, source: str, head: dict[str, Any]) -> CerebroError:
+    def _failed(self, kind: str, source: str, head: dict[str, Any], size: int) -> CerebroError:
         """Return the error that the child tells of."""
         match head["failed"]:
             case "missing":
@@ -188,7 +191,11 @@ class Reader:
                     f"{source} wants more than {most:,} bytes of memory to be read", hint=_SMALLER
                 )
             case _:
-                return DocumentUnreadable(f"{source} cannot be read as {kind}: {head.get('error')}", hint=_WHOLE)
+                # Some parsers say no more than that they failed when they get no memory.
+                large = f" It may want more than {self.limits.memory_bytes:,} bytes of memory." if size > _LARGE else ""
+                return DocumentUnreadable(
+                    f"{source} cannot be read as {kind}: {head.get('error')}", hint=_WHOLE + large
+                )
 
 
 _SMALLER = "Is it what it seems to be? Give it in smaller parts, or as plain text."
