@@ -260,6 +260,7 @@ def parse_docx(content: bytes, source: str, encoding: str | None = None, told: s
 
 # %% ../nbs/06dc_parsers.ipynb #d2f3851e
 _META = re.compile(rb"charset\s*=\s*[\"']?\s*([\w.:-]{2,40})", re.IGNORECASE)
+_LONE_BULLET = re.compile(r"^-\n+(?=\S)", re.MULTILINE)
 _NEARLY_NOTHING = 100
 
 
@@ -281,7 +282,7 @@ def _around(element: Any) -> bool:
 
 def _lists_kept(tree: Any) -> None:
     for listed in tree.body.query_selector_all("ul") if tree.body else ():
-        linked = sum(len(link.text or "") for link in listed.query_selector_all("a"))
+        linked = sum(len(link.text or "") for link in listed.query_selector_all("a, button"))
         if _around(listed) or linked > len(listed.text or "") / 2:
             continue
         lines = tree.create_element("div")
@@ -326,6 +327,7 @@ def parse_html(content: bytes, source: str, encoding: str | None = None, told: s
     title = tidied(tree.title or "").strip()
     _lists_kept(tree)
     text = tidied(extract_plain_text(tree, preserve_formatting=True, alt_texts=False, main_content=True))
+    text = _LONE_BULLET.sub("- ", text)
     doubts = [guessed] if guessed else []
     if len(text) < _NEARLY_NOTHING:
         whole = tidied(extract_plain_text(tree, preserve_formatting=True, alt_texts=False))
