@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import re
-import unicodedata
 from collections.abc import Iterable
 
 from .cleaning import readable
@@ -70,25 +70,22 @@ def known_encoding(name: str) -> str | None:
 
 # %% ../nbs/06da_decoding.ipynb #0451fb9e
 _SAMPLE = 65_536
+_LOW = bytes(range(32))
 
 
 def _without_mark(content: bytes) -> str | None:
     """Return which UTF-32 or UTF-16 a text without a mark is in, or None."""
     sample = content[: _SAMPLE // 4 * 4]
-    zeros = sample.count(0)
-    if not zeros:
+    if not sample.count(0):
         return None
-    little = sample[1::2].count(0) > zeros / 2
-    for wide in ("utf-32", "utf-16"):
-        name = f"{wide}-{'le' if little or (wide == 'utf-32' and sample[0]) else 'be'}"
-        try:
-            text = sample.decode(name, "strict" if wide == "utf-32" else "replace")
-        except UnicodeDecodeError:
-            continue
-        odd = sum(unicodedata.category(mark) in ("Cc", "Co", "Cn") and mark not in "\t\n\r\f" for mark in text)
-        if "\0" not in text and odd <= len(text) / 20:
-            return name
-    return None
+    low = [len(half) - len(half.translate(None, _LOW)) for half in (sample[0::2], sample[1::2])]
+    if sum(low) > 0.7 * len(sample):
+        for name in ("utf-32-le", "utf-32-be"):
+            with contextlib.suppress(UnicodeDecodeError):
+                if max(sample.decode(name), default="") < "\U00030000":
+                    return name
+    little = low[1] > low[0]
+    return f"utf-16-{'le' if little else 'be'}" if max(low) >= 0.9 * (len(sample) // 2) else None
 
 # %% ../nbs/06da_decoding.ipynb #4fb5f14f
 _COMMON = (

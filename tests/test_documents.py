@@ -617,6 +617,7 @@ def test_a_slow_file_says_that_it_is_read(tmp_path, caplog):
 
 def test_hostile_text_is_cleaned_at_the_door():
     assert read_bytes(b"Tea\x00\x1b[31m is\x07 green", "a.txt").text == "Tea[31m is green"
+    assert read_bytes(b"a zero in a log\0" * 9, "a.txt").text == "a zero in a log" * 9
     assert read_bytes(b"<title>T\x1bea</title><p>gr&#xD800;een&#7;", "a.html").text.isprintable()
     assert read_bytes(docx_of(paragraph("שלום \u202eabc\u202c")), "a.docx").text == "שלום \u202eabc\u202c"
 
