@@ -273,7 +273,7 @@ def numbers_of(pages: Iterable[int]) -> str:
     shown = ", ".join("-".join(map(str, run)) for run in runs[:20]) + (", …" if len(runs) > 20 else "")
     return f"page{'s' if len(runs) > 1 or len(runs[0]) > 1 else ''} {shown}"
 
-
+# %% ../nbs/06db_pages.ipynb #5c1635cf
 def text_of(pages: Sequence[str]) -> Printed:
     """Return the text of pages, without what only paper needs.
 

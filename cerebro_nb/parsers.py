@@ -215,7 +215,7 @@ def _notes(root: Any) -> Iterator[str]:
         if _value_of(note, "type") in (None, "normal"):
             yield "\n".join(_blocks(note)).strip()
 
-
+# %% ../nbs/06dc_parsers.ipynb #43afefed
 def parse_docx(content: bytes, source: str, encoding: str | None = None, told: str = "") -> Parsed:
     """Read a DOCX, its notes at the end.
 

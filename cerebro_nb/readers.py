@@ -50,11 +50,55 @@ class Limits:
     cpu_s: float = 60.0
     wall_s: float = 180.0
 
-# %% ../nbs/06de_readers.ipynb #705abc72
+# %% ../nbs/06de_readers.ipynb #718a7c61
 _LARGE = 10_000_000
 _WHOLE = "Is the file whole, and is it what its name says?"
+_SMALLER = "Is it what it seems to be? Give it in smaller parts, or as plain text."
 
 
+def _ended(limits: Limits, kind: str, source: str, ended: int | None, timed_out: bool) -> CerebroError:
+    """Return the error of a file whose child is gone."""
+    name = signal.Signals(-ended).name if ended is not None and ended < 0 else f"status {ended}"
+    if timed_out or name == "SIGXCPU":
+        allowed = f"{limits.cpu_s:g} s of processor time, {limits.wall_s:g} s by the clock"
+        return DocumentUnreadable(f"{source} takes longer to read than allowed: {allowed}", hint=_SMALLER)
+    return DocumentUnreadable(
+        f"the reader of {kind.upper()} broke down over {source} ({name})",
+        hint=f"The file is damaged, or wants more than {limits.memory_bytes:,} bytes of memory. {_SMALLER}",
+    )
+
+
+def _failed(limits: Limits, kind: str, source: str, head: dict[str, Any], size: int) -> CerebroError:
+    """Return the error that the child tells of."""
+    match head["failed"]:
+        case "missing":
+            return MissingDependency(str(head["package"]), str(head["extra"]))
+        case "input":
+            return InputError(str(head["message"]), hint=str(head["hint"]))
+        case "unreadable":
+            return DocumentUnreadable(str(head["message"]), hint=str(head["hint"]))
+        case "size":
+            found, most = int(head["characters"]), limits.characters
+            return DocumentUnreadable(f"{source} has {found:,} characters, more than {most:,}", hint=_SMALLER)
+        case other if other == MEMORY:
+            most = limits.memory_bytes
+            return DocumentUnreadable(f"{source} wants more than {most:,} bytes of memory to be read", hint=_SMALLER)
+        case _:
+            # Some parsers say no more than that they failed when they get no memory.
+            large = f" It may want more than {limits.memory_bytes:,} bytes of memory." if size > _LARGE else ""
+            return DocumentUnreadable(f"{source} cannot be read as {kind}: {head.get('error')}", hint=_WHOLE + large)
+
+
+def _parsed(head: dict[str, Any], body: bytes) -> Parsed:
+    return Parsed(
+        body.decode("utf-8", "replace"),
+        str(head["title"]),
+        tuple(int(start) for start in head["page_starts"]),
+        tuple(str(doubt) for doubt in head["doubts"]),
+        tuple(str(part) for part in head["left_out"]),
+    )
+
+# %% ../nbs/06de_readers.ipynb #705abc72
 class Reader:
     """Parses files in a child process, one at a time.
 
@@ -153,62 +197,19 @@ class Reader:
         except (PipeBroken, OSError, ValueError) as broken:
             with self._lock:
                 ended = self._end()
-            raise self._ended(kind, source, ended, timed_out.is_set()) from broken
+            if self._closed:
+                raise InputError(f"the reading of {source} was given up", hint="Read it again.") from broken
+            raise _ended(self.limits, kind, source, ended, timed_out.is_set()) from broken
         finally:
             late.cancel()
-        if "failed" in head:
-            raise self._failed(kind, source, head, len(content))
-        return _parsed(head, body)
-
-    def _ended(self, kind: str, source: str, ended: int | None, timed_out: bool) -> CerebroError:
-        """Return the error of a file whose child is gone."""
-        if self._closed:
-            return InputError(f"the reading of {source} was given up", hint="Read it again.")
-        name = signal.Signals(-ended).name if ended is not None and ended < 0 else f"status {ended}"
-        if timed_out or name == "SIGXCPU":
-            allowed = f"{self.limits.cpu_s:g} s of processor time, {self.limits.wall_s:g} s by the clock"
-            return DocumentUnreadable(f"{source} takes longer to read than allowed: {allowed}", hint=_SMALLER)
-        return DocumentUnreadable(
-            f"the reader of {kind.upper()} broke down over {source} ({name})",
-            hint=f"The file is damaged, or wants more than {self.limits.memory_bytes:,} bytes of memory. {_SMALLER}",
-        )
-
-    def _failed(self, kind: str, source: str, head: dict[str, Any], size: int) -> CerebroError:
-        """Return the error that the child tells of."""
-        match head["failed"]:
-            case "missing":
-                return MissingDependency(str(head["package"]), str(head["extra"]))
-            case "input":
-                return InputError(str(head["message"]), hint=str(head["hint"]))
-            case "unreadable":
-                return DocumentUnreadable(str(head["message"]), hint=str(head["hint"]))
-            case "size":
-                found, most = int(head["characters"]), self.limits.characters
-                return DocumentUnreadable(f"{source} has {found:,} characters, more than {most:,}", hint=_SMALLER)
-            case other if other == MEMORY:
-                most = self.limits.memory_bytes
-                return DocumentUnreadable(
-                    f"{source} wants more than {most:,} bytes of memory to be read", hint=_SMALLER
-                )
-            case _:
-                # Some parsers say no more than that they failed when they get no memory.
-                large = f" It may want more than {self.limits.memory_bytes:,} bytes of memory." if size > _LARGE else ""
-                return DocumentUnreadable(
-                    f"{source} cannot be read as {kind}: {head.get('error')}", hint=_WHOLE + large
-                )
-
-
-_SMALLER = "Is it what it seems to be? Give it in smaller parts, or as plain text."
-
-
-def _parsed(head: dict[str, Any], body: bytes) -> Parsed:
-    return Parsed(
-        body.decode("utf-8", "replace"),
-        str(head["title"]),
-        tuple(int(start) for start in head["page_starts"]),
-        tuple(str(doubt) for doubt in head["doubts"]),
-        tuple(str(part) for part in head["left_out"]),
-    )
+        try:
+            told = _failed(self.limits, kind, source, head, len(content)) if "failed" in head else _parsed(head, body)
+        except (KeyError, TypeError, ValueError) as odd:  # no answer of ours: a parser has written over the child
+            with self._lock:
+                raise _ended(self.limits, kind, source, self._end(), timed_out=False) from odd
+        if isinstance(told, Parsed):
+            return told
+        raise told
 
 # %% ../nbs/06de_readers.ipynb #677e01ba
 Result = TypeVar("Result")
