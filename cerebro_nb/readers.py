@@ -203,13 +203,13 @@ class Reader:
         finally:
             late.cancel()
         try:
-            told = _failed(self.limits, kind, source, head, len(content)) if "failed" in head else _parsed(head, body)
+            read = _failed(self.limits, kind, source, head, len(content)) if "failed" in head else _parsed(head, body)
         except (KeyError, TypeError, ValueError) as odd:  # no answer of ours: a parser has written over the child
             with self._lock:
                 raise _ended(self.limits, kind, source, self._end(), timed_out=False) from odd
-        if isinstance(told, Parsed):
-            return told
-        raise told
+        if isinstance(read, Parsed):
+            return read
+        raise read
 
 # %% ../nbs/06de_readers.ipynb #677e01ba
 Result = TypeVar("Result")
