@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from .cleaning import encodable
 from .context import likely_tokens
 from .documents import Document
 from .errors import InputError, MissingDependency
@@ -60,7 +61,26 @@ def _splitter(document: Document, tokens: int, overlap: int, count: Callable[[st
     kind = splitters.MarkdownSplitter if document.media_type == "text/markdown" else splitters.TextSplitter
     return kind.from_callback(count, tokens, overlap)
 
+# %% ../nbs/06f_chunks.ipynb #0b123e5d
+_WINDOW = 64
 
+
+def _cut(text: str, splitter: Any, size: int) -> Iterator[tuple[int, str]]:
+    """Yield a text's pieces and their places; ``size`` characters are seen at a time, more if they are one piece."""
+    begin, width = 0, size
+    while begin < len(text):
+        window = text[begin : begin + width]
+        pieces = splitter.chunk_indices(window)
+        last = begin + width >= len(text)
+        if not last and len(pieces) == 1:
+            width *= 2
+            continue
+        for start, piece in pieces if last else pieces[:-1]:
+            yield begin + start, piece
+        begin += len(window) if last or not pieces else pieces[-1][0]
+        width = size
+
+# %% ../nbs/06f_chunks.ipynb #b488f51c
 def chunked(
     documents: Iterable[Document],
     tokens: int = CHUNK_TOKENS,
@@ -94,7 +114,6 @@ def chunked(
             hint="Give at least 8 tokens, and share less than half of them.",
         )
     for document in documents:
-        # A lone surrogate has no UTF-8, which the splitter wants; a character stands for a character.
-        text = document.text.encode("utf-8", "replace").decode()
-        for number, (start, piece) in enumerate(_splitter(document, tokens, overlap, count).chunk_indices(text)):
+        splitter = _splitter(document, tokens, overlap, count)
+        for number, (start, piece) in enumerate(_cut(encodable(document.text), splitter, _WINDOW * tokens)):
             yield Chunk(piece, document.source, number, start, start + len(piece), document.page_at(start))

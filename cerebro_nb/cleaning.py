@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 # %% auto #0
-__all__ = ['encodable', 'shown', 'plain', 'cleaned']
+__all__ = ['encodable', 'shown', 'plain', 'readable', 'cleaned']
 
 # %% ../nbs/00_cleaning.ipynb #dc04d29e
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
@@ -34,6 +34,14 @@ def shown(text: str) -> str:
 def plain(text: str) -> str:
     """Return a text that may be shown on one line: as `shown`, with a blank for each line break and tab."""
     return _BREAKS.sub(" ", shown(text))
+
+# %% ../nbs/00_cleaning.ipynb #504960d9
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def readable(text: str) -> str:
+    """Return a text that UTF-8 can hold, with no control characters; tabs, line breaks and marks of direction stay."""
+    return encodable(_CONTROL.sub("", text))
 
 # %% ../nbs/00_cleaning.ipynb #e299bb90
 def cleaned(value: Any, clean: Callable[[str], str] = encodable) -> Any:

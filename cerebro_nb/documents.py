@@ -5,20 +5,27 @@
 # %% ../nbs/06e_documents.ipynb #6604f1a5
 from __future__ import annotations
 
+import asyncio
 import bisect
 import hashlib
-import io
+import logging
+import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import stat
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import DocumentUnreadable, InputError, MissingDependency
+from .decoding import decoded, known_encoding, tidied
+from .errors import CerebroError, DocumentUnreadable, InputError, SourceError
 from .fetching import MAX_BYTES, fetch
-from .loop import LOOP
+from .loop import LOOP, wait_for
+from .readers import Limits, Reader, begin, in_thread
+
+_log = logging.getLogger(__name__)
 
 # %% auto #0
-__all__ = ['MAX_FILE_BYTES', 'Source', 'Document', 'read_bytes', 'aread_documents', 'read_documents']
+__all__ = ['MAX_FILE_BYTES', 'Source', 'Document', 'read_bytes', 'Documents', 'aread_documents', 'read_documents']
 
 # %% ../nbs/06e_documents.ipynb #55619fd8
 @dataclass(frozen=True, slots=True)
@@ -58,117 +65,74 @@ class Document:
         return f"<Document {self.source}: {len(self.text):,} characters>"
 
 # %% ../nbs/06e_documents.ipynb #4bf60a20
-_BLANK = re.compile(r"[ \t\r\f\v]+\n|\n{3,}")
+_KINDS: Mapping[str, str] = {
+    ".txt": "text",
+    ".text": "text",
+    ".rst": "text",
+    ".md": "markdown",
+    ".markdown": "markdown",
+    ".html": "html",
+    ".htm": "html",
+    ".xhtml": "html",
+    ".pdf": "pdf",
+    ".docx": "docx",
+}
+_DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
+_MEDIA_TYPES: Mapping[str, str] = {
+    "text": "text/plain",
+    "markdown": "text/markdown",
+    "html": "text/html",
+    "pdf": "application/pdf",
+    "docx": _DOCX,
+}
+_OF_MEDIA_TYPE = {media_type: kind for kind, media_type in _MEDIA_TYPES.items()} | {"application/xhtml+xml": "html"}
+_HEADING = re.compile(r"^#[ \t]+(\S.*)$", re.MULTILINE)
+_READABLE = f"Readable are: {', '.join(_KINDS)}."
 
 
-def _tidy(text: str) -> str:
-    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\x00", "")
-    return _BLANK.sub(lambda found: "\n\n" if found[0].count("\n") > 1 else "\n", text).strip("\n")
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A file to be read: what it is, and what is told of its encoding by the user and by the server."""
+
+    kind: str
+    source: str
+    encoding: str | None = None
+    told: str = ""
+
+# %% ../nbs/06e_documents.ipynb #3364ec24
+def _text(reader: Reader, content: bytes, job: _Job) -> tuple[Document, tuple[str, ...]]:
+    text, guessed = decoded(content, job.source, job.encoding, job.told)
+    text = tidied(text)
+    if len(text) > reader.limits.characters:
+        raise DocumentUnreadable(
+            f"{job.source} has {len(text):,} characters, more than {reader.limits.characters:,}",
+            hint="Give it in smaller parts.",
+        )
+    heading = _HEADING.search(text) if job.kind == "markdown" else None
+    title = heading[1].strip() if heading else ""
+    return Document(text, job.source, title, _MEDIA_TYPES[job.kind]), (guessed,) if guessed else ()
 
 
-def _plain(content: bytes, source: str, charset: str = "") -> Document:
-    for encoding in filter(None, (charset, "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "", "utf-8-sig")):
-        try:
-            return Document(_tidy(content.decode(encoding)), source)
-        except (UnicodeDecodeError, LookupError):
-            continue
-    return Document(_tidy(content.decode("cp1252", "replace")), source)
+def _parse(reader: Reader, content: bytes, job: _Job) -> tuple[Document, tuple[str, ...]]:
+    read = reader.parse(job.kind, content, job.source, job.encoding, job.told)
+    if read.left_out:
+        _log.info("%s: left out are %s", job.source, "; ".join(read.left_out))
+    return Document(read.text, job.source, read.title, _MEDIA_TYPES[job.kind], read.page_starts), read.doubts
 
 
-def _markdown(content: bytes, source: str, charset: str = "") -> Document:
-    text = _plain(content, source, charset).text
-    heading = re.search(r"^#\s+(.+)$", text, re.MULTILINE)
-    return Document(text, source, heading[1].strip() if heading else "", "text/markdown")
-
-
-def _html(content: bytes, source: str, charset: str = "") -> Document:
-    try:
-        import lxml.html
-        from inscriptis import Inscriptis
-    except ImportError as missing:
-        raise MissingDependency("inscriptis", "documents") from missing
-    told = charset or re.search(rb"<meta[^>]+charset", content[:4096], re.IGNORECASE)
-    encoding = charset or (None if told else "utf-8")
-    parser = lxml.html.HTMLParser(encoding=encoding, remove_comments=True, remove_pis=True)
-    if not content.strip():
-        return Document("", source, media_type="text/html")
-    tree = lxml.html.document_fromstring(content, parser=parser)
-    title = (tree.findtext(".//title") or "").strip()
-    return Document(_tidy(Inscriptis(tree).get_text()), source, title, "text/html")
-
-
-def _pdf(content: bytes, source: str, charset: str = "") -> Document:
-    try:
-        import pypdf
-    except ImportError as missing:
-        raise MissingDependency("pypdf", "documents") from missing
-    reader = pypdf.PdfReader(io.BytesIO(content))
-    if reader.is_encrypted and not reader.decrypt(""):
-        raise DocumentUnreadable(f"{source} wants a password", hint="Save it without one.")
-    pages = [_tidy(page.extract_text()) for page in reader.pages]
-    starts, text = [], ""
-    for page in pages:
-        starts.append(len(text))
-        text += page + "\n\n"
-    title = str((reader.metadata.title if reader.metadata else "") or "").strip()
-    return Document(text.rstrip("\n"), source, title, "application/pdf", tuple(starts))
-
-
-def _docx(content: bytes, source: str, charset: str = "") -> Document:
-    try:
-        import docx
-        from docx.table import Table
-    except ImportError as missing:
-        raise MissingDependency("python-docx", "documents") from missing
-    opened = docx.Document(io.BytesIO(content))
-    parts = []
-    for block in opened.iter_inner_content():
-        if isinstance(block, Table):
-            parts += [" | ".join(cell.text.strip() for cell in row.cells) for row in block.rows]
-        else:
-            parts.append(block.text)
-    media_type = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
-    return Document(
-        _tidy("\n\n".join(filter(str.strip, parts))), source, opened.core_properties.title or "", media_type
-    )
+def _read(reader: Reader, content: bytes, job: _Job) -> Document:
+    """Read one file, and say what is doubtful about it."""
+    if len(content) > reader.limits.file_bytes:
+        raise InputError(f"{job.source} has more than {reader.limits.file_bytes:,} bytes", hint="Give it in parts.")
+    document, doubts = (_text if job.kind in ("text", "markdown") else _parse)(reader, content, job)
+    if not document.text.strip():
+        raise InputError(f"there is no text in {job.source}", hint="A scan holds pictures: read it with OCR first.")
+    for doubt in doubts:
+        _log.warning("%s: %s", job.source, doubt)
+    return document
 
 # %% ../nbs/06e_documents.ipynb #b596d7c1
-_Reader = Callable[[bytes, str, str], Document]
-_READERS: Mapping[str, _Reader] = {
-    ".txt": _plain,
-    ".text": _plain,
-    ".rst": _plain,
-    ".md": _markdown,
-    ".markdown": _markdown,
-    ".html": _html,
-    ".htm": _html,
-    ".xhtml": _html,
-    ".pdf": _pdf,
-    ".docx": _docx,
-}
-_MEDIA_TYPES: Mapping[str, _Reader] = {
-    "text/plain": _plain,
-    "text/markdown": _markdown,
-    "text/html": _html,
-    "application/xhtml+xml": _html,
-    "application/pdf": _pdf,
-    "application/vnd.openxmlformats-officedocument.wordprocessingml.document": _docx,
-}
-
-
-def _read(reader: _Reader, content: bytes, source: str, charset: str = "") -> Document:
-    try:
-        return reader(content, source, charset)
-    except (DocumentUnreadable, MissingDependency):
-        raise
-    except Exception as error:  # a parser of somebody else's may raise anything at a damaged file
-        raise DocumentUnreadable(
-            f"{source} cannot be read as {reader.__name__[1:]}: {type(error).__name__}: {error}",
-            hint="Is the file whole, and is it what its name says?",
-        ) from error
-
-
-def read_bytes(content: bytes, name: str) -> Document:
+def read_bytes(content: bytes, name: str, *, encoding: str | None = None) -> Document:
     """Return a document from its bytes.
 
     Parameters
@@ -177,61 +141,136 @@ def read_bytes(content: bytes, name: str) -> Document:
         The file's content.
     name
         Its name; the ending says what it is.
+    encoding
+        The encoding of a text or a web page; looked for if None.
 
     Raises
     ------
     InputError
-        If the ending is none that can be read.
+        If the ending is none that can be read, there is no text in it, or it is not in that encoding.
     DocumentUnreadable
-        If it is damaged, wants a password, or is not what its name says.
+        If it is damaged, wants a password, is not what its name says, or takes too much time or memory.
     MissingDependency
         If the package that reads it is not installed.
     """
-    reader = _READERS.get(Path(name).suffix.lower())
-    if reader is None:
-        raise InputError(f"{name} is no document that can be read", hint=f"Readable are: {', '.join(_READERS)}.")
-    return _read(reader, content, name)
+    kind = _KINDS.get(Path(name).suffix.lower())
+    if kind is None:
+        raise InputError(f"{name} is no document that can be read", hint=_READABLE)
+    with Reader() as reader:
+        return wait_for(begin(lambda: _read(reader, content, _Job(kind, name, encoding))))
 
 # %% ../nbs/06e_documents.ipynb #b3d757f4
-MAX_FILE_BYTES = 200_000_000
+MAX_FILE_BYTES = Limits().file_bytes
 Source = str | Path | Document
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if not hidden and path.is_file() and path.suffix.lower() in _READERS:
-            yield path
+class Documents(list[Document]):
+    """Documents, with what was found in a folder and left out.
+
+    Attributes
+    ----------
+    skipped
+        The error of each file that was left out, by its path.
+    """
+
+    def __init__(self, documents: Iterable[Document] = (), skipped: Mapping[str, CerebroError] | None = None):
+        super().__init__(documents)
+        self.skipped: dict[str, CerebroError] = dict(skipped or {})
 
 
-def _of_path(path: Path) -> Iterator[Document]:
-    if path.is_dir():
-        found = list(_files(path))
-        if not found:
-            raise InputError(f"{path} holds no document that can be read", hint=f"Readable are: {', '.join(_READERS)}.")
-        for file in found:
-            yield from _of_path(file)
-        return
+def _left_out(path: str | Path, why: str) -> InputError:
+    return InputError(f"{path} {why}", hint="Name the file itself if it is wanted.")
+
+# %% ../nbs/06e_documents.ipynb #f872843c
+def _files(folder: Path) -> tuple[list[Path], dict[str, CerebroError]]:
+    """Return the files of a folder that may be read, each real file once, and what else seemed to be one."""
+    root, skipped = os.path.realpath(folder), dict[str, CerebroError]()
+
+    def refused(error: OSError) -> None:
+        skipped[str(error.filename)] = _left_out(error.filename, f"cannot be read: {error.strerror}")
+
+    candidates: list[Path] = []
+    for at, folders, names in os.walk(folder, onerror=refused):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        files = [name for name in names if not name.startswith(".") and Path(name).suffix.lower() in _KINDS]
+        candidates += [Path(at, name) for name in files]
+        candidates += [path for name in folders if (path := Path(at, name)).is_symlink()]
+    real: dict[str, Path] = {}
+    for path in sorted(candidates, key=lambda path: (path.is_symlink(), path)):
+        leads_to = os.path.realpath(path)
+        if not Path(leads_to).is_relative_to(root):
+            skipped[str(path)] = _left_out(path, "is a link that leads out of the folder")
+        elif os.path.isfile(leads_to):
+            real.setdefault(leads_to, path)
+        elif not os.path.isdir(leads_to):
+            skipped[str(path)] = _left_out(path, "is no file that can be read")
+    return sorted(real.values()), skipped
+
+
+def _content(path: Path) -> bytes:
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise InputError(f"{path} has more than {MAX_FILE_BYTES:,} bytes", hint="Give it in parts.")
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}", hint="Is the path right?") from error
-    yield read_bytes(content, str(path))
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise InputError(f"{path} cannot be read: it is no file", hint="Give a file or a folder.")
+        with path.open("rb") as file:
+            return file.read(MAX_FILE_BYTES + 1)
+    except (OSError, ValueError) as error:
+        told = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"{path} cannot be read: {told}", hint="Is the path right?") from error
 
 
-async def _of_address(address: str, allow_private: bool) -> Document:
+def _of_file(reader: Reader, path: Path, encoding: str | None) -> Document:
+    content = _content(path)
+    kind = _KINDS.get(path.suffix.lower())
+    if kind is None:
+        raise InputError(f"{path} is no document that can be read", hint=_READABLE)
+    return _read(reader, content, _Job(kind, str(path), encoding))
+
+# %% ../nbs/06e_documents.ipynb #841454b8
+_SLOW_S = 1.0
+
+
+async def _one(reader: Reader, path: Path, encoding: str | None, place: str = "") -> Document:
+    slow = asyncio.get_running_loop().call_later(_SLOW_S, _log.info, "reading %s%s", path, place)
+    try:
+        return await in_thread(lambda: _of_file(reader, path, encoding))
+    finally:
+        slow.cancel()
+
+
+async def _of_folder(reader: Reader, folder: Path, encoding: str | None) -> Documents:
+    paths, skipped = await in_thread(lambda: _files(folder))
+    read = Documents(skipped=skipped)
+    loop = asyncio.get_running_loop()
+    told = loop.time()
+    for number, path in enumerate(paths, 1):
+        try:
+            read.append(await _one(reader, path, encoding, f" ({number:,} of {len(paths):,})"))
+        except (InputError, SourceError) as error:
+            read.skipped[str(path)] = error
+        if loop.time() - told > 5 * _SLOW_S:
+            told = loop.time()
+            _log.info("%s: %s of %s files are read", folder, f"{number:,}", f"{len(paths):,}")
+    for why in read.skipped.values():
+        _log.warning("left out: %s", why.message)
+    if not read:
+        reasons = "; ".join(why.message for why in list(read.skipped.values())[:3])
+        raise InputError(f"{folder} holds no document that can be read", hint=reasons or _READABLE)
+    return read
+
+
+async def _of_address(reader: Reader, address: str, allow_private: bool, encoding: str | None) -> Document:
     got = await fetch(address, allow_private=allow_private, max_bytes=MAX_BYTES)
-    reader = _MEDIA_TYPES.get(got.media_type) or _READERS.get(Path(got.url.partition("?")[0]).suffix.lower())
-    if reader is None:
+    kind = _OF_MEDIA_TYPE.get(got.media_type) or _KINDS.get(Path(got.url.partition("?")[0]).suffix.lower())
+    if kind is None:
         raise InputError(
             f"{address} is {got.media_type or 'of no known type'}", hint="It is no document that can be read."
         )
-    return _read(reader, got.content, address, got.charset)
+    return await in_thread(lambda: _read(reader, got.content, _Job(kind, address, encoding, got.charset)))
 
-
-async def aread_documents(sources: Source | Iterable[Source], *, allow_private: bool = False) -> list[Document]:
+# %% ../nbs/06e_documents.ipynb #b9b551eb
+async def aread_documents(
+    sources: Source | Iterable[Source], *, allow_private: bool = False, encoding: str | None = None
+) -> Documents:
     """Read documents.
 
     Parameters
@@ -240,37 +279,47 @@ async def aread_documents(sources: Source | Iterable[Source], *, allow_private: 
         A file, a folder (with the folders in it), an http or https address, a `Document`, or a list of these.
     allow_private
         Whether an address may be on loopback or in a private network.
+    encoding
+        The encoding of the texts and web pages, such as ``cp1252``; looked for in each if None.
 
     Returns
     -------
-    list of Document
-        In the order given, the files of a folder by their names.
+    Documents
+        A list, in the order given, the files of a folder by their names. Its ``skipped`` has what a folder held that
+        could not be read; the log names it too.
 
     Raises
     ------
     InputError
-        If a path is not there or no document, or an address is refused.
+        If a path is not there or no document, has no text, or an address or the encoding is refused.
     FetchFailed
         If an address cannot be read.
     DocumentUnreadable
-        If a document is damaged.
+        If a document that was named is damaged, wants a password, or takes too much time or memory.
     """
+    if encoding is not None and known_encoding(encoding) is None:
+        raise InputError(f"{encoding!r} is no encoding of texts", hint="Give one such as utf-8, cp1252 or gb18030.")
     listed = [sources] if isinstance(sources, str | Path | Document) else list(sources)
-    found: list[Document] = []
-    for source in listed:
-        if isinstance(source, Document):
-            found.append(source)
-        elif isinstance(source, str) and re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+://", source):
-            found.append(await LOOP.arun(_of_address(source, allow_private)))
-        else:
-            found += _of_path(Path(source))
+    found = Documents()
+    with Reader() as reader:
+        for source in listed:
+            if isinstance(source, Document):
+                found.append(source)
+            elif isinstance(source, str) and re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+://", source):
+                found.append(await LOOP.arun(_of_address(reader, source, allow_private, encoding)))
+            elif await in_thread(Path(source).is_dir):
+                read = await _of_folder(reader, Path(source), encoding)
+                found += read
+                found.skipped |= read.skipped
+            else:
+                found.append(await _one(reader, Path(source), encoding))
     if not any(document.text.strip() for document in found):
-        raise InputError(
-            "there is no text in what was given", hint="A scanned PDF holds pictures: read it with OCR first."
-        )
+        raise InputError("there is no text in what was given", hint="Give documents that have some.")
     return found
 
 
-def read_documents(sources: Source | Iterable[Source], *, allow_private: bool = False) -> list[Document]:
+def read_documents(
+    sources: Source | Iterable[Source], *, allow_private: bool = False, encoding: str | None = None
+) -> Documents:
     """Read documents; the same as `aread_documents`, for code that does not await."""
-    return LOOP.run(aread_documents(sources, allow_private=allow_private))
+    return LOOP.run(aread_documents(sources, allow_private=allow_private, encoding=encoding))
