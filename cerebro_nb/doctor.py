@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import platform
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +16,7 @@ from typing import Literal
 
 import cerebro_nb
 from .embedded import BUNDLED_MODEL, embedded_problem
-from .errors import CerebroError
+from .errors import AuthenticationFailed, CerebroError
 from .loop import LOOP
 from .ollama import OllamaBackend
 from .settings import Settings, load_settings
@@ -33,18 +35,41 @@ class Finding:
     fix: str = ""
 
 
+# What a version of Ollama lacks, by the first one that has it.
+_SINCE = (
+    ((0, 12, 4), "prompts that do not fit are cut without a word"),
+    ((0, 31, 2), "thinking models do not keep to the form of an answer"),
+)
+
+
+def _lacks(version: str) -> str:
+    """Return what a version of Ollama does wrong that matters here, or an empty text."""
+    told = re.match(r"(\d+)\.(\d+)\.(\d+)", version)
+    if told is None or (numbers := tuple(map(int, told.groups()))) == (0, 0, 0):  # a build of one's own
+        return ""
+    return "; ".join(fault for since, fault in _SINCE if numbers < since)
+
+
 async def _ollama(settings: Settings, base_url: str | None) -> Finding:
-    backend = OllamaBackend(base_url)
-    needed: Literal["WRONG", "-"] = "WRONG" if settings.backend == "ollama" else "-"
+    named = settings.backend == "ollama" or os.environ.get("OLLAMA_HOST", "") != ""
+    needed: Literal["WRONG", "-"] = "WRONG" if named else "-"
+    try:
+        backend = OllamaBackend(base_url)
+    except CerebroError as error:
+        return Finding("WRONG", "Ollama", error.message, error.hint)
     try:
         version = await backend.version()
         models = [info.name for info in await backend.models()]
+    except AuthenticationFailed as error:
+        return Finding(needed, "Ollama", error.message, error.hint)
     except CerebroError as error:
         return Finding(needed, "Ollama", error.message, "Start it: ollama serve (or set OLLAMA_HOST)")
     finally:
         await backend.aclose()
     if not models:
         return Finding(needed, "Ollama", f"{version} at {backend.base_url}, no model", "Pull one: ollama pull llama3.2")
+    if lacks := _lacks(version):
+        return Finding("WRONG", "Ollama", f"{version} at {backend.base_url}: {lacks}", "Upgrade it to 0.31.2 or later")
     return Finding("ok", "Ollama", f"{version} at {backend.base_url}: {', '.join(models)}")
 
 
@@ -64,7 +89,11 @@ def _database(settings: Settings) -> Finding:
         ledger.close()
     except CerebroError as error:
         return Finding("WRONG", "ledger", error.message, error.hint)
-    return Finding("ok", "ledger", f"{ledger.database.shown_url}, {count} tasks")
+    told = f"{ledger.database.shown_url}, {count} tasks"
+    file = settings.data_dir / "cerebro.db"
+    if settings.database_url is None and os.name == "posix" and file.exists() and file.stat().st_mode & 0o077:
+        return Finding("-", "ledger", f"{told}; other users can read it", f"chmod 600 '{file}'*")
+    return Finding("ok", "ledger", told)
 
 # %% ../nbs/14_doctor.ipynb #4ddeefaa
 EXTRAS = {

@@ -55,9 +55,10 @@ _NEEDED = {"model", "messages", "stream"}
 _OF_THE_FORM = re.compile(
     r"response.?format|json.?(schema|object)|grammar|guided|structured|\bschema\b|\bstrict\b", re.IGNORECASE
 )
-_OF_A_FIELD = re.compile(
-    r"support|unknown|unrecogni[sz]ed|unexpected|permitted|allowed|extra|invalid|unavailable|parameter|argument|field",
-    re.IGNORECASE,
+# "stop" and "seed" are words too: such a name counts where it is quoted or called a field.
+_AS_A_FIELD = (
+    r"['\"`]{name}['\"`]|\b(?=\w*_){name}\b"
+    r"|\b(?:parameter|field|argument|option|property|key)s?:? {name}\b|\b{name} (?:parameter|field|argument|option|property)\b"
 )
 #: How an answer is held to a schema, the tightest way first.
 _FORMS = ("strict", "schema", "object", "prompt")
@@ -120,9 +121,7 @@ class Concessions:
             name = str(place).partition(".")[0]
             if name in optional:
                 return name
-        found = [name for name in optional if re.search(rf"\b{name}\b", refusal.message)]
-        if not _OF_A_FIELD.search(refusal.message):
-            found = []  # "stop" and "seed" are words too
+        found = [name for name in optional if re.search(_AS_A_FIELD.format(name=name), refusal.message)]
         if not found and "response_format" in sent and _OF_THE_FORM.search(refusal.message):
             return "response_format"
         # Of two that are named ("use max_completion_tokens instead of max_tokens") it is the one that was sent.

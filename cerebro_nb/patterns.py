@@ -13,7 +13,7 @@ __all__ = ['grammar_pattern']
 
 # %% ../nbs/01d_patterns.ipynb #94912e6d
 _WITHIN = {"d": "0-9", "w": "A-Za-z0-9_", "s": " "}
-_NOT_IN_A_STRING = r""" "\\\n\r""".strip()
+_NOT_IN_A_STRING = r'"\\\x7F\x00-\x1F'
 _TOKEN = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\(\?.|\{[0-9,]+\}[?+]?|[*+?][?+]?|.", re.DOTALL)
 
 

@@ -402,7 +402,7 @@ def load_settings(environ: Mapping[str, str] | None = None, **arguments: Any) ->
     _merge(values, given, "argument", sources)
     _fill_profiles(values)
     settings: Settings = _validated(Settings, values, sources)
-    if file == _OF_THE_FOLDER:
+    if file == _OF_THE_FOLDER and not environ.get("CEREBRO_CONFIG"):
         settings._of_the_folder = frozenset(name for name, source in sources.items() if source == file.name)
         _check_the_folder(settings)
     return settings

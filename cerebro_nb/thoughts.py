@@ -71,6 +71,7 @@ class ThoughtSplitter:
             return False
         else:
             self._begun = True
+            self._held = start if self._thoughts.tell() else self._held  # blanks part a thought from the answer
         return bool(opening)
 
     def _out_of_the_thought(self) -> bool:
@@ -83,7 +84,7 @@ class ThoughtSplitter:
                 self._held = self._held[certain:]
             return False
         self._thoughts.write(self._held[:place])
-        self._held, self._closing = self._held[place + len(self._closing) :].lstrip(), ""
+        self._held, self._closing = self._held[place + len(self._closing) :], ""
         return True
 
     def whole(self) -> tuple[str, str]:

@@ -31,12 +31,16 @@ class FakeServer:
     ``slots`` requests are served at once, the others wait without a word, as in Ollama and llama.cpp.
     """
 
-    def __init__(self, answer: Answer = echo, *, slots: int = 4, seconds: float = 0.0, port: int = 0):
-        self.answer, self.slots, self.seconds, self.port = answer, slots, seconds, port
+    def __init__(self, answer: Answer = echo, *, slots: int = 4, seconds: float = 0.0, port: int = 0, tls=None):
+        self.answer, self.slots, self.seconds, self.port, self.tls = answer, slots, seconds, port, tls
         #: A request with this text in it kills its connection, every time.
         self.poison = ""
         self.faults: list[Any] = []
         self.look_faults: list[Any] = []
+        #: What a path answers instead of its own: (status, headers, body).
+        self.odd: dict[str, tuple[int, dict[str, str], str]] = {}
+        #: Returns what a chat is refused with, as ``odd``, or None.
+        self.refuse: Callable[[dict[str, Any]], tuple[int, dict[str, str], str] | None] = lambda payload: None
         self.requests: list[tuple[str, dict[str, Any], dict[str, str]]] = []
         self.in_flight = self.most_in_flight = 0
         #: Requests that are served or wait for it.
@@ -64,14 +68,14 @@ class FakeServer:
     async def _serve(self):
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         self._free = asyncio.Semaphore(self.slots)
-        application = web.Application(client_max_size=2**26)
+        application = web.Application(client_max_size=2**26, middlewares=[self.oddly])
         application.add_routes(self.routes())
         runner = web.AppRunner(application, handler_cancellation=True, shutdown_timeout=0.1)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", self.port, reuse_address=True)
+        site = web.TCPSite(runner, "127.0.0.1", self.port, reuse_address=True, ssl_context=self.tls)
         await site.start()
         self.port = site._server.sockets[0].getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"http{'s' if self.tls else ''}://127.0.0.1:{self.port}"
         self._ready.set()
         await self._stop.wait()
         # asyncio leaves a connection open that it has accepted and not yet attached when its server is closed.
@@ -85,6 +89,17 @@ class FakeServer:
         await asyncio.sleep(0)
 
     # --- one request
+
+    @web.middleware
+    async def oddly(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        told = self.odd.get(request.path)
+        if "chat" in request.path:
+            told = told or self.refuse(json.loads(await request.read() or b"{}"))
+        if told is None:
+            return await handler(request)
+        await self.received(request)
+        status, headers, body = told
+        return web.Response(status=status, headers=headers, body=body)
 
     async def received(self, request: web.Request) -> dict[str, Any]:
         payload = json.loads(await request.read() or b"{}")

@@ -11,9 +11,19 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel, Field
 
-from cerebro_nb import EmbeddedBackend, GenerationOptions, Message, errors, get_client, process_in_batches
-from cerebro_nb.embedded import BUNDLED_MODEL, bundled_model_path
+from cerebro_nb import (
+    EmbeddedBackend,
+    GenerationOptions,
+    Message,
+    call_llm,
+    errors,
+    get_client,
+    process_in_batches,
+    tasks_df,
+)
+from cerebro_nb.embedded import BUNDLED_MODEL, Engine, bundled_model_path
 from cerebro_nb.loop import LOOP
 from cerebro_nb.messages import ChatRequest
 from cerebro_nb.settings import EmbeddedSettings
@@ -196,3 +206,35 @@ def test_several_engines_share_a_run(ledger):
     assert answered == {f"{engine.address}/v1" for engine in engines} and len(answered) == 2
     for engine in engines:
         engine.stop()
+
+
+def test_a_pattern_with_classes_holds_the_real_engine():
+    class Form(BaseModel):
+        code: str = Field(pattern=r"^[A-Z]{2}\d{3}$")
+        word: str = Field(pattern=r"^.+\.$", max_length=12)
+
+    for seed in range(3):
+        reply = call_llm("Make up a code.", backend="embedded", response_model=Form, max_tokens=80, seed=seed)
+        assert reply.parsed.code[2:].isdigit() and reply.parsed.word.endswith(".")
+
+
+def test_the_engine_runs_nothing_of_the_working_folder_and_is_told_no_key(tmp_path, monkeypatch):
+    for name in ("json", "numpy", "xllamacpp", "sitecustomize"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit(3)")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_TOKEN", "hf-planted-token")
+    monkeypatch.setenv("CEREBRO_API_KEY", "sk-planted-key")
+    engine = Engine(EmbeddedSettings(slots=1))
+    try:
+        engine.start(60)
+        environment = Path(f"/proc/{engine.process_id}/environ").read_bytes()
+        assert b"planted" not in environment and engine.key.encode() not in environment
+        assert Path(f"/proc/{engine.process_id}/cwd").resolve() == Path("/")
+    finally:
+        engine.stop()
+
+
+def test_the_engine_asked_for_another_model_says_so_before_anything_is_made():
+    with pytest.raises(errors.ModelNotFound, match="not 'llama3.2'"):
+        process_in_batches(["a"], "{item}", backend="embedded", model="llama3.2", show_progress=False)
+    assert tasks_df().empty

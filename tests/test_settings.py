@@ -83,5 +83,3 @@ def test_options_are_either_in_range_or_refused_by_name(values):
         assert refused.details["setting"].split(".")[0] in values
     else:
         assert 0 <= options.temperature <= 2 and 0 < options.timeout_s <= 86_400 and options.num_ctx >= 1
-
-
