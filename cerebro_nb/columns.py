@@ -20,8 +20,9 @@ __all__ = ['REST', 'Form', 'form_of', 'joined', 'fitted', 'telling_rows', 'one_f
 
 # %% ../nbs/10a_columns.ipynb #1ee52141
 _DATE = re.compile(r"\d{4}-\d\d-\d\d([ T]\d\d(:?\d\d(:?\d\d(\.\d+)?)?)?(Z|[+-]\d\d(:?\d\d)?)?)?")
-_TEXTS, _NUMBERS = {"date", "text"}, {"whole number", "number"}
+_TEXTS, _NUMBERS, _WHOLE = {"date", "text"}, {"whole number", "number"}, {"whole number", "large number"}
 _MOST_LEVELS = 20
+_MEND = "Edit those answers or reject them, or export them in a shape of turns."
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +32,8 @@ class Form:
     Parameters
     ----------
     name
-        ``text``, ``date`` (a text that looks like one), ``whole number``, ``number``, ``truth value``, ``list`` or
-        ``object``.
+        ``text``, ``date`` (a text that looks like one), ``whole number``, ``large number`` (a whole one that no number
+        with fractions is), ``number``, ``truth value``, ``list``, ``object``, or ``anything``: of several types.
     of
         What a list holds; None while none held anything.
     fields
@@ -44,7 +45,7 @@ class Form:
     fields: Mapping[str, Form | None] = field(default_factory=dict)
 
 
-def form_of(value: Any, path: str = "", level: int = 0) -> Form | None:
+def form_of(value: Any, path: str = "", *, strict: bool = True, level: int = 0) -> Form | None:
     """Return the form of a JSON value, or None for null.
 
     Parameters
@@ -53,6 +54,8 @@ def form_of(value: Any, path: str = "", level: int = 0) -> Form | None:
         Texts, numbers, lists and objects.
     path
         Where it stands, for the error.
+    strict
+        Whether what no column can hold is an error; else it is ``anything``.
     level
         How deep it stands.
 
@@ -66,27 +69,45 @@ def form_of(value: Any, path: str = "", level: int = 0) -> Form | None:
     if value is None or isinstance(value, bool):
         return None if value is None else Form("truth value")
     if isinstance(value, int) and -(2**63) <= value < 2**63:
-        return Form("whole number")
+        return Form("whole number" if abs(value) <= 2**53 else "large number")
     if isinstance(value, float) and math.isfinite(value):
         return Form("number")
+
+    def inner(one: Any, place: str) -> Form | None:
+        return form_of(one, place, strict=strict, level=level + 1)
+
     if level < _MOST_LEVELS and isinstance(value, Mapping):
-        return Form("object", fields={k: form_of(v, f"{path}.{k}".lstrip("."), level + 1) for k, v in value.items()})
+        return Form("object", fields={name: inner(one, _inside(path, name)) for name, one in value.items()})
     if level < _MOST_LEVELS and isinstance(value, list):
         of: Form | None = None
         for one in value:
-            of = joined(of, form_of(one, f"{path}[]", level + 1), f"{path}[]")
+            of = joined(of, inner(one, f"{path}[]"), f"{path}[]", strict=strict)
         return Form("list", of)
     what = (
         "a number that is too large or none" if isinstance(value, int | float) else f"more than {_MOST_LEVELS} levels"
     )
-    raise InputError(f"the field {path} holds {what}", hint=_MEND)
+    return _anything(f"the field {path} holds {what}", strict)
 
 
-_MEND = "Edit those answers or reject them, or export the tasks one by one."
+def _inside(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
 
 
-def joined(first: Form | None, second: Form | None, path: str = "") -> Form | None:
+def _anything(refused: str, strict: bool) -> Form:
+    if strict:
+        raise InputError(refused, hint=_MEND)
+    return Form("anything")
+
+# %% ../nbs/10a_columns.ipynb #8e857ed7
+def joined(first: Form | None, second: Form | None, path: str = "", *, strict: bool = True) -> Form | None:
     """Return the form that values of two forms have in common.
+
+    Parameters
+    ----------
+    first, second
+        The two; None is null, and fits any.
+    path, strict
+        As in `form_of`.
 
     Raises
     ------
@@ -95,53 +116,45 @@ def joined(first: Form | None, second: Form | None, path: str = "") -> Form | No
     """
     if first is None or second is None or first == second:
         return second if first is None else first
-    if {first.name, second.name} == _TEXTS or {first.name, second.name} == _NUMBERS:
-        return Form("text" if first.name in _TEXTS else "number")
-    if first.name != second.name:
-        raise InputError(f"the field {path} is {first.name} in one example and {second.name} in another", hint=_MEND)
-    names = dict.fromkeys([*first.fields, *second.fields])
-    fields = {k: joined(first.fields.get(k), second.fields.get(k), f"{path}.{k}".lstrip(".")) for k in names}
-    return Form(first.name, joined(first.of, second.of, f"{path}[]"), fields)
+    names = {first.name, second.name}
+    for alike, wider in ((_TEXTS, "text"), (_NUMBERS, "number"), (_WHOLE, "large number")):
+        if names == alike:
+            return Form(wider)
+    if len(names) > 1:
+        return (
+            Form("anything")
+            if "anything" in names
+            else _anything(f"the field {path} is {first.name} in one example and {second.name} in another", strict)
+        )
+    both = dict.fromkeys([*first.fields, *second.fields])
+    fields = {k: joined(first.fields.get(k), second.fields.get(k), _inside(path, k), strict=strict) for k in both}
+    return Form(first.name, joined(first.of, second.of, f"{path}[]", strict=strict), fields)
 
 # %% ../nbs/10a_columns.ipynb #86d47b8d
-def fitted(value: Any, form: Form | None, path: str = "") -> Any:
-    """Return a value with all fields of its form.
-
-    Raises
-    ------
-    InputError
-        If a whole number is so large that it is another one among numbers with fractions.
-    """
+def fitted(value: Any, form: Form | None) -> Any:
+    """Return a value with all fields of its form."""
     if value is None or form is None:
         return None
-    if form.name == "number" and isinstance(value, int):
-        if int(float(value)) != value:
-            raise InputError(f"the field {path} has fractions and {value}, which no column can hold", hint=_MEND)
+    if form.name == "anything":
+        return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if form.name == "number":
         return float(value)
     if form.name == "list":
-        return [fitted(one, form.of, f"{path}[]") for one in value]
+        return [fitted(one, form.of) for one in value]
     if form.name == "object":
-        return {k: fitted(value.get(k), of, f"{path}.{k}".lstrip(".")) for k, of in form.fields.items()}
+        return {name: fitted(value.get(name), of) for name, of in form.fields.items()}
     return value
 
 # %% ../nbs/10a_columns.ipynb #29e8198b
-_SIMPLE = _TEXTS | _NUMBERS | {"truth value"}
+_SIMPLE = _TEXTS | _NUMBERS | _WHOLE | {"truth value"}
 REST = "more"
-
-
-def _simple_form(value: Any) -> Form | None:
-    try:
-        form = None if isinstance(value, list | Mapping) else form_of(value)
-    except InputError:
-        return None
-    return form
 
 
 def _with_plain_metadata(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     forms: dict[str, list[Form | None]] = {}
     for row in rows:
         for name, value in (row.get("metadata") or {}).items():
-            forms.setdefault(name, []).append(_simple_form(value))
+            forms.setdefault(name, []).append(form_of(value, strict=False))
     kept = [name for name, found in forms.items() if name != REST and len(found) == len(rows) and _alike(found)]
     rest = len(kept) < len(forms)
     plain = []
@@ -158,8 +171,15 @@ def _alike(forms: Sequence[Form | None]) -> bool:
     return names <= _TEXTS or (len(names) == 1 and names <= _SIMPLE)
 
 # %% ../nbs/10a_columns.ipynb #5df6dc3e
-def telling_rows(rows: Iterable[Mapping[str, Any]]) -> tuple[Form, list[int]]:
+def telling_rows(rows: Iterable[Mapping[str, Any]], *, strict: bool = True) -> tuple[Form, list[int]]:
     """Return the form of rows, and the places of those that showed something new of it.
+
+    Parameters
+    ----------
+    rows
+        JSON objects.
+    strict
+        As in `form_of`.
 
     Raises
     ------
@@ -168,20 +188,25 @@ def telling_rows(rows: Iterable[Mapping[str, Any]]) -> tuple[Form, list[int]]:
     """
     form, places = Form("object"), []
     for place, row in enumerate(rows):
-        wider = joined(form, form_of(row))
+        wider = joined(form, form_of(row, strict=strict), strict=strict)
         if wider is not None and wider != form:
             form = wider
             places.append(place)
     return form, places
 
 
-def one_form(parts: Mapping[str, Sequence[Mapping[str, Any]]]) -> tuple[Form, dict[str, list[dict[str, Any]]]]:
+def one_form(
+    parts: Mapping[str, Sequence[Mapping[str, Any]]], *, strict: bool = True
+) -> tuple[Form, dict[str, list[dict[str, Any]]]]:
     """Return the form of a data set, and its rows fitted to it.
 
     Parameters
     ----------
     parts
         The examples of each part, with their ``metadata`` if they have any.
+    strict
+        Whether a field of several types is an error, and a row with nothing in it; else what is no text in such a field
+        is written as a JSON text.
 
     Returns
     -------
@@ -194,20 +219,20 @@ def one_form(parts: Mapping[str, Sequence[Mapping[str, Any]]]) -> tuple[Form, di
         If a field has several types, or a row has nothing in it.
     """
     rows = _with_plain_metadata([cleaned(row) for part in parts.values() for row in part])
-    found, _ = telling_rows(rows)
+    found, _ = telling_rows(rows, strict=strict)
     form = Form("object", fields=dict(sorted(found.fields.items(), key=lambda one: one[0] == "metadata")))
     made, first = {}, 0
     for name, part in parts.items():
         of_part = rows[first : first + len(part)]
         first += len(part)
-        _, places = telling_rows(of_part)
+        _, places = telling_rows(of_part, strict=strict)
         early = set(places)
         ordered = [of_part[place] for place in places] + [row for at, row in enumerate(of_part) if at not in early]
-        made[name] = [_whole(fitted(row, form)) for row in ordered]
+        made[name] = [fitted(_whole(row) if strict else row, form) for row in ordered]
     return form, made
 
 
-def _whole(row: dict[str, Any]) -> dict[str, Any]:
+def _whole(row: Mapping[str, Any]) -> Mapping[str, Any]:
     if not any(_holds(value) for name, value in row.items() if name != "metadata"):
         about = row.get("metadata") or {}
         where = f"item {about.get('position', '?')} of task {about.get('task_id', '?')}"

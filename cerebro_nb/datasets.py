@@ -18,9 +18,12 @@ from typing import Any
 from .cleaning import encodable
 from .columns import one_form
 from .errors import InputError
+from .language import get_logger
 from .settings import load_settings
 from .tasks import Ledger
 from .views import TaskLike, TaskView, item_output, view_of
+
+_log = get_logger(__name__)
 
 # %% auto #0
 __all__ = ['examples', 'written_to', 'is_private', 'write_jsonl', 'default_path', 'save_jsonl']
@@ -135,7 +138,9 @@ def default_path(view: TaskView) -> Path:
 
 
 def save_jsonl(task: TaskLike, path: str | Path | None = None, *, ledger: Ledger | None = None) -> Path:
-    """Save the examples of a task as JSON Lines, each row with every field; see `one_form`.
+    """Save the examples of a task as JSON Lines, each row with every field.
+
+    In a field that is a text in one example and something else in another, what is no text is written as a JSON text.
 
     Parameters
     ----------
@@ -154,10 +159,12 @@ def save_jsonl(task: TaskLike, path: str | Path | None = None, *, ledger: Ledger
     TaskNotFound
         If there is no such task.
     InputError
-        If the place cannot be written, or a field has several types.
+        If the place cannot be written.
     """
     view = view_of(task, ledger)
     path = default_path(view) if path is None else Path(path)
-    _, parts = one_form({"all": list(examples(view))})
+    form, parts = one_form({"all": list(examples(view))}, strict=False)
+    if odd := [name for name, of in form.fields.items() if of is not None and of.name == "anything"]:
+        _log.warning("fields of several types, where what is no text is written as JSON: %s", ", ".join(odd))
     write_jsonl(parts["all"], path)
     return path

@@ -157,7 +157,8 @@ def _arrow_type(form: Form | None, path: str) -> Any:
         if not form.fields:
             raise InputError(f"the field {path} is an empty object everywhere", hint="Export it as jsonl or csv.")
         return arrow.struct([(name, _arrow_type(of, f"{path}.{name}")) for name, of in form.fields.items()])
-    simple = {"whole number": arrow.int64(), "number": arrow.float64(), "truth value": arrow.bool_()}
+    whole = arrow.int64()
+    simple = {"whole number": whole, "large number": whole, "number": arrow.float64(), "truth value": arrow.bool_()}
     return simple.get(form.name if form else "", arrow.string())
 
 

@@ -365,8 +365,9 @@ def test_a_field_of_two_types_is_named(format, ledger, tmp_path):
     ) as refused:
         export_dataset(task_id, tmp_path / "out", format=format, ledger=ledger)
     assert refused.value.hint and not (tmp_path / "out").exists()
-    with pytest.raises(errors.InputError, match="the field answer"):
-        save_jsonl(task_id, tmp_path / "out.jsonl", ledger=ledger)
+    path = save_jsonl(task_id, tmp_path / "out.jsonl", ledger=ledger)
+    loaded = datasets.load_dataset("json", data_files=str(path), split="train")
+    assert list(loaded["answer"]) == ['["yes"]', "yes"] * 3, "what is saved by itself is never refused"
     made = export_dataset(task_id, tmp_path / "chat", format=format, shape="openai", ledger=ledger)
     assert made.parts == {"train": 6}, "a turn is a text: what is none is said as JSON"
 
@@ -419,6 +420,23 @@ def test_any_examples_are_whole_in_their_readers_hands_or_refused(format, rows, 
         read = [{k: json.loads(v) if k in nested and v else v for k, v in row.items()} for row in read]
     told = [{k: v for k, v in row.items() if k != "metadata"} for row in read]
     assert sorted(texts_in(told)) == sorted(texts_in(cleaned(rows)))
+
+
+@settings(max_examples=25, deadline=None)
+@given(rows=st.lists(st.one_of(EXAMPLE, JSON), min_size=1, max_size=6))
+def test_whatever_was_answered_is_saved_and_loaded(rows, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("any")
+    ledger = Ledger(f"sqlite:///{folder / 'ledger.db'}")
+    try:
+        task_id = task_of(ledger, "batch", rows)
+        if ledger.task(task_id).ok_items < len(rows):
+            return  # the ledger refused one
+        path = save_jsonl(task_id, folder / "out.jsonl", ledger=ledger)
+        made = [row for row in examples(task_id, ledger=ledger)]
+    finally:
+        ledger.close()
+    loaded = list(datasets.load_dataset("json", data_files=str(path), split="train"))
+    assert len(loaded) == len(made) == len(rows)
 
 
 # --- what other programs would obey
