@@ -6,17 +6,20 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 import cerebro_nb
-from .commands import COMMANDS, WHOM, add_whom, given
-from .errors import CerebroError
+from .cleaning import plain
+from .commands import COMMANDS, WHOM, add_whom, at_least_one, given, refuse
+from .errors import CerebroError, InputError
 from .language import show_log
 from .loop import LOOP
 from .recipes import RECIPES
-from .terminal import finish, plain, show_frame
+from .settings import load_settings
+from .terminal import finish, print_anything, show_frame
 
 # %% auto #0
 __all__ = ['PANEL_HINT', 'generate', 'resume', 'retry', 'demo', 'tasks', 'show', 'doctor', 'parser', 'main']
@@ -30,11 +33,29 @@ def generate(arguments: argparse.Namespace) -> int:
     """Generate examples of one kind, and save them."""
     from cerebro_nb.synthetic import synthetic_run
 
-    options = given(arguments, "language", "profile", "num_ctx", "seed", *WHOM, *_HOW)
+    _check_generation(arguments)
+    options = given(arguments, "language", "profile", "num_ctx", "seed", "unanswerable", *WHOM, *_HOW)
     if arguments.documents:
-        options |= {"from_documents": arguments.documents, "unanswerable": arguments.unanswerable}
+        options["from_documents"] = arguments.documents
     run = synthetic_run(arguments.kind.replace("-", "_"), arguments.subject or "", arguments.n, **options)
     return finish(run.wait(), arguments.out)
+
+
+def _check_generation(arguments: argparse.Namespace) -> None:
+    if arguments.unanswerable is not None:
+        if not arguments.documents:
+            refuse("--unanswerable is a share of questions on --documents, and there are none")
+        if not 0 <= arguments.unanswerable <= 1:
+            refuse(f"--unanswerable is a share from 0 to 1, not {arguments.unanswerable:g}")
+    if arguments.documents and not RECIPES[arguments.kind.replace("-", "_")].from_text:
+        refuse(f"{arguments.kind} takes no --documents")
+    if arguments.num_ctx is not None:
+        if arguments.backend == "openai":
+            refuse("--num-ctx is for Ollama and the embedded engine; of an OpenAI-compatible server its owner sets it")
+        most = arguments.max_tokens or load_settings().generation.num_predict
+        if arguments.num_ctx <= most:
+            told = f"num_ctx = {arguments.num_ctx} leaves no room for a prompt beside an answer of {most:,} tokens"
+            raise InputError(told, hint="Raise --num-ctx or lower --max-tokens.")
 
 
 def resume(arguments: argparse.Namespace) -> int:
@@ -42,6 +63,8 @@ def resume(arguments: argparse.Namespace) -> int:
     from cerebro_nb.resuming import aresume_run, unfinished
 
     if arguments.task is None:
+        if given(arguments, "out", *WHOM):
+            refuse("without a task `resume` lists those that can be resumed, and takes no more words")
         frame = unfinished()
         if frame.empty:
             print("Nothing is unfinished.")
@@ -92,30 +115,27 @@ def tasks(arguments: argparse.Namespace) -> int:
 
 def show(arguments: argparse.Namespace) -> int:
     """Show one task: its items, and with ``--attempts`` every request and reply."""
-    from cerebro_nb.tasks import get_ledger
-    from cerebro_nb.views import TaskView
+    from cerebro_nb.views import view_of
 
-    ledger = get_ledger()
-    task = ledger.task(arguments.task)
+    view = view_of(arguments.task)
+    task = view.task
     total = "?" if task.total_items is None else task.total_items
     print(
-        f"{task.id}  {task.kind}  {plain(task.subject)!r}  {task.status}  {task.processed_items} of {total}, "
+        f"{task.id}  {plain(task.kind)}  {plain(task.subject)!r}  {task.status}  {task.processed_items} of {total}, "
         f"{task.progress_percentage} %, {task.failed_items} failed"
     )
     for name, value in task.manifest.items():
-        print(f"  {name}: {plain(str(value))}")
+        print(f"  {plain(name)}: {plain(str(value))}")
     print()
-    show_frame(TaskView(ledger, task.id).df)
-    if arguments.attempts:
-        for attempt in ledger.attempts(task.id):
-            print(
-                f"\nitem {attempt['position']}, request {attempt['number']} ({attempt['step']}), {attempt['backend']}"
-            )
-            for turn in (attempt["request"] or {}).get("messages", []):
-                print(f"  {turn['role']:>9}: {plain(turn['content'])}")
-            print(f"      reply: {plain((attempt['reply'] or {}).get('text', '(none)'))}")
-            if attempt["error"]:
-                print(f"      error: {attempt['error']['type']}: {plain(attempt['error']['message'])}")
+    show_frame(view.df)
+    for attempt in view.ledger.attempts(task.id) if arguments.attempts else ():
+        about = f"item {attempt['position']}, request {attempt['number']} ({attempt['step']}), {attempt['backend']}"
+        print(f"\n{plain(about)}")
+        for turn in (attempt["request"] or {}).get("messages", []):
+            print(f"  {plain(str(turn['role'])):>9}: {plain(str(turn['content']))}")
+        print(f"      reply: {plain(str((attempt['reply'] or {}).get('text', '(none)')))}")
+        if attempt["error"]:
+            print(f"      error: {plain(attempt['error']['type'])}: {plain(attempt['error']['message'])}")
     return 0
 
 
@@ -125,9 +145,9 @@ def doctor(arguments: argparse.Namespace) -> int:
 
     found = findings()
     for finding in found:
-        print(f"{finding.mark:5} {finding.name:10} {plain(finding.found)}")
+        print(f"{finding.mark:5} {plain(finding.name):10} {plain(finding.found)}")
         if finding.fix:
-            print(f"{'':16} -> {finding.fix}")
+            print(f"{'':16} -> {plain(finding.fix)}")
     return 1 if any(finding.mark == "WRONG" for finding in found) else 0
 
 # %% ../nbs/14c_cli.ipynb #c6a06254
@@ -155,7 +175,7 @@ def parser() -> argparse.ArgumentParser:
     failed.add_argument("task", help="the task's id, or its first digits")
     _add_whom_and_out(failed)
     _add_how(failed)
-    command(tasks).add_argument("--limit", type=int, default=20, help="how many at most")
+    command(tasks).add_argument("--limit", type=at_least_one, default=20, help="how many at most")
     look = command(show)
     look.add_argument("task", help="the task's id, or its first digits")
     look.add_argument("--attempts", action="store_true", help="show every request and reply")
@@ -171,11 +191,11 @@ def _add_generation(words: argparse.ArgumentParser) -> None:
         "subject", nargs="?", help="what it is about, such as 'copywriting'; not needed with --documents"
     )
     words.add_argument("--documents", nargs="+", help="files, folders or addresses to take Q&A pairs from")
-    words.add_argument("--unanswerable", type=float, default=0.0, help="share of questions the text does not answer")
+    words.add_argument("--unanswerable", type=float, help="share of questions the text does not answer, 0 to 1")
     words.add_argument("-n", type=int, help="how many (the recipe's own number)")
     words.add_argument("--language", help="BCP-47 tag, such as pt-BR")
     words.add_argument("--profile", help="how items are batched: synthetic, research, prompts, vectorization, auto")
-    words.add_argument("--num-ctx", type=int, help="tokens of context")
+    words.add_argument("--num-ctx", type=at_least_one, help="tokens of context")
     words.add_argument("--seed", type=int, help="same seed, same plan of angles")
     _add_whom_and_out(words)
     _add_how(words)
@@ -206,21 +226,29 @@ def main(words: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit status: 0 done, 1 an error of ours (said on standard error without a stack trace), 2 wrong words, 130
-        stopped by Ctrl-C.
+        Exit status: 0 done, 1 an error of ours (said on standard error without a stack trace), 2 wrong words, 128 and
+        the signal's number if a signal stopped it (130 is Ctrl-C, 141 a reader that went away).
     """
-    arguments = parser().parse_args(words)
+    print_anything()
+    parsing = parser()
+    arguments = parsing.parse_args(words)
     try:
         show_log("WARNING" if arguments.quiet else "INFO")
         status: int = arguments.work(arguments)
+        sys.stdout.flush()
         return status
+    except argparse.ArgumentError as wrong:
+        parsing.error(str(wrong))
     except CerebroError as error:
         if arguments.traceback:
             raise
         print(f"cerebro: {plain(error.message)}", file=sys.stderr)
         if error.hint:
-            print(f"  -> {error.hint}", file=sys.stderr)
+            print(f"  -> {plain(error.hint)}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print("cerebro: stopped; what was answered is in the ledger (`cerebro resume` goes on)", file=sys.stderr)
-        return 130
+        return 128 + int(getattr(stop, "signal", 2))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it ends
+        return 141

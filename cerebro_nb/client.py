@@ -103,7 +103,7 @@ async def _kind_found(settings: Settings) -> BackendName:
     if settings.model not in (None, own):
         raise ModelNotFound(
             f"the model {settings.model!r} is not here: {why}, and the embedded engine has {own!r} alone",
-            hint=f"Start Ollama (ollama serve) and pull it (ollama pull {settings.model}), or name a server by base_url.",
+            hint=f"Start Ollama (ollama serve) and pull it (ollama pull {settings.model}), or name its base_url.",
             models=[own],
         )
     if problem := embedded_problem(settings.embedded):

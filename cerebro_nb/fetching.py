@@ -6,18 +6,39 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import io
 import ipaddress
+import re
 import socket
 from dataclasses import dataclass
-from typing import Any
-from urllib.parse import urljoin, urlsplit
+from typing import TYPE_CHECKING, Any
+from urllib.request import getproxies, proxy_bypass
 
+from .cleaning import plain
 from .errors import FetchFailed, InputError
 
+if TYPE_CHECKING:
+    from aiohttp import ClientResponse
+    from yarl import URL
+
 # %% auto #0
-__all__ = ['MAX_BYTES', 'TIMEOUT_S', 'MAX_REDIRECTS', 'is_public', 'Fetched', 'check_url', 'fetch']
+__all__ = ['MAX_BYTES', 'TIMEOUT_S', 'MAX_REDIRECTS', 'is_public', 'read_url', 'proxy_of', 'Fetched', 'fetch']
 
 # %% ../nbs/06d_fetching.ipynb #b404e751
+_SPECIAL_V4 = [
+    ipaddress.IPv4Network(net)
+    for net in (
+        *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24"),
+        *("192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24"),
+        *("224.0.0.0/4", "240.0.0.0/4"),
+    )
+]
+#: All of IPv6 that is in use lies in 2000::/3; these parts of it are special, those for tunnels among them.
+_SPECIAL_V6 = [ipaddress.IPv6Network(net) for net in ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")]
+_GLOBAL_V6, _NAT64 = ipaddress.IPv6Network("2000::/3"), ipaddress.IPv6Network("64:ff9b::/96")
+
+
 def is_public(address: str) -> bool:
     """Whether an IP address is one of the open internet, also where IPv6 wraps an IPv4 one.
 
@@ -28,18 +49,81 @@ def is_public(address: str) -> bool:
 
     References
     ----------
-    IANA, Special-Purpose Address Registries, as Python's ``ipaddress`` has them.
+    IANA, IPv4 and IPv6 Special-Purpose Address Registries, 2025.
     """
     parsed = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(parsed, ipaddress.IPv6Address):
-        inner = parsed.ipv4_mapped or parsed.sixtofour or (parsed.teredo[1] if parsed.teredo else None)
-        if inner is None and parsed in ipaddress.ip_network("64:ff9b::/96"):
-            inner = ipaddress.IPv4Address(int(parsed) & 0xFFFFFFFF)
-        if inner is not None:
-            return is_public(str(inner))
-    return parsed.is_global and not parsed.is_multicast
+    if isinstance(parsed, ipaddress.IPv4Address):
+        return not any(parsed in net for net in _SPECIAL_V4)
+    if parsed.ipv4_mapped is not None or parsed in _NAT64:
+        return is_public(str(ipaddress.IPv4Address(int(parsed) & 0xFFFFFFFF)))
+    return parsed in _GLOBAL_V6 and not any(parsed in net for net in _SPECIAL_V6)
 
 # %% ../nbs/06d_fetching.ipynb #41e00f95
+_HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?")
+
+
+def read_url(url: str, base: URL | None = None) -> URL:
+    """Return an address that may be fetched.
+
+    Parameters
+    ----------
+    url
+        As it was written.
+    base
+        The address of the page that it was found on, which it may be relative to.
+
+    Raises
+    ------
+    InputError
+        If it is not http or https, names no host, or holds a user name or password.
+    """
+    from yarl import URL
+
+    refused = InputError(f"{plain(url)!r} is no address of a page", hint="Give it as https://host/path.")
+    try:
+        read = URL(url) if base is None else base.join(URL(url))
+        host = read.host_subcomponent or ""
+        named = bool(_HOST.fullmatch(host)) or ipaddress.ip_address(host.strip("[]")).version == 6
+    except ValueError as error:
+        raise refused from error
+    if "@" in url.partition("//")[2].partition("/")[0] or read.user is not None or read.password is not None:
+        raise InputError("an address with a user name or password in it is not fetched", hint="Save the page first.")
+    if read.scheme not in ("http", "https") or not named or "\\" in url or plain(url) != url:
+        raise refused
+    return read
+
+# %% ../nbs/06d_fetching.ipynb #62ca4d2a
+class _Inside(OSError):
+    """An address is inside a private network."""
+
+
+def _outside_only(place: tuple[Any, ...]) -> socket.socket:
+    family, kind, protocol, _, (address, *_) = place
+    if not is_public(address):
+        raise _Inside(address)
+    return socket.socket(family, kind, protocol)
+
+
+def proxy_of(url: URL) -> str | None:
+    """Return the proxy that the environment names for an address (``HTTPS_PROXY``, ``NO_PROXY`` and their like)."""
+    host = (url.host or "").rstrip(".")
+    try:
+        loopback = ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        loopback = host == "localhost"
+    return None if loopback or proxy_bypass(f"{host}:{url.port}") else getproxies().get(url.scheme)
+
+
+async def _refuse_inside(host: str) -> None:
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, 0, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return  # a name that only the proxy knows
+    for _, _, _, _, (address, *_) in found:
+        if not is_public(str(address)):
+            raise _Inside(address)
+
+# %% ../nbs/06d_fetching.ipynb #fd0607f7
 MAX_BYTES, TIMEOUT_S, MAX_REDIRECTS = 20_000_000, 30.0, 5
 
 
@@ -65,43 +149,24 @@ class Fetched:
     charset: str = ""
 
 
-def check_url(url: str) -> str:
-    """Return a URL that may be fetched.
+async def _body_of(response: ClientResponse, max_bytes: int) -> bytes:
+    encoding = response.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("identity", "", "gzip", "x-gzip"):
+        raise FetchFailed(f"{response.url} is packed as {encoding}, unasked", hint="Save the page and give the file.")
+    content = bytearray()
+    async for piece in response.content.iter_any():
+        content += piece
+        if len(content) > max_bytes:
+            break
+    else:
+        if "gzip" in encoding:
+            packed = gzip.GzipFile(fileobj=io.BytesIO(content))
+            content = bytearray(await asyncio.to_thread(packed.read, max_bytes + 1))
+    if len(content) > max_bytes:
+        raise FetchFailed(f"{response.url} has more than {max_bytes:,} bytes", hint="Save it and give a part.")
+    return bytes(content)
 
-    Raises
-    ------
-    InputError
-        If it is not http or https, names no host, or holds a user name or password.
-    """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise InputError(f"{url!r} is no address of a page", hint="Give it as https://host/path.")
-    if "@" in parts.netloc:
-        raise InputError("an address with a user name or password in it is not fetched", hint="Save the page first.")
-    return url
-
-
-async def _addresses(host: str, port: int, family: int) -> list[dict[str, Any]]:
-    try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM, family=family)
-    except OSError as error:
-        raise FetchFailed(f"the name {host} is not known: {error}", hint="Is it written right?") from error
-    return [
-        {"hostname": host, "host": place[0], "port": port, "family": kind, "proto": 0, "flags": socket.AI_NUMERICHOST}
-        for kind, _, _, _, place in found
-    ]
-
-
-def _checked(addresses: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    for address in addresses:
-        if not is_public(address["host"]):
-            raise FetchFailed(
-                f"{address['hostname']} is inside a private network ({address['host']})",
-                hint="If you mean to read from there, say allow_private=True.",
-            )
-    return addresses
-
-# %% ../nbs/06d_fetching.ipynb #62ca4d2a
+# %% ../nbs/06d_fetching.ipynb #e4edd60c
 async def fetch(
     url: str, *, allow_private: bool = False, max_bytes: int = MAX_BYTES, timeout_s: float = TIMEOUT_S
 ) -> Fetched:
@@ -114,7 +179,7 @@ async def fetch(
     allow_private
         Whether it may be on loopback or in a private network.
     max_bytes, timeout_s
-        The most it may weigh, and the seconds it may take, redirects included.
+        The most it may weigh, unpacked, and the seconds it may take, redirects included.
 
     Returns
     -------
@@ -130,44 +195,55 @@ async def fetch(
     """
     import aiohttp
 
-    class Resolver(aiohttp.abc.AbstractResolver):
-        async def resolve(self, host: str, port: int = 0, family: int = socket.AF_UNSPEC) -> Any:
-            found = await _addresses(host, port, family)
-            return found if allow_private else _checked(found)
-
-        async def close(self) -> None: ...
-
-    connector = aiohttp.TCPConnector(resolver=Resolver(), use_dns_cache=False)
+    place = read_url(url.strip())
     try:
-        async with asyncio.timeout(timeout_s), aiohttp.ClientSession(connector=connector) as session:
-            return await _through_redirects(session, check_url(url), allow_private, max_bytes)
+        async with asyncio.timeout(timeout_s):
+            for _ in range(MAX_REDIRECTS + 1):
+                got = await _one_hop(place, allow_private, max_bytes)
+                if isinstance(got, Fetched):
+                    return got
+                if place.scheme == "https" and got.scheme == "http":
+                    raise FetchFailed(f"{place} leads on to {got}, which is not encrypted", hint="Give that one.")
+                place = got
     except TimeoutError as late:
-        raise FetchFailed(
-            f"{url} was not read within {timeout_s:g} s", hint="Save the page and give the file."
-        ) from late
-    except (aiohttp.ClientError, OSError, ValueError) as error:
-        raise FetchFailed(f"{url} cannot be read: {error}", hint="Does it open in a browser?") from error
+        raise FetchFailed(f"{place} was not read within {timeout_s:g} s", hint="Save it and give the file.") from late
+    except aiohttp.ClientConnectorDNSError as error:
+        raise FetchFailed(f"the name {place.host} is not known: {error}", hint="Is it written right?") from error
+    except (aiohttp.ClientError, OSError, EOFError, ValueError) as error:
+        raise FetchFailed(f"{place} cannot be read: {error}", hint="Does it open in a browser?") from error
+    raise FetchFailed(f"{place} redirects more than {MAX_REDIRECTS} times", hint="Give the last address.")
 
+# %% ../nbs/06d_fetching.ipynb #88ebf505
+async def _one_hop(url: URL, allow_private: bool, max_bytes: int) -> Fetched | URL:
+    """Return what is at an address, or where it leads on to."""
+    import aiohttp
 
-async def _through_redirects(session: Any, url: str, allow_private: bool, max_bytes: int) -> Fetched:
-    for _ in range(MAX_REDIRECTS + 1):
-        host = urlsplit(url).hostname or ""
-        try:
-            literal = str(ipaddress.ip_address(host))
-        except ValueError:
-            literal = ""
-        if literal and not allow_private:
-            _checked([{"hostname": host, "host": literal}])
-        async with session.get(url, allow_redirects=False) as response:
+    proxy = proxy_of(url)
+    check = None if allow_private or proxy else _outside_only
+    connector = aiohttp.TCPConnector(resolver=aiohttp.ThreadedResolver(), socket_factory=check)
+    asked = {"accept-encoding": "identity"}
+    unlimited = aiohttp.ClientTimeout(total=None)  # the fetch has its own, over all its hops
+    try:
+        if proxy and not allow_private:
+            await _refuse_inside(url.host or "")
+        async with (
+            aiohttp.ClientSession(connector=connector, auto_decompress=False, timeout=unlimited) as session,
+            session.get(url, allow_redirects=False, proxy=proxy, headers=asked) as response,
+        ):
             if response.status in (301, 302, 303, 307, 308) and "location" in response.headers:
-                url = check_url(urljoin(url, response.headers["location"]))
-                continue
+                return read_url(response.headers["location"], url)
             if response.status != 200:
                 raise FetchFailed(f"{url} answered {response.status}", hint="Does it open in a browser?")
-            content = bytearray()
-            async for piece in response.content.iter_any():
-                content += piece
-                if len(content) > max_bytes:
-                    raise FetchFailed(f"{url} has more than {max_bytes:,} bytes", hint="Save it and give a part.")
-            return Fetched(url, bytes(content), response.content_type or "", response.charset or "")
-    raise FetchFailed(f"{url} redirects more than {MAX_REDIRECTS} times", hint="Give the last address.")
+            content = await _body_of(response, max_bytes)
+            media_type = response.content_type if "content-type" in response.headers else ""
+            return Fetched(str(url), content, media_type, response.charset or "")
+    except OSError as error:
+        inside = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+        if not isinstance(inside, _Inside):
+            raise
+        raise FetchFailed(
+            f"{url.host} is inside a private network ({inside})",
+            hint="If you mean to read from there, say allow_private=True.",
+        ) from error
+    finally:
+        await connector.close()

@@ -58,7 +58,8 @@ _OF_THE_FORM = re.compile(
 # "stop" and "seed" are words too: such a name counts where it is quoted or called a field.
 _AS_A_FIELD = (
     r"['\"`]{name}['\"`]|\b(?=\w*_){name}\b"
-    r"|\b(?:parameter|field|argument|option|property|key)s?:? {name}\b|\b{name} (?:parameter|field|argument|option|property)\b"
+    r"|\b(?:parameter|field|argument|option|property)s?:? {name}\b"
+    r"|\b{name} (?:parameter|field|argument|option|property)\b"
 )
 #: How an answer is held to a schema, the tightest way first.
 _FORMS = ("strict", "schema", "object", "prompt")

@@ -5,15 +5,15 @@
 # %% ../nbs/05b_progress.ipynb #45fa6691
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from .language import texts
+from .cleaning import plain
+from .language import get_logger, texts
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 # %% auto #0
 __all__ = ['Event', 'Listener', 'Progress', 'log_listener', 'bar_listener', 'Tally']
@@ -162,7 +162,7 @@ def bar_listener() -> Listener:
             from tqdm.auto import tqdm
 
             bar = tqdm(total=now.total, initial=now.earlier, unit="item")
-            bar.set_description(now.label)  # escaped by the widget; as an argument of tqdm it would not be
+            bar.set_description(plain(now.label)[:60])  # escaped by the widget; as an argument of tqdm it would not be
         if now.processed > bar.n:
             if now.failed or now.retried:
                 bar.set_postfix(ok=now.ok, failed=now.failed, retried=now.retried, refresh=False)

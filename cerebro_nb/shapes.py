@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import itertools
+import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -14,7 +16,7 @@ from .errors import InputError
 from .templates import template_language
 
 # %% auto #0
-__all__ = ['Shape', 'Turn', 'turn_of', 'preferences', 'shaped']
+__all__ = ['Shape', 'Turn', 'turn_of', 'without_marks', 'preferences', 'shaped']
 
 # %% ../nbs/11b_shapes.ipynb #566d0f67
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,10 @@ _WORDS = {
 }
 
 
+def _said(value: Any) -> str:
+    return value if isinstance(value, str) else "" if value is None else json.dumps(value, ensure_ascii=False)
+
+
 def turn_of(example: Mapping[str, Any]) -> Turn:
     """Return an example as something asked and something answered.
 
@@ -52,10 +58,20 @@ def turn_of(example: Mapping[str, Any]) -> Turn:
     Raises
     ------
     InputError
-        If it is of no kind that can be read so.
+        If it is of no kind that can be read so, or nothing was answered.
     """
+    turn = _turn_of(example)
+    if not turn.answered.strip():
+        about = example.get("metadata") or {}
+        where = f"item {about.get('position', '?')} of task {about.get('task_id', '?')}"
+        raise InputError(f"{where} has no answer", hint="Edit it or reject it.")
+    return turn
+
+
+def _turn_of(example: Mapping[str, Any]) -> Turn:
+    example = {name: value if name == "metadata" else _said(value) for name, value in example.items()}
     about = example.get("metadata") or {}
-    words = _WORDS[template_language(about.get("language", "en"))]
+    words = _WORDS[template_language(str(about.get("language", "en")))]
     text = f"{about['text']}\n\n" if about.get("text") else ""
     if {"question", "answer"} <= example.keys():
         return Turn(f"{text}{example['question']}", example["answer"])
@@ -68,7 +84,7 @@ def turn_of(example: Mapping[str, Any]) -> Turn:
     if {"claim", "summary"} <= example.keys():
         return Turn(f"{text}{about.get('question') or words['noted']}", f"{example['claim']} {example['summary']}")
     if "output" in example and about.get("input") is not None:
-        return Turn(str(about["input"]), str(example["output"]))
+        return Turn(_said(about["input"]), example["output"])
     fields = ", ".join(name for name in example if name != "metadata")
     raise InputError(
         f"an example with the fields {fields} has no question and answer",
@@ -93,11 +109,19 @@ def _sharegpt(turn: Turn, system: str) -> dict[str, Any]:
 def _alpaca(turn: Turn, system: str) -> dict[str, Any]:
     return {"instruction": turn.asked, "input": "", "output": turn.answered, **({"system": system} if system else {})}
 
+# %% ../nbs/11b_shapes.ipynb #7e9d68b5
+_MARK = re.compile(r"<\|([^\s|<>]+)\|>")
+
+
+def without_marks(text: str) -> str:
+    """Return a text whose marks of turns, such as ``<|im_end|>``, are none: ``<| im_end |>``."""
+    return _MARK.sub(r"<| \1 |>", text)
+
 
 def _chatml(turn: Turn, system: str) -> dict[str, Any]:
     turns = [("user", turn.asked), ("assistant", turn.answered)]
     said = [("system", system), *turns] if system else turns
-    return {"text": "".join(f"<|im_start|>{role}\n{text}<|im_end|>\n" for role, text in said)}
+    return {"text": "".join(f"<|im_start|>{role}\n{without_marks(text)}<|im_end|>\n" for role, text in said)}
 
 
 _SHAPES: Mapping[str, Callable[[Turn, str], dict[str, Any]]] = {
@@ -116,27 +140,27 @@ def preferences(rows: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     rows
         Examples of failure and of success, as `examples` yields them; others are left out.
     """
-    failures = [row for row in rows if "mistake" in row]
+    failures = [row for row in rows if {"situation", "mistake", "better"} <= row.keys()]
     for row in failures:
-        told = row["metadata"]
-        yield {"prompt": row["situation"], "chosen": row["better"], "rejected": row["mistake"], "metadata": told}
-    by_topic: dict[Any, list[Mapping[str, Any]]] = {}
+        sides = {"chosen": _said(row["better"]), "rejected": _said(row["mistake"])}
+        yield {"prompt": _said(row["situation"]), **sides, "metadata": row.get("metadata") or {}}
+    by_topic: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
     for row in failures:
-        by_topic.setdefault((row["metadata"].get("subject"), row["metadata"].get("sub_topic")), []).append(row)
-        by_topic.setdefault(row["metadata"].get("subject"), []).append(row)
+        for topic in _topics(row):
+            by_topic.setdefault(topic, []).append(row)
     turns = {topic: itertools.cycle(found) for topic, found in by_topic.items()}
     for row in rows:
-        about = row.get("metadata") or {}
-        of_subject = turns.get(about.get("subject"))
-        beside = turns.get((about.get("subject"), about.get("sub_topic")), of_subject)
-        if "pattern" in row and beside is not None:
+        near, wide = _topics(row)
+        if "pattern" in row and (beside := turns.get(near, turns.get(wide))) is not None:
             turn = turn_of(row)
-            yield {
-                "prompt": turn.asked,
-                "chosen": turn.answered,
-                "rejected": next(beside)["mistake"],
-                "metadata": about,
-            }
+            sides = {"chosen": turn.answered, "rejected": _said(next(beside)["mistake"])}
+            yield {"prompt": turn.asked, **sides, "metadata": row.get("metadata") or {}}
+
+
+def _topics(row: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    about = row.get("metadata") or {}
+    subject, sub_topic = _said(about.get("subject")), _said(about.get("sub_topic"))
+    return (subject, sub_topic), (subject,)
 
 
 def shaped(rows: Iterable[Mapping[str, Any]], shape: Shape, system_prompt: str = "") -> Iterator[dict[str, Any]]:
@@ -150,15 +174,17 @@ def shaped(rows: Iterable[Mapping[str, Any]], shape: Shape, system_prompt: str =
         ``records`` (as they are), ``openai`` (chat messages), ``sharegpt``, ``alpaca``, ``chatml`` (one text with the
         marks of its turns) or ``preference``.
     system_prompt
-        A standing instruction for each conversation, or empty.
+        A standing instruction for each conversation, or empty; ``records`` and ``preference`` hold none.
 
     Raises
     ------
     InputError
-        If there is no such shape, an example does not fit it, or no preference pair can be made.
+        If there is no such shape, an example or the instruction does not fit it, or no preference pair can be made.
     """
     if shape not in get_args(Shape):
         raise InputError(f"there is no shape {shape!r}", hint=f"There are: {', '.join(get_args(Shape))}.")
+    if system_prompt and shape not in _SHAPES:
+        raise InputError(f"the shape {shape} holds no system prompt", hint=f"These do: {', '.join(_SHAPES)}.")
     if shape == "records":
         yield from map(dict, rows)
     elif shape == "preference":

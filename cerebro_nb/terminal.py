@@ -5,10 +5,11 @@
 # %% ../nbs/14a_terminal.ipynb #b30c2b31
 from __future__ import annotations
 
+import io
 import sys
-import unicodedata
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from .cleaning import plain
 from .recipes import RECIPES
 
 if TYPE_CHECKING:
@@ -17,34 +18,33 @@ if TYPE_CHECKING:
     from cerebro_nb.batching import Run
 
 # %% auto #0
-__all__ = ['plain', 'show_frame', 'finish']
+__all__ = ['print_anything', 'show_frame', 'finish']
 
 # %% ../nbs/14a_terminal.ipynb #bd442257
-def plain(value: Any) -> Any:
-    """Return a text without what a terminal would obey: control characters, marks that turn the direction."""
-    if not isinstance(value, str):
-        return value
-    return "".join(
-        " " if mark in "\n\t" else "\ufffd" if unicodedata.category(mark) in ("Cc", "Cf", "Cs") else mark
-        for mark in value
-    )
+def print_anything() -> None:
+    """Let standard output and standard error show a question mark for what they have no letter for."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def show_frame(frame: pandas.DataFrame, width: int = 60) -> None:
     """Print a DataFrame, long texts cut to a width."""
-    texts = frame.map(plain).astype(object).where(frame.notna(), "").astype(str)
-    for name in texts:
-        short = [text if len(text) <= width else f"{text[: width - 1]}…" for text in texts[name]]
-        longest = max(map(len, [str(name), *short]))
-        texts[name] = [text.ljust(longest) for text in short]
-    print(texts.to_string(index=False, justify="left"))
+    texts = frame.astype(object).where(frame.notna(), "").map(lambda value: plain(str(value)))
+    names = [plain(str(name)) for name in frame]
+    for column, name in zip(texts, names, strict=True):
+        short = [text if len(text) <= width else f"{text[: width - 1]}…" for text in texts[column]]
+        longest = max(map(len, [name, *short]))
+        texts[column] = [text.ljust(longest) for text in short]
+    print(texts.to_string(index=False, header=names, justify="left"))
 
 # %% ../nbs/14a_terminal.ipynb #e00af411
 def finish(run: Run, out: str | None) -> int:
-    """Print what a run made, save it, and return the exit status: 0 if anything was answered."""
+    """Save what a run made, print it, and return the exit status: 0 if anything was answered."""
     from cerebro_nb.datasets import save_jsonl
     from cerebro_nb.research import Note
 
+    saved = save_jsonl(run, out) if run.progress.ok else None
     frame = run.df
     made = {name for recipe in RECIPES.values() for name in recipe.response_model.model_fields} | {
         "output",
@@ -57,12 +57,12 @@ def finish(run: Run, out: str | None) -> int:
     print()
     show_frame(frame[[*columns, "status", *(["error"] if run.progress.failed else [])]])
     print()
-    if run.progress.ok:
-        print(f"Saved {run.progress.ok} examples: {save_jsonl(run, out)}")
+    if saved is not None:
+        print(f"Saved {run.progress.ok} examples: {plain(str(saved))}")
     print(f"Task {run.task_id}: `cerebro show {run.task_id}` shows every attempt.")
     reasons = {f"{error['type']}: {error['message']}": error["hint"] for error in run.errors.values()}
     for reason, hint in list(reasons.items())[:3]:
-        print(f"failed: {plain(reason)}\n  -> {hint}", file=sys.stderr)
+        print(f"failed: {plain(reason)}\n  -> {plain(hint)}", file=sys.stderr)
     if run.progress.failed:
         print(
             f"{run.progress.failed} of {run.progress.total} failed; the reasons are kept with the items.",

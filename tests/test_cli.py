@@ -12,6 +12,8 @@ import pytest
 from fakes import FakeOllama, closed_port
 
 from cerebro_nb import Ledger
+from cerebro_nb.cli import main
+from cerebro_nb.tasks import FinishedItem
 
 CEREBRO = str(Path(sys.executable).with_name("cerebro"))
 
@@ -163,6 +165,106 @@ def test_hostile_text_is_shown_harmless():
     )
 
 
+HOSTILE = "m \x1b]0;PWNED\x07 \u202e \r[INFO] all fine"
+
+
+def test_hostile_names_and_errors_are_shown_harmless():
+    """By the log, the bar, the error, its hint, the list of tasks, a task's page and the doctor."""
+    with FakeOllama() as server:
+        server.models = [HOSTILE]
+        server.faults = [(400, {}, json.dumps({"error": f"bad {HOSTILE}\n[INFO] forged"}))] * 9
+        words = (*GENERATE, "--backend", "ollama", "--model", HOSTILE)
+        ended = [cerebro(*words, OLLAMA_HOST=server.url), cerebro("doctor", OLLAMA_HOST=server.url)]
+    ended += [cerebro("tasks"), cerebro("show", Ledger().tasks()[0].id, "--attempts")]
+    for one in ended:
+        told = one.stdout + one.stderr
+        assert "PWNED" in told or one.args[1] == "tasks"
+        assert not [mark for mark in ("\x1b]0", "\u202e", "\x07") if mark in told]
+        assert not any(line.startswith(("[INFO] all fine", "[INFO] forged")) for line in told.splitlines())
+
+
+def test_what_a_terminal_has_no_letter_for_ends_nothing(tmp_path):
+    pair = {"question": "Where is 🌱 \u2026 中?", "answer": "It is there, and it has been there for a long time."}
+    with FakeOllama(lambda payload: json.dumps(pair)) as server:
+        words = (*GENERATE, "--backend", "ollama", "--model", "tiny", "--out", str(tmp_path / "out.jsonl"))
+        ended = cerebro(*words, OLLAMA_HOST=server.url, PYTHONIOENCODING="cp850")
+    assert ended.returncode == 0 and "Saved 1 examples" in ended.stdout and "Where is ?" in ended.stdout, ended.stderr
+    assert json.loads((tmp_path / "out.jsonl").read_text(encoding="utf-8"))["question"] == pair["question"]
+    assert cerebro("show", Ledger().tasks()[0].id, PYTHONIOENCODING="ascii").returncode == 0
+
+
+def test_a_reader_that_goes_away_is_no_error():
+    ledger = Ledger()
+    ledger.create_task("qa", "tea", 3_000, items=[({"text": "x" * 90}, "")] * 3_000)
+    task_id = ledger.tasks()[0].id
+    ledger.close()
+    with subprocess.Popen(
+        [CEREBRO, "show", task_id], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout.readline().startswith(task_id)
+        child.stdout.close()
+        assert child.stderr.read() == "" and child.wait(60) == 141
+
+
 def test_wrong_words_are_exit_status_2():
     assert cerebro("generate", "poems", "x").returncode == 2 and cerebro().returncode == 2
     assert cerebro("--version").stdout.startswith("cerebro 0.")
+
+
+NOT_FITTING = {
+    "generate qa x --unanswerable 3": (2, "--unanswerable"),
+    "generate qa x --unanswerable 0.5": (2, "there are none"),
+    "generate qa --documents a.txt --unanswerable 3": (2, "a share from 0 to 1, not 3"),
+    "generate failure-cases x --documents a.txt": (2, "failure-cases takes no --documents"),
+    "generate qa x --num-ctx 0": (2, "count of 1 or more"),
+    "generate qa x --backend openai --num-ctx 4096": (2, "--num-ctx is for Ollama"),
+    "generate qa x --num-ctx 1": (1, "num_ctx = 1 leaves no room"),
+    "generate qa x --backend embedded --seed -1": (1, "seed = -1"),
+    "generate qa x --backend embedded --seed 99999999999": (1, "seed = 99999999999"),
+    "generate qa x --seed one": (2, "--seed"),
+    "research why -k 2": (2, "there are none"),
+    "research why --embedder wordllama": (2, "there are none"),
+    "research why --documents a.txt -k 0": (2, "count of 1 or more"),
+    "search tea -k -1": (2, "count of 1 or more"),
+    "tasks --limit -1": (2, "count of 1 or more"),
+    "tasks --limit 0": (2, "count of 1 or more"),
+    "resume --model x": (2, "takes no more words"),
+}
+
+
+@pytest.mark.parametrize("words", NOT_FITTING)
+def test_words_that_do_not_fit_are_refused(words, capsys):
+    status, told = NOT_FITTING[words]
+    try:
+        ended = main(["--quiet", *words.split()])
+    except SystemExit as refused:
+        ended = refused.code
+    assert ended == status and told in capsys.readouterr().err
+    assert Ledger().tasks() == []
+
+
+def test_a_signal_that_stops_a_run_is_in_the_status(monkeypatch, capsys):
+    class Stopped(KeyboardInterrupt):
+        signal = signal.SIGTERM
+
+    def stopped(limit):
+        raise Stopped
+
+    monkeypatch.setattr("cerebro_nb.views.tasks_df", stopped)
+    assert main(["--quiet", "tasks"]) == 143 and "what was answered is in the ledger" in capsys.readouterr().err
+
+
+def test_a_task_is_exported_by_its_first_digits(tmp_path):
+    ledger = Ledger()
+    row = {"question": "=1+1?", "answer": "It is two."}
+    task_id = ledger.create_task("qa", "sums", 1, items=[({}, "")])
+    ledger.finish_item(FinishedItem(task_id, 0, ({}, ""), "ok", row, None, [], 1.0, 2.0)).result()
+    ledger.close()
+    words = ("export", task_id[:6], "--to", "out")
+    ended = cerebro(*words, "--format", "csv", "--spreadsheet-safe")
+    assert ended.returncode == 0 and "'=1+1?" in (tmp_path / "out" / "train.csv").read_text()
+    for more, told in (("--spreadsheet-safe",), "is for csv"), (("--system-prompt", "x"), "holds no system prompt"):
+        refused = cerebro(*words, "--overwrite", *more)
+        assert refused.returncode == 1 and told in refused.stderr
+    (tmp_path / "out" / "mine.txt").write_text("keep")
+    assert cerebro(*words, "--overwrite").returncode == 1 and (tmp_path / "out" / "mine.txt").exists()

@@ -9,8 +9,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from cerebro_nb import Client, GenerationOptions, Ledger, Message, OllamaBackend, OpenAIBackend, ScriptedBackend
-from cerebro_nb import call_llm, errors, process_in_batches
+from cerebro_nb import (
+    Client,
+    GenerationOptions,
+    Ledger,
+    Message,
+    OllamaBackend,
+    OpenAIBackend,
+    ScriptedBackend,
+    call_llm,
+    errors,
+    process_in_batches,
+)
 from cerebro_nb.backends import HttpDoor
 from cerebro_nb.loop import LOOP
 from cerebro_nb.messages import ChatRequest, Reply, Timings, Usage

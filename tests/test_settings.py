@@ -5,7 +5,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cerebro_nb import GenerationOptions, errors, load_settings
-from cerebro_nb.addresses import ollama_address, parse_address
 
 
 def write(path, text):

@@ -13,8 +13,19 @@ import trustme
 from fakes import FakeOllama, FakeOpenAI, closed_port, using
 from pydantic import BaseModel, ConfigDict
 
-from cerebro_nb import Client, GenerationOptions, Ledger, Message, OllamaBackend, OpenAIBackend
-from cerebro_nb import call_llm, errors, load_settings, process_in_batches, tasks_df
+from cerebro_nb import (
+    Client,
+    GenerationOptions,
+    Ledger,
+    Message,
+    OllamaBackend,
+    OpenAIBackend,
+    call_llm,
+    errors,
+    load_settings,
+    process_in_batches,
+    tasks_df,
+)
 from cerebro_nb.client import choose_backend
 from cerebro_nb.doctor import findings
 from cerebro_nb.loop import LOOP
