@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import re
 import time
@@ -35,13 +34,14 @@ from cerebro_nb.errors import (
     SettingsError,
     WrongAddress,
 )
+from .logs import get_logger
 from .loop import LOOP
 from .messages import ChatRequest, EmbeddingReply, LoadedModel, Message, ModelInfo, Reply
 from .replies import check_reply
 from .settings import BackendName, FallbackSettings, GenerationOptions, Settings, load_settings
 from .structured import json_schema, parse_reply, repair_request
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 Told = TypeVar("Told")
 
 # %% auto #0

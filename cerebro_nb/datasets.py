@@ -18,7 +18,7 @@ from typing import Any
 from .cleaning import encodable
 from .columns import one_form
 from .errors import InputError
-from .language import get_logger
+from .logs import get_logger
 from .settings import load_settings
 from .tasks import Ledger
 from .views import TaskLike, TaskView, item_output, view_of

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import bisect
 import hashlib
-import logging
 import os
 import re
 import stat
@@ -19,10 +18,11 @@ from pathlib import Path
 from .decoding import decoded, known_encoding, tidied
 from .errors import CerebroError, DocumentUnreadable, InputError, SourceError
 from .fetching import MAX_BYTES, fetch
+from .logs import get_logger
 from .loop import LOOP, wait_for
 from .readers import Limits, Reader, begin, in_thread
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 # %% auto #0
 __all__ = ['MAX_FILE_BYTES', 'Source', 'Document', 'read_bytes', 'Documents', 'aread_documents', 'read_documents']

@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import importlib.util
 import json
-import logging
 import os
 import secrets
 import subprocess
@@ -33,11 +32,12 @@ from cerebro_nb.errors import (
     ServerFailed,
     SettingsError,
 )
+from .logs import get_logger
 from .messages import ChatRequest, EmbeddingReply, LoadedModel, ModelInfo, Reply
 from .openai import OpenAIBackend
 from .settings import EmbeddedSettings, GenerationOptions
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 # %% auto #0
 __all__ = ['BUNDLED_MODEL', 'BUNDLED_SHA256', 'INSTALL_BUNDLED', 'bundled_model_path', 'file_sha256', 'embedded_problem',

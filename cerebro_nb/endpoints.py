@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -14,10 +13,11 @@ from typing import Any, TypeVar
 from .backends import Backend, OnText
 from .control import ConcurrencyControl, retry_decision
 from .errors import BackendError, CerebroError, ConnectionFailed
+from .logs import get_logger
 from .messages import ChatRequest, EmbeddingReply, LoadedModel, ModelInfo, Reply
 from .settings import GenerationOptions
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 # %% auto #0
 __all__ = ['Answer', 'Endpoint', 'PoolControl', 'EndpointPool', 'control_for']

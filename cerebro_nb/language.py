@@ -11,11 +11,11 @@ import sys
 from functools import cache
 from pathlib import Path
 
-from .cleaning import plain, shown
-from .errors import MOST_CHARACTERS, InputError, error_text
+from .errors import InputError
+from .logs import CLEAN
 
 # %% auto #0
-__all__ = ['check_language', 'language_name', 'texts', 'get_logger', 'show_log']
+__all__ = ['check_language', 'language_name', 'texts', 'show_log']
 
 # %% ../nbs/01a_language.ipynb #9c5a9206
 def check_language(tag: str) -> str:
@@ -78,46 +78,6 @@ def texts(log_language: str) -> gettext.NullTranslations:
     return gettext.translation("cerebro", folder, [log_language.replace("-", "_")], fallback=True)
 
 # %% ../nbs/01a_language.ipynb #bd219449
-def _plain_argument(value: object) -> object:
-    if value is None or isinstance(value, bool | int | float):
-        return value
-    text = (
-        value if isinstance(value, str) else error_text(value if isinstance(value, BaseException) else Exception(value))
-    )
-    return plain(text if len(text) <= MOST_CHARACTERS else f"{text[: MOST_CHARACTERS - 1]}…")
-
-
-class _Clean(logging.Filter):
-    _formatter = logging.Formatter()
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if isinstance(record.args, dict):
-            record.args = {name: _plain_argument(value) for name, value in record.args.items()}
-        elif record.args:
-            record.args = tuple(map(_plain_argument, record.args))
-        if not record.args:
-            record.msg = _plain_argument(record.msg)
-        if record.exc_info and not record.exc_text:
-            record.exc_text = shown(self._formatter.formatException(record.exc_info))
-        return True
-
-
-_CLEAN = _Clean()
-
-
-def get_logger(name: str) -> logging.Logger:
-    """Return a logger of this package, whose records are clean whatever they are told.
-
-    Parameters
-    ----------
-    name
-        The module's.
-    """
-    logger = logging.getLogger(name)
-    logger.addFilter(_CLEAN)
-    return logger
-
-# %% ../nbs/01a_language.ipynb #16ba826f
 class _TqdmHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         from tqdm import tqdm
@@ -139,7 +99,7 @@ def show_log(level: int | str = "INFO") -> None:
     logger = logging.getLogger("cerebro_nb")
     if not any(isinstance(handler, _TqdmHandler) for handler in logger.handlers):
         handler = _TqdmHandler()
-        handler.addFilter(_CLEAN)
+        handler.addFilter(CLEAN)
         handler.setFormatter(logging.Formatter("[%(levelname)s] %(message)s"))
         logger.addHandler(handler)
         logger.propagate = False

@@ -5,7 +5,6 @@
 # %% ../nbs/03a_ollama.ipynb #4465005b
 from __future__ import annotations
 
-import logging
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -24,6 +23,7 @@ from cerebro_nb.errors import (
     ServerFailed,
     SettingsError,
 )
+from .logs import get_logger
 from .messages import ChatRequest, EmbeddingReply, LoadedModel, ModelInfo, Reply, Usage
 from .replies import count_in, object_in, ollama_event, vectors_in
 from .settings import GenerationOptions
@@ -31,7 +31,7 @@ from .settings import GenerationOptions
 if TYPE_CHECKING:
     import httpx
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 # %% auto #0
 __all__ = ['ollama_options', 'OllamaBackend']

@@ -5,7 +5,6 @@
 # %% ../nbs/03b_openai.ipynb #08f998f8
 from __future__ import annotations
 
-import logging
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -27,6 +26,7 @@ from cerebro_nb.errors import (
     ServerFailed,
     WrongAddress,
 )
+from .logs import get_logger
 from .messages import ChatRequest, EmbeddingReply, LoadedModel, ModelInfo, Reply, Usage, compact_json
 from .replies import count_in, object_in, openai_event, vectors_in
 from .settings import GenerationOptions
@@ -34,7 +34,7 @@ from .settings import GenerationOptions
 if TYPE_CHECKING:
     import httpx
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 # %% auto #0
 __all__ = ['DEFAULT_OPENAI_URL', 'Concessions', 'strict_schema', 'OpenAIBackend']

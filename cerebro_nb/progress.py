@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from .cleaning import plain
-from .language import get_logger, texts
+from .language import texts
+from .logs import get_logger
 
 _log = get_logger(__name__)
 

@@ -20,8 +20,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from .addresses import ollama_url, parse_address  # noqa: F401 - the one is asked for here too
 from .errors import SettingsError
+from .logs import get_logger
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 # %% auto #0
 __all__ = ['Positive', 'Seconds', 'PROFILES', 'DEFAULT_DATA_DIR', 'Address', 'Addresses', 'BackendName', 'GenerationOptions',

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -15,11 +14,12 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from .errors import InputError, InvalidOutput, OutputTruncated
+from .logs import get_logger
 from .messages import ChatRequest, Message, Reply
 from .patterns import grammar_pattern
 from .thoughts import answer_and_thoughts
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 # %% auto #0
 __all__ = ['Parsed', 'json_schema', 'parse_reply', 'repair_request']

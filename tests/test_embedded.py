@@ -235,6 +235,6 @@ def test_the_engine_runs_nothing_of_the_working_folder_and_is_told_no_key(tmp_pa
 
 
 def test_the_engine_asked_for_another_model_says_so_before_anything_is_made():
-    with pytest.raises(errors.ModelNotFound, match="not 'llama3.2'"):
+    with pytest.raises(errors.ModelNotFound, match=r"not 'llama3\.2'"):
         process_in_batches(["a"], "{item}", backend="embedded", model="llama3.2", show_progress=False)
     assert tasks_df().empty

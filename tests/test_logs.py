@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cerebro_nb.errors import MOST_CHARACTERS
-from cerebro_nb.language import get_logger
+from cerebro_nb.logs import get_logger
 
 OBEYED = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2028\u2029\ud800-\udfff]")
 

@@ -132,7 +132,7 @@ def test_what_only_informs_costs_no_answer(kind, path):
 
 
 BODIES = {
-    "an end without a reason": b'data: {"choices":[{"delta":{"content":"fine"},"finish_reason":null}]}\n\ndata: [DONE]\n\n',
+    "an end without a reason": line("openai", {"choices": [{"delta": {"content": "fine"}}]}) + b"data: [DONE]\n\n",
     "one body": json.dumps({"choices": [{"message": {"content": "fine"}, "finish_reason": "stop"}]}).encode(),
     "one body on many lines": json.dumps({"choices": [{"message": {"content": "fine"}}]}, indent=1).encode(),
     "parts": line(
@@ -316,15 +316,14 @@ def test_any_pattern_is_said_in_simple_words_or_not_at_all(pattern):
 
 def test_a_short_key_is_a_word_like_others_and_a_long_one_is_taken_out_of_refusals(monkeypatch):
     with FakeOpenAI(lambda payload: "ollama runs; the list is EMPTY; sk-long-planted-key") as server:
-        backend = OpenAIBackend(server.url)
+        request = ChatRequest("tiny", (Message("user", "x"),), GenerationOptions())
         for key in ("ollama", "EMPTY", "test", "1", "sk-long-planted-key"):
             monkeypatch.setenv("CEREBRO_API_KEY", key)
-            request = ChatRequest("tiny", (Message("user", "x"),), GenerationOptions())
-            reply = using(backend, lambda backend: backend.complete(request))
+            reply = using(OpenAIBackend(server.url), lambda backend: backend.complete(request))
             assert reply.text == "ollama runs; the list is EMPTY; sk-long-planted-key"
         server.faults.append((500, {}, "EMPTY sk-long-planted-key"))
         with pytest.raises(errors.ServerFailed, match=r"EMPTY \*\*\*"):
-            using(backend, lambda backend: backend.complete(request))
+            using(OpenAIBackend(server.url), lambda backend: backend.complete(request))
 
 
 def test_a_password_in_an_address_is_a_header_and_nowhere_else():
