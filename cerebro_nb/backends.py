@@ -185,10 +185,12 @@ class PartialAnswer:
                 hint="It will be tried again.",
             )
         self.add(event.text, event.thinking)
-        self.ended = self.ended or event.ended
-        self.finish_reason = event.finish_reason or self.finish_reason
-        self._usage, self._model = event.usage or self._usage, event.model or self._model
-        self._raw, self._times = event.raw or self._raw, event.times or self._times
+        if event.raw:
+            self._raw, self._model = event.raw, event.model
+        if event.finish_reason or event.ended or event.usage or event.times:
+            self.ended = self.ended or event.ended
+            self.finish_reason = event.finish_reason or self.finish_reason
+            self._usage, self._times = event.usage or self._usage, event.times or self._times
 
     async def __aenter__(self) -> PartialAnswer:
         """Hold the call to its time limit; errors leave with the text that had arrived."""
@@ -479,25 +481,28 @@ async def _beginning(response: _Response, where: str) -> str:
 
 
 async def _lines(response: _Response, where: str) -> AsyncIterator[str]:
-    """Yield the lines of a body as they arrive; a body that is one JSON object is one line."""
+    """Yield the lines of a body that are not blank, as they arrive; a body that is one JSON object is one line."""
     if response.headers.get("content-type", "").startswith("application/json"):
         body = await _body(response, MOST_LINE_BYTES, where)
         for whole in [body] if _is_object(body) else body.split("\n"):
-            yield whole
+            if whole.strip():
+                yield whole
         return
     rest = bytearray()
     async for piece in _bounded(response, MOST_STREAM_BYTES, where):
         # Split at line feeds alone: a JSON text may hold other separators, such as U+2028, as they are.
         *lines, last = piece.split(b"\n")
         for line in lines:
-            rest += line
-            if rest and not rest.isspace():
-                yield rest.decode("utf-8", "replace")
-            rest.clear()
+            if rest:
+                line = bytes(rest) + line
+                rest.clear()
+            if line.strip():
+                yield line.decode("utf-8", "replace")
         rest += last
         if len(rest) > MOST_LINE_BYTES:
             raise InvalidResponse(f"{where} sent a line of more than {MOST_LINE_BYTES:,} bytes")
-    yield rest.decode("utf-8", "replace")
+    if rest.strip():
+        yield rest.decode("utf-8", "replace")
 
 
 def _is_object(text: str) -> bool:
@@ -659,8 +664,7 @@ class HttpDoor:
         """Send a request and yield the lines of the answer as they arrive."""
         async with self._exchange("POST", path, payload) as response:
             async for line in _lines(response, self.base_url + path):
-                if line.strip():
-                    yield line
+                yield line
 
     async def aclose(self) -> None:
         """Close the client, unless it was handed in."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from .errors import EmptyOutput, InvalidResponse, OutputTruncated, ServerFailed
@@ -149,7 +149,7 @@ def vectors_in(rows: Any, count: int, where: str) -> tuple[tuple[float, ...], ..
     return vectors
 
 # %% ../nbs/02e_replies.ipynb #4d51ff0f
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # made for each token, and a frozen one costs twice as much
 class Event:
     """What one JSON object of an answer told.
 
@@ -177,9 +177,9 @@ class Event:
     ended: bool = False
     failed: str | None = None
     usage: Usage | None = None
-    times: Mapping[str, float | None] = field(default_factory=dict)
+    times: Mapping[str, float | None] | None = None
     model: str = ""
-    raw: Mapping[str, Any] = field(default_factory=dict)
+    raw: Mapping[str, Any] | None = None
 
 
 _MOST_RAW_CHARACTERS = 8_000
@@ -187,7 +187,7 @@ _MOST_RAW_CHARACTERS = 8_000
 
 def _raw(line: str, event: Mapping[str, Any]) -> Mapping[str, Any]:
     if len(line) <= _MOST_RAW_CHARACTERS:
-        return {name: value for name, value in event.items() if name != "context"}
+        return event
     return {name: value for name, value in event.items() if isinstance(value, int | float) or name == "model"}
 
 
@@ -229,6 +229,7 @@ def ollama_event(line: str) -> Event:
     }
     usage = Usage(count_in(event, "prompt_eval_count"), count_in(event, "eval_count"))
     reason = text_in(event, "done_reason") or "stop"
+    event.pop("context", None)
     return Event(text, thinking, reason, True, None, usage, times, _name(event.get("model")), _raw(line, event))
 
 # %% ../nbs/02e_replies.ipynb #d28896b9
@@ -260,33 +261,26 @@ def openai_event(line: str) -> Event | None:
     ----------
     OpenAI, API reference, "The chat completion chunk object"; WHATWG HTML, 9.2.6 (event streams).
     """
-    line = line.strip()
-    if not line.startswith("{"):
-        name, _, line = line.partition(":")
-        line = line.strip()
-        if name != "data" or not line:
-            return None
+    if line.startswith("data:"):
+        line = line[5:].strip()
         if line == "[DONE]":
             return Event(ended=True)
+    elif not line.lstrip().startswith("{"):
+        return None
+    if not line:
+        return None
     event = json_object(line, "the server")
     if event.get("error") is not None:
         return Event(failed=_failed(event))
-    timings = event.get("timings")
-    prompt_s, generate_s = seconds_in(timings, "prompt_ms", 1e3), seconds_in(timings, "predicted_ms", 1e3)
-    told = event.get("usage")
-    usage = Usage(count_in(told, "prompt_tokens"), count_in(told, "completion_tokens")) if told else None
     text, thinking, reason, ended = _choice(event)
-    return Event(
-        text,
-        thinking,
-        reason,
-        ended,
-        None,
-        usage,
-        {} if prompt_s is None or generate_s is None else {"prompt_s": prompt_s, "generate_s": generate_s},
-        _name(event.get("model")),
-        _raw(line, event),
-    )
+    told = Event(text, thinking, reason, ended, model=_name(event.get("model")), raw=_raw(line, event))
+    if usage := event.get("usage"):
+        told.usage = Usage(count_in(usage, "prompt_tokens"), count_in(usage, "completion_tokens"))
+    if timings := event.get("timings"):
+        prompt_s, generate_s = seconds_in(timings, "prompt_ms", 1e3), seconds_in(timings, "predicted_ms", 1e3)
+        if prompt_s is not None and generate_s is not None:
+            told.times = {"prompt_s": prompt_s, "generate_s": generate_s}
+    return told
 
 
 def _choice(event: Mapping[str, Any]) -> tuple[str, str, str, bool]:
@@ -297,9 +291,12 @@ def _choice(event: Mapping[str, Any]) -> tuple[str, str, str, bool]:
     first = choices[0] if isinstance(choices, list) else None
     if not isinstance(first, dict):
         raise InvalidResponse("'choices' of the reply holds no object")
-    message = object_in(first, "delta") or object_in(first, "message")
-    text, thinking = _parts(message.get("content"))
-    thinking += text_in(message, "reasoning_content") or text_in(message, "reasoning")
+    delta = first.get("delta")
+    message = delta if delta and isinstance(delta, dict) else object_in(first, "delta") or object_in(first, "message")
+    content = message.get("content")
+    text, thinking = (content, "") if isinstance(content, str) else _parts(content)
+    if len(message) > 1:
+        thinking += text_in(message, "reasoning_content") or text_in(message, "reasoning")
     return text, thinking, text_in(first, "finish_reason"), "message" in first
 
 # %% ../nbs/02e_replies.ipynb #0446aa4d

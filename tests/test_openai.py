@@ -54,7 +54,8 @@ def test_our_backend_and_the_official_client_read_the_same(client, openai):
 
 
 def test_options_reach_the_server_in_the_form_the_official_client_sends(client, openai):
-    schema = {"type": "object", "properties": {"a": {"type": "string"}}}
+    closed = {"additionalProperties": False, "required": ["a"]}
+    schema = {"type": "object", "properties": {"a": {"type": "string"}}, **closed}
     described = {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": schema}}
     client.chat.completions.create(
         model="tiny",
