@@ -295,7 +295,7 @@ def _choice(event: Mapping[str, Any]) -> tuple[str, str, str, bool]:
     message = delta if delta and isinstance(delta, dict) else object_in(first, "delta") or object_in(first, "message")
     content = message.get("content")
     text, thinking = (content, "") if isinstance(content, str) else _parts(content)
-    if len(message) > 1:
+    if content is None or len(message) > 1:
         thinking += text_in(message, "reasoning_content") or text_in(message, "reasoning")
     return text, thinking, text_in(first, "finish_reason"), "message" in first
 

@@ -150,6 +150,22 @@ def test_forms_of_an_answer_that_servers_send_are_read(body):
     assert (reply.text, reply.finish_reason) == ("fine", "stop")
 
 
+@pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])
+def test_thinking_that_a_server_tells_apart_is_kept_apart(name):
+    events = [{"choices": [{"delta": {name: "hm "}}]}, {"choices": [{"delta": {name: "so", "content": ""}}]}]
+    told = call_llm(
+        "poison", client=server("openai", b"".join(line("openai", one) for one in [*events, GOOD["openai"]]), "")
+    )
+    assert (told.text, told.thinking) == ("fine", "hm so")
+    told = call_llm(
+        "poison",
+        client=server(
+            "ollama", line("ollama", {"message": {"thinking": "hm so"}}) + line("ollama", GOOD["ollama"]), ""
+        ),
+    )
+    assert (told.text, told.thinking) == ("fine", "hm so")
+
+
 def reply(text, finish_reason="stop", thinking=""):
     return Reply(text, finish_reason, Usage(1, 1), Timings(0.1), "tiny", "scripted", thinking=thinking)
 
