@@ -106,8 +106,8 @@ class LoopThread:
         Parameters
         ----------
         forget
-            Is called when the thread has ended, and in a forked child. It must close nothing: sockets of a child are its
-            parent's too.
+            Is called when the thread has ended, and in a forked child. It must close nothing: a child's sockets are
+            its parent's too.
         """
         self._forgetters.append(forget)
 
@@ -122,7 +122,8 @@ class LoopThread:
     def run(self, work: Coroutine[Any, Any, Result]) -> Result:
         """Run a coroutine on the loop and wait for it.
 
-        A KeyboardInterrupt (Ctrl-C, the kernel's stop button, or `Terminated`) cancels it and waits briefly for its clean-up.
+        A KeyboardInterrupt (Ctrl-C, the kernel's stop button, or `Terminated`) cancels it and waits briefly for its
+        clean-up.
 
         Raises
         ------
