@@ -5,7 +5,6 @@
 # %% ../nbs/09_prompts.ipynb #14b0bf85
 from __future__ import annotations
 
-import asyncio
 import inspect
 import math
 import random
@@ -26,6 +25,7 @@ from .processors import Work, WorkItem, as_json, next_seed
 from .quality import RUBRICS, verdict
 from .settings import GenerationOptions
 from .templates import Template, in_language, template_language
+from .threads import in_thread
 
 if TYPE_CHECKING:
     import pandas
@@ -124,7 +124,7 @@ Check = Callable[[Any, str], Any]
 
 async def _checked(check: Check, case: Any, said: str) -> float:
     try:
-        result = await asyncio.to_thread(check, case, said)
+        result = await in_thread(check, case, said)
         score = float(await result if inspect.isawaitable(result) else result)
     except CerebroError:
         raise
