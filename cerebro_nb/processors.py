@@ -119,7 +119,7 @@ class _Plain:
             return self._text(name)
         if name is None or isinstance(name, int | float):
             return json.dumps(self.of(name))
-        raise TypeError(f"a key in it is a {type(name).__name__}")
+        raise TypeError(f"{type(name).__name__} is no key")
 
 
 def _opened(value: Any) -> Any:
@@ -132,7 +132,7 @@ def _opened(value: Any) -> Any:
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     if hasattr(value, "tolist") and not isinstance(value, type):
         return value.tolist()
-    raise TypeError(f"a {type(value).__name__} is not plain")
+    raise TypeError(f"{type(value).__name__} is no plain value")
 
 # %% ../nbs/05c_processors.ipynb #a936c113
 def as_json(value: Any, what: str, refusal: type[CerebroError] = InputError) -> Any:

@@ -284,7 +284,7 @@ async def asearch_prompts(
         If a run could not start or go on. A variant or a trial that fails alone does not raise.
     """
     task, listed = " ".join(task.split()), [as_json(case, "a case") for case in cases]
-    if not task or not listed or not 1 <= n <= 1_000:
+    if not task or not listed or type(n) is not int or not 1 <= n <= 1_000:
         raise InputError(
             "a search wants a task, cases to try it on, and 1 to 1,000 variants",
             hint="search_prompts(task, cases, n=5)",

@@ -177,8 +177,8 @@ def test_async_sync_and_prompt_processors_are_recorded_alike(quick, ledger):
     def synchronous(value):
         return call_llm(f"say {value}", client=client).text
 
-    for processor in (asynchronous, synchronous, "say {item}"):
-        run = process_in_batches(["a", "b"], processor, quick, client=client, ledger=ledger, show_progress=False)
+    for processor, whom in ((asynchronous, None), (synchronous, None), ("say {item}", client)):
+        run = process_in_batches(["a", "b"], processor, quick, client=whom, ledger=ledger, show_progress=False)
         assert run.results == ["SAY A", "SAY B"]
         rows = ledger.attempts(run.task_id)
         assert [row["reply"]["text"] for row in rows] == ["SAY A", "SAY B"]
@@ -206,7 +206,7 @@ def test_results_may_be_models_dataclasses_and_replies_but_nothing_json_cannot_h
 
     run = process_in_batches([1, 2, 3, 4], give, quick, ledger=ledger, show_progress=False)
     assert run.results == [{"text": "x"}, {"role": "user", "content": "hi"}, {"a": [1, 2]}, None]
-    assert run.errors[3]["type"] == "InputError" and "cannot be kept" in run.errors[3]["message"]
+    assert run.errors[3]["type"] == "ProcessorFailed" and "cannot be kept" in run.errors[3]["message"]
 
 
 # --- failures
