@@ -147,7 +147,7 @@ def attempt_rows(
             "model": call.request.model,
             "request": call.request.record(),
             "reply": _reply_record(call),
-            "error": error_record(call.error) if call.error else None,
+            "error": error_record(failure_of(call.error)) if call.error else None,
             "started_at": call.started_at,
         }
         for call in calls

@@ -401,7 +401,8 @@ class Run(TaskView):
                 # Either somebody cancelled the run, or the ledger failed it.
                 self._tally.status, failure = ("failed" if self._ledger_error else "cancelled"), self._ledger_error
             else:
-                self._tally.status, failure = "failed", error if isinstance(error, Exception) else failure_of(error)
+                ours = isinstance(error, CerebroError) or not isinstance(error, Exception)
+                self._tally.status, failure = "failed", failure_of(error) if ours else error
         alive.cancel()
         self.task_id = self._tally.task_id
         try:
