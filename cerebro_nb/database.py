@@ -402,10 +402,12 @@ class Database:
     @contextmanager
     def _writing(self) -> Iterator[sql.Connection]:
         with self._gate:
-            with self._engine.execution_options(cerebro_writes=True).begin() as connection:
-                yield connection
-            if self._file is not None:
-                self._file.check()
+            try:
+                with self._engine.execution_options(cerebro_writes=True).begin() as connection:
+                    yield connection
+            finally:  # where the file is gone, it is that which went wrong
+                if self._file is not None:
+                    self._file.check()
 
     def _write_groups(self) -> None:
         while group := self._next_group():

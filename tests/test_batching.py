@@ -616,7 +616,7 @@ def test_a_run_is_completed_only_if_every_item_ended(quick, ledger, monkeypatch)
     task_id = ledger.create_task(
         "batch", "", 3, items=[(1, "a"), (2, "b")], manifest={"processor": "echo", "profile": quick.model_dump()}
     )
-    with pytest.raises(errors.CerebroError, match="1 of the items .* no answer") as told:
+    with pytest.raises(errors.CerebroError, match=r"1 of the items .* no answer") as told:
         resume(task_id, echo, ledger=ledger, show_progress=False)
     assert "resume" in told.value.hint
     task = ledger.task(task_id)

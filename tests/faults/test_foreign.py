@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict
 
 from cerebro_nb import Client, Ledger, ScriptedBackend, errors, process_in_batches, resume
-from cerebro_nb.messages import ModelInfo, Reply, Timings, Usage
+from cerebro_nb.messages import Reply, Timings, Usage
 
 # --- what there may be
 
@@ -201,7 +201,7 @@ def test_a_result_that_cannot_be_kept_is_the_items_failure(quick, ledger, name):
 @pytest.mark.parametrize("name", RETURNED)
 def test_an_item_that_cannot_be_kept_is_refused_before_the_run(quick, ledger, name):
     worked = []
-    with pytest.raises(errors.InputError, match="item 1 .*cannot be kept"):
+    with pytest.raises(errors.InputError, match=r"item 1 .*cannot be kept"):
         process_in_batches(["a", RETURNED[name]()], worked.append, quick, ledger=ledger, show_progress=False)
     assert worked == [] and ledger.tasks() == []
 
