@@ -62,6 +62,7 @@ Work = Callable[[WorkItem], Awaitable[Any]]
 # %% ../nbs/05c_processors.ipynb #359b17a6
 MOST_DEPTH = 100
 MOST_SIZE = 100_000_000
+_OF_A_VALUE = 100  # so many characters does a value in a list or a dict count: a million of them is the most
 _MOST_BITS = 3_300  # a thousand digits: Python reads no number from a text of more than 4,300
 
 
@@ -86,7 +87,7 @@ class _Plain:
         if depth == MOST_DEPTH:
             raise ValueError(f"it is more than {MOST_DEPTH} deep")
         if isinstance(value, list | tuple):
-            self._spend(len(value))
+            self._spend(_OF_A_VALUE * len(value))
             return [self.of(one, depth + 1) for one in value]
         if isinstance(value, dict):
             return self._fields(value, depth)
@@ -95,7 +96,7 @@ class _Plain:
     def _spend(self, size: int) -> None:
         self.left -= size
         if self.left < 0:
-            raise ValueError(f"it has more than {MOST_SIZE:,} characters and values")
+            raise ValueError(f"it has more than {MOST_SIZE:,} characters, or a million values")
 
     def _text(self, value: str) -> str:
         self._spend(len(value))
@@ -108,7 +109,7 @@ class _Plain:
         return whole
 
     def _fields(self, value: dict[Any, Any], depth: int) -> dict[str, Any]:
-        self._spend(len(value))
+        self._spend(_OF_A_VALUE * len(value))
         made = {self._name(name): self.of(one, depth + 1) for name, one in value.items()}
         if len(made) != len(value):
             raise ValueError("two of its keys are one in JSON")
@@ -142,7 +143,7 @@ def as_json(value: Any, what: str, refusal: type[CerebroError] = InputError) -> 
     ----------
     value
         Plain values, pydantic models, dataclasses, a `Reply` (its object, else its text), numpy arrays, and lists and
-        dicts of these: at most `MOST_DEPTH` deep, and `MOST_SIZE` characters and values large.
+        dicts of these: at most `MOST_DEPTH` deep, with `MOST_SIZE` characters or a million values.
     what
         What to call it in an error.
     refusal
