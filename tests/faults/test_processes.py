@@ -153,6 +153,8 @@ class Fragile(LoopThread):
         loop.call_soon_threadsafe(lambda: setattr(loop, "is_closed", lambda: True) or loop.stop())
         thread.join(10)
         assert not thread.is_alive()
+        del loop.is_closed
+        loop.close()
 
 
 def test_who_waits_on_a_loop_that_ended_is_told_and_the_next_call_has_a_new_one():
