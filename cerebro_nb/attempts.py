@@ -5,37 +5,123 @@
 # %% ../nbs/05d_attempts.ipynb #56b7e7bf
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .breaker import CircuitBreaker
+from .cleaning import plain
 from .client import CallRecord, CallScope, Fallback
 from .control import RetryPolicy, retry_decision
-from .errors import CerebroError, RequestTimeout, error_record
+from .errors import CerebroError, InputError, ProcessorFailed, RequestTimeout, error_record, error_text
 from .processors import Work, WorkItem, as_json
 from .settings import Profile
 
 # %% auto #0
-__all__ = ['attempt_rows', 'Outcome', 'attempted']
+__all__ = ['failure_of', 'count_of', 'text_of', 'attempt_rows', 'kept_rows', 'Outcome', 'attempted']
+
+# %% ../nbs/05d_attempts.ipynb #808cb78a
+def failure_of(error: BaseException) -> CerebroError:
+    """Return what was raised as an error of ours that can be kept.
+
+    Parameters
+    ----------
+    error
+        Anything. One of ours that can be kept is returned as it is.
+    """
+    if isinstance(error, CerebroError):
+        # One of ours by its class alone may hold anything.
+        with contextlib.suppress(Exception):
+            as_json(error_record(error), "an error")
+            advised = retry_decision(error).retry_after_s
+            if advised is None or isinstance(advised, int | float):
+                return error
+    return ProcessorFailed(
+        f"the processor raised {type(error).__name__}: {error_text(error)}",
+        hint="Mend the function; the item can be run again.",
+        error=type(error).__name__,
+    )
+
+
+class _Watch:
+    """Tells a cancel of the run from one that an item raised itself."""
+
+    def __init__(self, stopping: Callable[[], bool] | None):
+        self._task = asyncio.current_task()
+        self._stopping = stopping or self._cancelled
+
+    def _cancelled(self) -> bool:
+        return self._task is not None and self._task.cancelling() > 0
+
+    def ends(self, error: BaseException) -> bool:
+        """Whether what was raised ends more than the item."""
+        try:
+            here = asyncio.current_task() is self._task
+        except RuntimeError:  # no loop runs: the coroutine is thrown away
+            here = False
+        return not here or (isinstance(error, asyncio.CancelledError) and self._stopping())
+
+    async def settle(self) -> None:
+        """Let a cancel that the item asked for itself come to nothing."""
+        if self._task is None or not self._task.cancelling() or self._stopping():
+            return
+        try:
+            await asyncio.sleep(0)  # where it would be raised
+        except asyncio.CancelledError:
+            if self._stopping():
+                raise
+        while self._task.cancelling():
+            self._task.uncancel()
 
 # %% ../nbs/05d_attempts.ipynb #ccdb5e9e
+_MOST_COUNT = 2**31 - 1  # of an INTEGER column
+_MOST_SHORT = 32  # of a short text's column
+_MOST_TOLD = 100_000
+
+
+def count_of(value: Any) -> int | None:
+    """Return a number that a column of counts takes, or None."""
+    return value if type(value) is int and 0 <= value <= _MOST_COUNT else None
+
+
+def text_of(value: Any) -> str:
+    """Return what a value of somebody's own looks like, for want of better."""
+    try:
+        return plain(repr(value)[:_MOST_TOLD])
+    except BaseException as error:
+        return f"a {type(value).__name__} that does not show itself ({type(error).__name__})"
+
+
+def _short(value: Any) -> str | None:
+    """Return a short text as a column takes it."""
+    return None if value is None else plain(value if isinstance(value, str) else text_of(value))[:_MOST_SHORT]
+
+
+def _seconds_of(value: Any) -> float | None:
+    return value if isinstance(value, int | float) and value >= 0 else None
+
+
 def _reply_record(call: CallRecord) -> dict[str, Any] | None:
     if call.reply is None:
         return None
     reply = call.reply
-    usage, timings = reply.usage, reply.timings
-    return {
-        "text": reply.text,
-        "thinking": reply.thinking,
-        "finish_reason": reply.finish_reason,
-        "model": reply.model,
-        "usage": {name: getattr(usage, name) for name in usage.__slots__},
-        "timings": {name: getattr(timings, name) for name in timings.__slots__},
-        "raw": reply.raw,
-        **({"endpoint": reply.endpoint} if reply.endpoint else {}),
-    }
+    try:
+        usage, timings = reply.usage, reply.timings
+        return {
+            "text": reply.text,
+            "thinking": reply.thinking,
+            "finish_reason": _short(reply.finish_reason),
+            "model": reply.model,
+            "usage": {name: getattr(usage, name) for name in usage.__slots__},
+            "timings": {name: getattr(timings, name) for name in timings.__slots__},
+            "raw": reply.raw,
+            **({"endpoint": reply.endpoint} if reply.endpoint else {}),
+        }
+    except Exception:  # a backend that somebody handed in gave something else
+        return {"text": text_of(reply), "finish_reason": None, "usage": {}, "timings": {}}
 
 
 def attempt_rows(
@@ -57,11 +143,11 @@ def attempt_rows(
     rows: list[dict[str, Any]] = [
         {
             "step": call.step,
-            "backend": call.backend,
+            "backend": _short(call.backend),
             "model": call.request.model,
             "request": call.request.record(),
             "reply": _reply_record(call),
-            "error": error_record(call.error) if call.error else None,
+            "error": error_record(failure_of(call.error)) if call.error else None,
             "started_at": call.started_at,
         }
         for call in calls
@@ -81,6 +167,20 @@ def attempt_rows(
     if failed is not None and rows[-1]["error"] is None:
         rows[-1]["error"] = error_record(failed)
     return rows
+
+
+def kept_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return rows of which every value can be kept: in the place of one that cannot is what it looks like."""
+    return [{name: _kept(value, 2) for name, value in row.items()} for row in rows]
+
+
+def _kept(value: Any, levels: int) -> Any:
+    try:
+        return as_json(value, "a value")
+    except InputError:
+        if type(value) is dict and levels:
+            return {str(name): _kept(one, levels - 1) for name, one in value.items()}
+        return text_of(value)
 
 # %% ../nbs/05d_attempts.ipynb #ab90c24a
 @dataclass(slots=True)
@@ -115,6 +215,17 @@ class Outcome:
     latency_s: float | None = None
     wait_s: float | None = None
 
+    def note(self, calls: Sequence[CallRecord], rows: Sequence[dict[str, Any]]) -> None:
+        """Take in the calls of one attempt and their rows."""
+        self.rows += rows
+        self.tokens += sum(
+            count_of(row["reply"]["usage"].get("completion_tokens")) or 0 for row in rows if row["reply"]
+        )
+        if calls and calls[-1].reply is not None:
+            with contextlib.suppress(Exception):  # of times that a backend handed in does not tell in numbers
+                timings = calls[-1].reply.timings
+                self.latency_s, self.wait_s = _seconds_of(timings.total_s), _seconds_of(timings.wait_s)
+
 
 async def attempted(
     item: WorkItem,
@@ -123,6 +234,7 @@ async def attempted(
     fallback: Fallback | None = None,
     breaker: CircuitBreaker | None = None,
     on_pressure: Callable[[], None] = lambda: None,
+    stopping: Callable[[], bool] | None = None,
 ) -> Outcome:
     """Work on an item until it is answered or given up.
 
@@ -140,19 +252,25 @@ async def attempted(
         Waits for a server that is gone, which costs the item no try; a short wait of its own if None.
     on_pressure
         Is called at once when the server asks for less.
+    stopping
+        Whether the run is being stopped: a cancel is the item's own failure otherwise. If None, whether this task is
+        being cancelled.
 
     Returns
     -------
     Outcome
-        The output or the error, never an exception of ours.
+        The output or the error, whatever was raised.
     """
-    outcome, began = Outcome(), time.monotonic()
+    outcome, began, watch = Outcome(), time.monotonic(), _Watch(stopping)
     breaker = breaker or CircuitBreaker(0)
     try:
-        outcome.output = await _tried(item, work, profile, fallback, breaker, outcome, on_pressure)
-    except CerebroError as error:
-        error.item = item.position
-        outcome.error = error
+        outcome.output = await _tried(item, work, profile, fallback, breaker, outcome, on_pressure, watch)
+    except BaseException as error:
+        if watch.ends(error):
+            raise
+        outcome.error = failure_of(error)
+        outcome.error.item = item.position
+    await watch.settle()
     # The clock of the wall may be set meanwhile, so the time it took is another clock's.
     outcome.seconds = time.monotonic() - began
     return outcome
@@ -166,6 +284,7 @@ async def _tried(
     breaker: CircuitBreaker,
     outcome: Outcome,
     on_pressure: Callable[[], None],
+    watch: _Watch,
 ) -> Any:
     async def tried(number: int) -> Any:
         outcome.tries = number
@@ -173,7 +292,7 @@ async def _tried(
         while True:
             scope = CallScope(profile.timeout_s, fallback, outcome.timeouts)
             try:
-                return await _attempt(numbered, work, scope, outcome)
+                return await _attempt(numbered, work, scope, outcome, watch)
             except CerebroError as error:
                 if retry_decision(error).pressure:
                     on_pressure()
@@ -186,23 +305,23 @@ async def _tried(
     return await RetryPolicy.of(profile).run(tried)
 
 
-async def _attempt(item: WorkItem, work: Work, scope: CallScope, outcome: Outcome) -> Any:
+async def _attempt(item: WorkItem, work: Work, scope: CallScope, outcome: Outcome, watch: _Watch) -> Any:
     started = time.time()
     failed: CerebroError | None = None
     try:
         async with scope:
-            return as_json(await work(item), "the processor's result")
+            return as_json(await work(item), "the processor's result", ProcessorFailed)
     except TimeoutError as late:
         failed = RequestTimeout(
             f"the attempt took longer than {scope.timeout_s:g} s", hint="Allow more time (timeout_s of the profile)."
         )
         raise failed from late
-    except CerebroError as error:
-        failed = error
-        raise
+    except BaseException as error:
+        if watch.ends(error):
+            raise
+        failed = failure_of(error)
+        if failed is error:
+            raise
+        raise failed from error
     finally:
-        if scope.calls and scope.calls[-1].reply is not None:
-            timings = scope.calls[-1].reply.timings
-            outcome.latency_s, outcome.wait_s = timings.total_s, timings.wait_s
-        outcome.tokens += sum(call.reply.usage.completion_tokens or 0 for call in scope.calls if call.reply)
-        outcome.rows += attempt_rows(scope.calls, failed, started, "reuse" if item.reuses else "processor")
+        outcome.note(scope.calls, attempt_rows(scope.calls, failed, started, "reuse" if item.reuses else "processor"))

@@ -7,21 +7,24 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import itertools
+import os
 import platform
 import time
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor as Threads
 from typing import TYPE_CHECKING, Any, Unpack
 
 import cerebro_nb
-from .attempts import attempted
+from .attempts import attempted, failure_of
 from .breaker import CircuitBreaker
+from .cleaning import plain
 from .client import Client, Fallback, GenerationArguments, aget_client, aget_fallback, named_as_settings
 from .control import ConcurrencyControl, RetryPolicy
 from .endpoints import control_for
 from cerebro_nb.errors import (
     AuthenticationFailed,
+    BackendError,
     CerebroError,
     InputError,
     LedgerError,
@@ -30,6 +33,7 @@ from cerebro_nb.errors import (
     ServerGone,
     SettingsError,
     TaskHeld,
+    error_text,
 )
 from .keeper import READ_AHEAD, Keeper
 from .loop import CLEAN_UP_S, LOOP, wait_for
@@ -37,14 +41,14 @@ from .processors import Work, WorkItem, as_json, function_work, prompt_work
 from .progress import Listener, Progress, Tally, bar_listener, log_listener
 from .settings import GenerationOptions, Profile, load_settings
 from .structured import json_schema
-from .tasks import Ledger, get_ledger
+from .tasks import Ledger, Task, get_ledger
 from .views import TaskView
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
 # %% auto #0
-__all__ = ['Processor', 'Flow', 'Run', 'base_manifest', 'abatch_run', 'aprocess_in_batches', 'process_in_batches']
+__all__ = ['Processor', 'Flow', 'Run', 'base_manifest', 'refuse_unfit', 'abatch_run', 'aprocess_in_batches', 'process_in_batches']
 
 # %% ../nbs/06_batching.ipynb #e512108a
 _TURN_S = 0.01
@@ -133,6 +137,22 @@ class Flow:
 _FATAL = (AuthenticationFailed, ModelNotFound, MissingDependency, LedgerError, SettingsError, ServerGone)
 
 
+def _read(items: Iterable[Any]) -> Iterator[Any]:
+    """Yield items as plain JSON values; whatever their source raises says at which item it was."""
+    position = 0
+    try:
+        for position, value in enumerate(items):
+            yield as_json(value, f"item {position}")
+            position += 1
+    except (CerebroError, GeneratorExit):
+        raise
+    except BaseException as error:  # a generator of somebody's own may raise anything
+        raise InputError(
+            f"item {position} could not be read: its source raised {type(error).__name__}: {error_text(error)}",
+            hint="What was answered is kept; mend the source, then resume(task, items=...).",
+        ) from error
+
+
 class Run(TaskView):
     """Works on one task; the handle by which it is started, watched and stopped.
 
@@ -167,8 +187,6 @@ class Run(TaskView):
         Take answers that the ledger has to the same requests, made with the same model and options.
     outage_s
         Seconds to wait for a server that is gone, before the run is given up; the settings' if None.
-    threads
-        Where ``work`` runs sync functions; they are let go when the run ends.
     task_id
         A task of the ledger to go on with: its items without an answer are worked on, and ``items`` says only what a
         generator had still to give. A new task if empty.
@@ -192,14 +210,13 @@ class Run(TaskView):
         show_progress: bool = True,
         reuse: bool = False,
         outage_s: float | None = None,
-        threads: Threads | None = None,
         task_id: str = "",
     ):
         super().__init__(ledger or get_ledger(), task_id)
         self.profile, self.kind, self.subject = profile, kind, subject
         self.client, self.options, self.fallback = client, options, fallback
         self.manifest = dict(manifest or {})
-        self._items, self._work, self._threads = items, work, threads
+        self._items, self._work = items, work
         self._tally = Tally(label or kind, len(items) if isinstance(items, Collection) else None, profile.batch_size)
         self._tally.listeners += [log_listener(log_language), *([bar_listener()] if show_progress else [])]
         self._keeper = Keeper(self.ledger, self._tally, profile.batch_size or READ_AHEAD, self._ledger_failed, reuse)
@@ -208,6 +225,7 @@ class Run(TaskView):
         #: How many items an adaptive profile has under way at once.
         self.control = ConcurrencyControl(profile.concurrency)
         self._outcome: concurrent.futures.Future[None] | None = None
+        self._process = os.getpid()
         self._main_task: asyncio.Task[None] | None = None
         self._flow: Flow | None = None
         self._wish = "go"
@@ -218,8 +236,35 @@ class Run(TaskView):
     def start(self) -> Run:
         """Start the run without waiting for it; a run starts once."""
         if self._outcome is None:
-            self._outcome = concurrent.futures.Future()
-            LOOP.submit(self._main(self._outcome))
+            self._outcome, self._process = concurrent.futures.Future(), os.getpid()
+            LOOP.submit(self._main(self._outcome)).add_done_callback(self._left_alone)
+        return self
+
+    def _left_alone(self, worked: concurrent.futures.Future[None]) -> None:
+        # If the loop has ended, nothing works on the run any more.
+        assert self._outcome is not None
+        if not worked.cancelled() and (error := worked.exception()):
+            with contextlib.suppress(concurrent.futures.InvalidStateError):
+                self._tally.status = "failed"
+                self._outcome.set_exception(error)
+
+    def _awaited(self) -> concurrent.futures.Future[None]:
+        outcome = self.start()._outcome
+        assert outcome is not None
+        if self._process != os.getpid() and not outcome.done():
+            raise InputError(
+                f"task {self.task_id} is being worked on by the process that this one was forked from",
+                hint="Wait for it there, or read its task here.",
+            )
+        return outcome
+
+    def as_ended(self, task: Task) -> Run:
+        """Take the run for one that ended as its task did: nothing is worked on, and the task is left as it is."""
+        self._outcome = concurrent.futures.Future()
+        self._outcome.set_result(None)
+        tally = self._tally
+        tally.task_id, tally.status, tally.total = task.id, task.status, task.total_items
+        tally.ok, tally.failed, tally.earlier = task.ok_items, task.failed_items, task.processed_items
         return self
 
     def pause(self) -> None:
@@ -254,6 +299,7 @@ class Run(TaskView):
         """Wait until the run has ended, starting it if need be.
 
         A KeyboardInterrupt (Ctrl-C, or the kernel's stop button) cancels the run; what was answered is in the ledger.
+        So do SIGTERM and SIGHUP, in the main thread, unless somebody else handles them: see `Terminated`.
 
         Returns
         -------
@@ -265,13 +311,12 @@ class Run(TaskView):
         CerebroError
             If no item could be worked on: no server, a wrong model or key, a ledger that cannot be written.
         """
-        self.start()
-        assert self._outcome is not None
+        outcome = self._awaited()
         try:
-            wait_for(self._outcome)
+            wait_for(outcome)
         except KeyboardInterrupt:
             self.cancel()
-            concurrent.futures.wait([self._outcome], timeout=CLEAN_UP_S)
+            concurrent.futures.wait([outcome], timeout=CLEAN_UP_S)
             raise
         return self
 
@@ -280,9 +325,7 @@ class Run(TaskView):
         return self._joined().__await__()
 
     async def _joined(self) -> Run:
-        self.start()
-        assert self._outcome is not None
-        ended = asyncio.wrap_future(self._outcome)
+        ended = asyncio.wrap_future(self._awaited())
         try:
             await asyncio.shield(ended)
         except asyncio.CancelledError:
@@ -325,7 +368,7 @@ class Run(TaskView):
         now = self.progress
         total = "?" if now.total is None else now.total
         counts = f"{now.ok} of {total} ok, {now.failed} failed"
-        return f"<Run {self.task_id or 'not started'}: {self.kind}, {now.status}, {counts}>"
+        return f"<Run {self.task_id or 'not started'}: {plain(str(self.kind))}, {now.status}, {counts}>"
 
     # --- working, on Cerebro's loop
 
@@ -333,10 +376,8 @@ class Run(TaskView):
         self._main_task = asyncio.current_task()
         try:
             await self._through()
-        except BaseException as error:
+        except BaseException as error:  # whoever waits is told; the loop has others to work for
             outcome.set_exception(error)
-            if not isinstance(error, Exception):
-                raise
         else:
             outcome.set_result(None)
 
@@ -353,29 +394,36 @@ class Run(TaskView):
             await self._keeper.written()
             if self._ledger_error is not None:
                 raise self._ledger_error
+            await self._keeper.check_whole()
             self._tally.status = "failed" if self._tally.failed and not self._tally.ok else "completed"
-        except asyncio.CancelledError:
-            # Either somebody cancelled the run, or the ledger failed it.
-            self._tally.status, failure = ("failed" if self._ledger_error else "cancelled"), self._ledger_error
         except BaseException as error:
-            self._tally.status, failure = "failed", error
+            if isinstance(error, asyncio.CancelledError) and self._is_stopping():
+                # Either somebody cancelled the run, or the ledger failed it.
+                self._tally.status, failure = ("failed" if self._ledger_error else "cancelled"), self._ledger_error
+            else:
+                ours = isinstance(error, CerebroError) or not isinstance(error, Exception)
+                self._tally.status, failure = "failed", failure_of(error) if ours else error
         alive.cancel()
         self.task_id = self._tally.task_id
-        if self.task_id and not isinstance(failure, TaskHeld):
-            await self._keeper.close(failure)
-            if isinstance(failure, CerebroError) and self._keeper.unsaved:
-                failure.hint += f" Answers that could not be written are in {self._keeper.unsaved}."
-            self._tally.tell("finished")
-        self._keeper.leave()
-        if self._threads is not None:
-            # A sync function that was cancelled cannot be stopped, and is not waited for.
-            self._threads.shutdown(wait=False, cancel_futures=True)
+        try:
+            if self.task_id and not isinstance(failure, TaskHeld):
+                await self._keeper.close(failure)
+                if isinstance(failure, CerebroError) and self._keeper.unsaved:
+                    failure.hint += f" Answers that could not be written are in {self._keeper.unsaved}."
+                self._tally.tell("finished")
+        finally:
+            self._keeper.leave()
         if failure is not None:
             raise failure
 
+    def _is_stopping(self) -> bool:
+        return self._main_task is not None and self._main_task.cancelling() > 0
+
     async def _opened(self) -> Iterator[WorkItem]:
-        checked = (as_json(value, f"item {position}") for position, value in enumerate(self._items))
-        inputs = checked if self._tally.total is None else iter(list(checked))
+        inputs = _read(self._items)
+        if self._tally.total is not None:
+            listed = list(inputs)
+            inputs, self._tally.total = iter(listed), len(listed)
         if self.fallback is None:
             self.fallback = await aget_fallback(self.client.settings if self.client else load_settings())
         if self.client is not None:
@@ -389,14 +437,27 @@ class Run(TaskView):
 
     async def _made_ready(self, attempt: int) -> None:
         assert self.client is not None
-        self.manifest.update(await self.client.manifest(self.options))
-        loaded = await self.client.aloaded(self.options or self.client.settings.generation)
-        self.control = control_for(self.client.backend, self.profile.concurrency, loaded.slots)
+        try:
+            self.manifest.update(await self.client.manifest(self.options))
+            loaded = await self.client.aloaded(self.options or self.client.settings.generation)
+            self.control = control_for(self.client.backend, self.profile.concurrency, loaded.slots)
+        except BaseException as error:
+            if isinstance(error, CerebroError) or self._is_stopping():
+                raise
+            raise BackendError(
+                f"the backend raised {type(error).__name__} when it was made ready: {error_text(error)}"
+            ) from error
 
     async def _do(self, item: WorkItem) -> None:
         begun = self.control.begin()
         outcome = await attempted(
-            item, self._work, self.profile, self.fallback, self._breaker, lambda: self.control.pressure(begun)
+            item,
+            self._work,
+            self.profile,
+            self.fallback,
+            self._breaker,
+            lambda: self.control.pressure(begun),
+            self._is_stopping,
         )
         if outcome.error is None and outcome.outages == 0 and not item.reuses:
             latency_s = outcome.seconds if outcome.latency_s is None else outcome.latency_s
@@ -426,6 +487,25 @@ def base_manifest(profile: Profile, fallback: Fallback) -> dict[str, Any]:
         "profile": profile.model_dump(mode="json"),
         "fallback": fallback.record(),
     }
+
+
+def refuse_unfit(given: Mapping[str, Any], why: str) -> None:
+    """Refuse options that would change nothing.
+
+    Parameters
+    ----------
+    given
+        The options by name; None is not given.
+    why
+        What they do not fit.
+
+    Raises
+    ------
+    InputError
+        If one is given.
+    """
+    if unfit := [name for name, value in given.items() if value is not None]:
+        raise InputError(f"{', '.join(unfit)}: {why}", hint="Leave it out.")
 
 # %% ../nbs/06_batching.ipynb #e894ad96
 Processor = Callable[[Any], Any] | Callable[[Any], Awaitable[Any]] | str
@@ -489,12 +569,13 @@ async def abatch_run(
     SettingsError, InputError
         If a value is refused.
     """
-    if isinstance(items, Collection) and not items:
+    if not isinstance(items, Iterable):
+        raise InputError(f"a {type(items).__name__} holds no items", hint="Give a list, or a generator.")
+    if isinstance(items, Collection) and len(items) == 0:
         raise InputError("there are no items to work on", hint="Give at least one.")
     settings = load_settings()
     chosen = settings.profile(profile)
     options: GenerationOptions | None = None
-    threads: Threads | None = None
     if isinstance(processor, str):
         client = client or await aget_client(model=model, backend=backend, base_url=base_url)
         named = {"timeout_s": chosen.timeout_s, **named_as_settings(generation)}
@@ -512,8 +593,19 @@ async def abatch_run(
                 "reuse=True wants a prompt: what a function would answer cannot be known before it is called",
                 hint="Leave reuse out, or give the prompt as a text with {item} in it.",
             )
-        threads = Threads(chosen.concurrency, "cerebro-processor")
-        work, client = function_work(processor, threads), None
+        of_a_prompt = {
+            "system_prompt": system_prompt,
+            "response_model": response_model,
+            "is_training": None if is_training else False,
+            "temperature": temperature,
+            "client": client,
+            "model": model,
+            "backend": backend,
+            "base_url": base_url,
+            **generation,
+        }
+        refuse_unfit(of_a_prompt, "this is for a prompt; a function asks its model itself, as it likes")
+        work = function_work(processor)
         manifest = {"processor": getattr(processor, "__qualname__", type(processor).__name__)}
     run = Run(
         items,
@@ -529,7 +621,6 @@ async def abatch_run(
         log_language=settings.log_language,
         show_progress=show_progress,
         reuse=reuse,
-        threads=threads,
     )
     return run.on_progress(on_progress) if on_progress else run
 

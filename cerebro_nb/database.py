@@ -6,18 +6,22 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import importlib.util
 import itertools
 import logging
+import os
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import sqlalchemy as sql
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
@@ -28,7 +32,60 @@ from .schema import is_current, prepare_schema
 _log = logging.getLogger(__name__)
 
 # %% auto #0
-__all__ = ['BUSY_TIMEOUT_S', 'GROUP_S', 'GROUP_SIZE', 'Write', 'Told', 'may_pass', 'Database']
+__all__ = ['BUSY_TIMEOUT_S', 'GROUP_S', 'GROUP_SIZE', 'Write', 'Told', 'private_folder', 'may_pass', 'Database']
+
+# %% ../nbs/04c_database.ipynb #3587fbf4
+def private_folder(folder: Path) -> None:
+    """Make a folder, and those above it that are missing, for this user alone; what is there is left as it is.
+
+    Raises
+    ------
+    OSError
+        If it cannot be made.
+    """
+    if not folder.is_dir():
+        private_folder(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
+
+
+class _File:
+    """The file of a SQLite database."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._opened: tuple[int, int] | None = None
+
+    def make(self) -> None:
+        """Make it for this user alone, unless it is there."""
+        private_folder(self.path.parent)
+        # SQLite gives its other files the mode of this one. Where this one cannot be made, SQLite says what is wrong.
+        with contextlib.suppress(OSError):
+            os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+
+    def _identity(self) -> tuple[int, int] | None:
+        try:
+            found = os.stat(self.path)
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def note(self) -> None:
+        """Note that this is the file that was opened."""
+        self._opened = self._identity()
+
+    @property
+    def in_place(self) -> bool:
+        """Whether the file that was opened is there."""
+        return self._opened is None or self._opened == self._identity()
+
+    def check(self) -> None:
+        """Raise a LedgerError unless the file that was opened is there."""
+        if not self.in_place:
+            what = "was replaced" if self.path.exists() else "is no longer there"
+            raise LedgerError(
+                f"the ledger's file {self.path} {what}: what is written to it is lost",
+                hint="Put it back; or go on with another one: Ledger(...) and a new process make a new file.",
+            )
 
 # %% ../nbs/04c_database.ipynb #ce64b48d
 BUSY_TIMEOUT_S = 30
@@ -37,6 +94,8 @@ BUSY_TIMEOUT_S = 30
 def _sqlite_file(url: sql.URL) -> Path:
     if not url.database or url.database == ":memory:":
         raise LedgerError("a ledger in memory would be lost with the process", hint="Name a file: sqlite:///runs.db")
+    if "uri" in url.query and url.database.startswith("file:"):
+        return Path(unquote(urlsplit(url.database).path))
     return Path(url.database)
 
 
@@ -46,22 +105,22 @@ def _postgresql(url: sql.URL) -> sql.Engine:
     return sql.create_engine(url.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
 
 
-def _engine(url: str) -> sql.Engine:
+def _engine(url: str) -> tuple[sql.Engine, _File | None]:
     try:
         parsed = sql.make_url(url)
     except SQLAlchemyError as error:
         # The text is not repeated: there may be a password in it.
         raise LedgerError("the ledger's address is no database URL", hint="Write it as sqlite:///runs.db") from error
     if parsed.get_backend_name() == "postgresql":
-        return _postgresql(parsed)
+        return _postgresql(parsed), None
     if parsed.get_backend_name() != "sqlite":
         raise LedgerError(
             f"{parsed.get_backend_name()} holds no ledger", hint="Use sqlite:///runs.db or postgresql://host/name"
         )
-    file = _sqlite_file(parsed)
+    file = _File(_sqlite_file(parsed))
     try:
         if "uri" not in parsed.query:
-            file.parent.mkdir(parents=True, exist_ok=True)
+            file.make()
     except OSError as error:
         raise LedgerError(
             f"the folder of {parsed.database} cannot be made: {error.strerror}",
@@ -71,6 +130,10 @@ def _engine(url: str) -> sql.Engine:
     engine = sql.create_engine(parsed, connect_args=patience)
     # Many rows in one statement, as SQLAlchemy does where rows are wanted back: one a row makes threads change turns.
     engine.dialect.use_insertmanyvalues_wo_returning = True
+
+    @sql.event.listens_for(engine, "do_connect")
+    def look(*_: Any) -> None:
+        file.check()  # a file that is not there would be made
 
     @sql.event.listens_for(engine, "connect")
     def prepare(connection: Any, record: Any) -> None:
@@ -83,7 +146,7 @@ def _engine(url: str) -> sql.Engine:
         writes = connection.get_execution_options().get("cerebro_writes")
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
-    return engine
+    return engine, file
 
 
 @contextmanager
@@ -150,6 +213,41 @@ class _Post:
 def _executed(connection: sql.Connection, statements: list[Any]) -> int:
     return sum(connection.execute(statement).rowcount for statement in statements)
 
+# %% ../nbs/04c_database.ipynb #6ea606e0
+_FORK_PATIENCE_S = 5.0
+
+
+class _Gate:
+    """Counts who uses a connection, and can be shut."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._inside = 0
+        self._is_shut = False
+
+    def __enter__(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._is_shut)
+            self._inside += 1
+
+    def __exit__(self, *_: Any) -> None:
+        with self._changed:
+            self._inside -= 1
+            if self._is_shut:
+                self._changed.notify_all()
+
+    def shut(self) -> None:
+        """Let nobody in, and wait for those inside, but not for ever."""
+        with self._changed:
+            self._is_shut = True
+            self._changed.wait_for(lambda: not self._inside, _FORK_PATIENCE_S)
+
+    def open(self) -> None:
+        """Let everybody in."""
+        with self._changed:
+            self._is_shut = False
+            self._changed.notify_all()
+
 
 class Database:
     """One database: read by anyone, written by one thread.
@@ -169,19 +267,32 @@ class Database:
 
     def __init__(self, url: str, outage_s: float = 0.0):
         self.url, self.outage_s = url, outage_s
-        self._engine = _engine(url)
-        self._posted: list[_Post] = []
-        self._changed = threading.Condition()
-        self._thread: threading.Thread | None = None
-        self._closing = threading.Event()
-        self._flushing = False
-        self._gave_up = False
+        self._engine, self._file = _engine(url)
+        self._left: list[sql.Pool] = []
+        self._begin()
         with _translated(url):
             with self._engine.connect() as reading:
                 current = is_current(reading)
             if not current:
                 with self._writing() as connection:
                     prepare_schema(connection)
+        if self._file is not None:
+            self._file.note()
+        _databases.add(self)
+
+    def _begin(self) -> None:
+        self._gate = _Gate()
+        self._posted: list[_Post] = []
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._closing = threading.Event()
+        self._flushing = False
+        self._gave_up = False
+
+    @property
+    def in_place(self) -> bool:
+        """Whether the file that was opened is still there; always for a server."""
+        return self._file is None or self._file.in_place
 
     @property
     def shown_url(self) -> str:
@@ -218,7 +329,7 @@ class Database:
         LedgerError
             If the database cannot be read.
         """
-        with _translated(self.url), self._engine.connect() as connection:
+        with _translated(self.url), self._gate, self._engine.connect() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
 
     def submit(self, write: Write, value: Any, *, urgent: bool = False) -> Future[Any]:
@@ -288,8 +399,15 @@ class Database:
 
     # --- the writer's thread
 
-    def _writing(self) -> Any:
-        return self._engine.execution_options(cerebro_writes=True).begin()
+    @contextmanager
+    def _writing(self) -> Iterator[sql.Connection]:
+        with self._gate:
+            try:
+                with self._engine.execution_options(cerebro_writes=True).begin() as connection:
+                    yield connection
+            finally:  # where the file is gone, it is that which went wrong
+                if self._file is not None:
+                    self._file.check()
 
     def _write_groups(self) -> None:
         while group := self._next_group():
@@ -360,3 +478,35 @@ class Database:
                 if told:
                     _log.warning("the ledger can be written again")
                 return results
+
+    # --- a process that forks
+
+    def _before_fork(self) -> None:
+        self._gate.shut()
+        if self._file is not None:
+            self._engine.dispose()
+
+    def _forked(self) -> None:
+        """Begin anew in a forked child, with connections of its own."""
+        self._left.append(self._engine.pool)  # dropped, its connections would be closed
+        self._engine.dispose(close=False)
+        self._begin()
+
+
+_databases: weakref.WeakSet[Database] = weakref.WeakSet()
+
+
+def _of_all(do: Callable[[Database], None]) -> Callable[[], None]:
+    def of_all() -> None:
+        for database in list(_databases):
+            do(database)
+
+    return of_all
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_of_all(Database._before_fork),
+        after_in_parent=_of_all(lambda database: database._gate.open()),
+        after_in_child=_of_all(Database._forked),
+    )

@@ -30,7 +30,7 @@ def error_text(error: BaseException) -> str:
     """Return what an exception says of itself, also one that cannot; at most `MOST_CHARACTERS` of it."""
     try:
         return _told(str(error))
-    except Exception as failed:
+    except BaseException as failed:
         return f"({type(failed).__name__} while it was asked what it says)"
 
 

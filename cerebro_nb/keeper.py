@@ -16,10 +16,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any
 
-from .attempts import Outcome
-from .errors import LedgerError, TaskHeld, error_record
+from .attempts import Outcome, count_of, kept_rows
+from .errors import CerebroError, LedgerError, TaskHeld, error_record
 from .loop import LOOP
 from .processors import WorkItem
 from .progress import Tally
@@ -69,6 +70,7 @@ def keyed(values: Sequence[Any], manifest: Mapping[str, Any]) -> list[tuple[Any,
 
 # %% ../nbs/05e_keeper.ipynb #a3a7efca
 _at_work: set[tuple[str, str]] = set()
+LOOP.when_lost(_at_work.clear)
 
 
 class Keeper:
@@ -180,12 +182,20 @@ class Keeper:
 
     def _recorded(self, inputs: Iterator[Any], start: int = 0) -> Iterator[WorkItem]:
         for first in itertools.count(start, self._read_ahead):
-            values = list(itertools.islice(inputs, self._read_ahead))
+            values: list[Any] = []
+            broken: CerebroError | None = None
+            try:
+                values.extend(itertools.islice(inputs, self._read_ahead))
+            except CerebroError as error:  # what was read before it is worked on all the same
+                broken = error
+            if values:
+                items = keyed(values, self._manifest)
+                self._ledger.add_items(self._tally.task_id, first, items).add_done_callback(self._added)
+                yield from self._offered(first, items)
+            if broken is not None:
+                raise broken
             if not values:
                 return
-            items = keyed(values, self._manifest)
-            self._ledger.add_items(self._tally.task_id, first, items).add_done_callback(self._added)
-            yield from self._offered(first, items)
 
     def _offered(self, first: int, items: Sequence[tuple[Any, str]]) -> Iterator[WorkItem]:
         found = self._ledger.reusable([key for _, key in items]) if self._reuse else {}
@@ -215,10 +225,13 @@ class Keeper:
             item.earlier_attempts,
             last.get("step"),
             reply.get("finish_reason"),
-            reply["usage"].get("prompt_tokens"),
-            reply["usage"].get("completion_tokens"),
+            count_of(reply["usage"].get("prompt_tokens")),
+            count_of(reply["usage"].get("completion_tokens")),
         )
-        self._ledger.post_item(finished, self._told)
+        try:
+            self._ledger.post_item(finished, self._told)
+        except Exception:  # a reply that JSON cannot hold, of a backend that somebody handed in
+            self._ledger.post_item(replace(finished, attempts=kept_rows(outcome.rows)), self._told)
         self._posted += 1
         if self._posted - self._done > MOST_UNWRITTEN:
             await self._until_done(self._posted)
@@ -273,8 +286,20 @@ class Keeper:
             except TaskHeld as error:
                 self._on_error(error)
                 return
-            except LedgerError as error:  # it may pass; an answer that cannot be written ends the run
+            except LedgerError as error:
+                if not self._ledger.database.in_place:
+                    self._on_error(error)
+                    return
+                # It may pass; an answer that cannot be written ends the run.
                 _log.warning("the lease of task %s was not renewed: %s", self._tally.task_id, error.message)
+
+    async def check_whole(self) -> None:
+        """Raise a CerebroError if the ledger has items of the task that neither succeeded nor failed."""
+        if left := await asyncio.to_thread(self._ledger.unanswered, self._tally.task_id):
+            raise CerebroError(
+                f"{left} of the items of task {self._tally.task_id} have no answer, though nothing works on them",
+                hint="resume(task) goes on with them.",
+            )
 
     async def close(self, failure: BaseException | None) -> None:
         """Write down how the run ended, and give the task up."""

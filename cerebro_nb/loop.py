@@ -8,49 +8,122 @@ from __future__ import annotations
 import asyncio
 import atexit
 import concurrent.futures
+import contextlib
+import logging
 import os
+import signal
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
-from .errors import InputError
+from .errors import CerebroError, InputError
+
+_log = logging.getLogger(__name__)
 
 # %% auto #0
-__all__ = ['Result', 'CLEAN_UP_S', 'LOOP', 'LoopThread', 'wait_for', 'nest_kernel_loop']
+__all__ = ['Result', 'CLEAN_UP_S', 'LOOP', 'LoopEnded', 'LoopThread', 'Terminated', 'wait_for', 'nest_kernel_loop']
 
 # %% ../nbs/04_loop.ipynb #989004dd
 Result = TypeVar("Result")
 CLEAN_UP_S = 5.0
 
 
+class LoopEnded(CerebroError):
+    """The loop that worked on something has ended before it; what is used next gets a new loop."""
+
+# %% ../nbs/04_loop.ipynb #5dbf5f03
+class _Loop(asyncio.SelectorEventLoop):
+    """A loop that a forked child can leave behind: then nothing in it reaches for what is still the parent's."""
+
+    _left = False
+
+    def leave(self) -> None:
+        """Let go of it without closing anything."""
+        self._left = True
+        self.set_exception_handler(lambda loop, context: None)  # "never closed" is right, and no mistake
+
+    def is_closed(self) -> bool:
+        """Whether it is closed, or another process's."""
+        return self._left or super().is_closed()
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    # Windows forks nothing, and its own loop can do more there.
+    return _Loop() if hasattr(os, "fork") else asyncio.new_event_loop()
+
+# %% ../nbs/04_loop.ipynb #bead4b7b
 class LoopThread:
-    """A daemon thread that runs an event loop, started when first used."""
+    """A daemon thread that runs an event loop, started when first used and again when it is gone."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._forgetters: list[Callable[[], None]] = []
+        self._left: list[object] = []
+        self._begin()
+
+    def _begin(self) -> None:
+        self._lock = threading.RLock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
-        self._process = 0
+        self._waiting: set[concurrent.futures.Future[Any]] = set()
         self._closers: list[Callable[[], Awaitable[None]]] = []
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
-        """The running loop; a forked child gets one of its own."""
+        """The running loop; a new one if there was none, or its thread has ended."""
         with self._lock:
-            if self._loop is None or self._process != os.getpid():
-                self._loop, self._process, self._closers = asyncio.new_event_loop(), os.getpid(), []
-                self._thread = threading.Thread(target=self._loop.run_forever, name="cerebro-loop", daemon=True)
+            if self._loop is None:
+                self._loop = _new_loop()
+                self._thread = threading.Thread(target=self._serve, args=[self._loop], name="cerebro-loop", daemon=True)
                 self._thread.start()
             return self._loop
 
+    def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
+        asyncio.set_event_loop(loop)
+        try:
+            while not loop.is_closed():
+                try:
+                    loop.run_forever()
+                except BaseException as error:  # of a task, which has ended by it
+                    _log.warning("a task ended with %s; the loop goes on", type(error).__name__)
+        finally:
+            self._lose(loop)
+
+    def _lose(self, loop: asyncio.AbstractEventLoop) -> None:
+        with self._lock:
+            waiting, forgetters = self._waiting, list(self._forgetters)
+            self._begin()
+        for forget in forgetters:
+            forget()
+        for future in list(waiting):
+            with contextlib.suppress(concurrent.futures.InvalidStateError):
+                future.set_exception(
+                    LoopEnded("Cerebro's loop has ended before this was done", hint="Do it again: there is a new loop.")
+                )
+
+    def when_lost(self, forget: Callable[[], None]) -> None:
+        """Have a function called when there is to be a new loop: it forgets what was bound to the old one.
+
+        Parameters
+        ----------
+        forget
+            Is called when the thread has ended, and in a forked child. It must close nothing: a child's sockets are
+            its parent's too.
+        """
+        self._forgetters.append(forget)
+
     def submit(self, work: Coroutine[Any, Any, Result]) -> concurrent.futures.Future[Result]:
         """Start a coroutine on the loop, without waiting; cancelling the future cancels it."""
-        return asyncio.run_coroutine_threadsafe(work, self.loop)
+        with self._lock:
+            future = asyncio.run_coroutine_threadsafe(work, self.loop)
+            self._waiting.add(future)
+        future.add_done_callback(self._waiting.discard)
+        return future
 
     def run(self, work: Coroutine[Any, Any, Result]) -> Result:
         """Run a coroutine on the loop and wait for it.
 
-        A KeyboardInterrupt (Ctrl-C, or the kernel's stop button) cancels it and waits briefly for its clean-up.
+        A KeyboardInterrupt (Ctrl-C, the kernel's stop button, or `Terminated`) cancels it and waits briefly for its
+        clean-up.
 
         Raises
         ------
@@ -86,13 +159,13 @@ class LoopThread:
         return await asyncio.wrap_future(self.submit(work))
 
     def at_exit(self, close: Callable[[], Awaitable[None]]) -> None:
-        """Have something closed on the loop when the process ends."""
+        """Have something closed on the loop when the process ends; a forked child closes nothing of its parent's."""
         if not self._closers:
             atexit.register(self._close_all)
         self._closers.append(close)
 
     def _close_all(self) -> None:
-        if self._loop is None or self._process != os.getpid():
+        if self._loop is None or not self._closers:
             return
 
         async def close_all() -> None:
@@ -100,17 +173,68 @@ class LoopThread:
 
         concurrent.futures.wait([self.submit(close_all())], timeout=2.0)
 
+    def _forked(self) -> None:
+        """Begin anew in a forked child, which has no thread but the one that forked."""
+        if isinstance(self._loop, _Loop):
+            self._loop.leave()
+        self._left.append((self._loop, self._closers, self._waiting))  # dropped, they would be tidied up
+        self._begin()
+        for forget in self._forgetters:
+            forget()
+
+# %% ../nbs/04_loop.ipynb #ce1675ca
+class Terminated(KeyboardInterrupt, SystemExit):
+    """SIGTERM or SIGHUP came while a sync face waited.
+
+    It is caught wherever a KeyboardInterrupt is; uncaught, it ends the process with 128 and the signal's number.
+    """
+
+    def __init__(self, number: int):
+        super().__init__(128 + number)
+        self.code = 128 + number
+        #: The signal.
+        self.signal = number
+
+
+def _terminate(number: int, frame: Any) -> None:
+    raise Terminated(number)
+
+
+@contextlib.contextmanager
+def _heard() -> Iterator[None]:
+    """Hear of SIGTERM and SIGHUP meanwhile, in the main thread, where nobody else does."""
+    ours = []
+    if threading.current_thread() is threading.main_thread():
+        names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+        numbers = [getattr(signal, name) for name in names]
+        ours = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+    try:
+        for number in ours:
+            signal.signal(number, _terminate)
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
+
 
 def wait_for(future: concurrent.futures.Future[Result]) -> Result:
-    """Wait for a future so that a KeyboardInterrupt is heard, and return its result."""
-    # In short steps: on Windows an endless wait in C is not left for a KeyboardInterrupt.
-    while True:
-        done, _ = concurrent.futures.wait([future], timeout=0.5)
-        if done:
-            return future.result()
+    """Wait for a future so that a KeyboardInterrupt is heard, and return its result.
 
+    Raises
+    ------
+    Terminated
+        If SIGTERM or SIGHUP came, in the main thread of a process that has no handler for them.
+    """
+    with _heard():
+        # In short steps: on Windows an endless wait in C is not left for a KeyboardInterrupt.
+        while not concurrent.futures.wait([future], timeout=0.5).done:
+            pass
+    return future.result()
 
+# %% ../nbs/04_loop.ipynb #597dfa93
 LOOP = LoopThread()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=LOOP._forked)
 
 # %% ../nbs/04_loop.ipynb #028262a0
 def nest_kernel_loop() -> None:

@@ -5,25 +5,23 @@
 # %% ../nbs/05c_processors.ipynb #1749fd31
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import inspect
 import json
 import string
 from collections.abc import Awaitable, Callable, Mapping
-from concurrent.futures import Executor
-from contextvars import copy_context
 from typing import Any
 
 from pydantic import BaseModel
 
 from .client import Client, answer
-from .errors import CerebroError, InputError, ProcessorFailed
+from .errors import CerebroError, InputError, error_text
 from .messages import Reply
 from .settings import GenerationOptions
+from .threads import in_thread
 
 # %% auto #0
-__all__ = ['Work', 'WorkItem', 'as_json', 'fill_prompt', 'prompt_work', 'next_seed', 'function_work']
+__all__ = ['Work', 'MOST_DEPTH', 'MOST_SIZE', 'WorkItem', 'as_json', 'fill_prompt', 'prompt_work', 'next_seed', 'function_work']
 
 # %% ../nbs/05c_processors.ipynb #2ea0c4eb
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -61,37 +59,106 @@ class WorkItem:
 
 Work = Callable[[WorkItem], Awaitable[Any]]
 
+# %% ../nbs/05c_processors.ipynb #359b17a6
+MOST_DEPTH = 100
+MOST_SIZE = 100_000_000
+_OF_A_VALUE = 100  # so many characters does a value in a list or a dict count: a million of them is the most
+_MOST_BITS = 3_300  # a thousand digits: Python reads no number from a text of more than 4,300
 
-def as_json(value: Any, what: str) -> Any:
+
+class _Plain:
+    """Makes one value plain, within the limits of depth and size."""
+
+    __slots__ = ("left",)
+
+    def __init__(self) -> None:
+        self.left = MOST_SIZE
+
+    def of(self, value: Any, depth: int = 0) -> Any:
+        kind = type(value)
+        if value is None or kind is bool:
+            return value
+        if isinstance(value, str):
+            return self._text(value)
+        if isinstance(value, int):
+            return self._whole(value)
+        if isinstance(value, float):
+            return float.__float__(value)
+        if depth == MOST_DEPTH:
+            raise ValueError(f"it is more than {MOST_DEPTH} deep")
+        if isinstance(value, list | tuple):
+            self._spend(_OF_A_VALUE * len(value))
+            return [self.of(one, depth + 1) for one in value]
+        if isinstance(value, dict):
+            return self._fields(value, depth)
+        return self.of(_opened(value), depth + 1)
+
+    def _spend(self, size: int) -> None:
+        self.left -= size
+        if self.left < 0:
+            raise ValueError(f"it has more than {MOST_SIZE:,} characters, or a million values")
+
+    def _text(self, value: str) -> str:
+        self._spend(len(value))
+        return str.__str__(value)
+
+    def _whole(self, value: int) -> int:
+        whole = int.__int__(value)
+        if whole.bit_length() > _MOST_BITS:
+            raise ValueError("a number in it has more than a thousand digits")
+        return whole
+
+    def _fields(self, value: dict[Any, Any], depth: int) -> dict[str, Any]:
+        self._spend(_OF_A_VALUE * len(value))
+        made = {self._name(name): self.of(one, depth + 1) for name, one in value.items()}
+        if len(made) != len(value):
+            raise ValueError("two of its keys are one in JSON")
+        return made
+
+    def _name(self, name: Any) -> str:
+        if isinstance(name, str):
+            return self._text(name)
+        if name is None or isinstance(name, int | float):
+            return json.dumps(self.of(name))
+        raise TypeError(f"{type(name).__name__} is no key")
+
+
+def _opened(value: Any) -> Any:
+    """Return the plainer value that an object stands for."""
+    if isinstance(value, Reply):
+        return value.text if value.parsed is None else value.parsed
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if hasattr(value, "tolist") and not isinstance(value, type):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} is no plain value")
+
+# %% ../nbs/05c_processors.ipynb #a936c113
+def as_json(value: Any, what: str, refusal: type[CerebroError] = InputError) -> Any:
     """Return a value as plain JSON values.
 
     Parameters
     ----------
     value
-        Plain values, a pydantic model, a dataclass, a `Reply` (its object, else its text) or a numpy array.
+        Plain values, pydantic models, dataclasses, a `Reply` (its object, else its text), numpy arrays, and lists and
+        dicts of these: at most `MOST_DEPTH` deep, with `MOST_SIZE` characters or a million values.
     what
         What to call it in an error.
+    refusal
+        The class of that error.
 
     Raises
     ------
-    InputError
+    InputError, or what ``refusal`` names
         If JSON cannot hold it.
     """
-    if isinstance(value, Reply):
-        value = value.text if value.parsed is None else value.parsed
-    if isinstance(value, BaseModel):
-        return value.model_dump(mode="json")
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        value = dataclasses.asdict(value)
-    elif hasattr(value, "tolist"):
-        value = value.tolist()
-    if value is None or type(value) in (str, bool, int):
-        return value
     try:
-        return json.loads(json.dumps(value))
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            f"{what} is a {type(value).__name__} that cannot be kept: {error}",
+        return _Plain().of(value)
+    except BaseException as error:  # of a method of the value, which may raise anything
+        raise refusal(
+            f"{what} is a {type(value).__name__} that cannot be kept: {error_text(error)}",
             hint="Give text, numbers, lists, dicts, a pydantic model or a dataclass.",
         ) from error
 
@@ -164,31 +231,19 @@ def next_seed(options: GenerationOptions, steps: int) -> GenerationOptions:
     return varied
 
 # %% ../nbs/05c_processors.ipynb #06da2797
-def function_work(function: Callable[[Any], Any], threads: Executor) -> Work:
+def function_work(function: Callable[[Any], Any]) -> Work:
     """Return the work of calling a user's function with each item's value.
 
     Parameters
     ----------
     function
         Async or sync; it takes the value and returns the result.
-    threads
-        Where a sync function runs.
     """
+    if inspect.iscoroutinefunction(function):
+        return lambda item: function(item.value)
 
     async def work(item: WorkItem) -> Any:
-        try:
-            if inspect.iscoroutinefunction(function):
-                return await function(item.value)
-            context = copy_context()
-            result = await asyncio.get_running_loop().run_in_executor(threads, context.run, function, item.value)
-            return await result if inspect.isawaitable(result) else result
-        except (CerebroError, TimeoutError):
-            raise
-        except Exception as error:
-            raise ProcessorFailed(
-                f"the processor raised {type(error).__name__}: {error}",
-                hint="Mend the function; the item can be run again.",
-                error=type(error).__name__,
-            ) from error
+        result = await in_thread(function, item.value)
+        return await result if inspect.isawaitable(result) else result
 
     return work

@@ -234,5 +234,5 @@ class Tally:
         for listener in self.listeners:
             try:
                 listener(now)
-            except Exception:
+            except BaseException:  # it is another's, and is not what works on the items
                 _log.exception("a progress listener failed; the run goes on")

@@ -5,7 +5,6 @@
 # %% ../nbs/09_prompts.ipynb #14b0bf85
 from __future__ import annotations
 
-import asyncio
 import inspect
 import math
 import random
@@ -26,6 +25,7 @@ from .processors import Work, WorkItem, as_json, next_seed
 from .quality import RUBRICS, verdict
 from .settings import GenerationOptions
 from .templates import Template, in_language, template_language
+from .threads import in_thread
 
 if TYPE_CHECKING:
     import pandas
@@ -124,7 +124,7 @@ Check = Callable[[Any, str], Any]
 
 async def _checked(check: Check, case: Any, said: str) -> float:
     try:
-        result = await asyncio.to_thread(check, case, said)
+        result = await in_thread(check, case, said)
         score = float(await result if inspect.isawaitable(result) else result)
     except CerebroError:
         raise
@@ -284,7 +284,7 @@ async def asearch_prompts(
         If a run could not start or go on. A variant or a trial that fails alone does not raise.
     """
     task, listed = " ".join(task.split()), [as_json(case, "a case") for case in cases]
-    if not task or not listed or not 1 <= n <= 1_000:
+    if not task or not listed or type(n) is not int or not 1 <= n <= 1_000:
         raise InputError(
             "a search wants a task, cases to try it on, and 1 to 1,000 variants",
             hint="search_prompts(task, cases, n=5)",

@@ -25,9 +25,9 @@ from .processors import Work, WorkItem, next_seed
 from .recipes import RECIPES
 from .rules import broken_rules
 from .settings import GenerationOptions
-from .tasks import Ledger, Task, get_ledger
+from .tasks import Ledger, Task
 from .templates import Template, in_language, template_language
-from .views import TaskView, item_output
+from .views import TaskLike, item_output, view_of
 
 if TYPE_CHECKING:
     import pandas
@@ -126,7 +126,7 @@ def judge_work(client: Client, language: str, rubric: str, options: GenerationOp
 
 # %% ../nbs/08a_quality.ipynb #35d25012
 async def ajudge_run(
-    task_id: str,
+    task: TaskLike,
     rubric: str | None = None,
     *,
     positions: Collection[int] | None = None,
@@ -137,8 +137,8 @@ async def ajudge_run(
 
     Parameters
     ----------
-    task_id
-        The task's id, or its first digits.
+    task
+        Which task; see `view_of`.
     rubric
         What a score from 1 to 5 means; `RUBRICS` if None.
     positions
@@ -160,59 +160,58 @@ async def ajudge_run(
     InputError
         If it has no answers.
     """
-    ledger = arguments["ledger"] = arguments.get("ledger") or get_ledger()
-    task = ledger.task(task_id)
+    view = view_of(task, arguments.get("ledger"))
+    ledger = arguments["ledger"] = view.ledger
+    of = view.task
     items = [
-        {"task_id": task.id, "judged": item["position"], "example": item_output(item)}
-        for page in ledger.pages(task.id, "ok")
+        {"task_id": of.id, "judged": item["position"], "example": item_output(item)}
+        for page in ledger.pages(of.id, "ok")
         for item in page
         if positions is None or item["position"] in positions
     ]
     if not items:
-        raise InputError(f"task {task.id} has no answers to judge")
+        raise InputError(f"task {of.id} has no answers to judge")
 
     def plan(client: Client, options: GenerationOptions) -> Plan:
-        tag = check_language(language or task.manifest.get("language") or client.settings.language)
+        tag = check_language(language or of.manifest.get("language") or client.settings.language)
         told = rubric or RUBRICS[template_language(tag)]
         manifest = {
             "recipe": "judge",
             "language": tag,
             "rubric": told,
             "template": _JUDGE[template_language(tag)].record(),
-            "of_task": task.id,
+            "of_task": of.id,
         }
-        return Plan(items, judge_work(client, tag, told, options), "judgement", task.subject, "judge", manifest)
+        return Plan(items, judge_work(client, tag, told, options), "judgement", of.subject, "judge", manifest)
 
     return await aplanned_run(plan, "auto", arguments)
 
 
-async def ajudge(task_id: str, rubric: str | None = None, **options: Any) -> Run:
+async def ajudge(task: TaskLike, rubric: str | None = None, **options: Any) -> Run:
     """Judge the examples of a task; parameters and errors are those of `ajudge_run`. Return the run, ended."""
-    return await (await ajudge_run(task_id, rubric, **options))
+    return await (await ajudge_run(task, rubric, **options))
 
 
-def judge(task_id: str, rubric: str | None = None, **options: Any) -> Run:
+def judge(task: TaskLike, rubric: str | None = None, **options: Any) -> Run:
     """Judge the examples of a task; the same as `ajudge`, for code that does not await."""
-    return LOOP.run(ajudge(task_id, rubric, **options))
+    return LOOP.run(ajudge(task, rubric, **options))
 
 
-def verdicts(task_id: str, *, ledger: Ledger | None = None, tasks: int = 1_000) -> dict[int, dict[str, Any]]:
+def verdicts(task: TaskLike, *, ledger: Ledger | None = None, tasks: int = 1_000) -> dict[int, dict[str, Any]]:
     """Return what judges said of a task's examples, by position; the newest verdict counts.
 
     Parameters
     ----------
-    task_id
-        The task that was judged.
-    ledger
-        Where; the shared ledger of the settings if None.
+    task, ledger
+        The task that was judged, and where it is; see `view_of`.
     tasks
         How many of the newest tasks are looked through.
     """
-    ledger = ledger or get_ledger()
+    view = view_of(task, ledger)
     found: dict[int, dict[str, Any]] = {}
-    for task in ledger.tasks(tasks):
-        if task.kind == "judgement" and task.manifest.get("of_task") == task_id:
-            for page in ledger.pages(task.id, "ok"):
+    for one in view.ledger.tasks(tasks):
+        if one.kind == "judgement" and one.manifest.get("of_task") == view.task_id:
+            for page in view.ledger.pages(one.id, "ok"):
                 for item in page:
                     found.setdefault(item["input"]["judged"], item_output(item))
     return found
@@ -270,18 +269,16 @@ class QualityReport:
 
 
 async def aquality_report(
-    of: TaskView | str, *, embedder: str | Embedder | None = None, ledger: Ledger | None = None
+    task: TaskLike, *, embedder: str | Embedder | None = None, ledger: Ledger | None = None
 ) -> QualityReport:
     """Look at all examples of a task.
 
     Parameters
     ----------
-    of
-        A run, or a task's id or its first digits.
+    task, ledger
+        Which task, and where it is; see `view_of`.
     embedder
         Finds examples that say the same in other words, too; None leaves them.
-    ledger
-        Where the task is, if an id is given; the shared ledger of the settings if None.
 
     Returns
     -------
@@ -293,13 +290,13 @@ async def aquality_report(
     TaskNotFound
         If there is no such task.
     """
-    ledger = of.ledger if isinstance(of, TaskView) else ledger or get_ledger()
-    task = ledger.task(of.task_id if isinstance(of, TaskView) else of)
-    items = [item for page in ledger.pages(task.id) for item in page]
+    view = view_of(task, ledger)
+    of = view.task
+    items = [item for page in view.ledger.pages(of.id) for item in page]
     answered = [item for item in items if item["status"] == "ok"]
     examples = [item_output(item) for item in answered]
-    language = str(task.manifest.get("language", "en"))
-    recipe = next((recipe for recipe in RECIPES.values() if recipe.task_kind == task.kind), None)
+    language = str(of.manifest.get("language", "en"))
+    recipe = next((recipe for recipe in RECIPES.values() if recipe.task_kind == of.kind), None)
     told_apart = get_embedder(embedder, language) if isinstance(embedder, str) else embedder
     essential = recipe.essential if recipe else None
     texts = [str(made.get(essential, made)) if isinstance(made, Mapping) else str(made) for made in examples]
@@ -315,9 +312,9 @@ async def aquality_report(
         item["position"]: [*rules, *([f"{repeated[place]} duplicate"] if place in repeated else [])]
         for place, (item, rules) in enumerate(zip(answered, broken, strict=True))
     }
-    judged = [said["score"] for said in verdicts(task.id, ledger=ledger).values()]
+    judged = [said["score"] for said in verdicts(view).values()]
     return QualityReport(
-        task.id, _measured(task, items, texts, flagged, judged), {at: why for at, why in flagged.items() if why}
+        of.id, _measured(of, items, texts, flagged, judged), {at: why for at, why in flagged.items() if why}
     )
 
 
@@ -344,7 +341,7 @@ def _measured(
 
 
 def quality_report(
-    of: TaskView | str, *, embedder: str | Embedder | None = None, ledger: Ledger | None = None
+    task: TaskLike, *, embedder: str | Embedder | None = None, ledger: Ledger | None = None
 ) -> QualityReport:
     """Look at all examples of a task; the same as `aquality_report`, for code that does not await."""
-    return LOOP.run(aquality_report(of, embedder=embedder, ledger=ledger))
+    return LOOP.run(aquality_report(task, embedder=embedder, ledger=ledger))

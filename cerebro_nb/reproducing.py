@@ -15,8 +15,8 @@ from .batching import Run
 from .datasets import write_jsonl
 from .loop import LOOP
 from .resuming import arerun_run
-from .tasks import Ledger, Task, get_ledger
-from .views import TaskView
+from .tasks import Ledger, Task
+from .views import TaskLike, TaskView, view_of
 
 if TYPE_CHECKING:
     import pandas
@@ -44,17 +44,15 @@ def manifest_of(task: Task) -> dict[str, Any]:
     }
 
 
-def write_manifest(of: TaskView | str, path: str | Path, *, ledger: Ledger | None = None) -> Path:
+def write_manifest(task: TaskLike, path: str | Path, *, ledger: Ledger | None = None) -> Path:
     """Write the manifest of a task as a JSON file; it is whole or not there.
 
     Parameters
     ----------
-    of
-        A run, or a task's id or its first digits.
+    task, ledger
+        Which task, and where it is; see `view_of`.
     path
         Where to.
-    ledger
-        Where the task is, if an id is given; the shared ledger of the settings if None.
 
     Returns
     -------
@@ -68,8 +66,7 @@ def write_manifest(of: TaskView | str, path: str | Path, *, ledger: Ledger | Non
     InputError
         If the place cannot be written.
     """
-    task = of.task if isinstance(of, TaskView) else (ledger or get_ledger()).task(of)
-    write_jsonl([manifest_of(task)], path)
+    write_jsonl([manifest_of(view_of(task, ledger).task)], path)
     return Path(path)
 
 # %% ../nbs/11d_reproducing.ipynb #70aaf1ff
@@ -139,15 +136,15 @@ def differences(first: Task, second: Task) -> dict[str, tuple[str, str]]:
     return {name: (one.get(name, ""), other.get(name, "")) for name in names}
 
 
-def compare(task_a: TaskView | str, task_b: TaskView | str, *, ledger: Ledger | None = None) -> Comparison:
+def compare(task_a: TaskLike, task_b: TaskLike, *, ledger: Ledger | None = None) -> Comparison:
     """Compare two tasks: what they were made with, and their answers by position.
 
     Parameters
     ----------
     task_a, task_b
-        Runs, or tasks' ids or their first digits.
+        Which tasks; see `view_of`.
     ledger
-        Where the tasks are, if ids are given; the shared ledger of the settings if None.
+        Where the tasks are; if None, where the one is that brings its own, else the shared ledger of the settings.
 
     Returns
     -------
@@ -159,10 +156,12 @@ def compare(task_a: TaskView | str, task_b: TaskView | str, *, ledger: Ledger | 
     TaskNotFound
         If there is no such task.
     """
-    ledger = ledger or next((one.ledger for one in (task_a, task_b) if isinstance(one, TaskView)), None) or get_ledger()
-    tasks = [ledger.task(one.task_id if isinstance(one, TaskView) else one) for one in (task_a, task_b)]
+    ledger = ledger or next((one.ledger for one in (task_a, task_b) if isinstance(one, TaskView)), None)
+    views = [view_of(one, ledger) for one in (task_a, task_b)]
+    tasks = [view.task for view in views]
     answers: list[dict[int, str]] = [
-        {item["position"]: item["output"] for page in ledger.pages(task.id) for item in page} for task in tasks
+        {item["position"]: item["output"] for page in view.ledger.pages(view.task_id) for item in page}
+        for view in views
     ]
     positions = sorted({*answers[0], *answers[1]})
     items = {
@@ -177,14 +176,12 @@ def compare(task_a: TaskView | str, task_b: TaskView | str, *, ledger: Ledger | 
     return Comparison(tasks[0].id, tasks[1].id, differences(*tasks), items)
 
 # %% ../nbs/11d_reproducing.ipynb #ad3a23d8
-async def arerun(task_id: str, processor: Callable[..., Any] | None = None, **options: Any) -> Run:
+async def arerun(task: TaskLike, processor: Callable[..., Any] | None = None, **options: Any) -> Run:
     """Do again what a task did, as a task of its own.
 
     Parameters
     ----------
-    task_id
-        The task's id, or its first digits.
-    processor, **options
+    task, processor, **options
         As in `arerun_run`.
 
     Returns
@@ -199,9 +196,9 @@ async def arerun(task_id: str, processor: Callable[..., Any] | None = None, **op
     CerebroError
         If the run could not start or go on.
     """
-    return await (await arerun_run(task_id, processor, **options))
+    return await (await arerun_run(task, processor, **options))
 
 
-def rerun(task_id: str, processor: Callable[..., Any] | None = None, **options: Any) -> Run:
+def rerun(task: TaskLike, processor: Callable[..., Any] | None = None, **options: Any) -> Run:
     """Do again what a task did; the same as `arerun`, for code that does not await."""
-    return LOOP.run(arerun(task_id, processor, **options))
+    return LOOP.run(arerun(task, processor, **options))

@@ -8,16 +8,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Collection as AnyCollection
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, cast
 
-from .batching import Run, base_manifest
+from .batching import Run, base_manifest, refuse_unfit
 from .client import Client, Fallback, GenerationArguments, aget_client, named_as_settings
 from .embedders import get_embedder
 from .errors import InputError
 from .keeper import OF_THE_ITEMS
 from .loop import LOOP
-from .processors import Work, function_work, prompt_work
+from .processors import Work, WorkItem, function_work, prompt_work
 from .prompts import Check, trial_work, variant_work
 from .quality import judge_work
 from .recipes import RECIPES
@@ -26,6 +25,7 @@ from .research import research_work
 from .synthetic import example_work
 from .tasks import Ledger, Task, get_ledger
 from .vectors import Collection, embedder_of, vector_work
+from .views import TaskLike, view_of
 
 if TYPE_CHECKING:
     import pandas
@@ -58,7 +58,7 @@ def _by_recipe(
         if manifest["checked"] and check is None:
             raise InputError(
                 f"the trials of task {task.id} are scored by the function {manifest['scored_by']!r}",
-                hint="Give it again: resume(task_id, check).",
+                hint="Give it again: resume(task, check).",
             )
         return trial_work(client, options, check, client, manifest["scored_by"], language)
     named = str(manifest["embedder"]).removeprefix(f"{client.backend.name}:") if "embedder" in manifest else None
@@ -95,7 +95,7 @@ async def _vectors(task: Task, ledger: Ledger, profile: Profile, client: Client 
 
 # %% ../nbs/11a_resuming.ipynb #9966012f
 async def aresume_run(
-    task_id: str,
+    task: TaskLike,
     processor: Callable[[Any], Any] | None = None,
     *,
     items: Iterable[Any] | None = None,
@@ -109,8 +109,8 @@ async def aresume_run(
 
     Parameters
     ----------
-    task_id
-        The task's id, or its first digits.
+    task, ledger
+        Which task, and where it is; see `view_of`.
     processor
         The function that worked on the items, if it was one.
     items
@@ -119,8 +119,6 @@ async def aresume_run(
         The pydantic model of the answers, if a prompt asked for one.
     client
         Whom to ask; if None, the backend and the model of the task's manifest.
-    ledger
-        Where the task is kept; the shared ledger of the settings if None.
     show_progress
         Show a tqdm bar.
     **changes
@@ -130,24 +128,39 @@ async def aresume_run(
     Returns
     -------
     Run
-        Not started. Items that have an answer are not worked on again.
+        Not started. Items that have an answer are not worked on again. Of a task that went to its end, a run that has
+        ended: the task is left as it is.
 
     Raises
     ------
     TaskNotFound
         If there is no such task.
     InputError
-        If the function or the response model is needed again.
+        If the function or the response model is needed again, or an option does not fit the task.
     """
-    ledger = ledger or get_ledger()
-    task = ledger.task(task_id)
-    if items is None and task.total_items is None:
+    view = view_of(task, ledger)
+    ledger, of = view.ledger, view.task
+    if items is None and of.total_items is None:
         raise InputError(
-            f"the items of task {task.id} came from a generator that was not read to its end",
-            hint="Give it again: resume(task_id, items=...). What is recorded of it is skipped.",
+            f"the items of task {of.id} came from a generator that was not read to its end",
+            hint="Give it again: resume(task, items=...). What is recorded of it is skipped.",
         )
+    if await asyncio.to_thread(_is_over, of, ledger):
+        profile = Profile(**of.manifest["profile"]) if "profile" in of.manifest else load_settings().profile("auto")
+        over = Run((), _nothing, profile, kind=of.kind, subject=of.subject, ledger=ledger, task_id=of.id)
+        return over.as_ended(of)
     given = () if items is None else items
-    return await _run_of(task, given, processor, response_model, client, ledger, show_progress, changes, task.id)
+    return await _run_of(of, given, processor, response_model, client, ledger, show_progress, changes, of.id)
+
+
+def _is_over(task: Task, ledger: Ledger) -> bool:
+    """Whether a task went to its end: one that failed did so only if each of its items did."""
+    ended = task.status == "completed" or (task.status == "failed" and task.failed_items == task.total_items)
+    return ended and ledger.unanswered(task.id) == 0 and ledger.count_items(task.id, "pending") == 0
+
+
+async def _nothing(item: WorkItem) -> None:
+    """Do nothing with an item."""
 
 
 async def _run_of(
@@ -165,8 +178,13 @@ async def _run_of(
     settings = load_settings()
     profile = settings.profile(changes.pop("profile", None) or Profile(**task.manifest["profile"]))
     options: GenerationOptions | None = None
-    threads: ThreadPoolExecutor | None = None
-    if task.manifest.get("recipe") == "vectors":
+    recipe = task.manifest.get("recipe")
+    if recipe != "prompt_trials" and "options" in task.manifest:
+        refuse_unfit({"processor": processor}, f"task {task.id} asks a model by itself")
+    if recipe is not None or "options" not in task.manifest:
+        refuse_unfit({"response_model": response_model}, f"task {task.id} does not take its answers' form from it")
+    if recipe == "vectors":
+        refuse_unfit({"processor": processor, **changes}, f"task {task.id} makes vectors as its collection has them")
         work, client = await _vectors(task, ledger, profile, client), None
     elif "options" in task.manifest:
         client = client or await _rebuilt_client(task, changes)
@@ -177,11 +195,11 @@ async def _run_of(
     elif processor is None:
         raise InputError(
             f"task {task.id} was worked on by the function {task.manifest.get('processor', '?')!r}",
-            hint="Give it again: resume(task_id, processor).",
+            hint="Give it again: resume(task, processor).",
         )
     else:
-        threads = ThreadPoolExecutor(profile.concurrency, "cerebro-processor")
-        work, client = function_work(processor, threads), None
+        refuse_unfit({"client": client, **changes}, f"task {task.id} is worked on by a function")
+        work = function_work(processor)
     around = {*base_manifest(profile, Fallback()), *OF_THE_ITEMS}
     manifest = {name: value for name, value in task.manifest.items() if name not in around}
     return Run(
@@ -197,7 +215,6 @@ async def _run_of(
         ledger=ledger,
         log_language=settings.log_language,
         show_progress=show_progress,
-        threads=threads,
         task_id=task_id,
     )
 
@@ -208,7 +225,7 @@ def _label(task: Task) -> str:
 
 
 async def arerun_run(
-    task_id: str,
+    task: TaskLike,
     processor: Callable[..., Any] | None = None,
     *,
     response_model: type[BaseModel] | None = None,
@@ -221,9 +238,7 @@ async def arerun_run(
 
     Parameters
     ----------
-    task_id
-        The task's id, or its first digits.
-    processor, response_model, client, ledger, show_progress, **changes
+    task, processor, response_model, client, ledger, show_progress, **changes
         As in `aresume_run`.
 
     Returns
@@ -236,20 +251,20 @@ async def arerun_run(
     TaskNotFound, InputError
         As `aresume_run`.
     """
-    ledger = ledger or get_ledger()
-    task = ledger.task(task_id)
-    items = [item["input"] for page in ledger.pages(task.id) for item in page]
+    view = view_of(task, ledger)
+    ledger, of = view.ledger, view.task
+    items = [item["input"] for page in ledger.pages(of.id) for item in page]
     if not items:
-        raise InputError(f"task {task.id} has no items to do again")
-    return await _run_of(task, items, processor, response_model, client, ledger, show_progress, changes, "")
+        raise InputError(f"task {of.id} has no items to do again")
+    return await _run_of(of, items, processor, response_model, client, ledger, show_progress, changes, "")
 
 # %% ../nbs/11a_resuming.ipynb #b1209555
-async def aresume(task_id: str, processor: Callable[[Any], Any] | None = None, **options: Any) -> Run:
+async def aresume(task: TaskLike, processor: Callable[[Any], Any] | None = None, **options: Any) -> Run:
     """Go on with a task: only its items without an answer are worked on.
 
     Parameters
     ----------
-    task_id, processor, **options
+    task, processor, **options
         As in `aresume_run`.
 
     Returns
@@ -264,21 +279,25 @@ async def aresume(task_id: str, processor: Callable[[Any], Any] | None = None, *
     CerebroError
         As `aprocess_in_batches`.
     """
-    return await (await aresume_run(task_id, processor, **options))
+    return await (await aresume_run(task, processor, **options))
 
 
 async def aretry_run(
-    task_id: str,
+    task: TaskLike,
     positions: AnyCollection[int] | None = None,
     processor: Callable[[Any], Any] | None = None,
     *,
+    response_model: type[BaseModel] | None = None,
+    client: Client | None = None,
     ledger: Ledger | None = None,
+    show_progress: bool = True,
     **changes: Any,
 ) -> Run:
     """Make the run that works on the failed items of a task again, without starting it; see `aretry_failed`."""
-    ledger = ledger or get_ledger()
-    run = await aresume_run(task_id, processor, ledger=ledger, **changes)
-    await asyncio.to_thread(_reopen, ledger, run.task_id, positions)
+    view = view_of(task, ledger)
+    ledger, of = view.ledger, view.task
+    run = await _run_of(of, (), processor, response_model, client, ledger, show_progress, changes, of.id)
+    await asyncio.to_thread(_reopen, ledger, of.id, positions)
     return run
 
 
@@ -290,23 +309,19 @@ def _reopen(ledger: Ledger, task_id: str, positions: AnyCollection[int] | None) 
 
 
 async def aretry_failed(
-    task_id: str,
+    task: TaskLike,
     positions: AnyCollection[int] | None = None,
     processor: Callable[[Any], Any] | None = None,
-    *,
-    ledger: Ledger | None = None,
-    **changes: Any,
+    **options: Any,
 ) -> Run:
     """Work on the failed items of a task again, with other options if you like.
 
     Parameters
     ----------
-    task_id
-        The task's id, or its first digits.
+    task, processor, **options
+        As in `aresume_run`, without ``items``.
     positions
         Which of its failed items; all if None.
-    processor, ledger, **changes
-        As in `aresume_run`.
 
     Returns
     -------
@@ -320,17 +335,17 @@ async def aretry_failed(
     TaskHeld
         If a living process works on it.
     """
-    return await (await aretry_run(task_id, positions, processor, ledger=ledger, **changes))
+    return await (await aretry_run(task, positions, processor, **options))
 
 
-def resume(task_id: str, processor: Callable[[Any], Any] | None = None, **options: Any) -> Run:
+def resume(task: TaskLike, processor: Callable[[Any], Any] | None = None, **options: Any) -> Run:
     """Go on with a task; the same as `aresume`, for code that does not await."""
-    return LOOP.run(aresume(task_id, processor, **options))
+    return LOOP.run(aresume(task, processor, **options))
 
 
-def retry_failed(task_id: str, positions: AnyCollection[int] | None = None, **changes: Any) -> Run:
+def retry_failed(task: TaskLike, positions: AnyCollection[int] | None = None, **options: Any) -> Run:
     """Work on the failed items of a task again; the same as `aretry_failed`, for code that does not await."""
-    return LOOP.run(aretry_failed(task_id, positions, **changes))
+    return LOOP.run(aretry_failed(task, positions, **options))
 
 
 def unfinished(*, ledger: Ledger | None = None) -> pandas.DataFrame:

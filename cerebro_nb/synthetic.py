@@ -14,6 +14,7 @@ from typing import Any, Unpack
 
 from pydantic import BaseModel
 
+from .attempts import text_of
 from .angles import DIMENSIONS
 from .batching import Run
 from .chunks import CHUNK_TOKENS, chunked
@@ -311,8 +312,9 @@ async def asynthetic_run(
     """
     recipe = RECIPES[kind]
     n = recipe.default_n if n is None else n
-    if not 1 <= n <= MAX_EXAMPLES:
-        raise InputError(f"n = {n} is not between 1 and {MAX_EXAMPLES:,}", hint="Ask for at least one example.")
+    if type(n) is not int or not 1 <= n <= MAX_EXAMPLES:
+        told = f"n = {text_of(n)} is not between 1 and {MAX_EXAMPLES:,}"
+        raise InputError(told, hint="Give a whole number: at least one example.")
     documents = [] if from_documents is None else await aread_documents(from_documents)
     subject = check_subject(subject or (documents[0].title or Path(documents[0].source).name if documents else ""))
     ledger = arguments["ledger"] = arguments.get("ledger") or get_ledger()

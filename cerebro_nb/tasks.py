@@ -270,10 +270,17 @@ class LedgerReader:
         )
         return {row["key"]: row["output"] for row in self.database.read(query)}
 
-    def count_items(self, task_id: str) -> int:
-        """Return how many items of a task are recorded."""
+    def count_items(self, task_id: str, status: str | None = None) -> int:
+        """Return how many items of a task are recorded, or have one status."""
         query = sql.select(sql.func.count().label("count")).select_from(ITEMS).where(ITEMS.c.task_id == task_id)
+        query = query.where(ITEMS.c.status == status) if status else query
         return int(self.database.read(query)[0]["count"])
+
+    def unanswered(self, task_id: str) -> int:
+        """Return how many items of a task neither succeeded nor failed."""
+        task = self.task(task_id)
+        total = self.count_items(task_id) if task.total_items is None else task.total_items
+        return total - task.ok_items - task.failed_items
 
     def attempts(self, task_id: str, position: int | None = None) -> list[dict[str, Any]]:
         """Return the attempts at the items of a task, or at one item, in order."""
@@ -290,8 +297,17 @@ class LedgerReader:
 class LedgerLeases(LedgerReader):
     """Says whose task it is."""
 
-    def claim(self, task_id: str, seconds: float = LEASE_S) -> None:
+    def claim(self, task_id: str, seconds: float = LEASE_S, *, anew: bool = False) -> None:
         """Take a task for this process, for some seconds, or hold it for longer.
+
+        Parameters
+        ----------
+        task_id
+            The task.
+        seconds
+            For how long.
+        anew
+            Refuse it also if this process has it already.
 
         Raises
         ------
@@ -300,12 +316,14 @@ class LedgerLeases(LedgerReader):
         """
         task, now = self.task(task_id), self.database.now()
         as_read = [TASKS.c.lease_holder == task.lease_holder, TASKS.c.lease_until == task.lease_until]
-        free = as_read if lease_is_over(task, now) else [TASKS.c.lease_holder == this_holder()]
+        mine = [sql.false() if anew else TASKS.c.lease_holder == this_holder()]
+        free = as_read if lease_is_over(task, now) else mine
         claim = TASKS.update().where(TASKS.c.id == task_id, *free)
         if not self.database.write(claim.values(lease_holder=this_holder(), lease_until=now + seconds)):
             holder = self.task(task_id).lease_holder
+            whom = "this process" if holder == this_holder() else holder
             raise TaskHeld(
-                f"task {task_id} is being worked on by {holder}",
+                f"task {task_id} is being worked on by {whom}",
                 hint="Wait for it or stop it; a process that died is taken for dead within a minute.",
                 holder=holder,
             )
@@ -367,9 +385,9 @@ class LedgerReviews(LedgerLeases):
         Raises
         ------
         TaskHeld
-            If a process works on it.
+            If a process works on it, this one included.
         """
-        self.claim(task_id)
+        self.claim(task_id, anew=True)
         tables = ((ATTEMPTS, "task_id"), (ITEMS, "task_id"), (TASKS, "id"))
         deletes = [table.delete().where(table.c[name] == task_id) for table, name in tables]
         self.database.submit(_execute_all, deletes, urgent=True).result()
@@ -565,8 +583,9 @@ class Ledger(LedgerReviews):
         reopened = self.database.write(
             ITEMS.update().where(failed).values(status="pending", error=None, finished_at=None)
         )
-        counts = {name: TASKS.c[name] - reopened for name in ("processed_items", "failed_items")}
-        self.update_task(task_id, **counts)
+        if reopened:
+            counts = {name: TASKS.c[name] - reopened for name in ("processed_items", "failed_items")}
+            self.update_task(task_id, **counts)
         return reopened
 
 # %% ../nbs/05_tasks.ipynb #912b4fc3
@@ -587,7 +606,7 @@ def get_ledger(url: str | None = None) -> Ledger:
         If the database cannot be opened.
     """
     url = url or load_settings().ledger_url
-    if url not in _ledgers:
+    if url not in _ledgers or not _ledgers[url].database.in_place:
         _ledgers[url] = Ledger(url)
     return _ledgers[url]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from .cleaning import cleaned, plain, shown
 from .errors import InputError
 from .tasks import PAGE_SIZE, Ledger, Mark, Task, get_ledger
 
@@ -46,8 +47,10 @@ def items_frame(items: Sequence[Mapping[str, Any]]) -> pandas.DataFrame:
     """Return items of the ledger as a DataFrame, one row an item."""
     import pandas
 
-    made = {name: None for item in items if isinstance(item["output"], dict) for name in item["output"]}
-    rows = [item_row(item) for item in items]
+    # What is shown is cleaned here; the ledger, and what is exported from it, keep what was said.
+    outputs = [cleaned(list(item["output"]), shown) for item in items if isinstance(item["output"], dict)]
+    made = {name: None for names in outputs for name in names}
+    rows = [cleaned(item_row(item), shown) for item in items]
     given = {name: None for row in rows for name in row if name not in made and name not in _AROUND}
     first, *rest = _AROUND
     return pandas.DataFrame(rows, columns=[first, *made, *given, *rest])
@@ -176,7 +179,8 @@ def tasks_df(limit: int = 100, *, ledger: Ledger | None = None) -> pandas.DataFr
         "created_at",
         "finished_at",
     ]
-    rows = [[task.id, *(getattr(task, name) for name in columns)] for task in (ledger or get_ledger()).tasks(limit)]
+    tasks = (ledger or get_ledger()).tasks(limit)
+    rows = [[task.id, *(cleaned(getattr(task, name), plain) for name in columns)] for task in tasks]
     frame = pandas.DataFrame(rows, columns=["task_id", *columns])
     for name in ("created_at", "finished_at"):
         frame[name] = pandas.to_datetime(frame[name], unit="s", utc=True)

@@ -29,6 +29,7 @@ from cerebro_nb import (
     process_in_batches,
     resume,
     retry_failed,
+    tasks_df,
     unfinished,
 )
 from cerebro_nb.loop import LOOP
@@ -177,8 +178,8 @@ def test_async_sync_and_prompt_processors_are_recorded_alike(quick, ledger):
     def synchronous(value):
         return call_llm(f"say {value}", client=client).text
 
-    for processor in (asynchronous, synchronous, "say {item}"):
-        run = process_in_batches(["a", "b"], processor, quick, client=client, ledger=ledger, show_progress=False)
+    for processor, whom in ((asynchronous, None), (synchronous, None), ("say {item}", client)):
+        run = process_in_batches(["a", "b"], processor, quick, client=whom, ledger=ledger, show_progress=False)
         assert run.results == ["SAY A", "SAY B"]
         rows = ledger.attempts(run.task_id)
         assert [row["reply"]["text"] for row in rows] == ["SAY A", "SAY B"]
@@ -206,7 +207,7 @@ def test_results_may_be_models_dataclasses_and_replies_but_nothing_json_cannot_h
 
     run = process_in_batches([1, 2, 3, 4], give, quick, ledger=ledger, show_progress=False)
     assert run.results == [{"text": "x"}, {"role": "user", "content": "hi"}, {"a": [1, 2]}, None]
-    assert run.errors[3]["type"] == "InputError" and "cannot be kept" in run.errors[3]["message"]
+    assert run.errors[3]["type"] == "ProcessorFailed" and "cannot be kept" in run.errors[3]["message"]
 
 
 # --- failures
@@ -583,3 +584,102 @@ def test_progress_tells_rate_and_time_left(quick, ledger):
 def test_the_bar_is_text_on_standard_error(quick, ledger, capsys):
     process_in_batches(range(3), echo, quick, ledger=ledger, kind="<b>Q&A</b>")
     assert "<b>Q&A</b>: 100%" in capsys.readouterr().err
+
+
+# --- a task that ended, or is at work
+
+
+@pytest.mark.parametrize("name", ["run", "task", "id"])
+def test_resuming_a_task_that_ended_changes_nothing(quick, ledger, name):
+    run = process_in_batches(range(3), echo, quick, ledger=ledger, show_progress=False)
+    before = run.task
+    again = resume({"run": run, "task": before, "id": run.task_id}[name], ledger=ledger)
+    assert again.ended and again.wait() is again and again.failure is None
+    assert again.results == [0, 1, 2] and list(again.df["status"]) == ["ok"] * 3
+    assert (again.progress.status, again.progress.ok, again.progress.total) == ("completed", 3, 3)
+    with pytest.raises(errors.InputError, match="no failed items"):
+        retry_failed(run, processor=echo, ledger=ledger)
+    assert ledger.task(run.task_id) == before
+
+
+def test_resuming_a_task_of_which_every_item_failed_changes_nothing_either(quick, ledger):
+    def fail(n):
+        raise ValueError(n)
+
+    run = process_in_batches(range(3), fail, quick, ledger=ledger, show_progress=False)
+    before = run.task
+    assert before.status == "failed" and resume(run).progress.failed == 3 and run.task == before
+    assert retry_failed(run, processor=echo, show_progress=False).results == [0, 1, 2]
+
+
+def test_a_run_is_completed_only_if_every_item_ended(quick, ledger, monkeypatch):
+    task_id = ledger.create_task(
+        "batch", "", 3, items=[(1, "a"), (2, "b")], manifest={"processor": "echo", "profile": quick.model_dump()}
+    )
+    with pytest.raises(errors.CerebroError, match=r"1 of the items .* no answer") as told:
+        resume(task_id, echo, ledger=ledger, show_progress=False)
+    assert "resume" in told.value.hint
+    task = ledger.task(task_id)
+    assert (task.status, task.ok_items, task.lease_holder) == ("failed", 2, None)
+
+
+def test_a_task_at_work_is_not_deleted_and_one_that_ended_is(quick, ledger):
+    gate = Gate()
+    run = Run(range(3), lambda item: gate(item.value), quick, ledger=ledger, show_progress=False).start()
+    assert gate.entered.wait(10)
+    with pytest.raises(errors.TaskHeld, match="this process"):
+        ledger.delete_task(run.task_id)
+    run.cancel()
+    run.wait()
+    assert run.task.status == "cancelled"
+    ledger.delete_task(run.task_id)
+    with pytest.raises(errors.TaskNotFound):
+        ledger.task(run.task_id)
+
+
+def test_a_task_that_another_process_works_on_is_not_deleted(ledger):
+    task_id = ledger.create_task("batch", "", 1)
+    ledger.update_task(task_id, lease_holder="elsewhere:1:abc", lease_until=ledger.database.now() + 20)
+    with pytest.raises(errors.TaskHeld, match="elsewhere"):
+        ledger.delete_task(task_id)
+
+
+# --- options that do not fit
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("system_prompt", "x"), ("temperature", 0.5), ("model", "x"), ("max_tokens", 5), ("is_training", False)],
+)
+def test_an_option_of_a_prompt_is_refused_with_a_function(quick, ledger, name, value):
+    with pytest.raises(errors.InputError, match=name):
+        process_in_batches([1], echo, quick, ledger=ledger, **{name: value})
+    run = process_in_batches([1], echo, quick, ledger=ledger, show_progress=False)
+    if name not in ("system_prompt", "is_training"):
+        ledger.update_task(run.task_id, status="cancelled")
+        with pytest.raises(errors.InputError, match=name):
+            resume(run.task_id, echo, ledger=ledger, **{name: value})
+
+
+def test_an_unknown_option_is_refused(quick, ledger):
+    client = Client(ScriptedBackend(lambda request: "x"), "tiny")
+    with pytest.raises(errors.CerebroError, match="colour"):
+        process_in_batches([1], "{item}", quick, client=client, ledger=ledger, colour="red")
+    run = process_in_batches([1], "{item}", quick, client=client, ledger=ledger, show_progress=False)
+    ledger.update_task(run.task_id, status="cancelled")
+    with pytest.raises(errors.CerebroError, match="colour"):
+        resume(run.task_id, client=client, ledger=ledger, colour="red")
+    with pytest.raises(errors.InputError, match="processor"):
+        resume(run.task_id, echo, client=client, ledger=ledger)
+
+
+# --- what is shown
+
+
+def test_texts_that_a_terminal_would_obey_are_shown_clean_and_kept_as_they_are(quick, ledger):
+    text = "a\x00b\ud800c\u202e\x1b[31m"
+    run = process_in_batches([text], lambda n: {"said\x1b": n}, quick, ledger=ledger, kind=text, show_progress=False)
+    shown = run.df.to_csv() + run.page().to_html() + tasks_df(ledger=ledger).to_csv() + repr(run) + repr(run.task)
+    shown.encode()
+    assert not set(shown) & set("\x00\ud800\u202e\x1b")
+    assert run.results == [{"said\x1b": text}]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sql
 
-from cerebro_nb import Ledger, Run, errors, process_in_batches, resume
+from cerebro_nb import Ledger, Run, errors, get_ledger, process_in_batches, resume
 
 
 class Waits(threading.Event):
@@ -193,3 +193,65 @@ def test_texts_of_every_kind_go_through_a_run(quick, ledger):
     assert [output["text"] for output in run.results] == texts
     assert [item["input"] for item in ledger.items(run.task_id)] == texts
     assert Path(ledger.database.shown_url)  # it is said without a password
+
+
+@pytest.mark.parametrize("how", ["removed", "replaced"])
+def test_a_ledger_that_is_taken_away_in_mid_run_ends_the_run_and_its_answers_are_put_aside(
+    tmp_path, quick, monkeypatch, how
+):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    file = tmp_path / "taken.db"
+    ledger = Ledger(f"sqlite:///{file}", outage_s=60)
+
+    async def work(n):
+        if n == 30:
+            os.rename(file, tmp_path / "elsewhere.db")
+            if how == "replaced":
+                Ledger(f"sqlite:///{file}").close()
+        await asyncio.sleep(0.01)
+        return n
+
+    with pytest.raises(errors.LedgerError, match="no longer there" if how == "removed" else "was replaced") as told:
+        process_in_batches(range(600), work, quick, ledger=ledger, show_progress=False)
+    (aside,) = tmp_path.glob("cerebro-unsaved-*.jsonl")
+    assert str(aside) in told.value.hint
+    put_aside = [row["position"] for row in map(json.loads, aside.read_text().splitlines())]
+    assert put_aside and max(put_aside) < 500
+    with pytest.raises(errors.LedgerError):
+        ledger.create_task("batch", "", 1)
+    ledger.close()
+    fresh = Ledger(f"sqlite:///{file}")
+    assert fresh.tasks() == []
+    fresh.close()
+
+
+def test_the_shared_ledger_of_a_file_that_is_gone_is_a_new_one(tmp_path, quick):
+    url = f"sqlite:///{tmp_path}/shared.db"
+    process_in_batches([1], answer, quick, ledger=get_ledger(url), show_progress=False)
+    first = get_ledger(url)
+    assert get_ledger(url) is first
+    first.close()
+    for file in tmp_path.glob("shared.db*"):
+        file.unlink()
+    again = get_ledger(url)
+    assert again.tasks() == []
+    assert process_in_batches([1], answer, quick, ledger=again, show_progress=False).results == [1]
+    again.close()
+
+
+def test_a_ledger_is_its_users_alone_and_a_looser_one_is_left_as_it_is(tmp_path):
+    before = os.umask(0o022)
+    try:
+        (tmp_path / "there").mkdir()
+        new, old = tmp_path / "there" / "made" / "below" / "new.db", tmp_path / "there" / "old.db"
+        old.touch(0o644)
+        for file in (new, old):
+            ledger = Ledger(f"sqlite:///{file}")
+            ledger.create_task("batch", "", 1)
+            modes = {one.name: one.stat().st_mode & 0o777 for one in file.parent.iterdir() if one.is_file()}
+            assert set(modes.values()) == {0o600 if file == new else 0o644} and len(modes) == 3, modes
+            ledger.close()
+        assert {folder.stat().st_mode & 0o777 for folder in (new.parent, new.parent.parent)} == {0o700}
+        assert (tmp_path / "there").stat().st_mode & 0o777 == 0o755
+    finally:
+        os.umask(before)

@@ -1,0 +1,277 @@
+"""Forks, signals, exits, and a loop that is gone: every run ends, and every process does."""
+
+import asyncio
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+
+import pytest
+from fakes import FakeOllama
+
+from cerebro_nb import Client, Ledger, OllamaBackend, Run, errors, process_in_batches
+from cerebro_nb.loop import LOOP, LoopEnded, LoopThread
+from cerebro_nb.threads import in_thread
+
+COMMON = """
+import asyncio, os, sys, threading, time
+from cerebro_nb import Ledger, load_settings, process_in_batches
+ledger = Ledger(sys.argv[1])
+quick = load_settings({}).profile("auto").replace(concurrency=2, backoff_s=0, max_attempts=1, timeout_s=2)
+
+def run(items, work, profile=quick):
+    return process_in_batches(items, work, profile, ledger=ledger, show_progress=False)
+"""
+
+
+def begun(script, *words, **options):
+    """Start a Python process."""
+    words = [sys.executable, "-c", COMMON + textwrap.dedent(script), *words]
+    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+async def echo(value):
+    return value
+
+
+# --- forks
+
+
+def in_a_fork(work):
+    """Call a function in a forked child; return what it returned, or fail after a while."""
+    context = multiprocessing.get_context("fork")
+    told = context.SimpleQueue()
+    child = context.Process(target=lambda: told.put(work()))
+    child.start()
+    child.join(60)
+    hangs = child.is_alive()
+    child.kill()
+    child.join()
+    assert not hangs, "the child hangs"
+    assert child.exitcode == 0
+    return told.get()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_fork_can_use_everything_that_its_parent_used(ledger, quick):
+    def run(first):
+        items = range(first, first + 20)
+        ended = process_in_batches(items, lambda n: n + 1, quick, ledger=ledger, show_progress=False)
+        return ended.results, ended.task_id
+
+    assert run(0)[0] == list(range(1, 21))
+    results, task_id = in_a_fork(lambda: run(100))
+    assert results == list(range(101, 121))
+    assert [item["output"] for item in ledger.items(task_id)] == results  # it is on disk, and the parent reads it
+    assert run(200)[0] == list(range(201, 221))
+    assert in_a_fork(lambda: in_a_fork(lambda: run(300)[0])) == list(range(301, 321))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_fork_in_mid_run_leaves_the_run_to_its_parent(ledger, quick):
+    ready = threading.Event()
+
+    async def work(n):
+        await asyncio.sleep(0.01)
+        if n == 10:
+            ready.set()
+        return n
+
+    run = Run(range(60), lambda item: work(item.value), quick, ledger=ledger, show_progress=False).start()
+    assert ready.wait(30)
+
+    def look():
+        try:
+            run.wait()
+        except errors.InputError as error:
+            mine = process_in_batches([1, 2], echo, quick, ledger=ledger, show_progress=False).results
+            return error.message, mine, run.task.status
+
+    said, mine, status = in_a_fork(look)
+    assert "forked" in said and mine == [1, 2] and status == "in_progress"
+    assert run.wait().results == list(range(60)) and run.task.status == "completed"
+
+
+def test_a_fork_writes_on_after_its_parent_has_closed_the_ledger(tmp_path):
+    """With a connection carried over the fork, the parent takes the log away under the child's hands."""
+    script = """
+    run(range(3), lambda n: n)
+    told, heard = os.pipe()
+    if os.fork() == 0:
+        os.close(heard)
+        run(range(3), lambda n: n)
+        os.read(told, 1)  # ends when the parent does
+        run(range(5), lambda n: n)
+        sys.exit(0)
+    time.sleep(0.5)
+    ledger.close()
+    """
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    parent = begun(script, url)
+    _, noise = parent.communicate(timeout=60)  # the pipe ends with the child
+    assert parent.returncode == 0 and noise == ""
+    ledger = Ledger(url)
+    assert sorted(task.ok_items for task in ledger.tasks()) == [3, 3, 5]
+    assert all(len(ledger.items(task.id, "ok")) == task.ok_items for task in ledger.tasks())
+    ledger.close()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_exit_of_a_fork_closes_nothing_of_its_parents(quick, ledger):
+    with FakeOllama() as server:
+        client = Client(OllamaBackend(server.url), "tiny")
+        LOOP.at_exit(client.aclose)
+
+        def run():
+            return process_in_batches(["a"], "{item}", quick, client=client, ledger=ledger, show_progress=False).results
+
+        assert run() == ["echo a"]
+        child = os.fork()
+        if child == 0:
+            try:
+                import atexit
+
+                atexit._run_exitfuncs()
+            finally:
+                os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        assert run() == ["echo a"]
+        LOOP.run(client.aclose())
+
+
+# --- the loop
+
+
+class Fragile(LoopThread):
+    """A loop that can be made to end, as nothing that we know of does."""
+
+    def end(self):
+        thread, loop = self._thread, self.loop
+        loop.call_soon_threadsafe(lambda: setattr(loop, "is_closed", lambda: True) or loop.stop())
+        thread.join(10)
+        assert not thread.is_alive()
+        del loop.is_closed
+        loop.close()
+
+
+def test_who_waits_on_a_loop_that_ended_is_told_and_the_next_call_has_a_new_one():
+    fragile, waits, forgotten = Fragile(), threading.Event(), []
+    fragile.when_lost(lambda: forgotten.append(True))
+    stuck = asyncio.Event()
+
+    async def wait():
+        waits.set()
+        await stuck.wait()
+
+    waiting = fragile.submit(wait())
+    assert waits.wait(10)
+    fragile.end()
+    with pytest.raises(LoopEnded):
+        waiting.result(10)
+    assert forgotten == [True] and fragile.run(echo(1)) == 1
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+def test_a_task_that_leaves_takes_no_loop_with_it(error):
+    async def leave():
+        raise error
+
+    async def start():
+        asyncio.get_running_loop().create_task(leave())
+        await asyncio.sleep(0.05)
+        return threading.current_thread()
+
+    assert LOOP.run(start()) is LOOP.run(start()) is LOOP._thread
+
+
+# --- functions that block
+
+
+def test_a_function_that_blocks_for_ever_fails_its_item_alone_and_holds_nobody_up(tmp_path):
+    script = """
+    def work(n):
+        if n < 6:
+            threading.Event().wait()
+        return n
+    ended = run(range(30), work)
+    print(ended.progress.ok, ended.progress.failed, sorted(ended.errors), flush=True)
+    """
+    process = begun(script, f"sqlite:///{tmp_path / 'ledger.db'}")
+    said, noise = process.communicate(timeout=60)
+    assert process.returncode == 0, noise
+    assert said == "24 6 [0, 1, 2, 3, 4, 5]\n"
+
+
+def test_threads_are_used_again_and_see_what_their_caller_sees():
+    import contextvars
+
+    name = contextvars.ContextVar("name", default="nobody")
+
+    async def use():
+        name.set("item")
+        return [await in_thread(lambda: (name.get(), threading.get_ident())) for _ in range(20)]
+
+    told = LOOP.run(use())
+    assert {who for who, _ in told} == {"item"} and len({ident for _, ident in told}) == 1
+
+
+# --- signals
+
+
+@pytest.mark.parametrize("face", ["process_in_batches", "wait"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_a_run_like_ctrl_c(tmp_path, number, face):
+    script = {
+        "process_in_batches": "run(range(100), work, quick)",
+        "wait": """
+from cerebro_nb import Run
+Run(range(100), lambda item: work(item.value), quick, ledger=ledger, show_progress=False).wait()
+""",
+    }
+    begin = """
+import signal
+
+async def work(n):
+    if n == 4:
+        while signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:  # nobody waits yet
+            await asyncio.sleep(0.01)
+        print("there", flush=True)
+        await asyncio.sleep(600)
+    return n
+quick = quick.replace(timeout_s=600)
+"""
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    process = begun(begin + script[face], url)
+    assert process.stdout.readline() == "there\n"
+    process.send_signal(number)
+    _, noise = process.communicate(timeout=30)
+    assert process.returncode == 128 + number, noise
+    assert "Traceback" not in noise
+    ledger = Ledger(url)
+    (task,) = ledger.tasks()
+    assert (task.status, task.lease_holder) == ("cancelled", None), noise
+    assert task.ok_items >= 4
+    ledger.close()
+
+
+def test_a_handler_of_the_users_own_is_left_and_so_is_nohup(tmp_path):
+    script = """
+    import signal
+    heard = []
+    signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    async def work(n):
+        if n == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGHUP)
+            await asyncio.sleep(0.2)
+        return n
+    print(run(range(3), work).results, heard, signal.getsignal(signal.SIGHUP) == signal.SIG_IGN)
+    """
+    process = begun(script, f"sqlite:///{tmp_path / 'ledger.db'}")
+    said, noise = process.communicate(timeout=60)
+    assert process.returncode == 0 and said == "[0, 1, 2] [15] True\n", noise
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
