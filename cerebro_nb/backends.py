@@ -597,6 +597,8 @@ class HttpDoor:
         self._given = client
         self.errors = _Errors(client)
         self._own: aiohttp.ClientSession | None = None
+        self._left: list[aiohttp.ClientSession] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._proxy: str | None = None
 
     def _headers(self) -> dict[str, str]:
@@ -616,8 +618,10 @@ class HttpDoor:
 
     @property
     def _session(self) -> aiohttp.ClientSession:
-        """Our own way out, made when first used, on the loop that uses it."""
-        if self._own is None:
+        """Our own way out, made when first used, on the loop that uses it, and anew on another loop."""
+        if self._own is None or self._loop is not asyncio.get_running_loop():
+            self._left += [self._own] if self._own else []  # it is another process's too: it is not closed here
+            self._loop = asyncio.get_running_loop()
             self._proxy = proxy_of(self._address)
             self._own = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30.0),

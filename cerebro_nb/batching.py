@@ -25,11 +25,14 @@ from .endpoints import control_for
 from cerebro_nb.errors import (
     AuthenticationFailed,
     BackendError,
+    BadRequest,
     CerebroError,
+    ContextExceeded,
     InputError,
     LedgerError,
     MissingDependency,
     ModelNotFound,
+    OutOfMemory,
     ServerGone,
     SettingsError,
     TaskHeld,
@@ -134,7 +137,8 @@ class Flow:
 
 # %% ../nbs/06_batching.ipynb #a8ecd441
 # These end a run at once: no later item would fare better.
-_FATAL = (AuthenticationFailed, ModelNotFound, MissingDependency, LedgerError, SettingsError, ServerGone)
+_FATAL = (AuthenticationFailed, ModelNotFound, OutOfMemory, MissingDependency, LedgerError, SettingsError, ServerGone)
+_SAME_REFUSALS = 3
 
 
 def _read(items: Iterable[Any]) -> Iterator[Any]:
@@ -230,6 +234,7 @@ class Run(TaskView):
         self._flow: Flow | None = None
         self._wish = "go"
         self._ledger_error: BaseException | None = None
+        self._refusals: list[str] = []
 
     # --- steering: from any thread, heard on Cerebro's loop
 
@@ -462,10 +467,19 @@ class Run(TaskView):
         if outcome.error is None and outcome.outages == 0 and not item.reuses:
             latency_s = outcome.seconds if outcome.latency_s is None else outcome.latency_s
             self.control.end(begun, latency_s, outcome.wait_s)
-        if isinstance(outcome.error, _FATAL):
+        if outcome.error is not None and (
+            isinstance(outcome.error, _FATAL) or self._is_refused_like_all(outcome.error)
+        ):
             raise outcome.error  # the item stays to be done
         await self._keeper.finish(item, outcome)
         self._tally.tell("item")
+
+    def _is_refused_like_all(self, error: CerebroError) -> bool:
+        """Whether a server refuses one request after the other in the same words, before it answered any."""
+        if self._tally.ok or not isinstance(error, BadRequest) or isinstance(error, ContextExceeded):
+            return False
+        self._refusals.append(error.message)
+        return self._refusals[-_SAME_REFUSALS:] == [error.message] * _SAME_REFUSALS
 
     def _server_gone(self, address: str | None) -> None:
         if self._tally.status in ("in_progress", "waiting"):

@@ -279,6 +279,7 @@ class Client:
     def __post_init__(self) -> None:
         self._ready: dict[tuple[str, int], _Ready] = {}
         self._lock: asyncio.Lock | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def amodels(self) -> list[ModelInfo]:
         """List the models of the server."""
@@ -308,6 +309,8 @@ class Client:
         return self._known(options) or self._with_room(await self._loaded(options), options)
 
     def _known(self, options: GenerationOptions) -> _Ready | None:
+        if self._loop is not (running := asyncio.get_running_loop()):  # the first time, or in a forked process
+            self._ready, self._lock, self._loop = {}, None, running
         ready = self._ready.get((self.model or "", options.num_ctx))
         return self._with_room(ready, options) if ready else None
 
@@ -558,6 +561,8 @@ async def answer(
 # %% ../nbs/04a_client.ipynb #94250a79
 _clients: dict[str, Client] = {}
 _clients_lock: dict[int, asyncio.Lock] = {}
+LOOP.when_lost(_clients.clear)
+LOOP.when_lost(_clients_lock.clear)
 
 
 async def aget_client(settings: Settings | None = None, **arguments: Any) -> Client:

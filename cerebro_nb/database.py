@@ -9,7 +9,6 @@ import atexit
 import contextlib
 import importlib.util
 import itertools
-import logging
 import os
 import sqlite3
 import threading
@@ -27,9 +26,10 @@ import sqlalchemy as sql
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from .errors import CerebroError, LedgerError, MissingDependency
+from .logs import get_logger
 from .schema import is_current, prepare_schema
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 # %% auto #0
 __all__ = ['BUSY_TIMEOUT_S', 'GROUP_S', 'GROUP_SIZE', 'Write', 'Told', 'private_folder', 'may_pass', 'Database']

@@ -10,7 +10,6 @@ import hashlib
 from array import array
 import itertools
 import json
-import logging
 import os
 import tempfile
 import time
@@ -21,13 +20,14 @@ from typing import Any
 
 from .attempts import Outcome, count_of, kept_rows
 from .errors import CerebroError, LedgerError, TaskHeld, error_record
+from .logs import get_logger
 from .loop import LOOP
 from .processors import WorkItem
 from .progress import Tally
 from .schema import decoded
 from .tasks import LEASE_S, EndedRows, FinishedItem, Ledger
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 # %% auto #0
 __all__ = ['READ_AHEAD', 'MOST_UNWRITTEN', 'OF_THE_ITEMS', 'deciding', 'keyed', 'Keeper']

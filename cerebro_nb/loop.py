@@ -9,7 +9,6 @@ import asyncio
 import atexit
 import concurrent.futures
 import contextlib
-import logging
 import os
 import signal
 import threading
@@ -17,8 +16,9 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
 from .errors import CerebroError, InputError
+from .logs import get_logger
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 # %% auto #0
 __all__ = ['Result', 'CLEAN_UP_S', 'LOOP', 'LoopEnded', 'LoopThread', 'Terminated', 'wait_for', 'nest_kernel_loop']

@@ -496,3 +496,16 @@ def test_a_real_https_server_is_checked_also_behind_a_proxy(no_proxies, monkeypa
         assert set(proxy.asked) == {"models.example:443"}
         refused = asked(server.url)
         assert refused.returncode == 1 and "ConnectionFailed" in refused.stderr and "certificate" in refused.stderr
+
+
+def test_a_server_that_refuses_all_in_the_same_words_is_asked_three_times(quick, tmp_path):
+    ledger = Ledger(f"sqlite:///{tmp_path}/runs.db")
+    with FakeOpenAI() as openai:
+        openai.refuse = lambda payload: refusal("We are closed today.")
+        client = Client(OpenAIBackend(openai.url), "tiny")
+        with pytest.raises(errors.BadRequest, match="closed today"):
+            process_in_batches(range(40), "{item}", quick, client=client, ledger=ledger, show_progress=False)
+        assert sum("chat" in path for path, _, _ in openai.requests) == 3
+        LOOP.run(client.aclose())
+    assert ledger.tasks(1)[0].status == "failed" and len(ledger.items(ledger.tasks(1)[0].id, "pending")) == 38
+    ledger.close()

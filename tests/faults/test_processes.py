@@ -275,3 +275,25 @@ def test_a_handler_of_the_users_own_is_left_and_so_is_nohup(tmp_path):
     said, noise = process.communicate(timeout=60)
     assert process.returncode == 0 and said == "[0, 1, 2] [15] True\n", noise
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a system without fork")
+def test_a_client_that_was_used_is_used_again_on_both_sides_of_a_fork(tmp_path):
+    script = """
+import os, sys
+from cerebro_nb import Client, OllamaBackend, call_llm, get_client
+client = Client(OllamaBackend(sys.argv[1]), "tiny")
+shared = get_client(backend="ollama", base_url=sys.argv[1], model="tiny")
+assert call_llm("one", client=client).text == call_llm("one", client=shared).text == "echo one"
+child = os.fork()
+said = "two" if child else "three"
+assert call_llm(said, client=client).text == f"echo {said}"
+assert call_llm(said, backend="ollama", base_url=sys.argv[1], model="tiny").text == f"echo {said}"
+if child:
+    assert os.waitpid(child, 0)[1] == 0
+    print("both")
+"""
+    with FakeOllama() as ollama:
+        words = [sys.executable, "-W", "error", "-c", script, ollama.url]
+        ended = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    assert (ended.returncode, ended.stdout) == (0, "both\n"), ended.stderr
