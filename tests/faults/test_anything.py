@@ -231,7 +231,7 @@ ODD = st.one_of(
     st.integers(0, 300).map(deep),
     st.sampled_from(list(RETURNED)).map(lambda name: RETURNED[name]()),
     st.just(Number.ONE),
-    JSON.map(collections.UserList),
+    st.lists(JSON, max_size=3).map(collections.UserList),
 )
 ACTS = st.one_of(
     JSON.map(lambda value: ("gives", value)),
