@@ -11,7 +11,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['OnText', 'CONNECT_TIMEOUT_S', 'JSON_TIMEOUT_S', 'Scripted', 'Backend', 'PartialAnswer', 'memory_error', 'error_for',
-           'bearer', 'client_library', 'proxy_of', 'HttpDoor', 'ScriptedBackend']
+           'bearer', 'client_library', 'redacted', 'key_hint', 'with_models', 'proxy_of', 'HttpDoor', 'ScriptedBackend']
 
 # %% ../nbs/03_backends.ipynb #10c6adce
 OnText = Callable[[str], None]
@@ -186,7 +186,7 @@ class PartialAnswer:
             )
         self.add(event.text, event.thinking)
         if event.raw:
-            self._raw, self._model = event.raw, event.model
+            self._raw, self._model = event.raw, event.model or self._model
         if event.finish_reason or event.ended or event.usage or event.times:
             self.ended = self.ended or event.ended
             self.finish_reason = event.finish_reason or self.finish_reason
@@ -206,13 +206,11 @@ class PartialAnswer:
             raise RequestTimeout(
                 f"{self._request.model} gave no whole answer within {self._limit_s:g} s",
                 hint="Allow more time (timeout), ask for less (max_tokens), or use a smaller model.",
-                partial_text=kept(self.text),
+                partial_text=self._redact(kept(self.text)),
             ) from late
         if isinstance(error, BackendError):
             error.details.setdefault("partial_text", kept(self.text))
-            error.details |= {
-                name: self._redact(value) for name, value in error.details.items() if isinstance(value, str)
-            }
+            redacted(error, self._redact)
 
     def reply(self, finish_reason: str, usage: Usage, raw: Mapping[str, Any], **server_times: float | None) -> Reply:
         """Return the whole answer; ``server_times`` are the fields of `Timings` that the server told."""
@@ -280,6 +278,13 @@ def _refused_fields(fields: Mapping[str, Any]) -> list[str]:
     return [name for name in (fields.get("param"), *named) if isinstance(name, str)]
 
 
+def _kind_of_refusal(fields: Mapping[str, Any]) -> str:
+    """Return a refusal's own words for what kind it is of."""
+    details = fields.get("detail")
+    kinds = [one.get("type") for one in details if isinstance(one, dict)] if isinstance(details, list) else []
+    return " ".join(kind for kind in (fields.get("code"), fields.get("type"), *kinds) if isinstance(kind, str))
+
+
 _CONTEXT_WORDS = re.compile(r"context (size|length|window)|exceeds?.{0,40}context|prompt.{0,20}too long", re.IGNORECASE)
 _MEMORY_WORDS = re.compile(
     r"requires more (system|gpu|video)? ?memory|out of memory|not enough memory|insufficient memory"
@@ -343,7 +348,11 @@ def error_for(status: int, body: str, headers: Mapping[str, str], url: str, key_
     if fields.get("type") == "exceed_context_size_error" or _CONTEXT_WORDS.search(said):
         return ContextExceeded(what, hint="Shorten the prompt or raise num_ctx.", status=status)
     return BadRequest(
-        what, hint="The server refused the request as it stands.", status=status, fields=_refused_fields(fields)
+        what,
+        hint="The server refused the request as it stands.",
+        status=status,
+        fields=_refused_fields(fields),
+        code=_kind_of_refusal(fields),
     )
 
 # %% ../nbs/03_backends.ipynb #a9519e5f
@@ -390,9 +399,10 @@ class _Errors:
         said = str(error) or type(error).__name__
         if isinstance(error, self._no_address):
             return InputError(f"{base_url!r} is no address: {said}", hint="Give it as http://host:port.")
-        if isinstance(error, aiohttp.ClientHttpProxyError):
+        if isinstance(error, aiohttp.ClientHttpProxyError):  # its own text has the proxy's address, password and all
             return ConnectionFailed(
-                f"the proxy on the way to {base_url} refused: {said}", hint="See HTTPS_PROXY, NO_PROXY."
+                f"the proxy on the way to {base_url} answered {error.status} {error.message}",
+                hint="See HTTP_PROXY, HTTPS_PROXY and NO_PROXY in the environment.",
             )
         if isinstance(error, self._no_protocol) and not isinstance(error, aiohttp.ServerDisconnectedError):
             return InvalidResponse(f"{base_url} sent what is no HTTP: {said}", hint="Something else may answer there.")
@@ -412,6 +422,44 @@ def client_library(client: Any) -> Any:
     """Return the module of a client that was handed in: httpx, or another with the same face."""
     kind = next((kind for kind in type(client).__mro__ if kind.__name__ == "AsyncClient"), type(client))
     return sys.modules[kind.__module__.partition(".")[0]]
+
+# %% ../nbs/03_backends.ipynb #9c6c1508
+def redacted(error: CerebroError, redact: Callable[[str], str]) -> None:
+    """Take secrets out of an error, before it goes into a log or a ledger."""
+    error.message, error.hint = redact(error.message), redact(error.hint)
+    error.args = (error.message,)
+    error.details |= {name: redact(value) for name, value in error.details.items() if isinstance(value, str)}
+
+
+def key_hint(name: str, send_key: bool) -> str:
+    """Return what to do where a server wants a key, which is kept in a variable of that name."""
+    if not send_key:
+        return "No key is sent to an address from the working folder's cerebro.toml: name it in CEREBRO_BASE_URL."
+    return f"Set the server's key in the environment: {name}."
+
+
+async def with_models(backend: Backend, model: str, missing: ModelNotFound, hint: str) -> ModelNotFound:
+    """Return the error for a model that is not there with those that are, if the server tells.
+
+    Parameters
+    ----------
+    backend, model
+        Who was asked, and for what.
+    missing
+        What it said.
+    hint
+        What to do; ``{model}`` in it is the name.
+    """
+    try:
+        names = [info.name for info in await backend.models()]
+    except BackendError:
+        return missing
+    return ModelNotFound(
+        f"{backend.base_url} has no model {model!r}; it has: {', '.join(names) or 'none'}",
+        hint=hint.format(model=model),
+        models=names,
+        status=404,
+    )
 
 # %% ../nbs/03_backends.ipynb #50698a3a
 class _Response(Protocol):
@@ -651,6 +699,13 @@ class HttpDoor:
         self, method: str, path: str, payload: Any = None, timeout_s: float = JSON_TIMEOUT_S
     ) -> dict[str, Any]:
         """Send a request and return the JSON object that answers it."""
+        try:
+            return await self._json(method, path, payload, timeout_s)
+        except BackendError as error:
+            redacted(error, self.redact)
+            raise
+
+    async def _json(self, method: str, path: str, payload: Any, timeout_s: float) -> dict[str, Any]:
         where = self.base_url + path
         try:
             async with asyncio.timeout(timeout_s), self._exchange(method, path, payload) as response:
@@ -661,10 +716,10 @@ class HttpDoor:
             ) from late
         data = json_object(body, where)
         if data.get("error") is not None:
-            raise error_for(500, self.redact(body[:MOST_ERROR_BYTES]), response.headers, where)
+            raise error_for(500, body[:MOST_ERROR_BYTES], response.headers, where)
         return data
 
-    async def lines(self, path: str, payload: Any) -> AsyncIterator[str]:
+    async def lines(self, path: str, payload: Any) -> AsyncGenerator[str, None]:
         """Send a request and yield the lines of the answer as they arrive."""
         async with self._exchange("POST", path, payload) as response:
             async for line in _lines(response, self.base_url + path):

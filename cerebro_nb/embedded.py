@@ -93,7 +93,7 @@ class Engine:
     def __init__(self, settings: EmbeddedSettings):
         self.settings = settings
         path = settings.model_path or bundled_model_path()
-        self.model_path = path
+        self.model_path = path and path.absolute()  # the child works in another folder
         self.model = BUNDLED_MODEL if settings.model_path is None else settings.model_path.stem
         self.address = ""
         self.key = ""

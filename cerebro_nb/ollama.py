@@ -8,11 +8,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .addresses import ServerAddress, ollama_address, parse_address
-from .backends import HttpDoor, OnText, PartialAnswer, bearer, memory_error
+from .backends import HttpDoor, OnText, PartialAnswer, bearer, key_hint, memory_error, with_models
 from cerebro_nb.errors import (
     AuthenticationFailed,
     BackendError,
@@ -53,6 +54,10 @@ def _frozen(options: GenerationOptions) -> dict[str, Any]:
     return {"options": ollama_options(options), "keep_alive": options.keep_alive, "truncate": False, "shift": False}
 
 # %% ../nbs/03a_ollama.ipynb #dde9ac3e
+_PULL = "Pull it: ollama pull {model}"
+_NO_THINKING = re.compile(r"not support thinking|thinking (?:is )?(?:not|un)\s?supported|think value", re.IGNORECASE)
+
+
 class OllamaBackend:
     """An Ollama server, by its native API.
 
@@ -88,12 +93,7 @@ class OllamaBackend:
         address = parse_address(base_url) if isinstance(base_url, str) else base_url or ollama_address()
         address = replace(address, url=address.url.removesuffix("/api"))
         self.base_url, self._send_key = address.url, send_key
-        hint = (
-            "Set the server's key in the environment: OLLAMA_API_KEY."
-            if send_key
-            else "No key is sent to an address from the working folder's cerebro.toml: name it in CEREBRO_BASE_URL."
-        )
-        self._door = HttpDoor(address, self._headers, client, hint)
+        self._door = HttpDoor(address, self._headers, client, key_hint("OLLAMA_API_KEY", send_key))
         #: Which models can think, as far as the server told.
         self._thinks: dict[str, bool] = {}
         self._refuses_thinking: set[str] = set()
@@ -132,7 +132,7 @@ class OllamaBackend:
         try:
             return await self._answered(path, request, {**payload, **thinking}, on_text)
         except BadRequest as refusal:
-            if not thinking or "think" not in refusal.message:
+            if not thinking or not _NO_THINKING.search(refusal.message):
                 raise
             self._refuses_thinking.add(request.model)
             _log.warning("%s: think is not sent any more: %s", self.base_url, refusal.message)
@@ -150,24 +150,12 @@ class OllamaBackend:
     ) -> Reply:
         async with PartialAnswer(request, self.name, on_text, self._door.redact) as answer:
             try:
-                async for line in self._door.lines(path, payload):
-                    answer.take(ollama_event, line)
+                async with aclosing(self._door.lines(path, payload)) as lines:
+                    async for line in lines:
+                        answer.take(ollama_event, line)
             except ModelNotFound as missing:
-                raise await self._with_models(request.model, missing) from missing
+                raise await with_models(self, request.model, missing, _PULL) from missing
             return answer.whole()
-
-    async def _with_models(self, model: str, missing: ModelNotFound) -> ModelNotFound:
-        try:
-            names = [info.name for info in await self.models()]
-        except BackendError:
-            return missing
-        there = ", ".join(names) if names else "none"
-        return ModelNotFound(
-            f"{self.base_url} has no model {model!r}; it has: {there}",
-            hint=f"Pull it: ollama pull {model}",
-            models=names,
-            status=404,
-        )
 
     async def embed(self, model: str, texts: Sequence[str], options: GenerationOptions) -> EmbeddingReply:
         """Turn texts into vectors by ``/api/embed``; a text over the context is refused, not cut.
@@ -187,7 +175,7 @@ class OllamaBackend:
         try:
             data = await self._door.json("POST", "/api/embed", payload, options.timeout_s)
         except ModelNotFound as missing:
-            raise await self._with_models(model, missing) from missing
+            raise await with_models(self, model, missing, _PULL) from missing
         vectors = vectors_in(data.get("embeddings"), len(texts), f"{self.base_url}/api/embed")
         return EmbeddingReply(vectors, model, self.name, Usage(count_in(data, "prompt_eval_count")))
 
@@ -225,7 +213,7 @@ class OllamaBackend:
         try:
             data = await self._door.json("POST", "/api/show", {"model": model})
         except ModelNotFound as missing:
-            raise await self._with_models(model, missing) from missing
+            raise await with_models(self, model, missing, _PULL) from missing
         facts = object_in(data, "model_info")
         context = count_in(facts, f"{facts.get('general.architecture')}.context_length")
         info = ModelInfo(model, context_length=context, capabilities=_names(data.get("capabilities")))
@@ -250,7 +238,7 @@ class OllamaBackend:
         try:
             await self._door.json("POST", "/api/generate", payload, options.load_timeout_s)
         except ModelNotFound as missing:
-            raise await self._with_models(model, missing) from missing
+            raise await with_models(self, model, missing, _PULL) from missing
         except ServerFailed as failed:
             if (refused := memory_error(failed.message)) is None:
                 raise

@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from .addresses import ServerAddress, parse_address
-from .backends import HttpDoor, OnText, PartialAnswer, bearer
+from .backends import HttpDoor, OnText, PartialAnswer, bearer, key_hint, with_models
 from cerebro_nb.errors import (
     AuthenticationFailed,
     BackendError,
@@ -54,6 +55,11 @@ _RENAMED = {"max_tokens": "max_completion_tokens"}
 _NEEDED = {"model", "messages", "stream"}
 _OF_THE_FORM = re.compile(
     r"response.?format|json.?(schema|object)|grammar|guided|structured|\bschema\b|\bstrict\b", re.IGNORECASE
+)
+_OF_A_VALUE = re.compile(
+    r"\bbetween\b|\brange\b|at (?:most|least)|must be|should be|(?:less|greater|more|smaller|larger) than"
+    r"|maximum|minimum|exceed|[<>]=?\s*\d|invalid_value|less_than|greater_than",
+    re.IGNORECASE,
 )
 # "stop" and "seed" are words too: such a name counts where it is quoted or called a field.
 _AS_A_FIELD = (
@@ -102,6 +108,8 @@ class Concessions:
             What is done about it, to be said; empty if there is nothing that can be.
         """
         named = self._named(refusal, sent)
+        if named != "response_format" and _OF_A_VALUE.search(f"{refusal.message} {refusal.details.get('code', '')}"):
+            return ""  # the field is known, and what the user named it to be is not replaced
         if named == "response_format" and self._form < len(_FORMS) - 1:
             self._form += 1
             return f"answers are now held to their form by {_FORMS[self._form]!r}"
@@ -192,6 +200,8 @@ class OpenAIBackend:
         self._address, self._given, self._send_key = address, client, send_key
         self._door = self._door_to(address)
         self._concessions = Concessions()
+        #: The last schema, and itself as strict mode takes it: those of a run are one.
+        self._strict: tuple[Mapping[str, Any], Any] | None = None
 
     def _door_to(self, address: ServerAddress) -> HttpDoor:
         return HttpDoor(address, self._headers, self._given, self._key_hint)
@@ -201,10 +211,7 @@ class OpenAIBackend:
 
     @property
     def _key_hint(self) -> str:
-        if not self._send_key:
-            return "No key is sent to an address from the working folder's cerebro.toml: name it in CEREBRO_BASE_URL."
-        names = "OPENAI_API_KEY" if self.base_url == DEFAULT_OPENAI_URL else "CEREBRO_API_KEY"
-        return f"Set the server's key in the environment: {names}."
+        return key_hint("OPENAI_API_KEY" if self.base_url == DEFAULT_OPENAI_URL else "CEREBRO_API_KEY", self._send_key)
 
     def _payload(self, request: ChatRequest) -> dict[str, Any]:
         options = request.options
@@ -228,7 +235,9 @@ class OpenAIBackend:
 
     def _hold_to(self, schema: Mapping[str, Any], payload: dict[str, Any]) -> None:
         """Say in a request which form the answer must have, as tightly as the server takes it."""
-        form, strict = self._concessions.form, strict_schema(schema)
+        if self._strict is None or self._strict[0] is not schema:
+            self._strict = schema, strict_schema(schema)
+        form, (_, strict) = self._concessions.form, self._strict
         if form in ("strict", "schema"):
             tight = form == "strict" and strict is not None
             described = (
@@ -259,9 +268,9 @@ class OpenAIBackend:
             except ContextExceeded:
                 raise
             except BadRequest as refusal:
-                if payload == self._payload(request):  # else another request has learned it meanwhile
+                while payload == self._payload(request):  # else another request has learned it meanwhile
                     learned = self._concessions.learn(refusal, payload)
-                    if not learned or payload == self._payload(request):
+                    if not learned:
                         raise
                     _log.warning("%s refused a request, so %s: %s", self.base_url, learned, refusal.message)
 
@@ -269,23 +278,12 @@ class OpenAIBackend:
         answer = PartialAnswer(request, self.name, on_text, self._door.redact)
         async with answer:
             try:
-                async for line in self._door.lines("/chat/completions", payload):
-                    answer.take(openai_event, line)
+                async with aclosing(self._door.lines("/chat/completions", payload)) as lines:
+                    async for line in lines:
+                        answer.take(openai_event, line)
             except ModelNotFound as missing:
-                raise await self._with_models(request.model, missing) from missing
+                raise await with_models(self, request.model, missing, "Name one of these.") from missing
             return answer.whole()
-
-    async def _with_models(self, model: str, missing: ModelNotFound) -> ModelNotFound:
-        try:
-            names = [info.name for info in await self.models()]
-        except BackendError:
-            return missing
-        return ModelNotFound(
-            f"{self.base_url} has no model {model!r}; it has: {', '.join(names) or 'none'}",
-            hint="Name one of these.",
-            models=names,
-            status=404,
-        )
 
     async def embed(self, model: str, texts: Sequence[str], options: GenerationOptions) -> EmbeddingReply:
         """Turn texts into vectors by ``/embeddings``.

@@ -21,10 +21,17 @@ class _Unsaid(Exception):
     """A grammar has no words for it."""
 
 
+def _holds_a_mark(token: str) -> bool:
+    """Whether a class lets through what a JSON string must not hold as it is; one of all but some is mended anyway."""
+    if token.startswith("[^"):
+        return '"' in token
+    return any(re.fullmatch(token, mark) for mark in ('"', "\\", "\n", "\x1f", "\x7f"))
+
+
 def _class(token: str) -> str:
     """Return a class of characters with the classes in it written out."""
     inner = token[1:-1].removeprefix("^")
-    if "[:" in inner or "&&" in inner or '"' in inner:
+    if "[:" in inner or "&&" in inner or _holds_a_mark(token):
         raise _Unsaid
 
     def written_out(found: re.Match[str]) -> str:

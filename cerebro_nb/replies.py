@@ -291,8 +291,7 @@ def _choice(event: Mapping[str, Any]) -> tuple[str, str, str, bool]:
     first = choices[0] if isinstance(choices, list) else None
     if not isinstance(first, dict):
         raise InvalidResponse("'choices' of the reply holds no object")
-    delta = first.get("delta")
-    message = delta if delta and isinstance(delta, dict) else object_in(first, "delta") or object_in(first, "message")
+    message = object_in(first, "delta") or object_in(first, "message")
     content = message.get("content")
     text, thinking = (content, "") if isinstance(content, str) else _parts(content)
     if content is None or len(message) > 1:

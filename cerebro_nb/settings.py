@@ -215,6 +215,12 @@ class Settings(_Values):
 
     _of_the_folder: frozenset[str] = PrivateAttr(frozenset())
 
+    def replace(self, **changes: Any) -> Settings:
+        """Return a copy with some values changed, as other values are; where the others came from is kept."""
+        copied: Settings = super().replace(**changes)
+        copied._of_the_folder = self._of_the_folder - {name for name, value in changes.items() if value is not None}
+        return copied
+
     def of_the_folder(self, name: str) -> bool:
         """Whether a setting came from the ``cerebro.toml`` of the working folder, which nobody named."""
         return name in self._of_the_folder

@@ -5,10 +5,11 @@
 # %% ../nbs/02a_structured.ipynb #03058a4d
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -28,6 +29,7 @@ __all__ = ['Parsed', 'json_schema', 'parse_reply', 'repair_request']
 Parsed = TypeVar("Parsed", bound=BaseModel)
 
 
+@lru_cache(maxsize=256)
 def json_schema(response_model: type[BaseModel]) -> dict[str, Any]:
     """Return the JSON schema of a pydantic model, with its references resolved in place.
 
@@ -39,7 +41,8 @@ def json_schema(response_model: type[BaseModel]) -> dict[str, Any]:
     Returns
     -------
     dict
-        The schema, without titles, as small as it can be, and with patterns that a server's grammar knows.
+        The schema, without titles, as small as it can be, and with patterns that a server's grammar knows. It is made
+        once for a class: do not change it.
 
     Raises
     ------
@@ -81,9 +84,9 @@ def _is_unsaid(node: Any) -> bool:
 def _sayable(node: dict[str, Any], response_model: type[BaseModel]) -> dict[str, Any]:
     """Return a node of a schema with what grammars know of its patterns."""
     for way in ("anyOf", "oneOf"):
-        # Of several forms those are left that a grammar can hold to: for a decimal pydantic offers a free text too.
+        # Of several forms those are left that a grammar can hold to, if that is not the null alone.
         held = [form for form in node.get(way) or () if not _is_unsaid(form)]
-        node = {**node, way: held} if held else node
+        node = {**node, way: held} if any(form.get("type") != "null" for form in held) else node
     if not isinstance(node.get("pattern"), str):
         return node
     said = grammar_pattern(node["pattern"], node.get("maxLength"))
@@ -98,7 +101,7 @@ def _tell_of(pattern: str, model: str) -> None:
     _log.info("the pattern %r of %s cannot be told to a server: it is checked when the answer is there", pattern, model)
 
 # %% ../nbs/02a_structured.ipynb #77cce3eb
-_MOST_LENIENT_CHARACTERS = 200_000
+_MOST_LENIENT_CHARACTERS, _MOST_OBJECTS = 200_000, 1_000
 _DECODER = json.JSONDecoder(strict=False)  # line breaks within a text are let pass
 
 
@@ -219,13 +222,15 @@ def parse_reply(reply: Reply, response_model: type[Parsed]) -> Parsed:
 def _leniently(text: str, response_model: type[Parsed], problems: list[ValidationError]) -> Parsed:
     if len(text) > _MOST_LENIENT_CHARACTERS:
         raise ValueError
-    found = [fits for value in _objects(text) if (fits := _fitting(value, response_model, problems)) is not None]
-    distinct = [one for number, one in enumerate(found) if one not in found[:number]]
-    if len(distinct) > 1:
-        raise ValueError(f"it holds {len(distinct)} of them where one was asked for")
-    if not distinct:
+    found: Parsed | None = None
+    for value in itertools.islice(_objects(text), _MOST_OBJECTS):
+        fits = _fitting(value, response_model, problems)
+        if found is not None and fits is not None and fits != found:
+            raise ValueError("it holds several of them where one was asked for")
+        found = fits or found
+    if found is None:
         raise ValueError
-    return distinct[0]
+    return found
 
 
 def _explain(problem: ValidationError) -> str:

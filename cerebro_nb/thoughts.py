@@ -21,12 +21,17 @@ _PAIRS = {
     "<|channel|>": "final<|message|>",  # gpt-oss: every channel before the final one
 }
 _LONGEST = max(map(len, _PAIRS))
+_FINDING = {mark: re.compile(re.escape(mark), re.IGNORECASE) for mark in _PAIRS.values()}
 _MOST_HELD = 1_000  # blanks before a mark
-_LATE_OPENING = re.compile("(?:^|\n)[ \t]*(" + "|".join(map(re.escape, _PAIRS)) + ")", re.IGNORECASE)
-# A closing mark that an answer quotes is no end of a thought.
+_OPENINGS = "|".join(map(re.escape, _PAIRS))
+_OPENING, _LATE_OPENING = (
+    re.compile(_OPENINGS, re.IGNORECASE),
+    re.compile(f"(?:^|\n)[ \t]*({_OPENINGS})", re.IGNORECASE),
+)
+# A closing mark that an answer speaks of ends no thought: one that does stands at the end of a line or a sentence.
+_CLOSINGS = "|".join(re.escape(mark) for mark in _PAIRS.values() if "/" in mark)
 _CLOSING = re.compile(
-    "(?<![`\"'“])(" + "|".join(re.escape(mark) for mark in _PAIRS.values() if "/" in mark) + ")(?![`\"'”])",
-    re.IGNORECASE,
+    f"(?:^|(?<=[\n.!?}}]))(?:{_CLOSINGS})|(?<![`\"'“])(?:{_CLOSINGS})(?=\\s*(?:\n|[{{[]|$))", re.IGNORECASE
 )
 _TAIL = re.compile(r"<\|(?:return|end|im_end|eot_id|endoftext|begin_of_solution|end_of_solution)\|>\s*$")
 
@@ -75,16 +80,15 @@ class ThoughtSplitter:
         return bool(opening)
 
     def _out_of_the_thought(self) -> bool:
-        place = self._held.lower().find(self._closing)
-        if place < 0:
+        found = _FINDING[self._closing].search(self._held)
+        if found is None:
             # All but what may be the beginning of the mark is thought for certain.
-            certain = len(self._held) - len(self._closing) + 1
-            if certain > 0:
-                self._thoughts.write(self._held[:certain])
-                self._held = self._held[certain:]
+            certain = max(0, len(self._held) - len(self._closing) + 1)
+            self._thoughts.write(self._held[:certain])
+            self._held = self._held[certain:]
             return False
-        self._thoughts.write(self._held[:place])
-        self._held, self._closing = self._held[place + len(self._closing) :], ""
+        self._thoughts.write(self._held[: found.start()])
+        self._held, self._closing = self._held[found.end() :], ""
         return True
 
     def whole(self) -> tuple[str, str]:
@@ -110,20 +114,25 @@ def split_thoughts(text: str) -> tuple[str, str]:
     """
     if not ("/" in text or "|>" in text) or _is_json(text):
         return text, ""
-    thoughts = []
-    while late := _LATE_OPENING.search(text):
+    answer, thoughts, place = [], [], 0
+    absent = set[str]()
+    for late in _LATE_OPENING.finditer(text):
         closing = _PAIRS[late[1].lower()]
-        end = text.lower().find(closing, late.end())
-        if end < 0:
-            break
-        thoughts.append(text[late.end() : end])
-        text = text[: late.start(1)].rstrip() + "\n" + text[end + len(closing) :].lstrip()
-    if (closed := _CLOSING.search(text)) and not re.search(
-        re.escape(closed[1].replace("/", "", 1)), text, re.IGNORECASE
-    ):
-        thoughts.append(text[: closed.start()])
-        text = text[closed.end() :]
-    return (_TAIL.sub("", text).strip() if thoughts or _TAIL.search(text) else text), "\n".join(thoughts)
+        if late.start(1) < place or closing in absent:
+            continue
+        if (closed := _FINDING[closing].search(text, late.end())) is None:
+            absent.add(closing)  # and it is not looked for again
+        else:
+            answer.append(text[place : late.start(1)].strip())
+            thoughts.append(text[late.end() : closed.start()])
+            place = closed.end()
+    rest = text[place:]
+    if not thoughts and (early := _CLOSING.search(rest)) and not _OPENING.search(rest):
+        thoughts.append(rest[: early.start()])
+        rest = rest[early.end() :]
+    if thoughts or _TAIL.search(rest):
+        text = "\n".join(filter(None, [*answer, _TAIL.sub("", rest).strip()]))
+    return text, "\n".join(thoughts)
 
 
 def _is_json(text: str) -> bool:

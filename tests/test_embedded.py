@@ -214,7 +214,9 @@ def test_a_pattern_with_classes_holds_the_real_engine():
         word: str = Field(pattern=r"^.+\.$", max_length=12)
 
     for seed in range(3):
-        reply = call_llm("Make up a code.", backend="embedded", response_model=Form, max_tokens=80, seed=seed)
+        reply = call_llm(
+            "Make up a code, as compact JSON.", backend="embedded", response_model=Form, max_tokens=200, seed=seed
+        )
         assert reply.parsed.code[2:].isdigit() and reply.parsed.word.endswith(".")
 
 
@@ -232,6 +234,15 @@ def test_the_engine_runs_nothing_of_the_working_folder_and_is_told_no_key(tmp_pa
         assert Path(f"/proc/{engine.process_id}/cwd").resolve() == Path("/")
     finally:
         engine.stop()
+
+
+def test_a_model_path_is_that_of_the_folder_it_was_named_in(tmp_path, monkeypatch):
+    (tmp_path / "m.gguf").symlink_to(bundled_model_path())
+    monkeypatch.chdir(tmp_path)
+    engine = Engine(EmbeddedSettings(model_path=Path("m.gguf"), slots=1))
+    engine.start(60)
+    assert engine.running
+    engine.stop()
 
 
 def test_the_engine_asked_for_another_model_says_so_before_anything_is_made():

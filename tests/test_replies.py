@@ -263,7 +263,7 @@ def test_what_is_wrapped_around_an_object_is_taken_off(text, wrapping):
 def test_of_several_objects_none_is_guessed():
     pair = {"question": "Why?", "answer": "Because."}
     twice = json.dumps(pair) + json.dumps({**pair, "question": "How?"})
-    with pytest.raises(errors.InvalidOutput, match="holds 2 of them"):
+    with pytest.raises(errors.InvalidOutput, match="holds several of them"):
         parse_reply(reply(twice), Pair)
     assert parse_reply(reply(json.dumps(pair) * 2), Pair).question == "Why?"
 
@@ -352,3 +352,63 @@ def test_a_password_in_an_address_is_a_header_and_nowhere_else():
         assert call_llm("x", client=client).text == "echo x"
         assert ollama.requests[-1][2]["authorization"].startswith("Basic ")
         LOOP.run(client.aclose())
+
+
+# --- what a reviewer would try
+
+
+@pytest.mark.parametrize("pieces", [1, 3, 100])
+def test_letters_that_change_their_length_shift_no_answer(pieces):
+    text = "<think>İİİİ İstanbul</THINK>Merhaba dünya"
+    splitter = ThoughtSplitter()
+    for start in range(0, len(text), pieces):
+        splitter.add(text[start : start + pieces])
+    assert splitter.whole() == ("Merhaba dünya", "İİİİ İstanbul")
+
+
+@pytest.mark.parametrize("text", ["\n<think>a</think>b" * 60_000, "\n<think>a" * 100_000, "<think>" + "x" * 1_000_000])
+def test_many_marks_are_read_once(text):
+    answer, thoughts = answer_and_thoughts(text)
+    assert len(answer) + len(thoughts) <= len(text) + 1
+
+
+def test_a_sentence_about_a_mark_is_no_thought():
+    text = "Write </think> where the thought ends."
+    assert answer_and_thoughts(text) == (text, "")
+
+
+def test_many_objects_are_refused_at_the_second():
+    with pytest.raises(errors.InvalidOutput, match="several"):
+        parse_reply(reply("".join(f'{{"question": "{n}", "answer": "a"}}' for n in range(4_000))), Pair)
+
+
+def test_a_text_or_nothing_stays_so_where_its_pattern_cannot_be_told():
+    from typing import Annotated
+
+    from pydantic import Field
+
+    from cerebro_nb.structured import json_schema
+
+    class Maybe(BaseModel):
+        word: Annotated[str, Field(pattern=r"(?i)^yes$")] | None = None
+
+    forms = json_schema(Maybe)["properties"]["word"]["anyOf"]
+    assert forms == [{"type": "string"}, {"type": "null"}]
+
+
+def test_a_range_over_the_quotation_mark_is_no_pattern_for_a_grammar():
+    assert grammar_pattern("^[ -~]+$") is None and grammar_pattern("^[a-z]+$") == "^[a-z]+$"
+
+
+def test_a_key_that_a_server_repeats_is_in_no_message(monkeypatch):
+    key = "sk-long-planted-key"
+    monkeypatch.setenv("CEREBRO_API_KEY", key)
+    said = [
+        line("openai", {"error": {"message": f"bad key {key}"}}),
+        f"data: no JSON but {key}\n\n".encode(),
+        line("openai", {"choices": [f"{key}"]}),
+    ]
+    for body in said:
+        with pytest.raises(errors.BackendError) as failed:
+            call_llm("poison", client=server("openai", body, "text/event-stream"))
+        assert key not in str(failed.value) + repr(failed.value.args) + json.dumps(failed.value.details)

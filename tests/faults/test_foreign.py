@@ -509,3 +509,52 @@ def test_a_server_that_refuses_all_in_the_same_words_is_asked_three_times(quick,
         LOOP.run(client.aclose())
     assert ledger.tasks(1)[0].status == "failed" and len(ledger.items(ledger.tasks(1)[0].id, "pending")) == 38
     ledger.close()
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        refusal("temperature must be between 0 and 1", param="temperature"),
+        (
+            422,
+            {},
+            json.dumps({"detail": [{"type": "less_than_equal", "loc": ["body", "temperature"], "msg": "too hot"}]}),
+        ),
+        refusal("Invalid value for 'temperature': 1.5 exceeds the maximum", param="temperature"),
+    ],
+)
+def test_a_value_that_is_refused_is_not_replaced(told):
+    with FakeOpenAI() as openai:
+        openai.refuse = lambda payload: told if payload.get("temperature") == 1.5 else None
+        client = Client(OpenAIBackend(openai.url), "tiny")
+        with pytest.raises(errors.BadRequest):
+            call_llm("x", temperature=1.5, client=client)
+        assert call_llm("x", temperature=0.3, client=client).text == "echo x"
+        assert openai.requests[-1][1]["temperature"] == 0.3
+        LOOP.run(client.aclose())
+
+
+def test_a_schema_that_cannot_be_strict_gives_way_at_the_first_item_too():
+    class Table(BaseModel):
+        cells: dict[str, str]
+
+    with FakeOpenAI(lambda payload: '{"cells":{"a":"b"}}') as openai:
+        openai.refuse = lambda payload: of_form(payload, "json_schema")
+        reply = ask(OpenAIBackend(openai.url), schema=Table.model_json_schema())
+        assert reply.text and openai.requests[-1][1]["response_format"] == {"type": "json_object"}
+
+
+def test_a_proxy_that_wants_a_password_is_told_without_ours(no_proxies, monkeypatch):
+    with FakeOpenAI() as server:
+        server.odd["/v1/chat/completions"] = (407, {}, "who are you")
+        monkeypatch.setenv("https_proxy", f"http://me:hunter2-planted@127.0.0.1:{server.port}")
+        with pytest.raises(errors.BackendError) as failed:
+            ask(OpenAIBackend("https://models.example"))
+        assert "hunter2" not in str(failed.value) + json.dumps(failed.value.details)
+
+
+def test_a_settings_object_that_is_changed_still_knows_where_its_address_came_from(tmp_path):
+    (tmp_path / "cerebro.toml").write_text('base_url = "http://127.0.0.1:9"')
+    settings = load_settings({})
+    assert settings.replace(language="de").of_the_folder("base_url")
+    assert not settings.replace(base_url="http://127.0.0.1:8").of_the_folder("base_url")
