@@ -30,6 +30,8 @@ from cerebro_nb.errors import (
     InvalidResponse,
     ModelNotFound,
     OutputError,
+    RateLimited,
+    ServerBusy,
     ServerFailed,
     SettingsError,
     WrongAddress,
@@ -397,9 +399,17 @@ class Client:
 
 
 async def _if_told(asked: Awaitable[Told]) -> Told | None:
-    """Return what a server tells of itself; None where it does not, because no answer hangs on it."""
+    """Return what a server tells of itself; None where it does not, because no answer hangs on it.
+
+    Raises
+    ------
+    BackendError
+        If it may tell in a while: it is busy, or nobody answers.
+    """
     try:
         return await asked
+    except (ConnectionFailed, ServerBusy, RateLimited):
+        raise
     except BackendError as error:
         _log.debug("the server does not tell: %s", error.message)
         return None

@@ -67,6 +67,9 @@ def _said(token: str) -> str:
     return token[0] if token[0] in "*+?" else token.rstrip("?+")  # how greedy it is makes no other text
 
 # %% ../nbs/01d_patterns.ipynb #eff1ba1a
+_MOST_REPEATED = 500
+
+
 def grammar_pattern(pattern: str, most: int | None = None) -> str | None:
     """Return a regular expression that grammars know and that allows nothing the given one refuses.
 
@@ -95,9 +98,9 @@ def grammar_pattern(pattern: str, most: int | None = None) -> str | None:
         return None
     if (begins or ends) and "|" in _outside_groups(tokens):
         return None
-    if begins and ends and most is not None and len(tokens) == 2 and tokens[1] in ("*", "+"):
-        tokens[1] = f"{{{int(tokens[1] == '+')},{most}}}"
-    free = f"[^{_NOT_IN_A_STRING}]" + ("*" if most is None else f"{{0,{most}}}")
+    if most is not None and most <= _MOST_REPEATED:
+        tokens = [f"{{{int(token == '+')},{most}}}" if token in ("*", "+") else token for token in tokens]
+    free = f"[^{_NOT_IN_A_STRING}]" + ("*" if most is None or most > _MOST_REPEATED else f"{{0,{most}}}")
     whole = "".join(tokens)
     return f"^{whole}$" if begins and ends else f"^{'' if begins else free}({whole}){'' if ends else free}$"
 

@@ -1,5 +1,6 @@
 """What every test gets: folders of its own, no settings of the machine, and servers to talk to."""
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,15 @@ def private_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:9")  # nobody listens there
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def own_log() -> Iterator[None]:
+    """Put the log back as a library has it, should a test have shown it."""
+    yield
+    logger = logging.getLogger("cerebro_nb")
+    logger.handlers, logger.propagate = [], True
+    logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")

@@ -41,9 +41,14 @@ def test_demo_prints_the_frame_and_where_it_is_saved_and_how_to_go_on(tmp_path):
 
 
 def test_doctor_says_what_is_there():
-    ended = cerebro("doctor")
+    ended = cerebro("doctor", OLLAMA_HOST="")
     assert ended.returncode == 0, ended.stdout
-    assert "ok    embedded" in ended.stdout and "ollama serve" in ended.stdout and "ok    ledger" in ended.stdout
+    assert "ok    embedded" in ended.stdout and "Ollama" in ended.stdout and "ok    ledger" in ended.stdout
+
+
+def test_doctor_says_that_a_named_ollama_is_not_there():
+    ended = cerebro("doctor")
+    assert ended.returncode == 1 and "WRONG Ollama" in ended.stdout and "ollama serve" in ended.stdout
 
 
 def test_doctor_says_what_is_wrong_and_the_fix(tmp_path):
@@ -62,7 +67,7 @@ TROUBLE = {
     "no server": (("--backend", "ollama"), {"OLLAMA_HOST": "127.0.0.1:9"}, "nobody answers at http://127.0.0.1:9"),
     "n of zero": (("-n", "0", "--backend", "embedded"), {}, "n = 0 is not between 1 and"),
     "wrong temperature": (("--temperature", "7", "--backend", "embedded"), {}, "temperature = 7.0 (argument)"),
-    "wrong address": (("--base-url", "localhost:11434"), {}, "base_url = 'localhost:11434' (argument)"),
+    "wrong address": (("--base-url", "ftp://localhost"), {}, "base_url = 'ftp://localhost' (argument): it is no address"),
     "wrong language": (("--language", "klingonese", "--backend", "embedded"), {}, "'klingonese' is no language tag"),
     "wrong profile": (("--profile", "turbo", "--backend", "embedded"), {}, "no profile is called 'turbo'"),
     "wrong model": (("--backend", "embedded", "--model", "gpt-9"), {}, "serves 'smollm2-135m-instruct', not 'gpt-9'"),

@@ -45,7 +45,7 @@ SERVER_FAULTS = {
 ANSWER_FAULTS = {
     "invalid JSON": ("I cannot do that.", "InvalidOutput"),
     "wrong schema": ('{"question": "Why?"}', "InvalidOutput"),
-    "empty answer": ("", "InvalidOutput"),
+    "empty answer": ("", "EmptyOutput"),
     "answer cut by its limit": ('{"question": "Why is it', "OutputTruncated"),
 }
 GOOD = '{"question":"Why?","answer":"Because."}'
