@@ -9,7 +9,7 @@ import asyncio
 import os
 import re
 import time
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -363,11 +363,11 @@ class Client:
         options = options or self.settings.generation
         model = await self.aprepare(options)
         names = (model, f"{model}:latest")  # Ollama's names may leave the tag out
-        models = await _if_told(self.amodels()) or []
+        models = await _if_told(self.amodels) or []
         return {
             "backend": self.backend.name,
             "base_url": self.backend.base_url,
-            "backend_version": await _if_told(LOOP.arun(self.backend.version())),
+            "backend_version": await _if_told(lambda: LOOP.arun(self.backend.version())),
             "model": model,
             "model_digest": next((info.digest for info in models if info.name in names), None),
             "options": options.model_dump(mode="json"),
@@ -398,8 +398,8 @@ class Client:
         await LOOP.arun(self.backend.aclose())
 
 
-async def _if_told(asked: Awaitable[Told]) -> Told | None:
-    """Return what a server tells of itself; None where it does not, because no answer hangs on it.
+async def _if_told(ask: Callable[[], Awaitable[Told]]) -> Told | None:
+    """Return what a server tells of itself; None where it does not after some tries, because no answer hangs on it.
 
     Raises
     ------
@@ -407,7 +407,7 @@ async def _if_told(asked: Awaitable[Told]) -> Told | None:
         If it may tell in a while: it is busy, or nobody answers.
     """
     try:
-        return await asked
+        return await RetryPolicy(backoff_s=0.1).run(lambda number: ask())
     except (ConnectionFailed, ServerBusy, RateLimited):
         raise
     except BackendError as error:

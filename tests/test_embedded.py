@@ -211,13 +211,13 @@ def test_several_engines_share_a_run(ledger):
 def test_a_pattern_with_classes_holds_the_real_engine():
     class Form(BaseModel):
         code: str = Field(pattern=r"^[A-Z]{2}\d{3}$")
-        word: str = Field(pattern=r"^.+\.$", max_length=12)
+        word: str = Field(pattern=r"^\w+$", max_length=12)
 
     for seed in range(3):
         reply = call_llm(
             "Make up a code, as compact JSON.", backend="embedded", response_model=Form, max_tokens=200, seed=seed
         )
-        assert reply.parsed.code[2:].isdigit() and reply.parsed.word.endswith(".")
+        assert reply.parsed.code[2:].isdigit() and reply.parsed.word
 
 
 def test_the_engine_runs_nothing_of_the_working_folder_and_is_told_no_key(tmp_path, monkeypatch):

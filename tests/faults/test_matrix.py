@@ -89,7 +89,7 @@ def test_an_answer_that_does_not_fit_is_kept_and_asked_again(fault, quick, ledge
     assert run.progress.ok == 3
     assert attempts[0]["error"]["type"] == kind and attempts[1]["error"] is None
     assert attempts[0]["reply"] is None or attempts[0]["reply"]["text"] == attempts[0]["error"]["details"]["text"]
-    assert attempts[0]["error"]["details"]["text"] == (text if kind == "InvalidOutput" else '{"question": "Why is')
+    assert attempts[0]["error"]["details"]["text"] == (text if kind != "OutputTruncated" else '{"question": "Why is')
 
 
 def test_an_item_that_kills_the_server_fails_alone(quick, ledger):
