@@ -46,7 +46,7 @@ class ServerAddress:
         try:
             return ipaddress.ip_address(host).is_loopback
         except ValueError:
-            return host == "localhost" or host.endswith(".localhost")
+            return host == "localhost"
 
     def __str__(self) -> str:
         return self.url

@@ -76,7 +76,8 @@ def _validated(model: type[_Values], values: Mapping[str, Any], sources: Mapping
             told, hint = "there is no setting of that name", f"Known here: {', '.join(sorted(model.model_fields))}."
         holds_a_key = path in _MAY_HOLD_A_KEY and re.search(r"[@?]", str(problem["input"]))
         shown = "(not shown)" if holds_a_key else repr(problem["input"])
-        raise SettingsError(f"{path} = {shown} ({source}): {told}", hint=hint, setting=path, source=source) from refused
+        error = SettingsError(f"{path} = {shown} ({source}): {told}", hint=hint, setting=path, source=source)
+        raise error from (None if holds_a_key else refused)  # pydantic's own error repeats the value
 
 # %% ../nbs/01_settings.ipynb #970abf1e
 Positive = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -349,6 +350,12 @@ def _check_the_folder(settings: Settings) -> None:
         *(settings.fallback.base_url if settings.of_the_folder("fallback.base_url") else ()),
     ]
     away = [address for address in addresses if not parse_address(address).is_loopback]
+    for chosen, named, group in (
+        (settings.backend, settings.base_url, ""),
+        (settings.fallback.backend, settings.fallback.base_url, "fallback."),
+    ):
+        if chosen == "openai" and not named and settings.of_the_folder(f"{group}backend"):
+            away.append(f"{group}backend = 'openai'")  # whose own address is on the internet
     if settings.of_the_folder("database_url") and not (settings.database_url or "").startswith("sqlite:"):
         away.append("database_url")
     if away:

@@ -5,9 +5,11 @@
 # %% ../nbs/02a_structured.ipynb #03058a4d
 from __future__ import annotations
 
+import ast
 import itertools
 import json
 import re
+import warnings
 from collections.abc import Iterator
 from functools import cache, lru_cache
 from typing import Any, TypeVar
@@ -126,15 +128,32 @@ def _closing(text: str, start: int) -> int:
 _OF_INTEREST = re.compile(r'\\.|["{}]', re.DOTALL)
 
 
-def _letters(text: str) -> str:
-    return re.sub(r"\\(u[0-9a-fA-F]{4}|.)|[\W_]", "", text).lower().replace("none", "null")
+_TOKEN = re.compile(
+    r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'|,(?=\s*[}\]])|(?<=[{,])\s*([A-Za-z_]\w*)(?=\s*:)', re.DOTALL
+)
+_CURLED = str.maketrans("“”", '""')
 
 
 def _mended(text: str) -> Any:
-    import json_repair
+    """Return the value of an object with a comma too many, bare keys, or the quotes of a book or of Python; else None."""
 
-    value = json_repair.loads(text)
-    return value if _letters(json.dumps(value, ensure_ascii=False)) == _letters(text) else None
+    def mended(found: re.Match[str]) -> str:
+        return "" if found[0] == "," else f'"{found[1]}"' if found[1] else found[0]
+
+    for attempt in (text, text.translate(_CURLED)):
+        tidy = _TOKEN.sub(mended, attempt)
+        for read in (_DECODER.decode, _literal):
+            try:
+                return read(tidy)
+            except (ValueError, SyntaxError, MemoryError, RecursionError):
+                continue
+    return None
+
+
+def _literal(text: str) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # an odd escape is not worth a word
+        return ast.literal_eval(text)
 
 
 def _objects(text: str) -> Iterator[dict[str, Any]]:
@@ -144,27 +163,42 @@ def _objects(text: str) -> Iterator[dict[str, Any]]:
         try:
             value, end = _DECODER.raw_decode(text, place)
         except (ValueError, RecursionError):
-            inner = re.compile(r"\{\s*(?=\{)").match(text, place)
-            if inner:  # a brace too many
+            inner = _ONE_TOO_MANY.match(text, place)
+            if inner:
                 place = inner.end()
                 continue
             end = _closing(text, place)
             value = _mended(text[place:end])
+        if text[:place].rstrip()[-1:] == "[" and not re.match(r"\s*(?:\]|,.*\])", text[end:], re.DOTALL):
+            raise _Cut
         if isinstance(value, dict):
             yield value
         place = end
 
 
-def _fitting(value: dict[str, Any], response_model: type[Parsed], problems: list[ValidationError]) -> Parsed | None:
-    """Return the checked object that a value is, or that one of its fields holds."""
-    for candidate in (value, *value.values()):
+_ONE_TOO_MANY = re.compile(r"\{\s*(?=\{)")
+_PLACEHOLDER = re.compile(r"\W*|<.*>|\[.*\]|string|text", re.IGNORECASE | re.DOTALL)
+
+
+def _is_form(value: dict[str, Any]) -> bool:
+    """Whether an object only shows the form of an answer: there is nothing written in it."""
+    return bool(value) and all(isinstance(one, str) and _PLACEHOLDER.fullmatch(one) for one in value.values())
+
+
+def _fitting(value: dict[str, Any], response_model: type[Parsed], problems: list[ValidationError]) -> Iterator[Parsed]:
+    """Yield the checked objects that a value is, or that its fields hold."""
+    try:
+        yield response_model.model_validate(value)
+        return
+    except ValidationError as refused:
+        problems.append(refused)
+    for candidate in value.values():
         for one in candidate if isinstance(candidate, list) and len(candidate) == 1 else [candidate]:
             if isinstance(one, dict):
                 try:
-                    return response_model.model_validate(one)
+                    yield response_model.model_validate(one)
                 except ValidationError as refused:
                     problems.append(refused)
-    return None
 
 # %% ../nbs/02a_structured.ipynb #4091e5a3
 def parse_reply(reply: Reply, response_model: type[Parsed]) -> Parsed:
@@ -222,14 +256,22 @@ def parse_reply(reply: Reply, response_model: type[Parsed]) -> Parsed:
 def _leniently(text: str, response_model: type[Parsed], problems: list[ValidationError]) -> Parsed:
     if len(text) > _MOST_LENIENT_CHARACTERS:
         raise ValueError
+    names = {name for key, field in response_model.model_fields.items() for name in (key, field.alias) if name}
     found: Parsed | None = None
+    attempts = 0
     for value in itertools.islice(_objects(text), _MOST_OBJECTS):
-        fits = _fitting(value, response_model, problems)
-        if found is not None and fits is not None and fits != found:
-            raise ValueError("it holds several of them where one was asked for")
-        found = fits or found
+        if _is_form(value):
+            continue
+        fits = list(_fitting(value, response_model, problems))
+        attempts += bool(fits) or bool(names & value.keys())
+        for one in fits:
+            if found is not None and one != found:
+                raise ValueError("it holds several of them where one was asked for")
+            found = one
     if found is None:
         raise ValueError
+    if attempts > 1 and len(problems) > 1:
+        raise ValueError("it holds several attempts at one, and not all of them fit")
     return found
 
 

@@ -67,7 +67,7 @@ TROUBLE = {
     "no server": (("--backend", "ollama"), {"OLLAMA_HOST": "127.0.0.1:9"}, "nobody answers at http://127.0.0.1:9"),
     "n of zero": (("-n", "0", "--backend", "embedded"), {}, "n = 0 is not between 1 and"),
     "wrong temperature": (("--temperature", "7", "--backend", "embedded"), {}, "temperature = 7.0 (argument)"),
-    "wrong address": (("--base-url", "ftp://localhost"), {}, "base_url = 'ftp://localhost' (argument): it is no address"),
+    "wrong address": (("--base-url", "ftp://localhost"), {}, "base_url = 'ftp://localhost' (argument): it is"),
     "wrong language": (("--language", "klingonese", "--backend", "embedded"), {}, "'klingonese' is no language tag"),
     "wrong profile": (("--profile", "turbo", "--backend", "embedded"), {}, "no profile is called 'turbo'"),
     "wrong model": (("--backend", "embedded", "--model", "gpt-9"), {}, "serves 'smollm2-135m-instruct', not 'gpt-9'"),
