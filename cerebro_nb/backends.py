@@ -12,6 +12,7 @@ import re
 import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -48,6 +49,7 @@ from cerebro_nb.replies import (
     MOST_LINE_BYTES,
     MOST_STREAM_BYTES,
     Event,
+    finish_reason_of,
     json_object,
     kept,
 )
@@ -59,7 +61,8 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['OnText', 'CONNECT_TIMEOUT_S', 'JSON_TIMEOUT_S', 'Scripted', 'Backend', 'PartialAnswer', 'memory_error', 'error_for',
-           'bearer', 'client_library', 'redacted', 'key_hint', 'with_models', 'proxy_of', 'HttpDoor', 'ScriptedBackend']
+           'bearer', 'client_library', 'redacted', 'key_hint', 'told_the_form', 'with_models', 'proxy_of', 'HttpDoor',
+           'ScriptedBackend']
 
 # %% ../nbs/03_backends.ipynb #10c6adce
 OnText = Callable[[str], None]
@@ -94,6 +97,9 @@ class Backend(Protocol):
         """Close what was opened."""
 
 # %% ../nbs/03_backends.ipynb #952a8a20
+_CLOSING_S = 1.0
+
+
 class PartialAnswer:
     """Collects the text of one call, within its time limit, and becomes a `Reply`.
 
@@ -184,7 +190,8 @@ class PartialAnswer:
                 f"the server failed in the middle of an answer: {_excerpt(event.failed)}",
                 hint="It will be tried again.",
             )
-        self.add(event.text, event.thinking)
+        if not self.finish_reason:  # what comes after the end of an answer is none of it
+            self.add(event.text, event.thinking)
         if event.raw:
             self._raw, self._model = event.raw, event.model or self._model
         if event.finish_reason or event.ended or event.usage or event.times:
@@ -217,7 +224,37 @@ class PartialAnswer:
         timings = Timings(time.perf_counter() - self._started, self._first, **server_times)
         text, thinking = self._splitter.whole()
         model = self._model or self._request.model
-        return Reply(text, finish_reason[:32], usage, timings, model, self._backend, raw=raw, thinking=thinking)
+        return Reply(
+            text, finish_reason_of(finish_reason), usage, timings, model, self._backend, raw=raw, thinking=thinking
+        )
+
+    async def read(self, lines: AsyncGenerator[str, None], read: Callable[[str], Event | None]) -> Reply:
+        """Take the lines of a server until the answer has ended, and return it.
+
+        Parameters
+        ----------
+        lines
+            As they arrive.
+        read
+            Reads one of its protocol.
+
+        Raises
+        ------
+        BackendError
+            As from `take`; StreamCut if the lines end before the answer does.
+        """
+        async with aclosing(lines):
+            async for line in lines:
+                self.take(read, line)
+                if self.ended or self.finish_reason:
+                    # Its tokens may still be told, and a response that is read to its end leaves a connection to use
+                    # again. But nothing that goes wrong now takes the answer back.
+                    with suppress(TimeoutError, BackendError):
+                        async with asyncio.timeout(_CLOSING_S):
+                            async for last in lines:
+                                self.take(read, last)
+                    break
+        return self.whole()
 
     def whole(self) -> Reply:
         """Return the answer that the server's lines told.
@@ -274,8 +311,11 @@ def _refused_fields(fields: Mapping[str, Any]) -> list[str]:
     """Return the names of the request's fields that a refusal names, as OpenAI and pydantic's servers say them."""
     details = fields.get("detail")
     places = [one.get("loc") for one in details if isinstance(one, dict)] if isinstance(details, list) else []
-    named = [place[-1] for place in places if isinstance(place, list) and place]
-    return [name for name in (fields.get("param"), *named) if isinstance(name, str)]
+    named = [place[place[0] == "body" :][:1] for place in places if isinstance(place, list) and place]
+    # vLLM puts pydantic's list into the message, as Python writes it.
+    written = re.findall(r"'loc': \(\s*'body',\s*'(\w{1,60})'", str(fields.get("message", ""))[:MOST_ERROR_BYTES])
+    names = [fields.get("param"), *(name for one in named for name in one), *written]
+    return [name.partition(".")[0] for name in names if isinstance(name, str)]
 
 
 def _kind_of_refusal(fields: Mapping[str, Any]) -> str:
@@ -285,7 +325,14 @@ def _kind_of_refusal(fields: Mapping[str, Any]) -> str:
     return " ".join(kind for kind in (fields.get("code"), fields.get("type"), *kinds) if isinstance(kind, str))
 
 
-_CONTEXT_WORDS = re.compile(r"context (size|length|window)|exceeds?.{0,40}context|prompt.{0,20}too long", re.IGNORECASE)
+_CONTEXT_WORDS = re.compile(
+    r"context (size|length|window)|exceeds?.{0,40}context|(prompt|input).{0,20}too long|maximum allowed length"
+    r"|inputs? tokens? .{0,40}must be",
+    re.IGNORECASE,
+)
+_OF_THE_TEXT = re.compile(
+    r"moderat|flagged|content polic|safety|unsafe|not allowed to (?:generate|discuss)", re.IGNORECASE
+)
 _MEMORY_WORDS = re.compile(
     r"requires more (system|gpu|video)? ?memory|out of memory|not enough memory|insufficient memory"
     r"|(failed|unable) to allocate|cudaMalloc failed|bad_alloc",
@@ -329,7 +376,7 @@ def error_for(status: int, body: str, headers: Mapping[str, str], url: str, key_
     said, fields = _server_message(body)
     html = "html" in headers.get("content-type", "") or body.lstrip()[:1] == "<"
     what = f"{url} answered {status}" + (f": {said}" if said else "")
-    if status in (401, 403):
+    if status == 401 or (status == 403 and not _OF_THE_TEXT.search(said)):
         return AuthenticationFailed(what, hint=key_hint or "The server wants a key.", status=status)
     if status == 404 and not html and "model" in said.lower():
         return ModelNotFound(what, status=status, models=[])
@@ -345,14 +392,15 @@ def error_for(status: int, body: str, headers: Mapping[str, str], url: str, key_
         return ServerBusy(what, hint="The server is overloaded.", status=status, retry_after_s=_retry_after(headers))
     if status in (408, 409, 425) or status >= 500:
         return ServerFailed(what, hint="Look at the server's log if this repeats.", status=status)
-    if fields.get("type") == "exceed_context_size_error" or _CONTEXT_WORDS.search(said):
+    kind = _kind_of_refusal(fields)
+    if "context" in kind or _CONTEXT_WORDS.search(said):
         return ContextExceeded(what, hint="Shorten the prompt or raise num_ctx.", status=status)
     return BadRequest(
         what,
         hint="The server refused the request as it stands.",
         status=status,
         fields=_refused_fields(fields),
-        code=_kind_of_refusal(fields),
+        code=kind,
     )
 
 # %% ../nbs/03_backends.ipynb #a9519e5f
@@ -438,7 +486,14 @@ def key_hint(name: str, send_key: bool) -> str:
     return f"Set the server's key in the environment: {name}."
 
 
-async def with_models(backend: Backend, model: str, missing: ModelNotFound, hint: str) -> ModelNotFound:
+def told_the_form(messages: Sequence[dict[str, str]], schema: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return a conversation whose last turn says which form the answer must have, for a server that takes no schema."""
+    *before, last = messages
+    wish = f"Reply with one compact JSON object and nothing else, following this JSON schema: {compact_json(schema)}"
+    return [*before, {**last, "content": f"{last['content']}\n\n{wish}"}]
+
+
+async def with_models(backend: Backend, model: str, missing: ModelNotFound, hint: str) -> BackendError:
     """Return the error for a model that is not there with those that are, if the server tells.
 
     Parameters
@@ -454,6 +509,10 @@ async def with_models(backend: Backend, model: str, missing: ModelNotFound, hint
         names = [info.name for info in await backend.models()]
     except BackendError:
         return missing
+    if model in names or f"{model}:latest" in names:
+        return BadRequest(
+            missing.message, hint="The server has the model, and refused this request.", **missing.details
+        )
     return ModelNotFound(
         f"{backend.base_url} has no model {model!r}; it has: {', '.join(names) or 'none'}",
         hint=hint.format(model=model),
@@ -531,10 +590,9 @@ async def _beginning(response: _Response, where: str) -> str:
 async def _lines(response: _Response, where: str) -> AsyncIterator[str]:
     """Yield the lines of a body that are not blank, as they arrive; a body that is one JSON object is one line."""
     if response.headers.get("content-type", "").startswith("application/json"):
-        body = await _body(response, MOST_LINE_BYTES, where)
-        for whole in [body] if _is_object(body) else body.split("\n"):
-            if whole.strip():
-                yield whole
+        lines_of = [line for line in (await _body(response, MOST_LINE_BYTES, where)).split("\n") if line.strip()]
+        for whole in lines_of if lines_of and _is_object(lines_of[0]) else ["\n".join(lines_of)]:
+            yield whole
         return
     rest = bytearray()
     async for piece in _bounded(response, MOST_STREAM_BYTES, where):

@@ -8,17 +8,26 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .addresses import ServerAddress, ollama_address, parse_address
-from .backends import HttpDoor, OnText, PartialAnswer, bearer, key_hint, memory_error, with_models
+from cerebro_nb.backends import (
+    HttpDoor,
+    OnText,
+    PartialAnswer,
+    bearer,
+    key_hint,
+    memory_error,
+    told_the_form,
+    with_models,
+)
 from cerebro_nb.errors import (
     AuthenticationFailed,
     BackendError,
     BadRequest,
     ConnectionFailed,
+    ContextExceeded,
     ModelNotFound,
     ServerBusy,
     ServerFailed,
@@ -55,6 +64,7 @@ def _frozen(options: GenerationOptions) -> dict[str, Any]:
 
 # %% ../nbs/03a_ollama.ipynb #dde9ac3e
 _PULL = "Pull it: ollama pull {model}"
+_OF_THE_FORM = re.compile(r"\bformat\b.{0,40}(?:schema|invalid|support)|schema.{0,40}\bformat\b|grammar", re.IGNORECASE)
 _NO_THINKING = re.compile(r"not support thinking|thinking (?:is )?(?:not|un)\s?supported|think value", re.IGNORECASE)
 
 
@@ -97,6 +107,8 @@ class OllamaBackend:
         #: Which models can think, as far as the server told.
         self._thinks: dict[str, bool] = {}
         self._refuses_thinking: set[str] = set()
+        #: How answers are held to their form: by a schema, as JSON, or by words alone.
+        self._form = 0
 
     def _headers(self) -> dict[str, str]:
         return bearer(os.environ.get("OLLAMA_API_KEY", "")) if self._send_key else {}
@@ -125,18 +137,38 @@ class OllamaBackend:
     async def _answer(
         self, path: str, request: ChatRequest, payload: Mapping[str, Any], on_text: OnText | None
     ) -> Reply:
-        payload = {"model": request.model, **payload, **_frozen(request.options), "stream": True}
-        if request.json_schema is not None:
-            payload["format"] = request.json_schema
-        thinking = self._thinking(request)
-        try:
-            return await self._answered(path, request, {**payload, **thinking}, on_text)
-        except BadRequest as refusal:
-            if not thinking or not _NO_THINKING.search(refusal.message):
+        while True:
+            sent = {"model": request.model, **payload, **_frozen(request.options), "stream": True}
+            sent |= self._thinking(request)
+            if request.json_schema is not None:
+                self._hold_to(request.json_schema, sent)
+            try:
+                return await self._answered(path, request, sent, on_text)
+            except ContextExceeded:
                 raise
-            self._refuses_thinking.add(request.model)
-            _log.warning("%s: think is not sent any more: %s", self.base_url, refusal.message)
-        return await self._answered(path, request, payload, on_text)
+            except BadRequest as refusal:
+                if not self._gives_way(refusal, sent):
+                    raise
+                _log.warning(
+                    "%s refused a request, which goes out again without it: %s", self.base_url, refusal.message
+                )
+
+    def _hold_to(self, schema: Mapping[str, Any], sent: dict[str, Any]) -> None:
+        """Say in a request which form the answer must have, as tightly as the server takes it."""
+        if self._form < 2:
+            sent["format"] = (schema, "json")[self._form]
+        if self._form and "messages" in sent:
+            sent["messages"] = told_the_form(sent["messages"], schema)
+
+    def _gives_way(self, refusal: BadRequest, sent: Mapping[str, Any]) -> bool:
+        """Take in a refusal; return whether there is something to leave out for it."""
+        if "think" in sent and _NO_THINKING.search(refusal.message):
+            self._refuses_thinking.add(sent["model"])
+            return True
+        if "format" in sent and _OF_THE_FORM.search(refusal.message):
+            self._form += 1
+            return True
+        return False
 
     def _thinking(self, request: ChatRequest) -> dict[str, Any]:
         """Return what is said of thinking: what was asked for, else that a model that thinks is not to."""
@@ -150,12 +182,9 @@ class OllamaBackend:
     ) -> Reply:
         async with PartialAnswer(request, self.name, on_text, self._door.redact) as answer:
             try:
-                async with aclosing(self._door.lines(path, payload)) as lines:
-                    async for line in lines:
-                        answer.take(ollama_event, line)
+                return await answer.read(self._door.lines(path, payload), ollama_event)
             except ModelNotFound as missing:
                 raise await with_models(self, request.model, missing, _PULL) from missing
-            return answer.whole()
 
     async def embed(self, model: str, texts: Sequence[str], options: GenerationOptions) -> EmbeddingReply:
         """Turn texts into vectors by ``/api/embed``; a text over the context is refused, not cut.

@@ -8,13 +8,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from .addresses import ServerAddress, parse_address
-from .backends import HttpDoor, OnText, PartialAnswer, bearer, key_hint, with_models
+from .backends import HttpDoor, OnText, PartialAnswer, bearer, key_hint, told_the_form, with_models
 from cerebro_nb.errors import (
     AuthenticationFailed,
     BackendError,
@@ -46,7 +45,7 @@ DEFAULT_OPENAI_URL = "https://api.openai.com/v1"
 
 def _key_of(address: ServerAddress) -> str:
     key = os.environ.get("CEREBRO_API_KEY", "")
-    if not key and address.host == parse_address(DEFAULT_OPENAI_URL).host:
+    if not key and address.url.startswith(DEFAULT_OPENAI_URL):
         key = os.environ.get("OPENAI_API_KEY", "")
     return key
 
@@ -116,25 +115,28 @@ class Concessions:
         if named in _RENAMED and named not in self._renamed:
             self._renamed.add(named)
             return f"{named} is sent as {_RENAMED[named]}"
-        own = next((name for name, other in _RENAMED.items() if other == named and name in self._renamed), named)
-        if not own:
+        if not named or named in _RENAMED.values():  # without its limit an answer might have no end
             return ""
-        self._dropped.add(own)
+        self._dropped.add(named)
         return f"{named} is not sent any more"
 
     @staticmethod
     def _named(refusal: BadRequest, sent: Mapping[str, Any]) -> str:
         """Return the field of the request that a refusal is about, or an empty text."""
         optional = [name for name in sent if name not in _NEEDED]
-        for place in refusal.details.get("fields", ()):
-            name = str(place).partition(".")[0]
-            if name in optional:
-                return name
-        found = [name for name in optional if re.search(_AS_A_FIELD.format(name=name), refusal.message)]
+        if named := [str(name) for name in refusal.details.get("fields", ())]:
+            return next((name for name in named if name in optional), "")
+        # A refusal may repeat what was asked, and that may speak of anything.
+        asked = compact_json(sent.get("messages", ""))
+        found = [
+            (place.start(), name)
+            for name in optional
+            if name not in asked and (place := re.search(_AS_A_FIELD.format(name=name), refusal.message))
+        ]
         if not found and "response_format" in sent and _OF_THE_FORM.search(refusal.message):
             return "response_format"
-        # Of two that are named ("use max_completion_tokens instead of max_tokens") it is the one that was sent.
-        return found[0] if found else ""
+        # Of two that are named ("use max_completion_tokens instead of max_tokens") it is the one that was sent, first.
+        return min(found)[1] if found else ""
 
 # %% ../nbs/03b_openai.ipynb #c3026d9a
 def strict_schema(schema: Any) -> Any:
@@ -247,11 +249,7 @@ class OpenAIBackend:
             return
         if form == "object":
             payload["response_format"] = {"type": "json_object"}
-        wish = (
-            f"Reply with one compact JSON object and nothing else, following this JSON schema: {compact_json(schema)}"
-        )
-        *before, last = payload["messages"]
-        payload["messages"] = [*before, {**last, "content": f"{last['content']}\n\n{wish}"}]
+        payload["messages"] = told_the_form(payload["messages"], schema)
 
     async def complete(self, request: ChatRequest, on_text: OnText | None = None) -> Reply:
         """Answer by ``/chat/completions``; a field that the server refuses is left out from then on.
@@ -278,12 +276,9 @@ class OpenAIBackend:
         answer = PartialAnswer(request, self.name, on_text, self._door.redact)
         async with answer:
             try:
-                async with aclosing(self._door.lines("/chat/completions", payload)) as lines:
-                    async for line in lines:
-                        answer.take(openai_event, line)
+                return await answer.read(self._door.lines("/chat/completions", payload), openai_event)
             except ModelNotFound as missing:
                 raise await with_models(self, request.model, missing, "Name one of these.") from missing
-            return answer.whole()
 
     async def embed(self, model: str, texts: Sequence[str], options: GenerationOptions) -> EmbeddingReply:
         """Turn texts into vectors by ``/embeddings``.

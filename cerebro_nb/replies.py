@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +18,9 @@ from .messages import Reply, Usage
 
 # %% auto #0
 __all__ = ['MOST_LINE_BYTES', 'MOST_ANSWER_CHARACTERS', 'MOST_STREAM_BYTES', 'MOST_BODY_BYTES', 'MOST_ERROR_BYTES',
-           'MOST_KEPT_CHARACTERS', 'MOST_DEPTH', 'MOST_COUNT', 'kept', 'json_object', 'text_in', 'object_in',
-           'count_in', 'seconds_in', 'vectors_in', 'Event', 'ollama_event', 'openai_event', 'check_reply']
+           'MOST_KEPT_CHARACTERS', 'MOST_DEPTH', 'MOST_BRACKETS', 'MOST_COUNT', 'kept', 'json_object', 'text_in',
+           'object_in', 'count_in', 'seconds_in', 'vectors_in', 'Event', 'ollama_event', 'openai_event', 'is_visible',
+           'finish_reason_of', 'check_reply']
 
 # %% ../nbs/02e_replies.ipynb #985450f8
 MOST_LINE_BYTES = 32_000_000
@@ -26,7 +29,7 @@ MOST_STREAM_BYTES = 256_000_000
 MOST_BODY_BYTES = 64_000_000
 MOST_ERROR_BYTES = 64_000
 MOST_KEPT_CHARACTERS = 20_000
-MOST_DEPTH = 64
+MOST_DEPTH, MOST_BRACKETS = 64, 100_000
 
 
 def kept(text: str) -> str:
@@ -50,7 +53,8 @@ def json_object(text: str, where: str) -> dict[str, Any]:
         If it is none, or deeper than `MOST_DEPTH`; ``details["raw"]`` has the text.
     """
     try:
-        data = json.loads(text)
+        # A few million bytes of brackets become gigabytes of objects.
+        data = None if text.count("[") + text.count("{") > MOST_BRACKETS else json.loads(text.lstrip("\ufeff"))
     except (ValueError, RecursionError):
         data = None
     if not isinstance(data, dict) or _is_deep(text, data):
@@ -191,10 +195,8 @@ def _raw(line: str, event: Mapping[str, Any]) -> Mapping[str, Any]:
     return {name: value for name, value in event.items() if isinstance(value, int | float) or name == "model"}
 
 
-def _failed(event: Mapping[str, Any]) -> str | None:
-    error = event.get("error")
-    if error is None:
-        return None
+def _failed(event: Mapping[str, Any]) -> str:
+    error = event.get("error") or event.get("message") or event.get("detail")
     message = error.get("message", error) if isinstance(error, dict) else error
     return str(message)
 
@@ -261,6 +263,8 @@ def openai_event(line: str) -> Event | None:
     ----------
     OpenAI, API reference, "The chat completion chunk object"; WHATWG HTML, 9.2.6 (event streams).
     """
+    if line.startswith("\ufeff"):
+        line = line[1:]
     if line.startswith("data:"):
         line = line[5:].strip()
         if line == "[DONE]":
@@ -270,7 +274,11 @@ def openai_event(line: str) -> Event | None:
     if not line:
         return None
     event = json_object(line, "the server")
-    if event.get("error") is not None:
+    if (
+        event.get("error") is not None
+        or event.get("object") == "error"
+        or ("detail" in event and "choices" not in event)
+    ):
         return Event(failed=_failed(event))
     text, thinking, reason, ended = _choice(event)
     told = Event(text, thinking, reason, ended, model=_name(event.get("model")), raw=_raw(line, event))
@@ -288,10 +296,12 @@ def _choice(event: Mapping[str, Any]) -> tuple[str, str, str, bool]:
     choices = event.get("choices")
     if not choices:
         return "", "", "", False
-    first = choices[0] if isinstance(choices, list) else None
-    if not isinstance(first, dict):
+    if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
         raise InvalidResponse("'choices' of the reply holds no object")
-    message = object_in(first, "delta") or object_in(first, "message")
+    first = next((choice for choice in choices if not choice.get("index")), None)
+    if first is None:
+        return "", "", "", False  # another answer than the one that was asked for
+    message = object_in(first, "message" if first.get("delta") is None else "delta")
     content = message.get("content")
     text, thinking = (content, "") if isinstance(content, str) else _parts(content)
     if content is None or len(message) > 1:
@@ -299,6 +309,27 @@ def _choice(event: Mapping[str, Any]) -> tuple[str, str, str, bool]:
     return text, thinking, text_in(first, "finish_reason"), "message" in first
 
 # %% ../nbs/02e_replies.ipynb #0446aa4d
+_BROKEN = re.compile(
+    r"error|abort|cancel|fail|insufficient|content_?filter|safety|recitation|blocked|timeout", re.IGNORECASE
+)
+_LENGTH = re.compile(r"max_(?:output_)?tokens|max_length|token_limit|context_window", re.IGNORECASE)
+_MARKS = re.compile(r"<\|[^|<>]{1,40}\|>|</?s>|<(?:start|end)_of_turn>|\[/?INST\]")
+_BLANK_LETTERS = "\u115f\u1160\u2800\u3164\uffa0"
+
+
+def is_visible(text: str) -> bool:
+    """Whether there is anything to be seen in a text: a letter, a digit, a sign, and not a mark of a template alone."""
+    return any(
+        unicodedata.category(letter)[0] not in "ZC" and letter not in _BLANK_LETTERS
+        for letter in _MARKS.sub("", text[:MOST_KEPT_CHARACTERS])
+    )
+
+
+def finish_reason_of(told: str) -> str:
+    """Return why an answer ended, in the one word there is for an answer that was cut: ``length``."""
+    return "length" if _LENGTH.search(told) else told[:32]
+
+# %% ../nbs/02e_replies.ipynb #6cc33c22
 def check_reply(reply: Reply) -> None:
     """Refuse a reply that is no answer.
 
@@ -310,13 +341,18 @@ def check_reply(reply: Reply) -> None:
     Raises
     ------
     ServerFailed
-        If the server only loaded or unloaded the model; the same request may be answered next time.
+        If the server only loaded or unloaded the model, or says that it broke the answer off; the same request may be
+        answered next time.
     OutputTruncated
         If all its tokens went into thinking.
     EmptyOutput
         If there is no text in it.
     """
-    if reply.text.strip():
+    if _BROKEN.search(reply.finish_reason):
+        raise ServerFailed(
+            f"the server ended the answer of {reply.model} by {reply.finish_reason!r}", hint="It will be asked again."
+        )
+    if is_visible(reply.text):
         return
     if reply.finish_reason in ("load", "unload"):
         raise ServerFailed(

@@ -135,7 +135,7 @@ _CURLED = str.maketrans("“”", '""')
 
 
 def _mended(text: str) -> Any:
-    """Return the value of an object with a comma too many, bare keys, or the quotes of a book or of Python; else None."""
+    """Return the value of an object with a comma too many, bare keys, or a book's or Python's quotes; else None."""
 
     def mended(found: re.Match[str]) -> str:
         return "" if found[0] == "," else f'"{found[1]}"' if found[1] else found[0]

@@ -14,14 +14,18 @@ __all__ = ['ThoughtSplitter', 'split_thoughts', 'answer_and_thoughts']
 
 # %% ../nbs/01e_thoughts.ipynb #d4849a81
 _PAIRS = {
-    **{f"<{word}>": f"</{word}>" for word in ("think", "thinking", "thought", "thoughts", "reasoning", "seed:think")},
+    **{f"<{word}>": f"</{word}>" for word in ("think", "thinking", "thought", "thoughts", "seed:think")},
     "[think]": "[/think]",
     "◁think▷": "◁/think▷",
     "<|begin_of_thought|>": "<|end_of_thought|>",
+    "<|start_thinking|>": "<|end_thinking|>",
     "<|channel|>": "final<|message|>",  # gpt-oss: every channel before the final one
+    "<|start|>assistant<|channel|>": "final<|message|>",
 }
 _LONGEST = max(map(len, _PAIRS))
 _FINDING = {mark: re.compile(re.escape(mark), re.IGNORECASE) for mark in _PAIRS.values()}
+_FINDING["final<|message|>"] = re.compile(r"final\s*(?:<\|constrain\|>\s*\w{1,20}\s*)?<\|message\|>", re.IGNORECASE)
+_LONGEST_CLOSING = 60
 _MOST_HELD = 1_000  # blanks before a mark
 _OPENINGS = "|".join(map(re.escape, _PAIRS))
 _OPENING, _LATE_OPENING = (
@@ -33,7 +37,9 @@ _CLOSINGS = "|".join(re.escape(mark) for mark in _PAIRS.values() if "/" in mark)
 _CLOSING = re.compile(
     f"(?:^|(?<=[\n.!?}}]))(?:{_CLOSINGS})|(?<![`\"'“])(?:{_CLOSINGS})(?=\\s*(?:\n|[{{[]|$))", re.IGNORECASE
 )
-_TAIL = re.compile(r"<\|(?:return|end|im_end|eot_id|endoftext|begin_of_solution|end_of_solution)\|>\s*$")
+_TAIL = re.compile(
+    r"(?<![ \t`\"'])<\|(?:return|end|im_end|eot_id|endoftext|end_response|end_of_solution)\|>\s*$", re.IGNORECASE
+)
 
 
 class ThoughtSplitter:
@@ -67,7 +73,7 @@ class ThoughtSplitter:
 
     def _into_a_thought(self) -> bool:
         """Step into a thought if what is held begins with a mark; return whether there may be more to find."""
-        start = self._held.lstrip("\ufeff \t\r\n")
+        start = self._held.lstrip("\ufeff\u200b\u2060\xa0 \t\r\n")
         lowered = start[:_LONGEST].lower()
         opening = next((mark for mark in _PAIRS if lowered.startswith(mark)), "")
         if opening:
@@ -83,7 +89,7 @@ class ThoughtSplitter:
         found = _FINDING[self._closing].search(self._held)
         if found is None:
             # All but what may be the beginning of the mark is thought for certain.
-            certain = max(0, len(self._held) - len(self._closing) + 1)
+            certain = max(0, len(self._held) - _LONGEST_CLOSING)
             self._thoughts.write(self._held[:certain])
             self._held = self._held[certain:]
             return False
@@ -114,12 +120,12 @@ def split_thoughts(text: str) -> tuple[str, str]:
     """
     if not ("/" in text or "|>" in text) or _is_json(text):
         return text, ""
-    answer, thoughts, place = [], [], 0
+    answer, thoughts, place = list[str](), list[str](), 0
     absent = set[str]()
     for late in _LATE_OPENING.finditer(text):
         closing = _PAIRS[late[1].lower()]
-        if late.start(1) < place or closing in absent:
-            continue
+        if late.start(1) < place or closing in absent or text.count("```", place, late.start(1)) % 2:
+            continue  # within another, or in a piece of code that shows one
         if (closed := _FINDING[closing].search(text, late.end())) is None:
             absent.add(closing)  # and it is not looked for again
         else:
@@ -127,9 +133,9 @@ def split_thoughts(text: str) -> tuple[str, str]:
             thoughts.append(text[late.end() : closed.start()])
             place = closed.end()
     rest = text[place:]
-    if not thoughts and (early := _CLOSING.search(rest)) and not _OPENING.search(rest):
-        thoughts.append(rest[: early.start()])
-        rest = rest[early.end() :]
+    if not thoughts and not _OPENING.search(rest):
+        *early, last = _CLOSING.split(rest)
+        thoughts, rest = early, last if early else rest
     if thoughts or _TAIL.search(rest):
         text = "\n".join(filter(None, [*answer, _TAIL.sub("", rest).strip()]))
     return text, "\n".join(thoughts)

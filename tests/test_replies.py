@@ -283,7 +283,7 @@ def test_a_deep_or_odd_text_is_read_in_no_time(text):
 
 def test_an_answer_too_long_to_be_shown_again_is_not(quick, tmp_path):
     ledger = Ledger(f"sqlite:///{tmp_path}/runs.db")
-    with FakeOllama(lambda payload: "[" * 100_000) as ollama:
+    with FakeOllama(lambda payload: "x" * 100_000) as ollama:
         client = Client(OllamaBackend(ollama.url), "tiny")
         run = process_in_batches(["a"], "{item}", quick, response_model=Pair, client=client, ledger=ledger)
         LOOP.run(client.aclose())
