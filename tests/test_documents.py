@@ -5,6 +5,7 @@ import io
 import itertools
 import logging
 import os
+import re
 import signal
 import struct
 import sys
@@ -28,6 +29,7 @@ from cerebro_nb.documents import read_bytes
 from cerebro_nb.fetching import fetch, is_public
 from cerebro_nb.loop import LOOP
 from cerebro_nb.pages import is_glued, text_of
+from cerebro_nb.parsers import parse_html
 from cerebro_nb.readers import Limits, Reader, begin
 
 
@@ -391,6 +393,29 @@ def test_the_content_of_a_page_is_told_from_what_is_around_it():
     ):
         assert kept in read.text
     assert not any(gone in read.text for gone in ("cookies", "Home", "Shop", "Privacy"))
+
+
+inside_lists = st.recursive(
+    st.just("%"),
+    lambda inner: st.builds(
+        lambda tag, parts: f"<{tag}>{''.join(parts)}</{tag}>",
+        st.sampled_from(["ul", "ol", "li", "p", "div", "b"]),
+        st.lists(inner, min_size=1, max_size=4),
+    ),
+    max_leaves=12,
+)
+
+
+@given(st.lists(inside_lists, min_size=1, max_size=6))
+@example(["<li>%</li>", "<ul><li>%</li></ul>", "<p>%</p>", "<!-- -->", "%", "<li>%</li>"])
+def test_whatever_stands_in_a_list_is_kept(parts):
+    pieces = "".join(parts).split("%")
+    words = [f"tea{number}x" for number in range(len(pieces) - 1)]
+    listed = "".join(
+        piece + word for piece, word in itertools.zip_longest(pieces, [f" {word} " for word in words], fillvalue="")
+    )
+    text = parse_html(f"<main><p>{'Water and time. ' * 20}</p><ul>{listed}</ul></main>".encode(), "a.html").text
+    assert re.findall("tea[0-9]+x", text) == words
 
 
 def test_a_page_of_links_alone_is_taken_whole_and_that_is_said(caplog):
