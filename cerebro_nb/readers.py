@@ -180,7 +180,15 @@ class Reader:
         MissingDependency
             If the package that reads it is not installed.
         """
-        child = self._started()
+        try:
+            child = self._started()
+        except OSError as error:
+            with self._lock:
+                self._end()
+            raise DocumentUnreadable(
+                f"{source} cannot be read: the process that parses it did not start ({error.strerror})",
+                hint="Is there memory for one more process? Read it again.",
+            ) from error
         timed_out = threading.Event()
 
         def end() -> None:
@@ -204,7 +212,13 @@ class Reader:
             late.cancel()
         try:
             read = _failed(self.limits, kind, source, head, len(content)) if "failed" in head else _parsed(head, body)
-        except (KeyError, TypeError, ValueError) as odd:  # no answer of ours: a parser has written over the child
+        except (
+            KeyError,
+            TypeError,
+            ValueError,
+            ArithmeticError,
+            RecursionError,
+        ) as odd:  # no answer of ours: a parser has written over the child
             with self._lock:
                 raise _ended(self.limits, kind, source, self._end(), timed_out=False) from odd
         if isinstance(read, Parsed):

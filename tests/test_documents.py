@@ -3,6 +3,7 @@
 import asyncio
 import io
 import itertools
+import json
 import logging
 import os
 import re
@@ -505,6 +506,78 @@ def test_a_child_that_crashes_is_the_file_s_failure():
         assert reader.parse("html", b"<p>Tea", "tea.html").text == "Tea"
         os.kill(reader.pid, signal.SIGKILL)
         os.waitid(os.P_PID, reader.pid, os.WEXITED | os.WNOWAIT)
+        assert reader.parse("html", b"<p>Tea", "tea.html").text == "Tea"
+
+
+def acting(folder: Path, code: str) -> str:
+    """Return a program that is started as Python and does something else."""
+    act, program = folder / "act.py", folder / "python"
+    act.write_text(code)
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{act}"\n')
+    program.chmod(0o700)
+    return str(program)
+
+
+DEEP = b"[" * 100_000 + b"]" * 100_000
+ANSWER = {"title": "Tea", "page_starts": [], "doubts": [], "left_out": []}
+
+
+@linux
+@pytest.mark.parametrize(
+    "head",
+    [
+        DEEP,
+        b'{"failed": ' + DEEP + b"}",
+        b"{",
+        b"7",
+        b"null",
+        b'"failed"',
+        b'{"failed": "size", "characters": Infinity}',
+        json.dumps({**ANSWER, "page_starts": [float("inf")]}).encode(),
+        json.dumps({**ANSWER, "page_starts": 7}).encode(),
+        json.dumps({**ANSWER, "title": 0, "doubts": None}).encode(),
+    ],
+    ids=lambda head: ascii(head[:40]),
+)
+def test_whatever_a_child_answers_the_file_is_at_fault(head, tmp_path, monkeypatch):
+    frame = struct.pack(">II", len(head), 0) + head
+    code = f"import sys\nsys.stdout.buffer.write({frame!r})\nsys.stdout.flush()\nsys.stdin.buffer.read()"
+    monkeypatch.setattr(sys, "executable", acting(tmp_path, code))
+    with Reader() as reader, pytest.raises(errors.DocumentUnreadable, match=r"tea\.html"):
+        reader.parse("html", b"<p>Tea", "tea.html")
+
+
+@linux
+@pytest.mark.parametrize("program", ["nowhere", "dies"])
+def test_a_child_that_does_not_start_is_said_of_the_file(program, tmp_path, monkeypatch):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "a.txt").write_text("Basil wants water.")
+    (folder / "b.html").write_text("<p>Tea")
+    ours = str(tmp_path / program) if program == "nowhere" else acting(tmp_path, "raise SystemExit(3)")
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "executable", ours)
+        read = read_documents(folder)
+        assert [document.text for document in read] == ["Basil wants water."]
+        assert isinstance(read.skipped[str(folder / "b.html")], errors.DocumentUnreadable)
+        with pytest.raises(errors.DocumentUnreadable, match=r"b\.html") as refused:
+            read_documents(folder / "b.html")
+        assert refused.value.hint
+    assert read_documents(folder / "b.html")[0].text == "Tea"
+
+
+@linux
+def test_no_room_for_a_child_is_said_of_the_file_and_the_next_is_read():
+    import resource
+
+    with Reader() as reader:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")), hard))
+        try:
+            with pytest.raises(errors.DocumentUnreadable, match=r"tea\.html .* did not start"):
+                reader.parse("html", b"<p>Tea", "tea.html")
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         assert reader.parse("html", b"<p>Tea", "tea.html").text == "Tea"
 
 
