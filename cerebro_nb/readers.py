@@ -5,7 +5,6 @@
 # %% ../nbs/06de_readers.ipynb #f0bf34b6
 from __future__ import annotations
 
-import asyncio
 import concurrent.futures
 import signal
 import subprocess
@@ -23,7 +22,7 @@ from .parsers import Parsed
 from .parsing import MEMORY, PipeBroken, receive_frame, send_frame
 
 # %% auto #0
-__all__ = ['Result', 'Limits', 'Reader', 'begin', 'in_thread']
+__all__ = ['Result', 'Limits', 'Reader', 'begin']
 
 # %% ../nbs/06de_readers.ipynb #035742f5
 @dataclass(frozen=True, slots=True)
@@ -250,14 +249,3 @@ def begin(work: Callable[[], Result]) -> concurrent.futures.Future[Result]:
 
     threading.Thread(target=run, name="cerebro-reading", daemon=True).start()
     return future
-
-
-async def in_thread(work: Callable[[], Result]) -> Result:
-    """Await work that is done in a daemon thread; whoever cancels the wait ends the work by other means.
-
-    Parameters
-    ----------
-    work
-        A function that takes nothing.
-    """
-    return await asyncio.wrap_future(begin(work))
