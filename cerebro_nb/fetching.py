@@ -11,6 +11,7 @@ import io
 import ipaddress
 import re
 import socket
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.request import getproxies, proxy_bypass
@@ -209,7 +210,7 @@ async def fetch(
         raise FetchFailed(f"{place} was not read within {timeout_s:g} s", hint="Save it and give the file.") from late
     except aiohttp.ClientConnectorDNSError as error:
         raise FetchFailed(f"the name {place.host} is not known: {error}", hint="Is it written right?") from error
-    except (aiohttp.ClientError, OSError, EOFError, ValueError) as error:
+    except (aiohttp.ClientError, OSError, EOFError, ValueError, zlib.error) as error:
         raise FetchFailed(f"{place} cannot be read: {error}", hint="Does it open in a browser?") from error
     raise FetchFailed(f"{place} redirects more than {MAX_REDIRECTS} times", hint="Give the last address.")
 

@@ -47,6 +47,8 @@ class Pages(BaseHTTPRequestHandler):
         elif path in ("/gzip", "/bomb", "/cut"):
             packed = BOMB if path == "/bomb" else gzip.compress(b"honest text")
             self.reply(packed if path != "/cut" else packed[:-9], {"content-encoding": "gzip"})
+        elif path == "/damaged":
+            self.reply(self.server.damaged, {"content-encoding": "gzip"})
         elif path == "/deflate":
             self.reply(zlib.compress(b"text"), {"content-encoding": "deflate"})
         else:
@@ -223,6 +225,16 @@ def test_a_packed_page_is_asked_for_as_it_is_and_bounded_all_the_same(site):
     for path, told in (("/deflate", "packed as deflate"), ("/cut", "cannot be read")):
         with pytest.raises(errors.FetchFailed, match=told):
             got(site, path)
+
+
+def test_a_packed_page_that_is_damaged_anywhere_is_refused(site):
+    whole = gzip.compress(b"honest text of some length, " * 20, mtime=0)
+    for place in range(len(whole)):
+        site.damaged = whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :]
+        try:
+            assert got(site, "/damaged").content == b"honest text of some length, " * 20
+        except errors.FetchFailed as failed:
+            assert failed.hint
 
 
 def test_a_bomb_is_not_unfolded_in_memory(site):
