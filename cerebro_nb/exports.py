@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import re
 import secrets
@@ -494,7 +495,12 @@ def _write_whole(path: Path, write: Callable[[Path], None], overwrite: bool) -> 
                 file.chmod(0o700 if file.is_dir() else 0o600)
             if path.exists():
                 path.replace(old)
-            beside.replace(path)
+            try:
+                beside.replace(path)
+            except OSError:
+                if os.path.lexists(old):
+                    old.replace(path)
+                raise
             if old.is_symlink():
                 old.unlink()
             elif old.exists():

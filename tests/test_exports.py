@@ -5,6 +5,7 @@ import json
 import os
 import re
 import stat
+from pathlib import Path
 
 import datasets
 import jinja2
@@ -229,6 +230,26 @@ def test_an_export_that_fails_leaves_what_was_there(ledger, tmp_path, monkeypatc
         export_dataset(task_id, tmp_path / "out", ledger=ledger)
     again = export_dataset(task_id, tmp_path / "out", shape="alpaca", overwrite=True, ledger=ledger)
     assert "instruction" in lines(again.path / "train.jsonl")[0]
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_an_export_that_cannot_take_its_place_gives_it_back(link, ledger, tmp_path, monkeypatch):
+    task_id, place = pairs(ledger), tmp_path / "out"
+    made = export_dataset(task_id, tmp_path / "home" if link else place, ledger=ledger)
+    if link:
+        place.symlink_to(made.path)
+    before, moved = (place / "train.jsonl").read_bytes(), Path.replace
+
+    def held(path, to):
+        if to == place and (path / "manifest.json").exists() and b"alpaca" in (path / "manifest.json").read_bytes():
+            raise OSError(16, "Device or resource busy")
+        return moved(path, to)
+
+    monkeypatch.setattr(Path, "replace", held)
+    with pytest.raises(errors.InputError, match="busy"):
+        export_dataset(task_id, place, shape="alpaca", overwrite=True, ledger=ledger)
+    assert (place / "train.jsonl").read_bytes() == before and place.is_symlink() == link
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".out")] == []
 
 
 def test_the_card_says_what_it_is_and_hostile_texts_stay_in_their_cells(ledger, tmp_path):
