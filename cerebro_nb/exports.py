@@ -21,7 +21,7 @@ from typing import Any, Literal, get_args
 import cerebro_nb
 from .cleaning import cleaned, plain
 from .columns import Form, one_form, telling_rows
-from .datasets import examples, is_private, write_jsonl, written_to
+from .datasets import examples, is_private, make_folder, write_jsonl, written_to
 from .duplicates import NearTexts, find_duplicates
 from .embedders import Embedder
 from .errors import InputError, MissingDependency
@@ -487,7 +487,7 @@ def _write_whole(path: Path, write: Callable[[Path], None], overwrite: bool) -> 
     try:
         with written_to(path):
             _check_place(path, overwrite)
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             beside.mkdir(mode=0o700 if private else 0o777)
             made = True
             write(beside)

@@ -588,7 +588,11 @@ def test_what_is_in_the_data_folder_is_for_its_user_alone(ledger, tmp_path):
     try:
         assert modes(save_jsonl(task_id, ledger=ledger)) == {0o600}
         assert modes(export_dataset(task_id, data / "mine", format="datasets", ledger=ledger).path) == {0o600, 0o700}
+        export_dataset(task_id, data / "sets" / "of" / "tea", ledger=ledger)
+        save_jsonl(task_id, data / "lines" / "of" / "tea.jsonl", ledger=ledger)
+        assert modes(data / "sets") == modes(data / "lines") == {0o600, 0o700}
         assert modes(save_jsonl(task_id, tmp_path / "out.jsonl", ledger=ledger)) == {0o644}
+        assert modes(save_jsonl(task_id, tmp_path / "a" / "b" / "c.jsonl", ledger=ledger).parents[1]) == {0o644, 0o755}
         assert modes(export_dataset(task_id, tmp_path / "out", ledger=ledger).path) == {0o644, 0o755}
         os.umask(0o077)
         assert modes(save_jsonl(task_id, tmp_path / "mine.jsonl", ledger=ledger)) == {0o600}
