@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from .cleaning import encodable
-from .columns import one_form
+from .columns import one_form, typed_early
 from .database import private_folder
 from .errors import InputError
 from .logs import get_logger
@@ -149,6 +149,8 @@ def default_path(view: TaskView) -> Path:
 def save_jsonl(task: TaskLike, path: str | Path | None = None, *, ledger: Ledger | None = None) -> Path:
     """Save the examples of a task as JSON Lines, each row with every field.
 
+    They are in the order of the plan. Only where a field's type shows late, beyond the first hundred rows or the first
+    megabyte that readers guess it from, the few rows that show it come first; ``metadata.position`` has each one's place.
     In a field that is a text in one example and something else in another, what is no text is written as a JSON text.
 
     Parameters
@@ -175,5 +177,5 @@ def save_jsonl(task: TaskLike, path: str | Path | None = None, *, ledger: Ledger
     form, parts = one_form({"all": list(examples(view))}, strict=False)
     if odd := [name for name, of in form.fields.items() if of is not None and of.name == "anything"]:
         _log.warning("fields of several types, where what is no text is written as JSON: %s", ", ".join(odd))
-    write_jsonl(parts["all"], path)
+    write_jsonl(typed_early(parts["all"]), path)
     return path

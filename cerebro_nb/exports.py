@@ -20,7 +20,7 @@ from typing import Any, Literal, get_args
 
 import cerebro_nb
 from .cleaning import cleaned, plain
-from .columns import Form, one_form, telling_rows
+from .columns import Form, one_form, telling_rows, typed_early
 from .datasets import examples, is_private, make_folder, write_jsonl, written_to
 from .duplicates import NearTexts, find_duplicates
 from .embedders import Embedder
@@ -307,6 +307,11 @@ def _origins(tasks: Sequence[Task]) -> list[str]:
     return ["## Where they are from", "", *(f"| {' | '.join(row)} |" for row in table)]
 
 # %% ../nbs/11c_exports.ipynb #f0698eff
+_MOVED = (
+    "Rows that show a field's type late come first, for readers guess it from the beginning; the rest keep their order."
+)
+
+
 def _notes(form: Form, rows: Sequence[Mapping[str, Any]], shape: str, format: str, safe: bool) -> Iterator[str]:
     if shape == "chatml":
         said = [text for turn in map(turn_of, rows) for text in (turn.asked, turn.answered)]
@@ -436,9 +441,10 @@ async def aexport_dataset(
         "dropped": dict(dropped),
         "tasks": {task.id: dict(task.manifest) for task in described},
     }
-    notes = list(_notes(form, rows, shape, format, spreadsheet_safe))
+    ordered = {name: typed_early(part) for name, part in parts.items()} if format in ("jsonl", "csv") else parts
+    notes = [*_notes(form, rows, shape, format, spreadsheet_safe), *([_MOVED] if ordered != parts else [])]
     card = data_card(described, counts, shape, licence, dropped, notes)
-    form, parts = _spreadsheet_safe(form, parts) if spreadsheet_safe else (form, parts)
+    form, parts = _spreadsheet_safe(form, ordered) if spreadsheet_safe else (form, ordered)
 
     def write(folder: Path) -> None:
         _WRITERS[format](form, parts, folder)

@@ -337,14 +337,30 @@ def test_what_shows_its_type_late_is_loaded(ledger_url, tmp_path):
     late = {"note": "seen", "share": 0.5, "day": "some day", "tags": ["a"]}
     early = {"note": None, "share": 1, "day": "2026-01-01", "tags": []}
     rows = [{"question": f"{n} {long}", "answer": "So.", **(late if n == 59 else early)} for n in range(60)]
-    path = save_jsonl(task_of(ledger, "batch", rows), tmp_path / "out.jsonl", ledger=ledger)
+    task_id = task_of(ledger, "batch", rows)
+    path = save_jsonl(task_id, tmp_path / "out.jsonl", ledger=ledger)
     assert path.stat().st_size > 11_000_000
+    made = export_dataset(task_id, tmp_path / "out", distinct=False, ledger=ledger)
+    assert "come first" in (made.path / "README.md").read_text()
+    assert [row["metadata"]["position"] for row in lines(made.path / "train.jsonl")] == [0, 59, *range(1, 59)]
     loaded = datasets.load_dataset("json", data_files=str(path), split="train")
     ((note, share, day, tags),) = {
         (row["note"], row["share"], row["day"], tuple(row["tags"])) for row in loaded if row["note"]
     }
     assert (note, share, day, tags) == ("seen", 0.5, "some day", ("a",)) and len(loaded) == 60
     ledger.close()
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_rows_stay_in_the_order_of_the_plan(format, ledger, tmp_path):
+    rows = [
+        {"question": text, "answer": "So.", **({"hint": "look up"} if n == 4 else {})} for n, text in enumerate(TEXTS)
+    ]
+    task_id = task_of(ledger, "batch", rows)
+    assert [row["question"] for row in lines(save_jsonl(task_id, tmp_path / "out.jsonl", ledger=ledger))] == list(TEXTS)
+    made = export_dataset(task_id, tmp_path / "out", format=format, ledger=ledger)
+    assert [row["question"] for row in read_back(made, format)["train"]] == list(TEXTS)
+    assert "come first" not in (made.path / "README.md").read_text()
 
 
 @pytest.mark.parametrize("format", FORMATS)
