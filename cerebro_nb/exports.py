@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import cerebro_nb
 from .cleaning import cleaned, plain
@@ -27,13 +27,13 @@ from .embedders import Embedder
 from .errors import InputError, MissingDependency
 from .loop import LOOP
 from .recipes import RECIPES
-from .shapes import Shape, shaped, turn_of, without_marks
+from .shapes import Format, Shape, shaped, turn_of, without_marks
 from .tasks import Ledger, Task
 from .views import TaskLike, TaskView, view_of
 
 # %% auto #0
-__all__ = ['Format', 'Parts', 'essential_text', 'grouped', 'split_rows', 'markdown_text', 'data_card', 'Export',
-           'aexport_dataset', 'export_dataset']
+__all__ = ['Parts', 'essential_text', 'grouped', 'split_rows', 'markdown_text', 'data_card', 'Export', 'aexport_dataset',
+           'export_dataset']
 
 # %% ../nbs/11c_exports.ipynb #d5ab3a17
 _ESSENTIAL = (*(recipe.essential for recipe in RECIPES.values()), "claim", "output")
@@ -128,7 +128,6 @@ def split_rows(
     return [row for place, row in enumerate(rows) if place not in test], [rows[place] for place in sorted(test)]
 
 # %% ../nbs/11c_exports.ipynb #827e8db1
-Format = Literal["jsonl", "parquet", "csv", "datasets"]
 Parts = Mapping[str, Sequence[Mapping[str, Any]]]
 _ROWS = 1_000  # that are turned into a table at once
 
