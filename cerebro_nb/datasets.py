@@ -150,7 +150,7 @@ def save_jsonl(task: TaskLike, path: str | Path | None = None, *, ledger: Ledger
     """Save the examples of a task as JSON Lines, each row with every field.
 
     They are in the order of the plan. Only where a field's type shows late, beyond the first hundred rows or the first
-    megabyte that readers guess it from, the few rows that show it come first; ``metadata.position`` has each one's place.
+    megabyte that readers guess it from, the few rows that show it come first; ``metadata.position`` tells the place.
     In a field that is a text in one example and something else in another, what is no text is written as a JSON text.
 
     Parameters
