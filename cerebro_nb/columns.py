@@ -16,7 +16,7 @@ from .cleaning import cleaned
 from .errors import InputError
 
 # %% auto #0
-__all__ = ['REST', 'Form', 'form_of', 'joined', 'fitted', 'telling_rows', 'one_form']
+__all__ = ['REST', 'Form', 'form_of', 'joined', 'fitted', 'telling_rows', 'one_form', 'typed_early']
 
 # %% ../nbs/10a_columns.ipynb #1ee52141
 _DATE = re.compile(r"\d{4}-\d\d-\d\d([ T]\d\d(:?\d\d(:?\d\d(\.\d+)?)?)?(Z|[+-]\d\d(:?\d\d)?)?)?")
@@ -211,7 +211,7 @@ def one_form(
     Returns
     -------
     tuple
-        The form of a row; and the rows of each part, without lone surrogates, each with every field.
+        The form of a row; and the rows of each part in their order, without lone surrogates, each with every field.
 
     Raises
     ------
@@ -225,10 +225,7 @@ def one_form(
     for name, part in parts.items():
         of_part = rows[first : first + len(part)]
         first += len(part)
-        _, places = telling_rows(of_part, strict=strict)
-        early = set(places)
-        ordered = [of_part[place] for place in places] + [row for at, row in enumerate(of_part) if at not in early]
-        made[name] = [fitted(_whole(row) if strict else row, form) for row in ordered]
+        made[name] = [fitted(_whole(row) if strict else row, form) for row in of_part]
     return form, made
 
 
@@ -246,3 +243,27 @@ def _holds(value: Any) -> bool:
     if isinstance(value, list | Mapping):
         return any(map(_holds, value.values() if isinstance(value, Mapping) else value))
     return value is not None
+
+# %% ../nbs/10a_columns.ipynb #1d23832c
+_SEEN_ROWS, _SEEN_BYTES = 100, 1_000_000
+
+
+def typed_early(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return rows as a file of lines should have them: in their order, where its beginning shows every column's type.
+
+    Parameters
+    ----------
+    rows
+        JSON objects of one form.
+
+    Returns
+    -------
+    list
+        The rows; first of all those that show something new, where one of them stands beyond what readers look at.
+    """
+    _, places = telling_rows(rows, strict=False)
+    last = places[-1] if places else 0
+    if last < _SEEN_ROWS and sum(len(json.dumps(row)) for row in rows[: last + 1]) <= _SEEN_BYTES:
+        return list(rows)
+    early = set(places)
+    return [*(rows[place] for place in places), *(row for place, row in enumerate(rows) if place not in early)]

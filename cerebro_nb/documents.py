@@ -20,7 +20,8 @@ from .errors import CerebroError, DocumentUnreadable, InputError, SourceError
 from .fetching import MAX_BYTES, fetch
 from .logs import get_logger
 from .loop import LOOP, wait_for
-from .readers import Limits, Reader, begin, in_thread
+from .readers import Limits, Reader, begin
+from .threads import in_thread
 
 _log = get_logger(__name__)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import re
 import secrets
@@ -15,24 +16,24 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import cerebro_nb
 from .cleaning import cleaned, plain
-from .columns import Form, one_form, telling_rows
-from .datasets import examples, is_private, write_jsonl, written_to
+from .columns import Form, one_form, telling_rows, typed_early
+from .datasets import examples, is_private, make_folder, write_jsonl, written_to
 from .duplicates import NearTexts, find_duplicates
 from .embedders import Embedder
 from .errors import InputError, MissingDependency
 from .loop import LOOP
 from .recipes import RECIPES
-from .shapes import Shape, shaped, turn_of, without_marks
+from .shapes import Format, Shape, shaped, turn_of, without_marks
 from .tasks import Ledger, Task
 from .views import TaskLike, TaskView, view_of
 
 # %% auto #0
-__all__ = ['Format', 'Parts', 'essential_text', 'grouped', 'split_rows', 'markdown_text', 'data_card', 'Export',
-           'aexport_dataset', 'export_dataset']
+__all__ = ['Parts', 'essential_text', 'grouped', 'split_rows', 'markdown_text', 'data_card', 'Export', 'aexport_dataset',
+           'export_dataset']
 
 # %% ../nbs/11c_exports.ipynb #d5ab3a17
 _ESSENTIAL = (*(recipe.essential for recipe in RECIPES.values()), "claim", "output")
@@ -127,7 +128,6 @@ def split_rows(
     return [row for place, row in enumerate(rows) if place not in test], [rows[place] for place in sorted(test)]
 
 # %% ../nbs/11c_exports.ipynb #827e8db1
-Format = Literal["jsonl", "parquet", "csv", "datasets"]
 Parts = Mapping[str, Sequence[Mapping[str, Any]]]
 _ROWS = 1_000  # that are turned into a table at once
 
@@ -306,6 +306,11 @@ def _origins(tasks: Sequence[Task]) -> list[str]:
     return ["## Where they are from", "", *(f"| {' | '.join(row)} |" for row in table)]
 
 # %% ../nbs/11c_exports.ipynb #f0698eff
+_MOVED = (
+    "Rows that show a field's type late come first, for readers guess it from the beginning; the rest keep their order."
+)
+
+
 def _notes(form: Form, rows: Sequence[Mapping[str, Any]], shape: str, format: str, safe: bool) -> Iterator[str]:
     if shape == "chatml":
         said = [text for turn in map(turn_of, rows) for text in (turn.asked, turn.answered)]
@@ -435,9 +440,10 @@ async def aexport_dataset(
         "dropped": dict(dropped),
         "tasks": {task.id: dict(task.manifest) for task in described},
     }
-    notes = list(_notes(form, rows, shape, format, spreadsheet_safe))
+    ordered = {name: typed_early(part) for name, part in parts.items()} if format in ("jsonl", "csv") else parts
+    notes = [*_notes(form, rows, shape, format, spreadsheet_safe), *([_MOVED] if ordered != parts else [])]
     card = data_card(described, counts, shape, licence, dropped, notes)
-    form, parts = _spreadsheet_safe(form, parts) if spreadsheet_safe else (form, parts)
+    form, parts = _spreadsheet_safe(form, ordered) if spreadsheet_safe else (form, ordered)
 
     def write(folder: Path) -> None:
         _WRITERS[format](form, parts, folder)
@@ -486,7 +492,7 @@ def _write_whole(path: Path, write: Callable[[Path], None], overwrite: bool) -> 
     try:
         with written_to(path):
             _check_place(path, overwrite)
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             beside.mkdir(mode=0o700 if private else 0o777)
             made = True
             write(beside)
@@ -494,7 +500,12 @@ def _write_whole(path: Path, write: Callable[[Path], None], overwrite: bool) -> 
                 file.chmod(0o700 if file.is_dir() else 0o600)
             if path.exists():
                 path.replace(old)
-            beside.replace(path)
+            try:
+                beside.replace(path)
+            except OSError:
+                if os.path.lexists(old):
+                    old.replace(path)
+                raise
             if old.is_symlink():
                 old.unlink()
             elif old.exists():

@@ -11,19 +11,20 @@ import io
 import ipaddress
 import re
 import socket
+import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-from urllib.request import getproxies, proxy_bypass
+from typing import Any
 
+import aiohttp
+from yarl import URL
+
+from .addresses import ServerAddress, parse_address
+from .backends import proxy_of
 from .cleaning import plain
 from .errors import FetchFailed, InputError
 
-if TYPE_CHECKING:
-    from aiohttp import ClientResponse
-    from yarl import URL
-
 # %% auto #0
-__all__ = ['MAX_BYTES', 'TIMEOUT_S', 'MAX_REDIRECTS', 'is_public', 'read_url', 'proxy_of', 'Fetched', 'fetch']
+__all__ = ['MAX_BYTES', 'TIMEOUT_S', 'MAX_REDIRECTS', 'is_public', 'read_url', 'Fetched', 'fetch']
 
 # %% ../nbs/06d_fetching.ipynb #b404e751
 _SPECIAL_V4 = [
@@ -77,8 +78,6 @@ def read_url(url: str, base: URL | None = None) -> URL:
     InputError
         If it is not http or https, names no host, or holds a user name or password.
     """
-    from yarl import URL
-
     refused = InputError(f"{plain(url)!r} is no address of a page", hint="Give it as https://host/path.")
     try:
         read = URL(url) if base is None else base.join(URL(url))
@@ -104,14 +103,15 @@ def _outside_only(place: tuple[Any, ...]) -> socket.socket:
     return socket.socket(family, kind, protocol)
 
 
-def proxy_of(url: URL) -> str | None:
-    """Return the proxy that the environment names for an address (``HTTPS_PROXY``, ``NO_PROXY`` and their like)."""
-    host = (url.host or "").rstrip(".")
-    try:
-        loopback = ipaddress.ip_address(host.partition("%")[0]).is_loopback
-    except ValueError:
-        loopback = host == "localhost"
-    return None if loopback or proxy_bypass(f"{host}:{url.port}") else getproxies().get(url.scheme)
+def _proxy_to(url: URL) -> ServerAddress | None:
+    named = proxy_of(ServerAddress(str(url)))
+    return parse_address(named, "the proxy in the environment") if named else None
+
+
+def _proxy_refused(proxy: ServerAddress, url: URL, status: int) -> FetchFailed:
+    return FetchFailed(
+        f"the proxy {proxy.host} answered {status} on the way to {url}", hint="See HTTPS_PROXY and NO_PROXY."
+    )
 
 
 async def _refuse_inside(host: str) -> None:
@@ -149,7 +149,7 @@ class Fetched:
     charset: str = ""
 
 
-async def _body_of(response: ClientResponse, max_bytes: int) -> bytes:
+async def _body_of(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
     encoding = response.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("identity", "", "gzip", "x-gzip"):
         raise FetchFailed(f"{response.url} is packed as {encoding}, unasked", hint="Save the page and give the file.")
@@ -191,10 +191,10 @@ async def fetch(
     InputError
         If the address is refused.
     FetchFailed
-        If it leads into a private network, nobody answers, the server refuses, or a limit is met.
+        If it leads into a private network, nobody answers, the server or a proxy refuses, or a limit is met.
+    SettingsError
+        If the environment names a proxy that is no http or https address.
     """
-    import aiohttp
-
     place = read_url(url.strip())
     try:
         async with asyncio.timeout(timeout_s):
@@ -209,27 +209,30 @@ async def fetch(
         raise FetchFailed(f"{place} was not read within {timeout_s:g} s", hint="Save it and give the file.") from late
     except aiohttp.ClientConnectorDNSError as error:
         raise FetchFailed(f"the name {place.host} is not known: {error}", hint="Is it written right?") from error
-    except (aiohttp.ClientError, OSError, EOFError, ValueError) as error:
+    except (aiohttp.ClientError, OSError, EOFError, ValueError, zlib.error) as error:
         raise FetchFailed(f"{place} cannot be read: {error}", hint="Does it open in a browser?") from error
     raise FetchFailed(f"{place} redirects more than {MAX_REDIRECTS} times", hint="Give the last address.")
 
 # %% ../nbs/06d_fetching.ipynb #88ebf505
 async def _one_hop(url: URL, allow_private: bool, max_bytes: int) -> Fetched | URL:
     """Return what is at an address, or where it leads on to."""
-    import aiohttp
-
-    proxy = proxy_of(url)
+    proxy = _proxy_to(url)
     check = None if allow_private or proxy else _outside_only
     connector = aiohttp.TCPConnector(resolver=aiohttp.ThreadedResolver(), socket_factory=check)
-    asked = {"accept-encoding": "identity"}
+    login = {"Proxy-Authorization": proxy.authorization} if proxy and proxy.authorization else {}
+    asked = {"accept-encoding": "identity", **(login if url.scheme == "http" else {})}
     unlimited = aiohttp.ClientTimeout(total=None)  # the fetch has its own, over all its hops
     try:
         if proxy and not allow_private:
             await _refuse_inside(url.host or "")
         async with (
             aiohttp.ClientSession(connector=connector, auto_decompress=False, timeout=unlimited) as session,
-            session.get(url, allow_redirects=False, proxy=proxy, headers=asked) as response,
+            session.get(
+                url, allow_redirects=False, headers=asked, proxy=proxy.url if proxy else None, proxy_headers=login
+            ) as response,
         ):
+            if proxy and response.status == 407:
+                raise _proxy_refused(proxy, url, response.status)
             if response.status in (301, 302, 303, 307, 308) and "location" in response.headers:
                 return read_url(response.headers["location"], url)
             if response.status != 200:
@@ -237,6 +240,10 @@ async def _one_hop(url: URL, allow_private: bool, max_bytes: int) -> Fetched | U
             content = await _body_of(response, max_bytes)
             media_type = response.content_type if "content-type" in response.headers else ""
             return Fetched(str(url), content, media_type, response.charset or "")
+    except aiohttp.ClientHttpProxyError as error:
+        if proxy is None:
+            raise
+        raise _proxy_refused(proxy, url, error.status) from error
     except OSError as error:
         inside = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
         if not isinstance(inside, _Inside):

@@ -287,12 +287,13 @@ def _lists_kept(tree: Any) -> None:
             continue
         lines = tree.create_element("div")
         for item in list(listed.child_nodes):
+            line = item
             if getattr(item, "tag", "") == "li":
                 line = tree.create_element("div")
                 line.append_child(tree.create_text_node("- "))
                 for part in list(item.child_nodes):
                     line.append_child(part)
-                lines.append_child(line)
+            lines.append_child(line)
         listed.parent.replace_child(lines, listed)
 
 

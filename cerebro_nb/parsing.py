@@ -65,12 +65,16 @@ def receive_frame(stream: IO[bytes], most: int) -> tuple[dict[str, Any], bytes]:
     Raises
     ------
     PipeBroken
-        If the other end is gone, or the frame is larger.
+        If the other end is gone, or the frame is larger or no frame.
     """
     head, body = _LENGTHS.unpack(_whole(stream, _LENGTHS.size))
     if head > MAX_HEAD_BYTES or body > most:
         raise PipeBroken
-    return json.loads(_whole(stream, head)), _whole(stream, body)
+    told, content = _whole(stream, head), _whole(stream, body)
+    try:
+        return json.loads(told), content
+    except (ValueError, RecursionError) as error:
+        raise PipeBroken from error
 
 # %% ../nbs/06dd_parsing.ipynb #6be3823e
 MEMORY, CPU_TIME, CRASH = "memory", "cpu", "crash"

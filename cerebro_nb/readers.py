@@ -5,7 +5,6 @@
 # %% ../nbs/06de_readers.ipynb #f0bf34b6
 from __future__ import annotations
 
-import asyncio
 import concurrent.futures
 import signal
 import subprocess
@@ -23,7 +22,7 @@ from .parsers import Parsed
 from .parsing import MEMORY, PipeBroken, receive_frame, send_frame
 
 # %% auto #0
-__all__ = ['Result', 'Limits', 'Reader', 'begin', 'in_thread']
+__all__ = ['Result', 'Limits', 'Reader', 'begin']
 
 # %% ../nbs/06de_readers.ipynb #035742f5
 @dataclass(frozen=True, slots=True)
@@ -180,7 +179,15 @@ class Reader:
         MissingDependency
             If the package that reads it is not installed.
         """
-        child = self._started()
+        try:
+            child = self._started()
+        except OSError as error:
+            with self._lock:
+                self._end()
+            raise DocumentUnreadable(
+                f"{source} cannot be read: the process that parses it did not start ({error.strerror})",
+                hint="Is there memory for one more process? Read it again.",
+            ) from error
         timed_out = threading.Event()
 
         def end() -> None:
@@ -204,7 +211,13 @@ class Reader:
             late.cancel()
         try:
             read = _failed(self.limits, kind, source, head, len(content)) if "failed" in head else _parsed(head, body)
-        except (KeyError, TypeError, ValueError) as odd:  # no answer of ours: a parser has written over the child
+        except (
+            KeyError,
+            TypeError,
+            ValueError,
+            ArithmeticError,
+            RecursionError,
+        ) as odd:  # no answer of ours: a parser has written over the child
             with self._lock:
                 raise _ended(self.limits, kind, source, self._end(), timed_out=False) from odd
         if isinstance(read, Parsed):
@@ -236,14 +249,3 @@ def begin(work: Callable[[], Result]) -> concurrent.futures.Future[Result]:
 
     threading.Thread(target=run, name="cerebro-reading", daemon=True).start()
     return future
-
-
-async def in_thread(work: Callable[[], Result]) -> Result:
-    """Await work that is done in a daemon thread; whoever cancels the wait ends the work by other means.
-
-    Parameters
-    ----------
-    work
-        A function that takes nothing.
-    """
-    return await asyncio.wrap_future(begin(work))

@@ -16,7 +16,7 @@ from .errors import InputError
 from .templates import template_language
 
 # %% auto #0
-__all__ = ['Shape', 'Turn', 'turn_of', 'without_marks', 'preferences', 'shaped']
+__all__ = ['Shape', 'Format', 'Turn', 'turn_of', 'without_marks', 'preferences', 'shaped']
 
 # %% ../nbs/11b_shapes.ipynb #566d0f67
 @dataclass(frozen=True, slots=True)
@@ -93,6 +93,7 @@ def _turn_of(example: Mapping[str, Any]) -> Turn:
 
 # %% ../nbs/11b_shapes.ipynb #154e24ff
 Shape = Literal["records", "openai", "sharegpt", "alpaca", "chatml", "preference"]
+Format = Literal["jsonl", "parquet", "csv", "datasets"]
 
 
 def _openai(turn: Turn, system: str) -> dict[str, Any]:

@@ -7,12 +7,15 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from fakes import FakeOllama, closed_port
 
 from cerebro_nb import Ledger
-from cerebro_nb.cli import main
+from cerebro_nb.cli import main, parser
+from cerebro_nb.settings import BackendName
+from cerebro_nb.shapes import Format, Shape
 from cerebro_nb.tasks import FinishedItem
 
 CEREBRO = str(Path(sys.executable).with_name("cerebro"))
@@ -246,6 +249,19 @@ def test_words_that_do_not_fit_are_refused(words, capsys):
         ended = refused.code
     assert ended == status and told in capsys.readouterr().err
     assert Ledger().tasks() == []
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        ("export x --to y --shape", get_args(Shape)),
+        ("export x --to y --format", get_args(Format)),
+        ("generate qa x --backend", get_args(BackendName)),
+    ],
+)
+def test_every_name_that_a_function_takes_is_a_word(words, names):
+    option = words.rpartition("--")[2]
+    assert [vars(parser().parse_args([*words.split(), name]))[option] for name in names] == list(names)
 
 
 def test_a_signal_that_stops_a_run_is_in_the_status(monkeypatch, capsys):

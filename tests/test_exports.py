@@ -5,6 +5,7 @@ import json
 import os
 import re
 import stat
+from pathlib import Path
 
 import datasets
 import jinja2
@@ -231,6 +232,26 @@ def test_an_export_that_fails_leaves_what_was_there(ledger, tmp_path, monkeypatc
     assert "instruction" in lines(again.path / "train.jsonl")[0]
 
 
+@pytest.mark.parametrize("link", [False, True])
+def test_an_export_that_cannot_take_its_place_gives_it_back(link, ledger, tmp_path, monkeypatch):
+    task_id, place = pairs(ledger), tmp_path / "out"
+    made = export_dataset(task_id, tmp_path / "home" if link else place, ledger=ledger)
+    if link:
+        place.symlink_to(made.path)
+    before, moved = (place / "train.jsonl").read_bytes(), Path.replace
+
+    def held(path, to):
+        if to == place and (path / "manifest.json").exists() and b"alpaca" in (path / "manifest.json").read_bytes():
+            raise OSError(16, "Device or resource busy")
+        return moved(path, to)
+
+    monkeypatch.setattr(Path, "replace", held)
+    with pytest.raises(errors.InputError, match="busy"):
+        export_dataset(task_id, place, shape="alpaca", overwrite=True, ledger=ledger)
+    assert (place / "train.jsonl").read_bytes() == before and place.is_symlink() == link
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".out")] == []
+
+
 def test_the_card_says_what_it_is_and_hostile_texts_stay_in_their_cells(ledger, tmp_path):
     task_id = pairs(ledger, subject="tea | <script>\nx", model="smollm2-135m-instruct", model_digest="sha256:1")
     made = export_dataset(task_id, tmp_path / "out", licence="cc-by-4.0", test_share=0.3, ledger=ledger)
@@ -316,14 +337,30 @@ def test_what_shows_its_type_late_is_loaded(ledger_url, tmp_path):
     late = {"note": "seen", "share": 0.5, "day": "some day", "tags": ["a"]}
     early = {"note": None, "share": 1, "day": "2026-01-01", "tags": []}
     rows = [{"question": f"{n} {long}", "answer": "So.", **(late if n == 59 else early)} for n in range(60)]
-    path = save_jsonl(task_of(ledger, "batch", rows), tmp_path / "out.jsonl", ledger=ledger)
+    task_id = task_of(ledger, "batch", rows)
+    path = save_jsonl(task_id, tmp_path / "out.jsonl", ledger=ledger)
     assert path.stat().st_size > 11_000_000
+    made = export_dataset(task_id, tmp_path / "out", distinct=False, ledger=ledger)
+    assert "come first" in (made.path / "README.md").read_text()
+    assert [row["metadata"]["position"] for row in lines(made.path / "train.jsonl")] == [0, 59, *range(1, 59)]
     loaded = datasets.load_dataset("json", data_files=str(path), split="train")
     ((note, share, day, tags),) = {
         (row["note"], row["share"], row["day"], tuple(row["tags"])) for row in loaded if row["note"]
     }
     assert (note, share, day, tags) == ("seen", 0.5, "some day", ("a",)) and len(loaded) == 60
     ledger.close()
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_rows_stay_in_the_order_of_the_plan(format, ledger, tmp_path):
+    rows = [
+        {"question": text, "answer": "So.", **({"hint": "look up"} if n == 4 else {})} for n, text in enumerate(TEXTS)
+    ]
+    task_id = task_of(ledger, "batch", rows)
+    assert [row["question"] for row in lines(save_jsonl(task_id, tmp_path / "out.jsonl", ledger=ledger))] == list(TEXTS)
+    made = export_dataset(task_id, tmp_path / "out", format=format, ledger=ledger)
+    assert [row["question"] for row in read_back(made, format)["train"]] == list(TEXTS)
+    assert "come first" not in (made.path / "README.md").read_text()
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -567,7 +604,11 @@ def test_what_is_in_the_data_folder_is_for_its_user_alone(ledger, tmp_path):
     try:
         assert modes(save_jsonl(task_id, ledger=ledger)) == {0o600}
         assert modes(export_dataset(task_id, data / "mine", format="datasets", ledger=ledger).path) == {0o600, 0o700}
+        export_dataset(task_id, data / "sets" / "of" / "tea", ledger=ledger)
+        save_jsonl(task_id, data / "lines" / "of" / "tea.jsonl", ledger=ledger)
+        assert modes(data / "sets") == modes(data / "lines") == {0o600, 0o700}
         assert modes(save_jsonl(task_id, tmp_path / "out.jsonl", ledger=ledger)) == {0o644}
+        assert modes(save_jsonl(task_id, tmp_path / "a" / "b" / "c.jsonl", ledger=ledger).parents[1]) == {0o644, 0o755}
         assert modes(export_dataset(task_id, tmp_path / "out", ledger=ledger).path) == {0o644, 0o755}
         os.umask(0o077)
         assert modes(save_jsonl(task_id, tmp_path / "mine.jsonl", ledger=ledger)) == {0o600}

@@ -1,5 +1,6 @@
 """Pages from addresses that strangers wrote: what leads inside, what never ends, what unfolds; proxies and real TLS."""
 
+import base64
 import gzip
 import ipaddress
 import json
@@ -10,6 +11,7 @@ import ssl
 import subprocess
 import sys
 import threading
+import traceback
 import zlib
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
@@ -47,6 +49,8 @@ class Pages(BaseHTTPRequestHandler):
         elif path in ("/gzip", "/bomb", "/cut"):
             packed = BOMB if path == "/bomb" else gzip.compress(b"honest text")
             self.reply(packed if path != "/cut" else packed[:-9], {"content-encoding": "gzip"})
+        elif path == "/damaged":
+            self.reply(self.server.damaged, {"content-encoding": "gzip"})
         elif path == "/deflate":
             self.reply(zlib.compress(b"text"), {"content-encoding": "deflate"})
         else:
@@ -83,6 +87,18 @@ class Proxy(Pages):
                         self.close_connection = True
                         return
                     ends[end].sendall(data)
+
+
+class Refusing(Pages):
+    """A proxy that lets nobody through."""
+
+    def do_GET(self):
+        self.server.asked.append((self.path, dict(self.headers)))
+        self.send_response(407)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    do_CONNECT = do_GET
 
 
 class Quiet(ThreadingHTTPServer):
@@ -225,6 +241,16 @@ def test_a_packed_page_is_asked_for_as_it_is_and_bounded_all_the_same(site):
             got(site, path)
 
 
+def test_a_packed_page_that_is_damaged_anywhere_is_refused(site):
+    whole = gzip.compress(b"honest text of some length, " * 20, mtime=0)
+    for place in range(len(whole)):
+        site.damaged = whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :]
+        try:
+            assert got(site, "/damaged").content == b"honest text of some length, " * 20
+        except errors.FetchFailed as failed:
+            assert failed.hint
+
+
 def test_a_bomb_is_not_unfolded_in_memory(site):
     import tracemalloc
 
@@ -255,6 +281,35 @@ def test_a_name_that_only_the_proxy_knows_is_left_to_it(serve, monkeypatch):
     with pytest.raises(errors.FetchFailed, match="is not known"):
         LOOP.run(fetch("http://docs.invalid/page"))
     assert len(proxy.asked) == 1
+
+
+@pytest.mark.parametrize("name", ["http_proxy", "all_proxy", "ALL_PROXY"])
+@pytest.mark.parametrize("scheme", ["", "http://"])
+def test_a_proxy_is_named_in_any_usual_way(name, scheme, serve, monkeypatch):
+    proxy = serve(Proxy)
+    monkeypatch.setenv(name, f"{scheme}127.0.0.1:{proxy.server_port}")
+    assert LOOP.run(fetch("http://docs.invalid/page")).content == b"docs.invalid by proxy"
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_that_refuses_is_said_without_its_password(scheme, serve, monkeypatch):
+    proxy = serve(Refusing)
+    monkeypatch.setenv(f"{scheme}_proxy", f"http://me:sec%23ret@127.0.0.1:{proxy.server_port}")
+    with pytest.raises(errors.FetchFailed, match=r"proxy 127\.0\.0\.1 answered 407") as failed:
+        LOOP.run(fetch(f"{scheme}://docs.invalid/page"))
+    trace = "".join(traceback.format_exception(failed.value))
+    assert failed.value.hint and "sec" not in trace and "me:" not in trace
+    ((_, headers),) = proxy.asked
+    sent = {name.lower(): value for name, value in headers.items()}["proxy-authorization"]
+    assert base64.b64decode(sent.removeprefix("Basic ")) == b"me:sec#ret"
+
+
+@pytest.mark.parametrize("proxy", ["http://me:sec/ret@proxy:80", "socks5://me:secret@proxy:1080", "http://me:secret@"])
+def test_a_proxy_that_is_no_address_is_said_without_its_password(proxy, monkeypatch):
+    monkeypatch.setenv("all_proxy", proxy)
+    with pytest.raises(errors.CerebroError, match="proxy in the environment") as failed:
+        LOOP.run(fetch("http://docs.invalid/page"))
+    assert "sec" not in "".join(traceback.format_exception(failed.value))
 
 
 def test_loopback_is_never_asked_of_a_proxy(site, serve, monkeypatch):
@@ -311,3 +366,7 @@ def test_https_directly_and_through_a_proxy(serve, site, tmp_path):
     through = {"https_proxy": f"http://127.0.0.1:{proxy.server_port}", **trusted}
     (page,) = fetched(False, f"https://docs.invalid:{secure.server_port}/page", **through)
     assert page == "olá" and proxy.asked[0][0] == f"docs.invalid:{secure.server_port}"
+    through["https_proxy"] = f"http://me:secret@127.0.0.1:{proxy.server_port}"
+    fetched(False, f"https://docs.invalid:{secure.server_port}/page", **through)
+    names = [{name.lower() for name in headers} for _, headers in (proxy.asked[-1], secure.asked[-1])]
+    assert ["proxy-authorization" in told for told in names] == [True, False]
