@@ -656,18 +656,24 @@ class _Exchange:
             raise ours from error
 
 # %% ../nbs/03_backends.ipynb #c5cfada2
-def proxy_of(address: ServerAddress) -> str | None:
+def proxy_of(address: ServerAddress) -> ServerAddress | None:
     """Return the proxy that the environment names for a server, or None.
+
+    Raises
+    ------
+    SettingsError
+        If what it names is no address.
 
     References
     ----------
     Python, ``urllib.request.getproxies`` and ``proxy_bypass``: ``HTTP_PROXY``, ``HTTPS_PROXY``, ``NO_PROXY``.
     """
-    if address.is_loopback or proxy_bypass(address.host):
+    url = yarl.URL(address.url)
+    if address.is_loopback or proxy_bypass(f"{url.host}:{url.port}"):
         return None
     proxies = getproxies()
-    proxy = proxies.get(address.url.partition(":")[0]) or proxies.get("all")
-    return proxy and (proxy if "://" in proxy else f"http://{proxy}")
+    named = proxies.get(url.scheme) or proxies.get("all")
+    return parse_address(named, "the proxy in the environment") if named else None
 
 # %% ../nbs/03_backends.ipynb #d15f3909
 _HEADERS = {"content-type": "application/json", "accept-encoding": "identity"}
@@ -705,7 +711,7 @@ class HttpDoor:
         self._own: aiohttp.ClientSession | None = None
         self._left: list[aiohttp.ClientSession] = []
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._proxy: str | None = None
+        self._proxy: ServerAddress | None = None
 
     def _headers(self) -> dict[str, str]:
         named = {"authorization": self._address.authorization} if self._address.authorization else {}
@@ -740,9 +746,18 @@ class HttpDoor:
     async def _send(self, method: str, url: str, content: bytes | None) -> _Response:
         headers = self._headers()
         if self._given is None:
-            session = self._session
+            session, proxy = self._session, self._proxy
+            login = {"Proxy-Authorization": proxy.authorization} if proxy and proxy.authorization else {}
+            if url.startswith("http:"):  # else the proxy is told when it is asked for the connection
+                headers |= login
             response = await session.request(
-                method, _url(url), data=content, headers=headers, allow_redirects=False, proxy=self._proxy
+                method,
+                _url(url),
+                data=content,
+                headers=headers,
+                allow_redirects=False,
+                proxy=proxy.url if proxy else None,
+                proxy_headers=login if proxy else None,
             )
             return _OfAiohttp(response)
         timeout = client_library(self._given).Timeout(None, connect=CONNECT_TIMEOUT_S)

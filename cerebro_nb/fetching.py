@@ -18,7 +18,7 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
-from .addresses import ServerAddress, parse_address
+from .addresses import ServerAddress
 from .backends import proxy_of
 from .cleaning import plain
 from .errors import FetchFailed, InputError
@@ -101,11 +101,6 @@ def _outside_only(place: tuple[Any, ...]) -> socket.socket:
     if not is_public(address):
         raise _Inside(address)
     return socket.socket(family, kind, protocol)
-
-
-def _proxy_to(url: URL) -> ServerAddress | None:
-    named = proxy_of(ServerAddress(str(url)))
-    return parse_address(named, "the proxy in the environment") if named else None
 
 
 def _proxy_refused(proxy: ServerAddress, url: URL, status: int) -> FetchFailed:
@@ -216,7 +211,7 @@ async def fetch(
 # %% ../nbs/06d_fetching.ipynb #88ebf505
 async def _one_hop(url: URL, allow_private: bool, max_bytes: int) -> Fetched | URL:
     """Return what is at an address, or where it leads on to."""
-    proxy = _proxy_to(url)
+    proxy = proxy_of(ServerAddress(str(url)))
     check = None if allow_private or proxy else _outside_only
     connector = aiohttp.TCPConnector(resolver=aiohttp.ThreadedResolver(), socket_factory=check)
     login = {"Proxy-Authorization": proxy.authorization} if proxy and proxy.authorization else {}

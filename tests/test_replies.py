@@ -1,5 +1,6 @@
 """What a server says: whatever it is, an item fails alone, and its answer is its answer."""
 
+import asyncio
 import json
 
 import httpx
@@ -21,10 +22,11 @@ from cerebro_nb import (
     errors,
     process_in_batches,
 )
-from cerebro_nb.backends import HttpDoor
+from cerebro_nb.backends import HttpDoor, PartialAnswer
 from cerebro_nb.loop import LOOP
 from cerebro_nb.messages import ChatRequest, Reply, Timings, Usage
 from cerebro_nb.patterns import grammar_pattern
+from cerebro_nb.replies import openai_event
 from cerebro_nb.structured import parse_reply
 from cerebro_nb.thoughts import ThoughtSplitter, answer_and_thoughts
 
@@ -412,3 +414,126 @@ def test_a_key_that_a_server_repeats_is_in_no_message(monkeypatch):
         with pytest.raises(errors.BackendError) as failed:
             call_llm("poison", client=server("openai", body, "text/event-stream"))
         assert key not in str(failed.value) + repr(failed.value.args) + json.dumps(failed.value.details)
+
+
+HALVES = [
+    '{"question":"Why?","answer":"Say "yes", "no": "maybe"."}',
+    '{"question":"Why?","answer":"Call f("a", "b": 1)","tags":["x"]}',
+    '{"question":"Why?","answer":}',
+    '{"question":"Why?","answer":,}',
+    '{"draft":{"question":"Q","answer":"WRONG"},"final":{"question":"Q","answer":"right"}}',
+    'Draft: {"question":"Q","answer":"WRONG"} Final: {"question":"Q","answer":7}',
+    'Like {"question":"...","answer":"..."}: [1, 2',
+    '[{"question":"Q","answer":"A"},',
+]
+
+
+@pytest.mark.parametrize("text", HALVES)
+def test_half_a_text_or_a_guess_is_never_an_answer(text):
+    with pytest.raises(errors.InvalidOutput):
+        parse_reply(reply(text), Pair)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{question: 'Why?', 'answer': 'Because.',}",
+        "{'question': \"Why?\", 'answer': 'Because.'}",
+        "{“question”: “Why?”, “answer”: “Because.”}",
+        '{"question": "Why?", "answer": "Because.",\n}',
+    ],
+)
+def test_small_slips_around_whole_texts_are_mended(text):
+    assert parse_reply(reply(text), Pair) == Pair(question="Why?", answer="Because.")
+
+
+@pytest.mark.parametrize("reason", ["error", "abort", "insufficient_system_resource", "cancelled", "content_filter"])
+def test_an_answer_that_the_server_broke_off_is_asked_again(reason):
+    event = {"choices": [{"delta": {"content": "The first half of"}, "finish_reason": reason}]}
+    with pytest.raises(errors.ServerFailed, match=reason):
+        call_llm("poison", client=server("openai", line("openai", event), "text/event-stream"))
+
+
+@pytest.mark.parametrize("reason", ["max_tokens", "MAX_TOKENS", "model_context_window_exceeded"])
+def test_an_answer_that_was_cut_has_one_word_for_it(reason):
+    event = {"choices": [{"delta": {"content": "The first half of"}, "finish_reason": reason}]}
+    told = call_llm("poison", client=server("openai", line("openai", event), "text/event-stream"))
+    assert told.finish_reason == "length"
+
+
+@pytest.mark.parametrize(
+    "text", ["\u200b\ufeff", "\u00ad", "\u3164\u2800", "\u202e", "</s>", "<|eot_id|><|eot_id|>", "<end_of_turn>"]
+)
+def test_an_answer_in_which_nothing_is_seen_is_none(text):
+    with pytest.raises(errors.EmptyOutput):
+        call_llm("x", client=Client(ScriptedBackend([text])))
+
+
+AFTER = [
+    (b"", "nothing"),
+    (b": ping\n\n" * 3, "pings"),
+    (line("openai", {"choices": [{"delta": {"content": " and more"}}]}), "text"),
+    (b"data: {odd\n\n", "an odd event"),
+    (line("openai", {"error": {"message": "too late"}}), "an error"),
+]
+
+
+@pytest.mark.parametrize(("after", "what"), AFTER)
+def test_what_comes_after_the_end_of_an_answer_takes_nothing_back(after, what):
+    told = call_llm("poison", client=server("openai", line("openai", GOOD["openai"]) + after, "text/event-stream"))
+    assert told.text == "fine", what
+
+
+def test_a_connection_that_stays_open_after_the_end_costs_no_answer():
+    async def answered():
+        answer = PartialAnswer(ChatRequest("tiny", (Message("user", "x"),), GenerationOptions()), "openai")
+
+        async def lines():
+            yield line("openai", GOOD["openai"]).decode()
+            await asyncio.sleep(3600)
+
+        async with answer:
+            return await answer.read(lines(), openai_event)
+
+    assert LOOP.run(answered()).text == "fine"
+
+
+def test_only_the_first_choice_is_the_answer_and_a_mark_before_it_loses_nothing():
+    body = "\ufeff".encode() + line("openai", {"choices": [{"index": 0, "delta": {"content": "fine"}}]})
+    body += line("openai", {"choices": [{"index": 1, "delta": {"content": "No sir"}}]})
+    body += line(
+        "openai", {"choices": [{"index": 0, "delta": {}, "message": {"content": "fine"}, "finish_reason": "stop"}]}
+    )
+    assert call_llm("poison", client=server("openai", body, "text/event-stream")).text == "fine"
+
+
+def test_a_reply_of_brackets_is_refused_before_it_becomes_objects():
+    body = json.dumps({"message": {"content": "x"}, "done": True, "z": [{}] * 200_000}).encode()
+    with pytest.raises(errors.InvalidResponse):
+        call_llm("poison", client=server("ollama", body, "application/json"))
+
+
+@pytest.mark.parametrize("body", ['{"object":"error","message":"overloaded"}', '{"detail":"overloaded"}'])
+def test_an_error_of_another_form_with_200_is_told_in_its_words(body):
+    with pytest.raises(errors.ServerFailed, match="overloaded"):
+        call_llm("poison", client=server("openai", body.encode(), "application/json"))
+
+
+THOUGHTS = [
+    ("<|START_THINKING|>Lyon?<|END_THINKING|>Paris", "Paris"),
+    ("\u200b\xa0<think>Lyon?</think>Paris", "Paris"),
+    ("Lyon?\n</think>\nNice?\n</think>\nParis", "Paris"),
+    (
+        "<|start|>assistant<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>final <|constrain|>json<|message|>{}",
+        "{}",
+    ),
+    ("In R1 the reasoning ends at </think> and then the answer follows.", None),
+    ("As in\n```\n<think>\n2+2\n</think>\n```\nthere.", None),
+    ("The end of a turn is <|im_end|>", None),
+    ("<reasoning>so</reasoning><answer>yes</answer>", None),
+]
+
+
+@pytest.mark.parametrize(("text", "answer"), THOUGHTS)
+def test_a_thought_is_told_from_a_text_about_thoughts(text, answer):
+    assert answer_and_thoughts(text)[0] == (text if answer is None else answer)

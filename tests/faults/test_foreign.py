@@ -558,3 +558,91 @@ def test_a_settings_object_that_is_changed_still_knows_where_its_address_came_fr
     settings = load_settings({})
     assert settings.replace(language="de").of_the_folder("base_url")
     assert not settings.replace(base_url="http://127.0.0.1:8").of_the_folder("base_url")
+
+
+def test_a_proxy_s_password_goes_to_the_proxy_alone(no_proxies, monkeypatch):
+    with FakeOpenAI() as server, Proxy(server.port) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url.replace("http://", "http://me:hunter2-planted@"))
+        assert ask(OpenAIBackend("http://models.example")).text == "echo how are you"
+        assert server.requests[-1][2]["proxy-authorization"].startswith("Basic ")  # this proxy passes on all it gets
+        monkeypatch.setenv("http_proxy", "http://me:hunter2-planted@127.0.0.1:notaport")
+        with pytest.raises(errors.SettingsError, match="proxy") as refused:
+            ask(OpenAIBackend("http://models.example"))
+        assert "hunter2" not in str(refused.value)
+        monkeypatch.setenv("no_proxy", "models.example:80")
+        with pytest.raises(errors.ConnectionFailed):
+            ask(OpenAIBackend("http://models.example"))
+
+
+def test_a_working_folder_cannot_choose_a_server_of_the_internet(tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-planted-key")
+    for text in ('backend = "openai"\nmodel = "gpt-4o"', '[fallback]\nbackend = "openai"'):
+        (tmp_path / "cerebro.toml").write_text(text)
+        with pytest.raises(errors.SettingsError, match="not trusted"):
+            load_settings()
+
+
+def test_a_value_with_a_password_is_in_no_traceback(monkeypatch):
+    import traceback
+
+    monkeypatch.setenv("CEREBRO_BASE_URL", "http://me:hunter2-planted@gpu-1")
+    with pytest.raises(errors.SettingsError) as refused:
+        load_settings()
+    assert "hunter2" not in "".join(traceback.format_exception(refused.value))
+
+
+SPOKEN_OF = "what do 'temperature' and 'seed' and 'max_tokens' and 'stop' do? I think so"
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        refusal(f"Content policy violation in: {SPOKEN_OF}"),
+        (422, {}, json.dumps({"detail": [{"loc": ["body", "messages", 0, "stop"], "msg": "odd"}]})),
+        refusal("[{'type': 'extra_forbidden', 'loc': ('body', 'user'), 'input': {'temperature': 1, 'seed': 2}}]"),
+    ],
+)
+def test_what_an_item_says_changes_no_request_of_others(told):
+    with FakeOpenAI() as openai:
+        openai.refuse = lambda payload: told if "policy" in json.dumps(payload["messages"]) else None
+        client = Client(OpenAIBackend(openai.url), "tiny")
+        with pytest.raises(errors.BadRequest):
+            call_llm(f"policy: {SPOKEN_OF}", client=client, seed=1, stop=["x"])
+        call_llm("x", client=client, seed=1, stop=["x"])
+        assert {"temperature", "seed", "stop", "max_tokens"} <= set(openai.requests[-1][1])
+        LOOP.run(client.aclose())
+
+
+def test_the_limit_of_an_answer_is_never_given_up():
+    with FakeOpenAI() as openai:
+        openai.refuse = lambda payload: (
+            refusal("Unsupported parameter", param=name)
+            if (name := next((one for one in ("max_tokens", "max_completion_tokens") if one in payload), ""))
+            else None
+        )
+        with pytest.raises(errors.BadRequest):
+            ask(OpenAIBackend(openai.url))
+
+
+def test_a_format_that_ollama_refuses_gives_way():
+    with FakeOllama(lambda payload: '{"question":"Why?"}') as ollama:
+        ollama.refuse = lambda payload: (
+            (400, {}, '{"error": "invalid JSON schema in format"}') if isinstance(payload.get("format"), dict) else None
+        )
+        backend = OllamaBackend(ollama.url)
+        assert ask(backend, schema=Pair.model_json_schema()).text == '{"question":"Why?"}'
+        assert (
+            ollama.requests[-1][1]["format"] == "json" and "schema" in ollama.requests[-1][1]["messages"][-1]["content"]
+        )
+
+
+def test_a_moderated_item_and_a_not_found_of_its_own_end_no_run(quick, tmp_path):
+    ledger = Ledger(f"sqlite:///{tmp_path}/runs.db")
+    answers = {"flagged": refusal("flagged by moderation", 403), "lost": refusal("no such model state", 404)}
+    with FakeOpenAI() as openai:
+        openai.refuse = lambda payload: answers.get(payload["messages"][-1]["content"])
+        client = Client(OpenAIBackend(openai.url), "tiny")
+        run = process_in_batches(["good", "flagged", "lost", "fine"], "{item}", quick, client=client, ledger=ledger)
+        LOOP.run(client.aclose())
+    assert run.progress.ok == 2 and {error["type"] for error in run.errors.values()} == {"BadRequest"}
+    ledger.close()
