@@ -523,10 +523,8 @@ THOUGHTS = [
     ("<|START_THINKING|>Lyon?<|END_THINKING|>Paris", "Paris"),
     ("\u200b\xa0<think>Lyon?</think>Paris", "Paris"),
     ("Lyon?\n</think>\nNice?\n</think>\nParis", "Paris"),
-    (
-        "<|start|>assistant<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>final <|constrain|>json<|message|>{}",
-        "{}",
-    ),
+    ("<|channel|>analysis<|message|>hm<|end|><|start|>final <|constrain|>json<|message|>{}", "{}"),
+    ("<|start|>assistant<|channel|>analysis<|message|>hm<|channel|>final<|message|>{}", "{}"),
     ("In R1 the reasoning ends at </think> and then the answer follows.", None),
     ("As in\n```\n<think>\n2+2\n</think>\n```\nthere.", None),
     ("The end of a turn is <|im_end|>", None),
