@@ -311,15 +311,16 @@ async def _attempt(item: WorkItem, work: Work, scope: CallScope, outcome: Outcom
     try:
         async with scope:
             return as_json(await work(item), "the processor's result", ProcessorFailed)
-    except TimeoutError as late:
-        failed = RequestTimeout(
-            f"the attempt took longer than {scope.timeout_s:g} s", hint="Allow more time (timeout_s of the profile)."
-        )
-        raise failed from late
     except BaseException as error:
         if watch.ends(error):
             raise
-        failed = failure_of(error)
+        if isinstance(error, TimeoutError) and scope.late:  # another one is the function's own
+            failed = RequestTimeout(
+                f"the attempt took longer than {scope.timeout_s:g} s",
+                hint="Allow more time (timeout_s of the profile).",
+            )
+        else:
+            failed = failure_of(error)
         if failed is error:
             raise
         raise failed from error

@@ -178,6 +178,20 @@ def test_an_item_fails_alone_whatever_is_raised(quick, ledger, name, how):
     assert attempt["error"]["type"] == run.errors[0]["type"]
 
 
+def test_a_timeout_of_the_functions_own_is_not_taken_for_a_late_answer(quick, ledger):
+    async def work(n):
+        async with asyncio.timeout(0):
+            await asyncio.sleep(60)
+
+    def sync_work(n):
+        raise TimeoutError("the database did not answer")
+
+    for function in (work, sync_work):
+        run = process_in_batches([0], function, quick, ledger=ledger, show_progress=False)
+        assert run.errors[0]["type"] == "ProcessorFailed" and run.errors[0]["details"]["error"] == "TimeoutError"
+        assert len(ledger.attempts(run.task_id, 0)) == 1  # like all that a function raises
+
+
 @pytest.mark.parametrize("how", [cancels_itself, cancels_itself_and_raises])
 def test_an_item_that_cancels_itself_fails_alone(quick, ledger, how):
     async def work(n):
