@@ -174,6 +174,30 @@ def test_who_waits_on_a_loop_that_ended_is_told_and_the_next_call_has_a_new_one(
     assert forgotten == [True] and fragile.run(echo(1)) == 1
 
 
+def test_a_loop_that_cannot_go_on_ends_once_and_tells_who_waits(caplog):
+    broken, waits = LoopThread(), threading.Event()
+
+    async def wait():
+        waits.set()
+        await asyncio.Event().wait()
+
+    def fail(timeout):
+        raise OSError("the selector is closed")
+
+    waiting, thread, lock, loop = broken.submit(wait()), broken._thread, broken._lock, broken.loop
+    assert waits.wait(10)
+    loop.call_soon_threadsafe(setattr, loop._selector, "select", fail)
+    with pytest.raises(LoopEnded):
+        waiting.result(10)
+    thread.join(10)
+    assert not thread.is_alive()
+    assert len([record for record in caplog.records if record.name == "cerebro_nb.loop"]) == 1
+    assert broken._lock is lock  # whoever waited for it and who comes next keep each other out
+    assert broken.run(echo(1)) == 1
+    del loop._selector.select
+    loop.close()
+
+
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
 def test_a_task_that_leaves_takes_no_loop_with_it(error):
     async def leave():
