@@ -99,14 +99,16 @@ def test_a_fork_writes_on_after_its_parent_has_closed_the_ledger(tmp_path):
     """With a connection carried over the fork, the parent takes the log away under the child's hands."""
     script = """
     run(range(3), lambda n: n)
-    told, heard = os.pipe()
+    parent_ended, parent_lives = os.pipe()
+    child_wrote, child_writes = os.pipe()
     if os.fork() == 0:
-        os.close(heard)
+        os.close(parent_lives)
         run(range(3), lambda n: n)
-        os.read(told, 1)  # ends when the parent does
+        os.write(child_writes, b"x")
+        os.read(parent_ended, 1)  # ends when the parent does
         run(range(5), lambda n: n)
         sys.exit(0)
-    time.sleep(0.5)
+    os.read(child_wrote, 1)
     ledger.close()
     """
     url = f"sqlite:///{tmp_path / 'ledger.db'}"
@@ -204,8 +206,9 @@ def test_a_task_that_leaves_takes_no_loop_with_it(error):
         raise error
 
     async def start():
-        asyncio.get_running_loop().create_task(leave())
-        await asyncio.sleep(0.05)
+        task = asyncio.get_running_loop().create_task(leave())
+        await asyncio.wait([task])
+        assert isinstance(task.exception(), error)
         return threading.current_thread()
 
     assert LOOP.run(start()) is LOOP.run(start()) is LOOP._thread
@@ -284,14 +287,17 @@ quick = quick.replace(timeout_s=600)
 def test_a_handler_of_the_users_own_is_left_and_so_is_nohup(tmp_path):
     script = """
     import signal
-    heard = []
-    signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
+    heard, is_heard = [], threading.Event()
+    def handler(number, frame):
+        heard.append(number)
+        is_heard.set()
+    signal.signal(signal.SIGTERM, handler)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     async def work(n):
         if n == 1:
             os.kill(os.getpid(), signal.SIGTERM)
             os.kill(os.getpid(), signal.SIGHUP)
-            await asyncio.sleep(0.2)
+            await asyncio.to_thread(is_heard.wait)
         return n
     print(run(range(3), work).results, heard, signal.getsignal(signal.SIGHUP) == signal.SIG_IGN)
     """
