@@ -1,6 +1,7 @@
 """Forks, signals, exits, and a loop that is gone: every run ends, and every process does."""
 
 import asyncio
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -14,7 +15,7 @@ from fakes import FakeOllama
 
 from cerebro_nb import Client, Ledger, OllamaBackend, Run, errors, process_in_batches
 from cerebro_nb.loop import LOOP, LoopEnded, LoopThread
-from cerebro_nb.threads import in_thread
+from cerebro_nb.threads import MOST_LEFT, in_thread
 
 COMMON = """
 import asyncio, os, sys, threading, time
@@ -230,6 +231,36 @@ def test_a_function_that_blocks_for_ever_fails_its_item_alone_and_holds_nobody_u
     said, noise = process.communicate(timeout=60)
     assert process.returncode == 0, noise
     assert said == "24 6 [0, 1, 2, 3, 4, 5]\n"
+
+
+def test_a_function_that_hangs_each_time_takes_no_more_threads_than_there_may_be(quick, ledger, caplog):
+    released, before = threading.Event(), threading.active_count()
+
+    def hang(n):
+        released.wait()
+        return n
+
+    wide = quick.replace(batch_size=None, concurrency=MOST_LEFT // 2, max_attempts=1, timeout_s=0.2, adaptive=False)
+    try:
+        run = process_in_batches(range(3 * MOST_LEFT), hang, wide, ledger=ledger, show_progress=False)
+        assert run.progress.failed == 3 * MOST_LEFT
+        assert threading.active_count() - before < 2 * MOST_LEFT
+        last = run.errors[3 * MOST_LEFT - 1]
+        assert last["type"] == "ProcessorFailed" and f"given up {MOST_LEFT} times" in last["message"]
+        said = [record.getMessage() for record in caplog.records if record.name == "cerebro_nb.threads"]
+        assert len(said) == 2 and f"in {MOST_LEFT} of them" in said[-1]
+        other = process_in_batches([1], lambda n: n, wide, ledger=ledger, show_progress=False)
+        assert other.results == [1]  # another function is none of it
+    finally:
+        released.set()
+
+    async def has_come_back():
+        while True:
+            with contextlib.suppress(errors.ProcessorFailed):
+                return await in_thread(hang, 7)
+            await asyncio.sleep(0.01)
+
+    assert LOOP.run(asyncio.wait_for(has_come_back(), 30)) == 7
 
 
 def test_threads_are_used_again_and_see_what_their_caller_sees():
