@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
+import math
 import string
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -83,7 +84,7 @@ class _Plain:
         if isinstance(value, int):
             return self._whole(value)
         if isinstance(value, float):
-            return float.__float__(value)
+            return self._number(value)
         if depth == MOST_DEPTH:
             raise ValueError(f"it is more than {MOST_DEPTH} deep")
         if isinstance(value, list | tuple):
@@ -107,6 +108,12 @@ class _Plain:
         if whole.bit_length() > _MOST_BITS:
             raise ValueError("a number in it has more than a thousand digits")
         return whole
+
+    def _number(self, value: float) -> float:
+        number = float.__float__(value)
+        if not math.isfinite(number):
+            raise ValueError(f"JSON has no {json.dumps(number)}; None is what is missing")
+        return number
 
     def _fields(self, value: dict[Any, Any], depth: int) -> dict[str, Any]:
         self._spend(_OF_A_VALUE * len(value))

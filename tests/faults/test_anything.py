@@ -4,8 +4,10 @@ import asyncio
 import collections
 import dataclasses
 import enum
+import math
 import threading
 
+import numpy
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -121,6 +123,11 @@ RETURNED = {
     "a class": lambda: Pair,
     "a function": lambda: deep,
     "a generator": lambda: (n for n in range(3)),
+    "NaN": lambda: {"score": math.nan},
+    "infinity": lambda: [-math.inf],
+    "NaN in an array": lambda: numpy.array([1.0, numpy.nan]),
+    "NaN of numpy": lambda: numpy.float32("nan"),
+    "infinity of numpy": lambda: {numpy.float64("inf"): 1},
 }
 
 
