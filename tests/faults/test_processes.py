@@ -240,7 +240,8 @@ def test_a_function_that_hangs_each_time_takes_no_more_threads_than_there_may_be
         released.wait()
         return n
 
-    wide = quick.replace(batch_size=None, concurrency=MOST_LEFT // 2, max_attempts=1, timeout_s=0.2, adaptive=False)
+    limits = {"batch_size": MOST_LEFT // 2, "concurrency": MOST_LEFT // 2, "max_attempts": 1, "timeout_s": 0.2}
+    wide = quick.replace(**limits, adaptive=False)
     try:
         run = process_in_batches(range(3 * MOST_LEFT), hang, wide, ledger=ledger, show_progress=False)
         assert run.progress.failed == 3 * MOST_LEFT
