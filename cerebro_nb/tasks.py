@@ -591,7 +591,7 @@ class Ledger(LedgerReviews):
 
 # %% ../nbs/05_tasks.ipynb #912b4fc3
 _ledgers: dict[str, Ledger] = {}
-# A relative file is that of the folder where it was first asked for: a process that changes its folder keeps its ledger.
+# A relative file is that of the folder where it was first asked for: who changes the folder keeps the ledger.
 _settled = functools.cache(absolute_url)
 
 
