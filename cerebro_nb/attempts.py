@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import operator
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,10 +19,11 @@ from .client import CallRecord, CallScope, Fallback
 from .control import RetryPolicy, retry_decision
 from .errors import CerebroError, InputError, ProcessorFailed, RequestTimeout, error_record, error_text
 from .processors import Work, WorkItem, as_json
+from .replies import count_in, seconds_in
 from .settings import Profile
 
 # %% auto #0
-__all__ = ['failure_of', 'count_of', 'text_of', 'attempt_rows', 'kept_rows', 'Outcome', 'attempted']
+__all__ = ['failure_of', 'whole_number', 'text_of', 'attempt_rows', 'kept_rows', 'Outcome', 'attempted']
 
 # %% ../nbs/05d_attempts.ipynb #808cb78a
 def failure_of(error: BaseException) -> CerebroError:
@@ -77,14 +79,16 @@ class _Watch:
             self._task.uncancel()
 
 # %% ../nbs/05d_attempts.ipynb #ccdb5e9e
-_MOST_COUNT = 2**31 - 1  # of an INTEGER column
 _MOST_SHORT = 32  # of a short text's column
 _MOST_TOLD = 100_000
 
 
-def count_of(value: Any) -> int | None:
-    """Return a number that a column of counts takes, or None."""
-    return value if type(value) is int and 0 <= value <= _MOST_COUNT else None
+def whole_number(value: Any) -> int | None:
+    """Return a whole number, numpy's among them, as Python's own; None for anything else, and for True and False."""
+    try:
+        return None if isinstance(value, bool) else operator.index(value)
+    except Exception:  # a value of somebody's own may raise anything
+        return None
 
 
 def text_of(value: Any) -> str:
@@ -98,10 +102,6 @@ def text_of(value: Any) -> str:
 def _short(value: Any) -> str | None:
     """Return a short text as a column takes it."""
     return None if value is None else plain(value if isinstance(value, str) else text_of(value))[:_MOST_SHORT]
-
-
-def _seconds_of(value: Any) -> float | None:
-    return value if isinstance(value, int | float) and value >= 0 else None
 
 
 def _reply_record(call: CallRecord) -> dict[str, Any] | None:
@@ -218,13 +218,12 @@ class Outcome:
     def note(self, calls: Sequence[CallRecord], rows: Sequence[dict[str, Any]]) -> None:
         """Take in the calls of one attempt and their rows."""
         self.rows += rows
-        self.tokens += sum(
-            count_of(row["reply"]["usage"].get("completion_tokens")) or 0 for row in rows if row["reply"]
-        )
+        self.tokens += sum(count_in(row["reply"]["usage"], "completion_tokens") or 0 for row in rows if row["reply"])
         if calls and calls[-1].reply is not None:
             with contextlib.suppress(Exception):  # of times that a backend handed in does not tell in numbers
                 timings = calls[-1].reply.timings
-                self.latency_s, self.wait_s = _seconds_of(timings.total_s), _seconds_of(timings.wait_s)
+                told = {"total_s": timings.total_s, "wait_s": timings.wait_s}
+                self.latency_s, self.wait_s = (seconds_in(told, name, 1) for name in told)
 
 
 async def attempted(
@@ -311,15 +310,16 @@ async def _attempt(item: WorkItem, work: Work, scope: CallScope, outcome: Outcom
     try:
         async with scope:
             return as_json(await work(item), "the processor's result", ProcessorFailed)
-    except TimeoutError as late:
-        failed = RequestTimeout(
-            f"the attempt took longer than {scope.timeout_s:g} s", hint="Allow more time (timeout_s of the profile)."
-        )
-        raise failed from late
     except BaseException as error:
         if watch.ends(error):
             raise
-        failed = failure_of(error)
+        if isinstance(error, TimeoutError) and scope.late:  # another one is the function's own
+            failed = RequestTimeout(
+                f"the attempt took longer than {scope.timeout_s:g} s",
+                hint="Allow more time (timeout_s of the profile).",
+            )
+        else:
+            failed = failure_of(error)
         if failed is error:
             raise
         raise failed from error

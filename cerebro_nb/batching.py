@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import concurrent.futures
 import contextlib
 import itertools
@@ -234,7 +235,7 @@ class Run(TaskView):
         self._flow: Flow | None = None
         self._wish = "go"
         self._ledger_error: BaseException | None = None
-        self._refusals: list[str] = []
+        self._refusals: collections.deque[str] = collections.deque(maxlen=_SAME_REFUSALS)
 
     # --- steering: from any thread, heard on Cerebro's loop
 
@@ -479,7 +480,7 @@ class Run(TaskView):
         if self._tally.ok or not isinstance(error, BadRequest) or isinstance(error, ContextExceeded):
             return False
         self._refusals.append(error.message)
-        return self._refusals[-_SAME_REFUSALS:] == [error.message] * _SAME_REFUSALS
+        return list(self._refusals) == [error.message] * _SAME_REFUSALS
 
     def _server_gone(self, address: str | None) -> None:
         if self._tally.status in ("in_progress", "waiting"):

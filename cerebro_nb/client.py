@@ -187,6 +187,11 @@ class CallScope:
         self._alarm: asyncio.Timeout | None = None
 
     @property
+    def late(self) -> bool:
+        """Whether the attempt took longer than it may."""
+        return self._alarm is not None and self._alarm.expired()
+
+    @property
     def left_s(self) -> float:
         """Seconds that a call made now has left."""
         when = self._alarm.when() if self._alarm else None

@@ -32,7 +32,7 @@ from .schema import is_current, prepare_schema
 _log = get_logger(__name__)
 
 # %% auto #0
-__all__ = ['BUSY_TIMEOUT_S', 'GROUP_S', 'GROUP_SIZE', 'Write', 'Told', 'private_folder', 'may_pass', 'Database']
+__all__ = ['BUSY_TIMEOUT_S', 'GROUP_S', 'GROUP_SIZE', 'Write', 'Told', 'private_folder', 'absolute_url', 'may_pass', 'Database']
 
 # %% ../nbs/04c_database.ipynb #3587fbf4
 def private_folder(folder: Path) -> None:
@@ -44,7 +44,8 @@ def private_folder(folder: Path) -> None:
         If it cannot be made.
     """
     if not folder.is_dir():
-        private_folder(folder.parent)
+        if folder.parent != folder:  # as a drive that is not there has itself above it
+            private_folder(folder.parent)
         folder.mkdir(mode=0o700, exist_ok=True)
 
 
@@ -91,12 +92,45 @@ class _File:
 BUSY_TIMEOUT_S = 30
 
 
+def _parsed(url: str) -> sql.URL:
+    try:
+        return sql.make_url(url)
+    except SQLAlchemyError as error:
+        # The text is not repeated: there may be a password in it.
+        raise LedgerError("the ledger's address is no database URL", hint="Write it as sqlite:///runs.db") from error
+
+
+def absolute_url(url: str) -> str:
+    """Return a database's URL so that it names the same one wherever the process goes.
+
+    Parameters
+    ----------
+    url
+        A SQLAlchemy URL. A SQLite file in it may be relative to the working folder.
+
+    Raises
+    ------
+    LedgerError
+        If it is no URL, or names no file.
+    """
+    parsed = _parsed(url)
+    if parsed.get_backend_name() != "sqlite":
+        return url
+    path = _sqlite_file(parsed)
+    named = path.as_uri() if _is_file_uri(parsed) else str(path)
+    return parsed.set(database=named).render_as_string(hide_password=False)
+
+
+def _is_file_uri(url: sql.URL) -> bool:
+    return "uri" in url.query and (url.database or "").startswith("file:")
+
+
 def _sqlite_file(url: sql.URL) -> Path:
-    if not url.database or url.database == ":memory:":
+    if not url.database or url.database in (":memory:", "file::memory:"):
         raise LedgerError("a ledger in memory would be lost with the process", hint="Name a file: sqlite:///runs.db")
-    if "uri" in url.query and url.database.startswith("file:"):
-        return Path(unquote(urlsplit(url.database).path))
-    return Path(url.database)
+    if _is_file_uri(url):
+        return Path(unquote(urlsplit(url.database).path)).absolute()
+    return Path(url.database).absolute()
 
 
 def _postgresql(url: sql.URL) -> sql.Engine:
@@ -106,11 +140,7 @@ def _postgresql(url: sql.URL) -> sql.Engine:
 
 
 def _engine(url: str) -> tuple[sql.Engine, _File | None]:
-    try:
-        parsed = sql.make_url(url)
-    except SQLAlchemyError as error:
-        # The text is not repeated: there may be a password in it.
-        raise LedgerError("the ledger's address is no database URL", hint="Write it as sqlite:///runs.db") from error
+    parsed = _parsed(url)
     if parsed.get_backend_name() == "postgresql":
         return _postgresql(parsed), None
     if parsed.get_backend_name() != "sqlite":
@@ -266,11 +296,11 @@ class Database:
     """
 
     def __init__(self, url: str, outage_s: float = 0.0):
-        self.url, self.outage_s = url, outage_s
-        self._engine, self._file = _engine(url)
+        self.url, self.outage_s = absolute_url(url), outage_s
+        self._engine, self._file = _engine(self.url)
         self._left: list[sql.Pool] = []
         self._begin()
-        with _translated(url):
+        with _translated(self.url):
             with self._engine.connect() as reading:
                 current = is_current(reading)
             if not current:

@@ -18,12 +18,13 @@ from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
 
-from .attempts import Outcome, count_of, kept_rows
+from .attempts import Outcome, kept_rows
 from .errors import CerebroError, LedgerError, TaskHeld, error_record
 from .logs import get_logger
 from .loop import LOOP
 from .processors import WorkItem
 from .progress import Tally
+from .replies import count_in
 from .schema import decoded
 from .tasks import LEASE_S, EndedRows, FinishedItem, Ledger
 
@@ -225,8 +226,8 @@ class Keeper:
             item.earlier_attempts,
             last.get("step"),
             reply.get("finish_reason"),
-            count_of(reply["usage"].get("prompt_tokens")),
-            count_of(reply["usage"].get("completion_tokens")),
+            count_in(reply["usage"], "prompt_tokens"),
+            count_in(reply["usage"], "completion_tokens"),
         )
         try:
             self._ledger.post_item(finished, self._told)

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
-from .errors import CerebroError, InputError
+from .errors import CerebroError, InputError, error_text
 from .logs import get_logger
 
 _log = get_logger(__name__)
@@ -58,10 +58,10 @@ class LoopThread:
     def __init__(self) -> None:
         self._forgetters: list[Callable[[], None]] = []
         self._left: list[object] = []
+        self._lock = threading.RLock()
         self._begin()
 
     def _begin(self) -> None:
-        self._lock = threading.RLock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._waiting: set[concurrent.futures.Future[Any]] = set()
@@ -83,8 +83,10 @@ class LoopThread:
             while not loop.is_closed():
                 try:
                     loop.run_forever()
-                except BaseException as error:  # of a task, which has ended by it
+                except (SystemExit, KeyboardInterrupt) as error:  # of a task, which has ended by it
                     _log.warning("a task ended with %s; the loop goes on", type(error).__name__)
+        except BaseException as error:  # of the loop itself, which would raise it again for ever
+            _log.error("Cerebro's loop has ended: %s: %s", type(error).__name__, error_text(error))
         finally:
             self._lose(loop)
 
@@ -178,6 +180,7 @@ class LoopThread:
         if isinstance(self._loop, _Loop):
             self._loop.leave()
         self._left.append((self._loop, self._closers, self._waiting))  # dropped, they would be tidied up
+        self._lock = threading.RLock()  # somebody who is not here may hold the other one
         self._begin()
         for forget in self._forgetters:
             forget()

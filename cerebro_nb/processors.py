@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
+import math
 import string
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -21,7 +22,7 @@ from .settings import GenerationOptions
 from .threads import in_thread
 
 # %% auto #0
-__all__ = ['Work', 'MOST_DEPTH', 'MOST_SIZE', 'WorkItem', 'as_json', 'fill_prompt', 'prompt_work', 'next_seed', 'function_work']
+__all__ = ['Work', 'MOST_SIZE', 'WorkItem', 'as_json', 'fill_prompt', 'prompt_work', 'next_seed', 'function_work']
 
 # %% ../nbs/05c_processors.ipynb #2ea0c4eb
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ class WorkItem:
 Work = Callable[[WorkItem], Awaitable[Any]]
 
 # %% ../nbs/05c_processors.ipynb #359b17a6
-MOST_DEPTH = 100
+_MOST_LEVELS = 100  # of a user's value, which we walk through ourselves: no reply's limit
 MOST_SIZE = 100_000_000
 _OF_A_VALUE = 100  # so many characters does a value in a list or a dict count: a million of them is the most
 _MOST_BITS = 3_300  # a thousand digits: Python reads no number from a text of more than 4,300
@@ -83,9 +84,9 @@ class _Plain:
         if isinstance(value, int):
             return self._whole(value)
         if isinstance(value, float):
-            return float.__float__(value)
-        if depth == MOST_DEPTH:
-            raise ValueError(f"it is more than {MOST_DEPTH} deep")
+            return self._number(value)
+        if depth == _MOST_LEVELS:
+            raise ValueError(f"it is more than {_MOST_LEVELS} deep")
         if isinstance(value, list | tuple):
             self._spend(_OF_A_VALUE * len(value))
             return [self.of(one, depth + 1) for one in value]
@@ -107,6 +108,12 @@ class _Plain:
         if whole.bit_length() > _MOST_BITS:
             raise ValueError("a number in it has more than a thousand digits")
         return whole
+
+    def _number(self, value: float) -> float:
+        number = float.__float__(value)
+        if not math.isfinite(number):
+            raise ValueError(f"JSON has no {json.dumps(number)}; None is what is missing")
+        return number
 
     def _fields(self, value: dict[Any, Any], depth: int) -> dict[str, Any]:
         self._spend(_OF_A_VALUE * len(value))
@@ -143,7 +150,7 @@ def as_json(value: Any, what: str, refusal: type[CerebroError] = InputError) -> 
     ----------
     value
         Plain values, pydantic models, dataclasses, a `Reply` (its object, else its text), numpy arrays, and lists and
-        dicts of these: at most `MOST_DEPTH` deep, with `MOST_SIZE` characters or a million values.
+        dicts of these: at most 100 deep, with `MOST_SIZE` characters or a million values.
     what
         What to call it in an error.
     refusal

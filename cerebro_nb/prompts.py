@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from .attempts import whole_number
 from .batching import Run
 from .client import Client, answer
 from .duplicates import essence
@@ -284,13 +285,14 @@ async def asearch_prompts(
         If a run could not start or go on. A variant or a trial that fails alone does not raise.
     """
     task, listed = " ".join(task.split()), [as_json(case, "a case") for case in cases]
-    if not task or not listed or type(n) is not int or not 1 <= n <= 1_000:
+    wanted = whole_number(n) or 0
+    if not task or not listed or not 1 <= wanted <= 1_000:
         raise InputError(
             "a search wants a task, cases to try it on, and 1 to 1,000 variants",
             hint="search_prompts(task, cases, n=5)",
         )
     variants = await (
-        await aplanned_run(_variant_plan(task, n, language), "prompts", cast(RunArguments, {**arguments}))
+        await aplanned_run(_variant_plan(task, wanted, language), "prompts", cast(RunArguments, {**arguments}))
     )
     own = {"prompt": task if PLACE in task else f"{task}\n\n{PLACE}", "manner": "the task's own words"}
     made = [

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Collection as AnyCollection
 from typing import TYPE_CHECKING, Any, cast
 
@@ -129,7 +129,7 @@ async def aresume_run(
     -------
     Run
         Not started. Items that have an answer are not worked on again. Of a task that went to its end, a run that has
-        ended: the task is left as it is.
+        ended: the task is left as it is, and nothing is needed again; ``changes`` are refused.
 
     Raises
     ------
@@ -145,12 +145,32 @@ async def aresume_run(
             f"the items of task {of.id} came from a generator that was not read to its end",
             hint="Give it again: resume(task, items=...). What is recorded of it is skipped.",
         )
+    _refuse_unknown(changes)
     if await asyncio.to_thread(_is_over, of, ledger):
+        refuse_unfit(changes, f"task {of.id} went to its end, and nothing of it is done again")
         profile = Profile(**of.manifest["profile"]) if "profile" in of.manifest else load_settings().profile("auto")
         over = Run((), _nothing, profile, kind=of.kind, subject=of.subject, ledger=ledger, task_id=of.id)
         return over.as_ended(of)
     given = () if items is None else items
     return await _run_of(of, given, processor, response_model, client, ledger, show_progress, changes, of.id)
+
+
+_CHANGES = {
+    "model",
+    "backend",
+    "base_url",
+    "profile",
+    *GenerationArguments.__annotations__,
+    *GenerationOptions.model_fields,
+}
+
+
+def _refuse_unknown(changes: Mapping[str, Any]) -> None:
+    if unknown := sorted(set(changes) - _CHANGES):
+        raise InputError(
+            f"{', '.join(unknown)}: there is no such option",
+            hint=f"What can be different: {', '.join(sorted(_CHANGES))}.",
+        )
 
 
 def _is_over(task: Task, ledger: Ledger) -> bool:
@@ -175,6 +195,7 @@ async def _run_of(
     task_id: str,
 ) -> Run:
     """Return a run that does what a task's manifest says: of that task, or of a new one if ``task_id`` is empty."""
+    _refuse_unknown(changes)
     settings = load_settings()
     profile = settings.profile(changes.pop("profile", None) or Profile(**task.manifest["profile"]))
     options: GenerationOptions | None = None

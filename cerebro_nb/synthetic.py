@@ -14,7 +14,7 @@ from typing import Any, Unpack
 
 from pydantic import BaseModel
 
-from .attempts import text_of
+from .attempts import text_of, whole_number
 from .angles import DIMENSIONS
 from .batching import Run
 from .chunks import CHUNK_TOKENS, chunked
@@ -312,7 +312,8 @@ async def asynthetic_run(
     """
     recipe = RECIPES[kind]
     n = recipe.default_n if n is None else n
-    if type(n) is not int or not 1 <= n <= MAX_EXAMPLES:
+    wanted = whole_number(n) or 0
+    if not 1 <= wanted <= MAX_EXAMPLES:
         told = f"n = {text_of(n)} is not between 1 and {MAX_EXAMPLES:,}"
         raise InputError(told, hint="Give a whole number: at least one example.")
     documents = [] if from_documents is None else await aread_documents(from_documents)
@@ -325,7 +326,7 @@ async def asynthetic_run(
         texts = template_language(tag)
         seed = random.SystemRandom().randrange(2**31) if options.seed is None else options.seed
         told_apart = get_embedder(embedder, tag, client) if isinstance(embedder, str) else embedder
-        items, templates = plan_angles(n, seed, tag), [recipe.templates[texts]]
+        items, templates = plan_angles(wanted, seed, tag), [recipe.templates[texts]]
         if documents:
             items = plan_texts(items, documents, recipe, unanswerable, chunk_tokens)
             templates = [recipe.from_text[texts], *([recipe.beside_text[texts]] if unanswerable else [])]

@@ -5,6 +5,7 @@
 # %% ../nbs/05_tasks.ipynb #8ab02803
 from __future__ import annotations
 
+import functools
 import os
 import socket
 import time
@@ -17,7 +18,7 @@ from typing import Any, Literal, get_args
 import sqlalchemy as sql
 
 from .errors import InputError, TaskHeld, TaskNotFound
-from .database import Database
+from .database import Database, absolute_url
 from .schema import ATTEMPTS, ITEMS, REUSABLE, TASKS, encoded
 from .settings import load_settings
 
@@ -590,6 +591,8 @@ class Ledger(LedgerReviews):
 
 # %% ../nbs/05_tasks.ipynb #912b4fc3
 _ledgers: dict[str, Ledger] = {}
+# A relative file is that of the folder where it was first asked for: who changes the folder keeps the ledger.
+_settled = functools.cache(absolute_url)
 
 
 def get_ledger(url: str | None = None) -> Ledger:
@@ -598,16 +601,20 @@ def get_ledger(url: str | None = None) -> Ledger:
     Parameters
     ----------
     url
-        A SQLAlchemy URL; the settings' (SQLite in the data folder) if None.
+        A SQLAlchemy URL; the settings' (SQLite in the data folder) if None. A relative file keeps the place it had when
+        it was first asked for, wherever the process goes.
 
     Raises
     ------
     LedgerError
         If the database cannot be opened.
     """
-    url = url or load_settings().ledger_url
-    if url not in _ledgers or not _ledgers[url].database.in_place:
+    url = _settled(url or load_settings().ledger_url)
+    there = _ledgers.get(url)
+    if there is None or not there.database.in_place:
         _ledgers[url] = Ledger(url)
+        if there is not None:
+            there.close()
     return _ledgers[url]
 
 

@@ -14,8 +14,13 @@ from collections.abc import Callable
 from contextvars import copy_context
 from typing import Any, ClassVar, TypeVar, cast
 
+from .errors import ProcessorFailed
+from .logs import get_logger
+
+_log = get_logger(__name__)
+
 # %% auto #0
-__all__ = ['IDLE_S', 'Result', 'in_thread']
+__all__ = ['IDLE_S', 'Result', 'MOST_LEFT', 'in_thread']
 
 # %% ../nbs/02d_threads.ipynb #7130fed7
 IDLE_S = 10.0
@@ -51,6 +56,34 @@ class _Worker(threading.Thread):
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_Worker.idle.clear)
 
+# %% ../nbs/02d_threads.ipynb #d0fc12ec
+MOST_LEFT = 100
+_at_work: set[asyncio.Future[Any]] = set()
+_left: dict[asyncio.Future[Any], Callable[..., Any]] = {}
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_at_work.clear)
+    os.register_at_fork(after_in_child=_left.clear)
+
+
+def _left_of(function: Callable[..., Any]) -> int:
+    return sum(one is function for one in list(_left.values()))
+
+
+def _leave(call: asyncio.Future[Any], function: Callable[..., Any]) -> None:
+    if call not in _at_work:
+        return  # it has come back just now
+    _left[call] = function
+    if (count := _left_of(function)) in (1, MOST_LEFT):
+        _log.warning("a function was given up, but no thread can be ended: it is still at work in %d of them", count)
+
+
+def _refuse_one_that_hangs(function: Callable[..., Any]) -> None:
+    if _left_of(function) >= MOST_LEFT:
+        raise ProcessorFailed(
+            f"the function was given up {MOST_LEFT} times and still runs each time: it is not called again",
+            hint="Give what it waits for a time limit; then do what failed again, in a new process: retry_failed.",
+        )
+
 # %% ../nbs/02d_threads.ipynb #65376ec6
 async def in_thread(function: Callable[..., Result], *arguments: Any) -> Result:
     """Call a function in a thread and wait for it; cancelled, it is left to itself.
@@ -64,7 +97,13 @@ async def in_thread(function: Callable[..., Result], *arguments: Any) -> Result:
     -------
     Result
         What it returned.
+
+    Raises
+    ------
+    ProcessorFailed
+        If `MOST_LEFT` calls of it that were given up are still at work.
     """
+    _refuse_one_that_hangs(function)
     loop, context = asyncio.get_running_loop(), copy_context()
     ended: asyncio.Future[tuple[Result | None, BaseException | None]] = loop.create_future()
 
@@ -81,8 +120,13 @@ async def in_thread(function: Callable[..., Result], *arguments: Any) -> Result:
     except IndexError:
         worker = _Worker()
         worker.start()
+    _at_work.add(ended)
     worker.jobs.put(job)
-    result, error = await ended
+    try:
+        result, error = await ended
+    except asyncio.CancelledError:
+        _leave(ended, function)
+        raise
     if error is not None:
         raise error
     return cast(Result, result)
@@ -90,6 +134,8 @@ async def in_thread(function: Callable[..., Result], *arguments: Any) -> Result:
 
 def _tell(loop: asyncio.AbstractEventLoop, ended: asyncio.Future[Any], told: Any) -> None:
     def tell() -> None:
+        _at_work.discard(ended)
+        _left.pop(ended, None)
         if not ended.done():
             ended.set_result(told)
 

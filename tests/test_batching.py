@@ -27,6 +27,7 @@ from cerebro_nb import (
     errors,
     get_ledger,
     process_in_batches,
+    rerun,
     resume,
     retry_failed,
     tasks_df,
@@ -671,6 +672,22 @@ def test_an_unknown_option_is_refused(quick, ledger):
         resume(run.task_id, client=client, ledger=ledger, colour="red")
     with pytest.raises(errors.InputError, match="processor"):
         resume(run.task_id, echo, client=client, ledger=ledger)
+
+
+@pytest.mark.parametrize("changes", [{"model": "x"}, {"profile": "research"}, {"max_tokens": 5}, {"colour": None}])
+def test_an_option_is_refused_where_nothing_is_left_to_do(quick, ledger, changes):
+    run = process_in_batches([1], echo, quick, ledger=ledger, show_progress=False)
+    with pytest.raises(errors.InputError, match=next(iter(changes))):
+        resume(run, **changes)
+    assert resume(run, echo, model=None).results == [1]  # what is needed where something is left is taken
+
+
+def test_an_unknown_option_is_refused_whatever_it_is_given_as(quick, ledger):
+    run = process_in_batches([1], echo, quick, ledger=ledger, show_progress=False)
+    ledger.update_task(run.task_id, status="cancelled")
+    for again in (resume, retry_failed, rerun):
+        with pytest.raises(errors.InputError, match="colour"):
+            again(run, processor=echo, colour=None)
 
 
 # --- what is shown

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy
 import pytest
 from fakes import FakeOllama
 from hypothesis import given
@@ -64,6 +65,18 @@ def test_the_bound_is_the_item_s_tries_and_what_it_wrote_is_kept(options, ledger
     assert (run.progress.ok, run.progress.failed) == (1, 1)
     assert types(ledger, run, 1) == ["DuplicateOutput"] * quick.max_attempts
     assert "headline work" in run.errors[1]["details"]["text"]
+
+
+@pytest.mark.parametrize("n", [numpy.int64(1), numpy.uint8(1)])
+def test_a_whole_number_may_be_numpys(options, n):
+    run = generate_qa("headlines", n, client=scripted(pair("What makes a headline work?")), **options)
+    assert run.progress.ok == 1
+
+
+@pytest.mark.parametrize("n", [True, numpy.True_, 1.0, numpy.float64(1), "1", 0])
+def test_what_is_no_whole_number_is_refused_as_one(options, n):
+    with pytest.raises(errors.InputError, match="is not between 1 and"):
+        generate_qa("headlines", n, client=scripted(), **options)
 
 
 def test_a_copy_in_other_words_is_told_by_an_embedder(options, ledger):

@@ -4,8 +4,10 @@ import asyncio
 import collections
 import dataclasses
 import enum
+import math
 import threading
 
+import numpy
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -121,6 +123,11 @@ RETURNED = {
     "a class": lambda: Pair,
     "a function": lambda: deep,
     "a generator": lambda: (n for n in range(3)),
+    "NaN": lambda: {"score": math.nan},
+    "infinity": lambda: [-math.inf],
+    "NaN in an array": lambda: numpy.array([1.0, numpy.nan]),
+    "NaN of numpy": lambda: numpy.float32("nan"),
+    "infinity of numpy": lambda: {numpy.float64("inf"): 1},
 }
 
 
@@ -176,6 +183,20 @@ def test_an_item_fails_alone_whatever_is_raised(quick, ledger, name, how):
     assert run.errors[0]["type"] in ("ProcessorFailed", "InvalidOutput", "RateLimited") and run.errors[0]["message"]
     (attempt,) = ledger.attempts(run.task_id, 0)
     assert attempt["error"]["type"] == run.errors[0]["type"]
+
+
+def test_a_timeout_of_the_functions_own_is_not_taken_for_a_late_answer(quick, ledger):
+    async def work(n):
+        async with asyncio.timeout(0):
+            await asyncio.sleep(60)
+
+    def sync_work(n):
+        raise TimeoutError("the database did not answer")
+
+    for function in (work, sync_work):
+        run = process_in_batches([0], function, quick, ledger=ledger, show_progress=False)
+        assert run.errors[0]["type"] == "ProcessorFailed" and run.errors[0]["details"]["error"] == "TimeoutError"
+        assert len(ledger.attempts(run.task_id, 0)) == 1  # like all that a function raises
 
 
 @pytest.mark.parametrize("how", [cancels_itself, cancels_itself_and_raises])

@@ -1,6 +1,7 @@
 """Forks, signals, exits, and a loop that is gone: every run ends, and every process does."""
 
 import asyncio
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -14,7 +15,7 @@ from fakes import FakeOllama
 
 from cerebro_nb import Client, Ledger, OllamaBackend, Run, errors, process_in_batches
 from cerebro_nb.loop import LOOP, LoopEnded, LoopThread
-from cerebro_nb.threads import in_thread
+from cerebro_nb.threads import MOST_LEFT, in_thread
 
 COMMON = """
 import asyncio, os, sys, threading, time
@@ -99,14 +100,16 @@ def test_a_fork_writes_on_after_its_parent_has_closed_the_ledger(tmp_path):
     """With a connection carried over the fork, the parent takes the log away under the child's hands."""
     script = """
     run(range(3), lambda n: n)
-    told, heard = os.pipe()
+    parent_ended, parent_lives = os.pipe()
+    child_wrote, child_writes = os.pipe()
     if os.fork() == 0:
-        os.close(heard)
+        os.close(parent_lives)
         run(range(3), lambda n: n)
-        os.read(told, 1)  # ends when the parent does
+        os.write(child_writes, b"x")
+        os.read(parent_ended, 1)  # ends when the parent does
         run(range(5), lambda n: n)
         sys.exit(0)
-    time.sleep(0.5)
+    os.read(child_wrote, 1)
     ledger.close()
     """
     url = f"sqlite:///{tmp_path / 'ledger.db'}"
@@ -174,14 +177,39 @@ def test_who_waits_on_a_loop_that_ended_is_told_and_the_next_call_has_a_new_one(
     assert forgotten == [True] and fragile.run(echo(1)) == 1
 
 
+def test_a_loop_that_cannot_go_on_ends_once_and_tells_who_waits(caplog):
+    broken, waits = LoopThread(), threading.Event()
+
+    async def wait():
+        waits.set()
+        await asyncio.Event().wait()
+
+    def fail(timeout):
+        raise OSError("the selector is closed")
+
+    waiting, thread, lock, loop = broken.submit(wait()), broken._thread, broken._lock, broken.loop
+    assert waits.wait(10)
+    loop.call_soon_threadsafe(setattr, loop._selector, "select", fail)
+    with pytest.raises(LoopEnded):
+        waiting.result(10)
+    thread.join(10)
+    assert not thread.is_alive()
+    assert len([record for record in caplog.records if record.name == "cerebro_nb.loop"]) == 1
+    assert broken._lock is lock  # whoever waited for it and who comes next keep each other out
+    assert broken.run(echo(1)) == 1
+    del loop._selector.select
+    loop.close()
+
+
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
 def test_a_task_that_leaves_takes_no_loop_with_it(error):
     async def leave():
         raise error
 
     async def start():
-        asyncio.get_running_loop().create_task(leave())
-        await asyncio.sleep(0.05)
+        task = asyncio.get_running_loop().create_task(leave())
+        await asyncio.wait([task])
+        assert isinstance(task.exception(), error)
         return threading.current_thread()
 
     assert LOOP.run(start()) is LOOP.run(start()) is LOOP._thread
@@ -203,6 +231,37 @@ def test_a_function_that_blocks_for_ever_fails_its_item_alone_and_holds_nobody_u
     said, noise = process.communicate(timeout=60)
     assert process.returncode == 0, noise
     assert said == "24 6 [0, 1, 2, 3, 4, 5]\n"
+
+
+def test_a_function_that_hangs_each_time_takes_no_more_threads_than_there_may_be(quick, ledger, caplog):
+    released, before = threading.Event(), threading.active_count()
+
+    def hang(n):
+        released.wait()
+        return n
+
+    limits = {"batch_size": MOST_LEFT // 2, "concurrency": MOST_LEFT // 2, "max_attempts": 1, "timeout_s": 0.2}
+    wide = quick.replace(**limits, adaptive=False)
+    try:
+        run = process_in_batches(range(3 * MOST_LEFT), hang, wide, ledger=ledger, show_progress=False)
+        assert run.progress.failed == 3 * MOST_LEFT
+        assert threading.active_count() - before < 2 * MOST_LEFT
+        last = run.errors[3 * MOST_LEFT - 1]
+        assert last["type"] == "ProcessorFailed" and f"given up {MOST_LEFT} times" in last["message"]
+        said = [record.getMessage() for record in caplog.records if record.name == "cerebro_nb.threads"]
+        assert len(said) == 2 and f"in {MOST_LEFT} of them" in said[-1]
+        other = process_in_batches([1], lambda n: n, wide, ledger=ledger, show_progress=False)
+        assert other.results == [1]  # another function is none of it
+    finally:
+        released.set()
+
+    async def has_come_back():
+        while True:
+            with contextlib.suppress(errors.ProcessorFailed):
+                return await in_thread(hang, 7)
+            await asyncio.sleep(0.01)
+
+    assert LOOP.run(asyncio.wait_for(has_come_back(), 30)) == 7
 
 
 def test_threads_are_used_again_and_see_what_their_caller_sees():
@@ -260,14 +319,17 @@ quick = quick.replace(timeout_s=600)
 def test_a_handler_of_the_users_own_is_left_and_so_is_nohup(tmp_path):
     script = """
     import signal
-    heard = []
-    signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
+    heard, is_heard = [], threading.Event()
+    def handler(number, frame):
+        heard.append(number)
+        is_heard.set()
+    signal.signal(signal.SIGTERM, handler)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     async def work(n):
         if n == 1:
             os.kill(os.getpid(), signal.SIGTERM)
             os.kill(os.getpid(), signal.SIGHUP)
-            await asyncio.sleep(0.2)
+            await asyncio.to_thread(is_heard.wait)
         return n
     print(run(range(3), work).results, heard, signal.getsignal(signal.SIGHUP) == signal.SIG_IGN)
     """

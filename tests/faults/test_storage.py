@@ -15,6 +15,7 @@ import pytest
 import sqlalchemy as sql
 
 from cerebro_nb import Ledger, Run, errors, get_ledger, process_in_batches, resume
+from cerebro_nb.database import private_folder
 
 
 class Waits(threading.Event):
@@ -237,6 +238,55 @@ def test_the_shared_ledger_of_a_file_that_is_gone_is_a_new_one(tmp_path, quick):
     assert again.tasks() == []
     assert process_in_batches([1], answer, quick, ledger=again, show_progress=False).results == [1]
     again.close()
+
+
+@pytest.mark.parametrize("url", ["sqlite:///runs.db", "sqlite:///file:runs.db?uri=true"])
+def test_a_ledger_stays_where_it_is_when_the_process_changes_its_folder(tmp_path, monkeypatch, quick, url):
+    (tmp_path / "other").mkdir()
+    ledger = Ledger(url)
+    process_in_batches([1], answer, quick, ledger=ledger, show_progress=False)
+    monkeypatch.chdir(tmp_path / "other")
+    ledger.database._engine.dispose()  # what is opened next is opened from the other folder
+    assert process_in_batches([1, 2], answer, quick, ledger=ledger, show_progress=False).results == [1, 2]
+    assert sorted(task.ok_items for task in ledger.tasks()) == [1, 2]
+    assert list((tmp_path / "other").iterdir()) == []
+    ledger.close()
+
+
+@pytest.mark.parametrize("named", ["data folder", "url"])
+def test_the_shared_ledger_of_a_relative_place_stays_one(tmp_path, monkeypatch, named):
+    monkeypatch.setenv("CEREBRO_DATA_DIR", "data")
+    url = None if named == "data folder" else "sqlite:///data/cerebro.db"
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "other").mkdir()
+    first = get_ledger(url)
+    assert get_ledger(f"sqlite:///{first.database._file.path}") is first
+    monkeypatch.chdir(tmp_path / "other")
+    assert get_ledger(url) is first
+    assert list((tmp_path / "other").iterdir()) == []
+    first.close()
+
+
+def test_the_shared_ledger_that_is_gone_leaves_no_thread(tmp_path):
+    url = f"sqlite:///{tmp_path}/shared.db"
+    first = get_ledger(url)
+    first.create_task("batch", "", 1)
+    thread = first.database._thread
+    for file in tmp_path.glob("shared.db*"):
+        file.unlink()
+    get_ledger(url).close()
+    assert not thread.is_alive()
+
+
+def test_a_drive_that_is_not_there_is_said():
+    class Drive(type(Path())):
+        parent = property(lambda self: self)
+
+        def is_dir(self):
+            return False
+
+    with pytest.raises(FileNotFoundError):
+        private_folder(Drive("Z:/nowhere"))
 
 
 def test_a_ledger_is_its_users_alone_and_a_looser_one_is_left_as_it_is(tmp_path):
