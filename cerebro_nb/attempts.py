@@ -119,6 +119,7 @@ def _reply_record(call: CallRecord) -> dict[str, Any] | None:
             "timings": {name: getattr(timings, name) for name in timings.__slots__},
             "raw": reply.raw,
             **({"endpoint": reply.endpoint} if reply.endpoint else {}),
+            **({"conceded": list(reply.conceded)} if reply.conceded else {}),
         }
     except Exception:  # a backend that somebody handed in gave something else
         return {"text": text_of(reply), "finish_reason": None, "usage": {}, "timings": {}}

@@ -179,15 +179,18 @@ def _engine(url: str) -> tuple[sql.Engine, _File | None]:
     return engine, file
 
 
+def _shown(url: str) -> str:
+    """Return a database's address without its password, and without its query, which may hold one too."""
+    return sql.make_url(url).set(query={}).render_as_string()
+
+
 @contextmanager
 def _translated(url: str) -> Iterator[None]:
     try:
         yield
     except SQLAlchemyError as error:
         reason = str(getattr(error, "orig", None) or error).splitlines()[0]
-        raise LedgerError(
-            f"the ledger {sql.make_url(url).render_as_string()} failed: {reason}", hint=_what_to_do(error)
-        ) from error
+        raise LedgerError(f"the ledger {_shown(url)} failed: {reason}", hint=_what_to_do(error)) from error
 
 # %% ../nbs/04c_database.ipynb #3278ef06
 _PASSING_SQLITE = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
@@ -326,8 +329,8 @@ class Database:
 
     @property
     def shown_url(self) -> str:
-        """The URL without a password."""
-        return sql.make_url(self.url).render_as_string()
+        """The URL without a password and without its query."""
+        return _shown(self.url)
 
     def now(self) -> float:
         """Return the time of a lease: the database's own clock where machines share it, in seconds since 1970."""

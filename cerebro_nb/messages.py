@@ -114,6 +114,8 @@ class Reply:
         Tokens and seconds.
     model, backend
         Who answered.
+    conceded
+        What of the request the server refuses, and is left out of it or has another name.
     endpoint
         The address of the server that answered, where there are several.
     parsed
@@ -133,6 +135,7 @@ class Reply:
     parsed: Any = None
     thinking: str = ""
     endpoint: str = ""
+    conceded: tuple[str, ...] = ()
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def __str__(self) -> str:

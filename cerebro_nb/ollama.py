@@ -143,7 +143,8 @@ class OllamaBackend:
             if request.json_schema is not None:
                 self._hold_to(request.json_schema, sent)
             try:
-                return await self._answered(path, request, sent, on_text)
+                reply = await self._answered(path, request, sent, on_text)
+                return replace(reply, conceded=conceded) if (conceded := self._conceded(request)) else reply
             except ContextExceeded:
                 raise
             except BadRequest as refusal:
@@ -159,6 +160,11 @@ class OllamaBackend:
             sent["format"] = (schema, "json")[self._form]
         if self._form and "messages" in sent:
             sent["messages"] = told_the_form(sent["messages"], schema)
+
+    def _conceded(self, request: ChatRequest) -> tuple[str, ...]:
+        think = ("think",) if request.options.think is not None and request.model in self._refuses_thinking else ()
+        form = (f"format: {('schema', 'json', 'prompt')[self._form]}",) if self._form and request.json_schema else ()
+        return (*think, *form)
 
     def _gives_way(self, refusal: BadRequest, sent: Mapping[str, Any]) -> bool:
         """Take in a refusal; return whether there is something to leave out for it."""

@@ -79,6 +79,12 @@ class Concessions:
         self._form = 0
 
     @property
+    def made(self) -> tuple[str, ...]:
+        """What is done about the refusals, one entry a field."""
+        forms = (f"response_format: {self.form}",) if self._form else ()
+        return (*sorted(self._dropped), *(f"{name}: {_RENAMED[name]}" for name in sorted(self._renamed)), *forms)
+
+    @property
     def form(self) -> str:
         """How an answer is held to a schema."""
         return _FORMS[self._form]
@@ -262,7 +268,8 @@ class OpenAIBackend:
         while True:
             payload = self._payload(request)
             try:
-                return await self._answered(request, payload, on_text)
+                reply = await self._answered(request, payload, on_text)
+                return replace(reply, conceded=self._concessions.made) if self._concessions.made else reply
             except ContextExceeded:
                 raise
             except BadRequest as refusal:

@@ -187,6 +187,7 @@ def test_what_a_server_refuses_is_given_up_once_and_for_all(manner, quick, tmp_p
     fields = 3 if manner in ("no field that it does not know", "no form at all") else 2
     assert 1 <= len(refused) <= 4 * fields  # those in flight at the same time may be refused too
     assert sum("refused a request" in record.message for record in caplog.records) <= fields
+    assert ledger.attempts(run.task_id, 19)[0]["reply"]["conceded"]  # the request as it was meant stands beside it
     last = openai.requests[-1][1]
     if manner in ("no schema", "no form at all"):
         assert '"question"' in last["messages"][-1]["content"]

@@ -79,6 +79,7 @@ def test_a_key_with_a_line_break_is_refused_and_not_repeated(monkeypatch):
         f"postgresql://me:{PASSWORD}@127.0.0.1:9/runs",
         f"mysql://me:{PASSWORD}@127.0.0.1/runs",
         f"postgresql//me:{PASSWORD}@127.0.0.1/runs",
+        f"postgresql://127.0.0.1:9/runs?password={PASSWORD}",
     ],
 )
 def test_a_database_s_password_is_not_repeated(url, monkeypatch):
