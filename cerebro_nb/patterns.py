@@ -22,28 +22,26 @@ class _Unsaid(Exception):
 
 
 def _holds_a_mark(token: str) -> bool:
-    """Whether a class lets through what a JSON string must not hold as it is; one of all but some is mended anyway."""
-    if token.startswith("[^"):
-        return '"' in token
+    """Whether a class lets through what a JSON string must not hold as it is."""
     return any(re.fullmatch(token, mark) for mark in ('"', "\\", "\n", "\x1f", "\x7f"))
 
 
 def _class(token: str) -> str:
     """Return a class of characters with the classes in it written out."""
-    inner = token[1:-1].removeprefix("^")
-    if "[:" in inner or "&&" in inner or _holds_a_mark(token):
+    inner, but = token[1:-1].removeprefix("^"), token.startswith("[^")
+    if "[:" in inner or "&&" in inner or (not but and _holds_a_mark(token)):
         raise _Unsaid
 
     def written_out(found: re.Match[str]) -> str:
         letter = found[1]
         if letter in _WITHIN:
             return _WITHIN[letter]
-        if letter.isalnum() or letter == "\\":
+        if letter.isalnum() and letter not in "nrt":
             raise _Unsaid
         return found[0]
 
     inner = re.sub(r"\\(.)", written_out, inner, flags=re.DOTALL)
-    return f"[^{inner}{_NOT_IN_A_STRING}]" if token.startswith("[^") else f"[{inner}]"
+    return f"[^{inner}{_NOT_IN_A_STRING}]" if but else f"[{inner}]"
 
 
 def _said(token: str) -> str:

@@ -329,6 +329,15 @@ def test_any_pattern_is_said_in_simple_words_or_not_at_all(pattern):
         assert not re.search(r"\\[dDwWsSbB0-9]|\(\?", said)
 
 
+def test_the_patterns_of_our_own_recipes_are_told_to_servers():
+    from cerebro_nb.recipes import RECIPES
+    from cerebro_nb.structured import json_schema
+
+    for recipe in RECIPES.values():
+        meant = json.dumps(recipe.response_model.model_json_schema()).count('"pattern"')
+        assert json.dumps(json_schema(recipe.response_model)).count('"pattern"') == meant
+
+
 # --- keys
 
 
