@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -270,28 +271,61 @@ def _told_by_page(content: bytes) -> str:
     name = found[1].decode("ascii") if found else ""
     return "utf-8" if name.lower().startswith("utf-16") else name
 
-
-def _around(element: Any) -> bool:
-    """Whether an element stands in what is around the content."""
-    while element is not None:
-        if element.tag in ("nav", "footer", "aside", "header"):
-            return True
-        element = element.parent
-    return False
+# %% ../nbs/06dc_parsers.ipynb #6dc9dd6b
+_AROUND = frozenset(("nav", "footer", "aside", "header"))
+_DEEPEST = 512  # tags within each other, as in browsers
 
 
-def _lists_kept(tree: Any) -> None:
-    for listed in tree.body.query_selector_all("ul") if tree.body else ():
-        linked = sum(len(link.text or "") for link in listed.query_selector_all("a, button"))
-        if _around(listed) or linked > len(listed.text or "") / 2:
+def _walked(top: Any) -> Iterator[tuple[Any, bool]]:
+    """Yield every node twice: where it begins, with True, and where it ends."""
+    node, begins = top, True
+    while node is not None:
+        yield node, begins
+        if begins and (child := node.first_child) is not None:
+            node = child
             continue
+        if begins:
+            yield node, False
+        if node == top:
+            return
+        begins = (beside := node.next) is not None
+        node = beside if begins else node.parent
+
+
+def _is_deep(tree: Any) -> bool:
+    steps = (1 if begins else -1 for _, begins in _walked(tree.body))
+    return any(depth > _DEEPEST for depth in itertools.accumulate(steps))
+
+# %% ../nbs/06dc_parsers.ipynb #1bdc3843
+def _lists(tree: Any) -> Iterator[Any]:
+    """Yield the lists with bullets that are content: neither around it nor made of links, for the most part."""
+    opened: list[tuple[int, int]] = []
+    letters = linked = links = around = 0
+    for node, begins in _walked(tree.body):
+        tag, step = node.tag, 1 if begins else -1
+        links += step * (tag in ("a", "button"))
+        around += step * (tag in _AROUND)
+        if tag == "#text" and begins:
+            letters += len(node.text or "")
+            linked += len(node.text or "") if links else 0
+        elif tag == "ul" and begins:
+            opened.append((letters, linked))
+        elif tag == "ul":
+            before, linked_before = opened.pop()
+            if not around and linked - linked_before <= (letters - before) / 2:
+                yield node
+
+# %% ../nbs/06dc_parsers.ipynb #62f67bf2
+def _lists_kept(tree: Any) -> None:
+    for listed in list(_lists(tree)):
         lines = tree.create_element("div")
-        for item in list(listed.child_nodes):
+        while (item := listed.first_child) is not None:
             line = item
-            if getattr(item, "tag", "") == "li":
+            if item.tag == "li":
+                listed.remove_child(item)
                 line = tree.create_element("div")
                 line.append_child(tree.create_text_node("- "))
-                for part in list(item.child_nodes):
+                while (part := item.first_child) is not None:
                     line.append_child(part)
             lines.append_child(line)
         listed.parent.replace_child(lines, listed)
@@ -326,10 +360,13 @@ def parse_html(content: bytes, source: str, encoding: str | None = None, told: s
     page, guessed = decoded(content, source, encoding, told or _told_by_page(content))
     tree = HTMLTree.parse(page.replace("\0", ""))
     title = tidied(tree.title or "").strip()
+    doubts = [guessed] if guessed else []
+    if _is_deep(tree):
+        doubts.append("its tags are too deep within each other to tell its main content: all its text is taken")
+        return Parsed(tidied(extract_plain_text(tree, alt_texts=False)), title, doubts=tuple(doubts))
     _lists_kept(tree)
     text = tidied(extract_plain_text(tree, preserve_formatting=True, alt_texts=False, main_content=True))
     text = _LONE_BULLET.sub("- ", text)
-    doubts = [guessed] if guessed else []
     if len(text) < _NEARLY_NOTHING:
         whole = tidied(extract_plain_text(tree, preserve_formatting=True, alt_texts=False))
         if len(whole) > 2 * len(text):

@@ -419,6 +419,23 @@ def test_whatever_stands_in_a_list_is_kept(parts):
     assert re.findall("tea[0-9]+x", text) == words
 
 
+@pytest.mark.parametrize("listed", ["<ul><li>one<li>two</ul>" * 5_000, f"<ul>{'<li>one<li>two' * 5_000}</ul>"])
+def test_many_lists_are_read_in_a_time_like_their_number(listed):
+    begun = time.process_time()
+    text = parse_html(f"<main>{listed}</main>".encode(), "a.html").text
+    assert text.count("- one") == text.count("- two") == 5_000
+    assert time.process_time() - begun < 30
+
+
+@pytest.mark.parametrize("tags", ["<ul><li>", "<div>", "<ul>", "<ul><li><p>leaf</p>"])
+def test_a_page_of_tags_within_each_other_is_taken_whole_and_that_is_said(tags):
+    begun = time.process_time()
+    read = parse_html(f"<p>green</p>{tags * 5_000}deep".encode(), "a.html")
+    assert "green" in read.text and "deep" in read.text and "too deep within each other" in read.doubts[0]
+    assert read.text.count("leaf") == 5_000 * ("leaf" in tags)
+    assert time.process_time() - begun < 30
+
+
 def test_a_page_of_links_alone_is_taken_whole_and_that_is_said(caplog):
     links = "".join(f'<li><a href="/{number}">Chapter {number}</a></li>' for number in range(9))
     read = read_bytes(f"<body><nav><ul>{links}</ul></nav>".encode(), "links.html")
