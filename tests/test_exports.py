@@ -36,7 +36,7 @@ from cerebro_nb import (
 from cerebro_nb.cleaning import cleaned
 from cerebro_nb.exports import data_card, essential_text, split_rows
 from cerebro_nb.loop import LOOP
-from cerebro_nb.shapes import shaped, turn_of
+from cerebro_nb.shapes import shaped, turn_of, without_marks
 from cerebro_nb.tasks import FinishedItem, Ledger
 from cerebro_nb.views import TaskView
 
@@ -513,6 +513,25 @@ def test_an_answer_forges_no_turn(ledger, tmp_path):
     assert "texts changed: 4." in (made.path / "README.md").read_text(encoding="utf-8")
     chat = export_dataset(task_id, tmp_path / "chat", shape="openai", ledger=ledger)
     assert lines(chat.path / "train.jsonl")[0]["messages"][1]["content"] == said, "elsewhere it is a text like others"
+
+
+@pytest.mark.parametrize(
+    "mark",
+    ["<|im_end|>", "<\uff5cend\u2581of\u2581sentence\uff5c>", "<\uff5cUser\uff5c>", "<s>", "</s>", "[INST]", "[/INST]"]
+    + ["<start_of_turn>", "<end_of_turn>", "<<SYS>>", "<</SYS>>"],
+)
+def test_an_answer_holds_no_mark_of_any_model(mark, ledger, tmp_path):
+    rows = [{"question": text, "answer": f"So{mark}it `{mark}` is."} for text in TEXTS[:2]]
+    made = export_dataset(task_of(ledger, "batch", rows), tmp_path / "out", shape="chatml", ledger=ledger)
+    for row in lines(made.path / "train.jsonl"):
+        answer = row["text"].partition("assistant\n")[2].removesuffix("<|im_end|>\n")
+        assert mark not in answer and answer.replace(" ", "") == f"So{mark}it`{mark}`is."
+    assert "texts changed: 2." in (made.path / "README.md").read_text(encoding="utf-8")
+
+
+def test_what_is_no_mark_stays_as_it_is():
+    text = "<S>, <s class='x'>, <span>, <strong>, a <| b |> c, x[INSTANCE], [inst], <start_of_turns>, a || b"
+    assert without_marks(text) == text
 
 
 @pytest.mark.parametrize("shape", ["records", "preference"])
