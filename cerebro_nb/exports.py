@@ -21,7 +21,7 @@ from typing import Any, get_args
 import cerebro_nb
 from .cleaning import cleaned, plain
 from .columns import Form, one_form, telling_rows, typed_early
-from .datasets import examples, is_private, make_folder, write_jsonl, written_to
+from .datasets import examples, is_private, make_folder, place_of, write_jsonl, written_to
 from .duplicates import NearTexts, find_duplicates
 from .embedders import Embedder
 from .errors import InputError, MissingDependency
@@ -412,6 +412,7 @@ async def aexport_dataset(
     MissingDependency
         If the format wants a package that is not installed.
     """
+    place = place_of(path)
     listed = [tasks] if isinstance(tasks, TaskView | Task | str) else list(tasks)
     ledger = ledger or next((one.ledger for one in listed if isinstance(one, TaskView)), None)
     views = [view_of(one, ledger) for one in listed]
@@ -450,8 +451,8 @@ async def aexport_dataset(
         (folder / "README.md").write_text(card, encoding="utf-8")
         (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
-    await asyncio.to_thread(_write_whole, Path(path), write, overwrite)
-    return Export(Path(path), counts, dict(dropped))
+    await asyncio.to_thread(_write_whole, place, write, overwrite)
+    return Export(place, counts, dict(dropped))
 
 
 def _split(rows: list[dict[str, Any]], test_share: float, seed: int, shape: str) -> dict[str, list[dict[str, Any]]]:

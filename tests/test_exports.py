@@ -517,8 +517,19 @@ def test_an_answer_forges_no_turn(ledger, tmp_path):
 
 @pytest.mark.parametrize(
     "mark",
-    ["<|im_end|>", "<\uff5cend\u2581of\u2581sentence\uff5c>", "<\uff5cUser\uff5c>", "<s>", "</s>", "[INST]", "[/INST]"]
-    + ["<start_of_turn>", "<end_of_turn>", "<<SYS>>", "<</SYS>>"],
+    [
+        "<start_of_turn>",
+        "<end_of_turn>",
+        "<<SYS>>",
+        "<</SYS>>",
+        "<|im_end|>",
+        "<\uff5cend\u2581of\u2581sentence\uff5c>",
+        "<\uff5cUser\uff5c>",
+        "<s>",
+        "</s>",
+        "[INST]",
+        "[/INST]",
+    ],
 )
 def test_an_answer_holds_no_mark_of_any_model(mark, ledger, tmp_path):
     rows = [{"question": text, "answer": f"So{mark}it `{mark}` is."} for text in TEXTS[:2]]
@@ -681,3 +692,21 @@ def test_a_rerun_keeps_to_itself_what_counts_as_a_copy(ledger, quick):
     client = Client(ScriptedBackend([said]), "tiny")
     first = generate_qa("tea", 1, client=client, profile=quick, ledger=ledger, show_progress=False)
     assert rerun(first.task_id, client=client, ledger=ledger, show_progress=False).progress.retried == 0
+
+
+@pytest.mark.parametrize("path", ["", ".", "/", "x\0y", "~nobody-of-that-name/x"])
+def test_a_path_that_leads_nowhere_is_told(path, ledger):
+    task_id = pairs(ledger)
+    for save in (export_dataset, save_jsonl, write_manifest):
+        with pytest.raises(errors.InputError, match=r"names no file or folder|home of nobody"):
+            save(task_id, path, ledger=ledger)
+
+
+def test_a_tilde_is_the_home_of_the_user(ledger, tmp_path, monkeypatch):
+    task_id, home = pairs(ledger), tmp_path / "home"
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("USERPROFILE", str(home))
+    assert export_dataset(task_id, "~/set", ledger=ledger).path == home / "set"
+    assert save_jsonl(task_id, "~/rows.jsonl", ledger=ledger) == home / "rows.jsonl"
+    assert write_manifest(task_id, "~/made.json", ledger=ledger) == home / "made.json"
+    assert {path.name for path in home.iterdir()} == {"set", "rows.jsonl", "made.json"}
