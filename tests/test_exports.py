@@ -710,3 +710,39 @@ def test_a_tilde_is_the_home_of_the_user(ledger, tmp_path, monkeypatch):
     assert save_jsonl(task_id, "~/rows.jsonl", ledger=ledger) == home / "rows.jsonl"
     assert write_manifest(task_id, "~/made.json", ledger=ledger) == home / "made.json"
     assert {path.name for path in home.iterdir()} == {"set", "rows.jsonl", "made.json"}
+
+
+@pytest.mark.parametrize("format", ["jsonl", "datasets"])
+@pytest.mark.parametrize(
+    "name", ["dataset/thesis.txt", "dataset/train/thesis.arrow", "train.csv", "test.jsonl", "train.jsonl/a"]
+)
+def test_what_no_export_of_that_format_makes_is_never_written_over(name, format, ledger, tmp_path):
+    task_id = pairs(ledger)
+    made = export_dataset(task_id, tmp_path / "out", format=format, ledger=ledger)
+    if name.startswith("train.jsonl"):
+        (made.path / "train.jsonl").unlink(missing_ok=True)
+    file = made.path / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("years of work")
+    with pytest.raises(errors.InputError, match="is no data set to write over: it holds"):
+        export_dataset(task_id, made.path, overwrite=True, ledger=ledger)
+    assert file.read_text() == "years of work"
+
+
+@pytest.mark.parametrize(
+    "told", [{"parts": {"a": 1}}, {"parts": {"train": 6}, "format": "jsonl"}, {"parts": 1}, [], None]
+)
+def test_a_manifest_of_another_program_is_told_from_ours(told, ledger, tmp_path):
+    task_id = pairs(ledger)
+    made = export_dataset(task_id, tmp_path / "out", ledger=ledger)
+    (made.path / "manifest.json").write_text(json.dumps(told))
+    with pytest.raises(errors.InputError, match="no manifest.json of ours"):
+        export_dataset(task_id, made.path, overwrite=True, ledger=ledger)
+    assert (made.path / "train.jsonl").exists()
+
+
+@pytest.mark.parametrize("format", ["jsonl", "csv", "parquet", "datasets"])
+def test_a_data_set_of_every_format_is_written_over(format, ledger, tmp_path):
+    task_id, options = pairs(ledger), {"format": format, "test_share": 0.3, "ledger": ledger}
+    made = export_dataset(task_id, tmp_path / "out", **options)
+    assert export_dataset(task_id, made.path, overwrite=True, **options).parts == made.parts
