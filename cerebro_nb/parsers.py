@@ -117,6 +117,38 @@ def _first(element: Any, *path: str) -> Any:
             return None
     return element
 
+# %% ../nbs/06dc_parsers.ipynb #d80a9046
+def _hidden(element: Any) -> bool | None:
+    """Whether a run or a style hides its text, or None if it does not say."""
+    hides = _first(element, "rPr", "vanish")
+    return None if hides is None else _value_of(hides, "val") not in ("0", "false", "off")
+
+
+def _hiding_styles(styles: Any) -> set[str]:
+    """Return the names of the styles that hide text, by themselves or by the one that they are based on."""
+    named = {_value_of(style, "styleId") or "": style for style in (() if styles is None else styles)}
+    hides: dict[str, bool] = {}
+    for name in named:
+        way, at = dict[str, None](), name
+        while at in named and at not in hides and at not in way and _hidden(named[at]) is None:
+            way[at] = None
+            base = _first(named[at], "basedOn")
+            at = "" if base is None else _value_of(base, "val") or ""
+        hidden = hides[at] if at in hides else at in named and bool(_hidden(named[at]))
+        hides |= dict.fromkeys([*way, at], hidden)
+    return {name for name, hidden in hides.items() if hidden}
+
+
+def _without_hidden(root: Any, styles: set[str]) -> Any:
+    for run in [] if root is None else list(root.iterfind(".//{*}r")):
+        told, style = _hidden(run), _first(run, "rPr", "rStyle")
+        paragraph = next(run.iterancestors("{*}p"), None)
+        above = None if paragraph is None else _first(paragraph, "pPr", "pStyle")
+        by_style = any(one is not None and _value_of(one, "val") in styles for one in (style, above))
+        if by_style if told is None else told:
+            run.getparent().remove(run)
+    return root
+
 # %% ../nbs/06dc_parsers.ipynb #dffb9f29
 def _run(element: Any, boxes: list[Any]) -> Iterator[str]:
     for child in element:
@@ -249,9 +281,11 @@ def parse_docx(content: bytes, source: str, encoding: str | None = None, told: s
         root = _part(archive, main, source)
         if root is None:
             raise DocumentUnreadable(f"{source} holds no text of a DOCX", hint="Is it what its name says?")
-        blocks = list(_blocks(root))
+        beside = f"{main.rpartition('/')[0]}/".lstrip("/")
+        hiding = _hiding_styles(_part(archive, f"{beside}styles.xml", source))
+        blocks = list(_blocks(_without_hidden(root, hiding)))
         for kind in ("footnotes", "endnotes"):
-            blocks += _notes(_part(archive, f"{main.rpartition('/')[0]}/{kind}.xml".lstrip("/"), source))
+            blocks += _notes(_without_hidden(_part(archive, f"{beside}{kind}.xml", source), hiding))
         core = _part(archive, "docProps/core.xml", source)
     named = None if core is None else _first(core, "title")
     return Parsed(

@@ -319,6 +319,23 @@ def test_controls_boxes_notes_and_changes_of_a_docx():
     assert read.text == "one\ntwo in a run\n\nin a box\n\nin a cell\n\na note\n\nlast"
 
 
+def test_what_is_hidden_in_a_docx_is_left_out():
+    def run(text, properties=""):
+        return f"<w:r><w:rPr>{properties}</w:rPr><w:t>{text}</w:t></w:r>"
+
+    based = '<w:style w:styleId="{}"><w:basedOn w:val="{}"/></w:style>'
+    styles = f'<w:style w:styleId="veil"><w:rPr><w:vanish/></w:rPr></w:style>{based.format("thin", "veil")}'
+    styles += based.format("round", "circle") + based.format("circle", "round")
+    seen = run("seen", '<w:vanish w:val="0"/>') + run(" too", '<w:rStyle w:val="round"/><w:vanish w:val="off"/>')
+    hidden = run("A", "<w:vanish/>") + run("B", '<w:vanish w:val="true"/>') + run("C", '<w:rStyle w:val="thin"/>')
+    body = (
+        f"<w:p><w:pPr><w:rPr><w:vanish/></w:rPr></w:pPr>{hidden}{seen}</w:p>"
+        f'<w:p><w:pPr><w:pStyle w:val="veil"/></w:pPr>{run("D")}{seen.replace("seen", "shown")}</w:p>'
+    )
+    notes = f"<w:footnote><w:p>{hidden}{run('a note')}</w:p></w:footnote>"
+    assert read_bytes(docx_of(body, styles=styles, footnotes=notes), "a.docx").text == "seen too\n\nshown too\n\na note"
+
+
 def bomb(size: int) -> bytes:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("word/document.xml", "w") as part:
