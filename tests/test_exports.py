@@ -736,7 +736,7 @@ def test_a_manifest_of_another_program_is_told_from_ours(told, ledger, tmp_path)
     task_id = pairs(ledger)
     made = export_dataset(task_id, tmp_path / "out", ledger=ledger)
     (made.path / "manifest.json").write_text(json.dumps(told))
-    with pytest.raises(errors.InputError, match="no manifest.json of ours"):
+    with pytest.raises(errors.InputError, match=r"no manifest\.json of ours"):
         export_dataset(task_id, made.path, overwrite=True, ledger=ledger)
     assert (made.path / "train.jsonl").exists()
 
