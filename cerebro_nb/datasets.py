@@ -27,7 +27,7 @@ from .views import TaskLike, TaskView, item_output, view_of
 _log = get_logger(__name__)
 
 # %% auto #0
-__all__ = ['examples', 'written_to', 'is_private', 'make_folder', 'write_jsonl', 'default_path', 'save_jsonl']
+__all__ = ['examples', 'written_to', 'place_of', 'is_private', 'make_folder', 'write_jsonl', 'default_path', 'save_jsonl']
 
 # %% ../nbs/11_datasets.ipynb #ffdcc8a5
 def examples(task: TaskLike, *, ledger: Ledger | None = None) -> Iterator[dict[str, Any]]:
@@ -85,6 +85,28 @@ def written_to(path: Path) -> Iterator[None]:
         ) from error
 
 
+def place_of(path: str | Path) -> Path:
+    """Return where a path leads, with ``~`` as the user's home.
+
+    Parameters
+    ----------
+    path
+        Of a file or a folder, there or not.
+
+    Raises
+    ------
+    InputError
+        If it names nothing that can be written, or the home of nobody.
+    """
+    try:
+        place = Path(path).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"{path} is in the home of nobody known", hint="Name the whole path.") from error
+    if not place.name or "\0" in str(place):
+        raise InputError(f"{str(path)!r} names no file or folder to make", hint="Name one, such as 'examples'.")
+    return place
+
+
 def is_private(path: Path) -> bool:
     """Whether a path is in the data folder, where files are for their user alone."""
     return path.resolve().is_relative_to(load_settings().data_dir.resolve())
@@ -118,7 +140,7 @@ def write_jsonl(rows: Iterable[Mapping[str, Any]], path: str | Path) -> int:
     InputError
         If the place cannot be written.
     """
-    path = Path(path)
+    path = place_of(path)
     beside = path.with_name(f".{path.name[:50]}.{secrets.token_hex(4)}")
     private = is_private(path)
     try:
@@ -173,7 +195,7 @@ def save_jsonl(task: TaskLike, path: str | Path | None = None, *, ledger: Ledger
         If the place cannot be written.
     """
     view = view_of(task, ledger)
-    path = default_path(view) if path is None else Path(path)
+    path = default_path(view) if path is None else place_of(path)
     form, parts = one_form({"all": list(examples(view))}, strict=False)
     if odd := [name for name, of in form.fields.items() if of is not None and of.name == "anything"]:
         _log.warning("fields of several types, where what is no text is written as JSON: %s", ", ".join(odd))

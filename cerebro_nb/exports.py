@@ -21,7 +21,7 @@ from typing import Any, get_args
 import cerebro_nb
 from .cleaning import cleaned, plain
 from .columns import Form, one_form, telling_rows, typed_early
-from .datasets import examples, is_private, make_folder, write_jsonl, written_to
+from .datasets import examples, is_private, make_folder, place_of, write_jsonl, written_to
 from .duplicates import NearTexts, find_duplicates
 from .embedders import Embedder
 from .errors import InputError, MissingDependency
@@ -412,6 +412,7 @@ async def aexport_dataset(
     MissingDependency
         If the format wants a package that is not installed.
     """
+    place = place_of(path)
     listed = [tasks] if isinstance(tasks, TaskView | Task | str) else list(tasks)
     ledger = ledger or next((one.ledger for one in listed if isinstance(one, TaskView)), None)
     views = [view_of(one, ledger) for one in listed]
@@ -450,8 +451,8 @@ async def aexport_dataset(
         (folder / "README.md").write_text(card, encoding="utf-8")
         (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
-    await asyncio.to_thread(_write_whole, Path(path), write, overwrite)
-    return Export(Path(path), counts, dict(dropped))
+    await asyncio.to_thread(_write_whole, place, write, overwrite)
+    return Export(place, counts, dict(dropped))
 
 
 def _split(rows: list[dict[str, Any]], test_share: float, seed: int, shape: str) -> dict[str, list[dict[str, Any]]]:
@@ -463,7 +464,28 @@ def _split(rows: list[dict[str, Any]], test_share: float, seed: int, shape: str)
     return {"train": train, "test": test}
 
 # %% ../nbs/11c_exports.ipynb #497adec3
-_OURS = re.compile(r"README\.md|manifest\.json|dataset|(train|test)\.(jsonl|csv|parquet)")
+_SAVED = r"dataset(/dataset_dict\.json|/{part}(/(dataset_info|state)\.json|/data-\d{{5}}-of-\d{{5}}\.arrow)?)?"
+
+
+def _told_of(path: Path) -> Mapping[str, Any] | None:
+    """Return the manifest of a data set of ours, or None if there is none."""
+    try:
+        told = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    ours = isinstance(told, dict) and {"cerebro_version", "shape", "format", "parts", "dropped", "tasks"} <= told.keys()
+    known = ours and told["format"] in get_args(Format) and told["shape"] in get_args(Shape)
+    whole = known and isinstance(told["parts"], dict) and "train" in told["parts"]
+    return told if whole and told["parts"].keys() <= {"train", "test"} else None
+
+
+def _strange(path: Path, told: Mapping[str, Any]) -> str | None:
+    """Return a file or folder that is none of what a data set with that manifest is made of."""
+    part = f"({'|'.join(told['parts'])})"
+    files = _SAVED.format(part=part) if told["format"] == "datasets" else rf"{part}\.{told['format']}"
+    ours = re.compile(rf"README\.md|manifest\.json|{files}")
+    found = (file.relative_to(path).as_posix() for file in path.rglob("*"))
+    return next((name for name in found if not ours.fullmatch(name)), None)
 
 
 def _check_place(path: Path, overwrite: bool) -> None:
@@ -474,14 +496,12 @@ def _check_place(path: Path, overwrite: bool) -> None:
         raise InputError(f"{path} is there already", hint="Name another folder, or say overwrite=True.")
     if not path.is_dir():
         raise InputError(f"{path} is a file, and no data set to write over", hint="Name a folder.")
-    found = [file.name for file in path.iterdir()]
-    strange = [name for name in found if not _OURS.fullmatch(name)]
-    try:
-        told = json.loads((path / "manifest.json").read_text(encoding="utf-8")) if found else {"parts": {}}
-    except (OSError, ValueError):
-        told = None
-    if strange or not isinstance(told, dict) or "parts" not in told:
-        what = f"it holds {strange[0]}" if strange else "it has no manifest.json of ours"
+    if not any(path.iterdir()):
+        return
+    told = _told_of(path)
+    strange = told and _strange(path, told)
+    if told is None or strange:
+        what = f"it holds {strange}" if strange else "it has no manifest.json of ours"
         raise InputError(f"{path} is no data set to write over: {what}", hint="Name another folder, or empty it.")
 
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -115,6 +116,38 @@ def _first(element: Any, *path: str) -> Any:
         if element is None:
             return None
     return element
+
+# %% ../nbs/06dc_parsers.ipynb #d80a9046
+def _hidden(element: Any) -> bool | None:
+    """Whether a run or a style hides its text, or None if it does not say."""
+    hides = _first(element, "rPr", "vanish")
+    return None if hides is None else _value_of(hides, "val") not in ("0", "false", "off")
+
+
+def _hiding_styles(styles: Any) -> set[str]:
+    """Return the names of the styles that hide text, by themselves or by the one that they are based on."""
+    named = {_value_of(style, "styleId") or "": style for style in (() if styles is None else styles)}
+    hides: dict[str, bool] = {}
+    for name in named:
+        way, at = dict[str, None](), name
+        while at in named and at not in hides and at not in way and _hidden(named[at]) is None:
+            way[at] = None
+            base = _first(named[at], "basedOn")
+            at = "" if base is None else _value_of(base, "val") or ""
+        hidden = hides[at] if at in hides else at in named and bool(_hidden(named[at]))
+        hides |= dict.fromkeys([*way, at], hidden)
+    return {name for name, hidden in hides.items() if hidden}
+
+
+def _without_hidden(root: Any, styles: set[str]) -> Any:
+    for run in [] if root is None else list(root.iterfind(".//{*}r")):
+        told, style = _hidden(run), _first(run, "rPr", "rStyle")
+        paragraph = next(run.iterancestors("{*}p"), None)
+        above = None if paragraph is None else _first(paragraph, "pPr", "pStyle")
+        by_style = any(one is not None and _value_of(one, "val") in styles for one in (style, above))
+        if by_style if told is None else told:
+            run.getparent().remove(run)
+    return root
 
 # %% ../nbs/06dc_parsers.ipynb #dffb9f29
 def _run(element: Any, boxes: list[Any]) -> Iterator[str]:
@@ -248,9 +281,11 @@ def parse_docx(content: bytes, source: str, encoding: str | None = None, told: s
         root = _part(archive, main, source)
         if root is None:
             raise DocumentUnreadable(f"{source} holds no text of a DOCX", hint="Is it what its name says?")
-        blocks = list(_blocks(root))
+        beside = f"{main.rpartition('/')[0]}/".lstrip("/")
+        hiding = _hiding_styles(_part(archive, f"{beside}styles.xml", source))
+        blocks = list(_blocks(_without_hidden(root, hiding)))
         for kind in ("footnotes", "endnotes"):
-            blocks += _notes(_part(archive, f"{main.rpartition('/')[0]}/{kind}.xml".lstrip("/"), source))
+            blocks += _notes(_without_hidden(_part(archive, f"{beside}{kind}.xml", source), hiding))
         core = _part(archive, "docProps/core.xml", source)
     named = None if core is None else _first(core, "title")
     return Parsed(
@@ -270,28 +305,61 @@ def _told_by_page(content: bytes) -> str:
     name = found[1].decode("ascii") if found else ""
     return "utf-8" if name.lower().startswith("utf-16") else name
 
-
-def _around(element: Any) -> bool:
-    """Whether an element stands in what is around the content."""
-    while element is not None:
-        if element.tag in ("nav", "footer", "aside", "header"):
-            return True
-        element = element.parent
-    return False
+# %% ../nbs/06dc_parsers.ipynb #6dc9dd6b
+_AROUND = frozenset(("nav", "footer", "aside", "header"))
+_DEEPEST = 512  # tags within each other, as in browsers
 
 
-def _lists_kept(tree: Any) -> None:
-    for listed in tree.body.query_selector_all("ul") if tree.body else ():
-        linked = sum(len(link.text or "") for link in listed.query_selector_all("a, button"))
-        if _around(listed) or linked > len(listed.text or "") / 2:
+def _walked(top: Any) -> Iterator[tuple[Any, bool]]:
+    """Yield every node twice: where it begins, with True, and where it ends."""
+    node, begins = top, True
+    while node is not None:
+        yield node, begins
+        if begins and (child := node.first_child) is not None:
+            node = child
             continue
+        if begins:
+            yield node, False
+        if node == top:
+            return
+        begins = (beside := node.next) is not None
+        node = beside if begins else node.parent
+
+
+def _is_deep(tree: Any) -> bool:
+    steps = (1 if begins else -1 for _, begins in _walked(tree.body))
+    return any(depth > _DEEPEST for depth in itertools.accumulate(steps))
+
+# %% ../nbs/06dc_parsers.ipynb #1bdc3843
+def _lists(tree: Any) -> Iterator[Any]:
+    """Yield the lists with bullets that are content: neither around it nor made of links, for the most part."""
+    opened: list[tuple[int, int]] = []
+    letters = linked = links = around = 0
+    for node, begins in _walked(tree.body):
+        tag, step = node.tag, 1 if begins else -1
+        links += step * (tag in ("a", "button"))
+        around += step * (tag in _AROUND)
+        if tag == "#text" and begins:
+            letters += len(node.text or "")
+            linked += len(node.text or "") if links else 0
+        elif tag == "ul" and begins:
+            opened.append((letters, linked))
+        elif tag == "ul":
+            before, linked_before = opened.pop()
+            if not around and linked - linked_before <= (letters - before) / 2:
+                yield node
+
+# %% ../nbs/06dc_parsers.ipynb #62f67bf2
+def _lists_kept(tree: Any) -> None:
+    for listed in list(_lists(tree)):
         lines = tree.create_element("div")
-        for item in list(listed.child_nodes):
+        while (item := listed.first_child) is not None:
             line = item
-            if getattr(item, "tag", "") == "li":
+            if item.tag == "li":
+                listed.remove_child(item)
                 line = tree.create_element("div")
                 line.append_child(tree.create_text_node("- "))
-                for part in list(item.child_nodes):
+                while (part := item.first_child) is not None:
                     line.append_child(part)
             lines.append_child(line)
         listed.parent.replace_child(lines, listed)
@@ -326,10 +394,13 @@ def parse_html(content: bytes, source: str, encoding: str | None = None, told: s
     page, guessed = decoded(content, source, encoding, told or _told_by_page(content))
     tree = HTMLTree.parse(page.replace("\0", ""))
     title = tidied(tree.title or "").strip()
+    doubts = [guessed] if guessed else []
+    if _is_deep(tree):
+        doubts.append("its tags are too deep within each other to tell its main content: all its text is taken")
+        return Parsed(tidied(extract_plain_text(tree, alt_texts=False)), title, doubts=tuple(doubts))
     _lists_kept(tree)
     text = tidied(extract_plain_text(tree, preserve_formatting=True, alt_texts=False, main_content=True))
     text = _LONE_BULLET.sub("- ", text)
-    doubts = [guessed] if guessed else []
     if len(text) < _NEARLY_NOTHING:
         whole = tidied(extract_plain_text(tree, preserve_formatting=True, alt_texts=False))
         if len(whole) > 2 * len(text):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .batching import Run
-from .datasets import write_jsonl
+from .datasets import place_of, write_jsonl
 from .loop import LOOP
 from .resuming import arerun_run
 from .tasks import Ledger, Task
@@ -66,8 +66,9 @@ def write_manifest(task: TaskLike, path: str | Path, *, ledger: Ledger | None = 
     InputError
         If the place cannot be written.
     """
-    write_jsonl([manifest_of(view_of(task, ledger).task)], path)
-    return Path(path)
+    place = place_of(path)
+    write_jsonl([manifest_of(view_of(task, ledger).task)], place)
+    return place
 
 # %% ../nbs/11d_reproducing.ipynb #70aaf1ff
 @dataclass(frozen=True)

@@ -111,12 +111,20 @@ def _alpaca(turn: Turn, system: str) -> dict[str, Any]:
     return {"instruction": turn.asked, "input": "", "output": turn.answered, **({"system": system} if system else {})}
 
 # %% ../nbs/11b_shapes.ipynb #7e9d68b5
-_MARK = re.compile(r"<\|([^\s|<>]+)\|>")
+_MARK = re.compile(
+    r"(<[|\uff5c])([^\s|\uff5c<>]+)([|\uff5c]>)|(<)(/?s|(?:start|end)_of_turn)(>)|(\[)(/?INST)(\])|(<<)(/?SYS)(>>)"
+)
 
 
 def without_marks(text: str) -> str:
-    """Return a text whose marks of turns, such as ``<|im_end|>``, are none: ``<| im_end |>``."""
-    return _MARK.sub(r"<| \1 |>", text)
+    """Return a text whose marks of turns, such as ``<|im_end|>``, are none: ``<| im_end |>``.
+
+    Also those of Llama, Mistral, Gemma and DeepSeek. ``<s>`` and ``</s>`` are among them, though in HTML they strike a
+    text through: a tokenizer takes them for the ends of a text wherever they stand, in code too, and HTML with a blank
+    more, ``< s >``, costs an example less than an end in its midst costs the training. In capitals, or with attributes,
+    a tag is no mark and stays.
+    """
+    return _MARK.sub(lambda found: " ".join(part for part in found.groups() if part), text)
 
 
 def _chatml(turn: Turn, system: str) -> dict[str, Any]:

@@ -319,6 +319,23 @@ def test_controls_boxes_notes_and_changes_of_a_docx():
     assert read.text == "one\ntwo in a run\n\nin a box\n\nin a cell\n\na note\n\nlast"
 
 
+def test_what_is_hidden_in_a_docx_is_left_out():
+    def run(text, properties=""):
+        return f"<w:r><w:rPr>{properties}</w:rPr><w:t>{text}</w:t></w:r>"
+
+    based = '<w:style w:styleId="{}"><w:basedOn w:val="{}"/></w:style>'
+    styles = f'<w:style w:styleId="veil"><w:rPr><w:vanish/></w:rPr></w:style>{based.format("thin", "veil")}'
+    styles += based.format("round", "circle") + based.format("circle", "round")
+    seen = run("seen", '<w:vanish w:val="0"/>') + run(" too", '<w:rStyle w:val="round"/><w:vanish w:val="off"/>')
+    hidden = run("A", "<w:vanish/>") + run("B", '<w:vanish w:val="true"/>') + run("C", '<w:rStyle w:val="thin"/>')
+    body = (
+        f"<w:p><w:pPr><w:rPr><w:vanish/></w:rPr></w:pPr>{hidden}{seen}</w:p>"
+        f'<w:p><w:pPr><w:pStyle w:val="veil"/></w:pPr>{run("D")}{seen.replace("seen", "shown")}</w:p>'
+    )
+    notes = f"<w:footnote><w:p>{hidden}{run('a note')}</w:p></w:footnote>"
+    assert read_bytes(docx_of(body, styles=styles, footnotes=notes), "a.docx").text == "seen too\n\nshown too\n\na note"
+
+
 def bomb(size: int) -> bytes:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("word/document.xml", "w") as part:
@@ -419,6 +436,23 @@ def test_whatever_stands_in_a_list_is_kept(parts):
     assert re.findall("tea[0-9]+x", text) == words
 
 
+@pytest.mark.parametrize("listed", ["<ul><li>one<li>two</ul>" * 5_000, f"<ul>{'<li>one<li>two' * 5_000}</ul>"])
+def test_many_lists_are_read_in_a_time_like_their_number(listed):
+    begun = time.process_time()
+    text = parse_html(f"<main>{listed}</main>".encode(), "a.html").text
+    assert text.count("- one") == text.count("- two") == 5_000
+    assert time.process_time() - begun < 30
+
+
+@pytest.mark.parametrize("tags", ["<ul><li>", "<div>", "<ul>", "<ul><li><p>leaf</p>"])
+def test_a_page_of_tags_within_each_other_is_taken_whole_and_that_is_said(tags):
+    begun = time.process_time()
+    read = parse_html(f"<p>green</p>{tags * 5_000}deep".encode(), "a.html")
+    assert "green" in read.text and "deep" in read.text and "too deep within each other" in read.doubts[0]
+    assert read.text.count("leaf") == 5_000 * ("leaf" in tags)
+    assert time.process_time() - begun < 30
+
+
 def test_a_page_of_links_alone_is_taken_whole_and_that_is_said(caplog):
     links = "".join(f'<li><a href="/{number}">Chapter {number}</a></li>' for number in range(9))
     read = read_bytes(f"<body><nav><ul>{links}</ul></nav>".encode(), "links.html")
@@ -475,7 +509,7 @@ def busy_child(least: float = 0.8) -> int:
 
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="it looks into /proc")
-ENDLESS = b"<div>" * 60_000  # the parser takes the square of their number: minutes
+ENDLESS = b"<ul><li><p>x</p>" * 20_000  # the parser takes the square of their number
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the system limits no processor time")

@@ -36,7 +36,7 @@ from cerebro_nb import (
 from cerebro_nb.cleaning import cleaned
 from cerebro_nb.exports import data_card, essential_text, split_rows
 from cerebro_nb.loop import LOOP
-from cerebro_nb.shapes import shaped, turn_of
+from cerebro_nb.shapes import shaped, turn_of, without_marks
 from cerebro_nb.tasks import FinishedItem, Ledger
 from cerebro_nb.views import TaskView
 
@@ -515,6 +515,36 @@ def test_an_answer_forges_no_turn(ledger, tmp_path):
     assert lines(chat.path / "train.jsonl")[0]["messages"][1]["content"] == said, "elsewhere it is a text like others"
 
 
+@pytest.mark.parametrize(
+    "mark",
+    [
+        "<start_of_turn>",
+        "<end_of_turn>",
+        "<<SYS>>",
+        "<</SYS>>",
+        "<|im_end|>",
+        "<\uff5cend\u2581of\u2581sentence\uff5c>",
+        "<\uff5cUser\uff5c>",
+        "<s>",
+        "</s>",
+        "[INST]",
+        "[/INST]",
+    ],
+)
+def test_an_answer_holds_no_mark_of_any_model(mark, ledger, tmp_path):
+    rows = [{"question": text, "answer": f"So{mark}it `{mark}` is."} for text in TEXTS[:2]]
+    made = export_dataset(task_of(ledger, "batch", rows), tmp_path / "out", shape="chatml", ledger=ledger)
+    for row in lines(made.path / "train.jsonl"):
+        answer = row["text"].partition("assistant\n")[2].removesuffix("<|im_end|>\n")
+        assert mark not in answer and answer.replace(" ", "") == f"So{mark}it`{mark}`is."
+    assert "texts changed: 2." in (made.path / "README.md").read_text(encoding="utf-8")
+
+
+def test_what_is_no_mark_stays_as_it_is():
+    text = "<S>, <s class='x'>, <span>, <strong>, a <| b |> c, x[INSTANCE], [inst], <start_of_turns>, a || b"
+    assert without_marks(text) == text
+
+
 @pytest.mark.parametrize("shape", ["records", "preference"])
 def test_a_system_prompt_that_has_no_place_is_refused(shape, ledger, tmp_path):
     with pytest.raises(errors.InputError, match=f"the shape {shape} holds no system prompt"):
@@ -662,3 +692,57 @@ def test_a_rerun_keeps_to_itself_what_counts_as_a_copy(ledger, quick):
     client = Client(ScriptedBackend([said]), "tiny")
     first = generate_qa("tea", 1, client=client, profile=quick, ledger=ledger, show_progress=False)
     assert rerun(first.task_id, client=client, ledger=ledger, show_progress=False).progress.retried == 0
+
+
+@pytest.mark.parametrize("path", ["", ".", "/", "x\0y", "~nobody-of-that-name/x"])
+def test_a_path_that_leads_nowhere_is_told(path, ledger):
+    task_id = pairs(ledger)
+    for save in (export_dataset, save_jsonl, write_manifest):
+        with pytest.raises(errors.InputError, match=r"names no file or folder|home of nobody"):
+            save(task_id, path, ledger=ledger)
+
+
+def test_a_tilde_is_the_home_of_the_user(ledger, tmp_path, monkeypatch):
+    task_id, home = pairs(ledger), tmp_path / "home"
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("USERPROFILE", str(home))
+    assert export_dataset(task_id, "~/set", ledger=ledger).path == home / "set"
+    assert save_jsonl(task_id, "~/rows.jsonl", ledger=ledger) == home / "rows.jsonl"
+    assert write_manifest(task_id, "~/made.json", ledger=ledger) == home / "made.json"
+    assert {path.name for path in home.iterdir()} == {"set", "rows.jsonl", "made.json"}
+
+
+@pytest.mark.parametrize("format", ["jsonl", "datasets"])
+@pytest.mark.parametrize(
+    "name", ["dataset/thesis.txt", "dataset/train/thesis.arrow", "train.csv", "test.jsonl", "train.jsonl/a"]
+)
+def test_what_no_export_of_that_format_makes_is_never_written_over(name, format, ledger, tmp_path):
+    task_id = pairs(ledger)
+    made = export_dataset(task_id, tmp_path / "out", format=format, ledger=ledger)
+    if name.startswith("train.jsonl"):
+        (made.path / "train.jsonl").unlink(missing_ok=True)
+    file = made.path / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("years of work")
+    with pytest.raises(errors.InputError, match="is no data set to write over: it holds"):
+        export_dataset(task_id, made.path, overwrite=True, ledger=ledger)
+    assert file.read_text() == "years of work"
+
+
+@pytest.mark.parametrize(
+    "told", [{"parts": {"a": 1}}, {"parts": {"train": 6}, "format": "jsonl"}, {"parts": 1}, [], None]
+)
+def test_a_manifest_of_another_program_is_told_from_ours(told, ledger, tmp_path):
+    task_id = pairs(ledger)
+    made = export_dataset(task_id, tmp_path / "out", ledger=ledger)
+    (made.path / "manifest.json").write_text(json.dumps(told))
+    with pytest.raises(errors.InputError, match=r"no manifest\.json of ours"):
+        export_dataset(task_id, made.path, overwrite=True, ledger=ledger)
+    assert (made.path / "train.jsonl").exists()
+
+
+@pytest.mark.parametrize("format", ["jsonl", "csv", "parquet", "datasets"])
+def test_a_data_set_of_every_format_is_written_over(format, ledger, tmp_path):
+    task_id, options = pairs(ledger), {"format": format, "test_share": 0.3, "ledger": ledger}
+    made = export_dataset(task_id, tmp_path / "out", **options)
+    assert export_dataset(task_id, made.path, overwrite=True, **options).parts == made.parts
