@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import ast
-import itertools
 import json
 import re
 import warnings
@@ -159,12 +158,13 @@ def _literal(text: str) -> Any:
 def _objects(text: str) -> Iterator[dict[str, Any]]:
     """Yield the objects that stand in a text, in order, the outermost ones."""
     place = 0
-    while (place := text.find("{", place)) >= 0:
+    for _ in range(_MOST_OBJECTS):
+        if (place := text.find("{", place)) < 0:
+            return
         try:
             value, end = _DECODER.raw_decode(text, place)
         except (ValueError, RecursionError):
-            inner = _ONE_TOO_MANY.match(text, place)
-            if inner:
+            if inner := _ONE_TOO_MANY.match(text, place):
                 place = inner.end()
                 continue
             end = _closing(text, place)
@@ -259,7 +259,7 @@ def _leniently(text: str, response_model: type[Parsed], problems: list[Validatio
     names = {name for key, field in response_model.model_fields.items() for name in (key, field.alias) if name}
     found: Parsed | None = None
     attempts = 0
-    for value in itertools.islice(_objects(text), _MOST_OBJECTS):
+    for value in _objects(text):
         if _is_form(value):
             continue
         fits = list(_fitting(value, response_model, problems))

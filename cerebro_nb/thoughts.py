@@ -121,10 +121,11 @@ def split_thoughts(text: str) -> tuple[str, str]:
     if not ("/" in text or "|>" in text) or _is_json(text):
         return text, ""
     answer, thoughts, place = list[str](), list[str](), 0
-    absent = set[str]()
+    absent, fences, seen = set[str](), 0, 0
     for late in _LATE_OPENING.finditer(text):
         closing = _PAIRS[late[1].lower()]
-        if late.start(1) < place or closing in absent or text.count("```", place, late.start(1)) % 2:
+        fences, seen = fences + text.count("```", seen, late.start(1)), late.start(1)
+        if late.start(1) < place or closing in absent or fences % 2:
             continue  # within another, or in a piece of code that shows one
         if (closed := _FINDING[closing].search(text, late.end())) is None:
             absent.add(closing)  # and it is not looked for again

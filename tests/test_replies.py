@@ -544,3 +544,9 @@ THOUGHTS = [
 @pytest.mark.parametrize(("text", "answer"), THOUGHTS)
 def test_a_thought_is_told_from_a_text_about_thoughts(text, answer):
     assert answer_and_thoughts(text)[0] == (text if answer is None else answer)
+
+
+@pytest.mark.parametrize("text", ["{x} " * 40_000, "{'a': (1} " * 10_000, "```\n" + "\n<think>a" * 100_000])
+def test_many_odd_things_are_read_in_no_time(text):
+    with pytest.raises(errors.InvalidOutput):
+        parse_reply(reply(text), Pair)
