@@ -40,6 +40,7 @@ from cerebro_nb.errors import (
     error_text,
 )
 from .keeper import READ_AHEAD, Keeper
+from .logs import get_logger
 from .loop import CLEAN_UP_S, LOOP, wait_for
 from .processors import Work, WorkItem, as_json, function_work, prompt_work
 from .progress import Listener, Progress, Tally, bar_listener, log_listener
@@ -50,6 +51,8 @@ from .views import TaskView
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
+
+_log = get_logger(__name__)
 
 # %% auto #0
 __all__ = ['Processor', 'Flow', 'Run', 'base_manifest', 'refuse_unfit', 'abatch_run', 'aprocess_in_batches', 'process_in_batches']
@@ -596,6 +599,8 @@ async def abatch_run(
         named = {"timeout_s": chosen.timeout_s, **named_as_settings(generation)}
         options = client.settings.options(is_training=is_training, temperature=temperature, **named)
         work = prompt_work(client, processor, options, system_prompt, response_model)
+        if "{" not in processor.replace("{{", ""):
+            _log.warning("the prompt names nothing of its items, as {item} would: each is asked the same")
         manifest = {
             "prompt": processor,
             "system_prompt": system_prompt,

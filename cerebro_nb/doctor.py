@@ -16,7 +16,8 @@ from typing import Literal
 
 import cerebro_nb
 from .embedded import BUNDLED_MODEL, embedded_problem
-from .errors import AuthenticationFailed, CerebroError
+from .client import Client, choose_backend
+from .errors import AuthenticationFailed, CerebroError, ModelNotFound
 from .loop import LOOP
 from .ollama import OllamaBackend
 from .settings import Settings, load_settings
@@ -116,6 +117,28 @@ def _extras() -> Iterator[Finding]:
             yield Finding("ok", "extra", extra)
 
 
+async def _chosen(settings: Settings) -> None:
+    client = Client(await choose_backend(settings), settings.model, settings)
+    try:
+        if settings.model is not None and client.backend.name == "ollama":
+            names = [info.name for info in await client.amodels()]
+            if not {settings.model, f"{settings.model}:latest"} & set(names):
+                raise ModelNotFound(
+                    f"{client.backend.base_url} has no model {settings.model!r}", hint=f"ollama pull {settings.model}"
+                )
+    finally:
+        await client.aclose()
+
+
+def _choice(settings: Settings) -> list[Finding]:
+    """Return what would keep a run from starting: who would answer it is not there."""
+    try:
+        LOOP.run(_chosen(settings))
+    except CerebroError as error:
+        return [Finding("WRONG", "model", error.message, error.hint)]
+    return []
+
+
 def findings() -> list[Finding]:
     """Look at Python, the settings, the backends, the ledger and the extras.
 
@@ -136,10 +159,6 @@ def findings() -> list[Finding]:
     addresses = (settings.base_url if settings.backend == "ollama" else ()) or (None,)
     backends = [*(LOOP.run(_ollama(settings, address)) for address in addresses), _embedded(settings)]
     found += [Finding("ok", "settings", "all values are in range"), *backends, _database(settings), *_extras()]
-    if settings.backend is None and not settings.base_url and all(finding.mark != "ok" for finding in backends):
-        found.append(
-            Finding(
-                "WRONG", "model", "no model can be used", "Start Ollama, or install the embedded model as said above"
-            )
-        )
+    if not any(finding.mark == "WRONG" for finding in backends):
+        found += _choice(settings)
     return found

@@ -244,6 +244,11 @@ class EmbeddedBackend(OpenAIBackend):
 
     async def _ready(self, options: GenerationOptions) -> None:
         most = self.engine.settings.num_ctx
+        if options.num_predict >= options.num_ctx:
+            raise SettingsError(
+                f"num_ctx = {options.num_ctx} leaves no room for a prompt beside {options.num_predict} tokens of answer",
+                hint="Raise num_ctx or lower max_tokens.",
+            )
         if options.num_ctx > most:
             raise SettingsError(
                 f"num_ctx = {options.num_ctx}: the embedded engine has {most} tokens a slot",

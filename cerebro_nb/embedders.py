@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import importlib.util
+import logging
 import os
 import threading
 from collections.abc import Mapping, Sequence
@@ -58,7 +59,10 @@ def _wordllama() -> Any:
     if importlib.util.find_spec("wordllama") is None:
         raise MissingDependency("wordllama", "vectors")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    before = list(logging.root.handlers)
     import wordllama
+
+    logging.root.handlers[:] = before  # it sets up the log of the whole process when it is imported
 
     folder = Path(wordllama.__file__).parent
     return wordllama.WordLlama.load(cache_dir=folder, disable_download=True)

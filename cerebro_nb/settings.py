@@ -9,7 +9,7 @@ import logging
 import os
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache, cached_property
 from pathlib import Path
@@ -73,7 +73,10 @@ def _validated(model: type[_Values], values: Mapping[str, Any], sources: Mapping
         told = problem["msg"].replace("Input should", "it should").removeprefix("Value error, ")
         hint = "Correct it there; an argument beats the environment, which beats cerebro.toml."
         if problem["type"] == "extra_forbidden":
-            told, hint = "there is no setting of that name", f"Known here: {', '.join(sorted(model.model_fields))}."
+            names = _names(model, [str(part) for part in problem["loc"]]) or list(model.model_fields)
+            near = get_close_matches(str(problem["loc"][-1]), names, 1)
+            told = "there is no setting of that name" + (f"; is it meant to be {near[0]}?" if near else "")
+            hint = f"Known here: {', '.join(sorted(names))}."
         holds_a_key = path in _MAY_HOLD_A_KEY and re.search(r"[@?]", str(problem["input"]))
         shown = "(not shown)" if holds_a_key else repr(problem["input"])
         error = SettingsError(f"{path} = {shown} ({source}): {told}", hint=hint, setting=path, source=source)
@@ -314,19 +317,35 @@ def _from_environment(environ: Mapping[str, str]) -> list[tuple[str, dict[str, A
         if not name.startswith("CEREBRO_") or name in _RESERVED or environ[name] == "":
             continue
         path = name.removeprefix("CEREBRO_").lower().split("__")
-        if path[-1] not in (names := _names(Settings, path) or []):
-            group = "__".join(["CEREBRO_", *path[:-1]]).replace("CEREBRO___", "CEREBRO_").upper()
-            _warn_of(name, tuple(f"{group}{'__' * (len(path) > 1)}{one}".upper() for one in names))
+        group = _names(Settings, [*path, ""])  # a variable holds one value, and a group's are named one by one
+        if path[-1] not in (_names(Settings, path) or ()) or group:
+            _warn_of(name, group is not None)
             continue
         value: Any = environ[name].split(",") if path[-1] == "stop" else environ[name]
         layers.append((f"environment {name}", _nested(path, value)))
     return layers
 
 
+def _all_variables(model: type[BaseModel], prefix: str = "CEREBRO_") -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if kind == dict[str, Profile]:
+            for profile in PROFILES:
+                yield from _all_variables(Profile, f"{prefix}PROFILES__{profile.upper()}__")
+        elif isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from _all_variables(kind, f"{prefix}{name.upper()}__")
+        else:
+            yield f"{prefix}{name.upper()}"
+
+
 @cache
-def _warn_of(name: str, known: tuple[str, ...]) -> None:
+def _warn_of(name: str, is_group: bool) -> None:
     """Say once that a variable of the environment is none of ours, and which one it may have been meant to be."""
-    near = get_close_matches(name, known, 1)
+    known = list(_all_variables(Settings))
+    last = name.removeprefix("CEREBRO_")
+    within = [one for one in known if one.startswith(f"{name}__") if is_group]
+    ends = [one for one in known if one.replace("__", "_").endswith(f"_{last}") and "PROFILES" not in one]
+    near = within or ends or get_close_matches(name, known, 1)
     _log.warning("%s is no setting and is left out%s", name, f"; is it meant to be {near[0]}?" if near else "")
 
 

@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import io
+import argparse
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .cleaning import plain
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from cerebro_nb.batching import Run
 
 # %% auto #0
-__all__ = ['print_anything', 'show_frame', 'finish']
+__all__ = ['print_anything', 'show_frame', 'new_file', 'finish']
 
 # %% ../nbs/14a_terminal.ipynb #bd442257
 def print_anything() -> None:
@@ -37,6 +39,26 @@ def show_frame(frame: pandas.DataFrame, width: int = 60) -> None:
         longest = max(map(len, [name, *short]))
         texts[column] = [text.ljust(longest) for text in short]
     print(texts.to_string(index=False, header=names, justify="left"))
+
+# %% ../nbs/14a_terminal.ipynb #38bc26ea
+def new_file(text: str) -> str:
+    """Return the path of a file to be made, as ``argparse`` wants a type to do.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        If there is something at that place already, or its name promises another kind of file.
+    """
+    path = Path(text).expanduser()
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{plain(text)} is a folder; name a .jsonl file")
+    if path.exists():
+        raise argparse.ArgumentTypeError(f"{plain(text)} is there already; name another file")
+    if path.suffix.lower() in (".csv", ".parquet", ".txt", ".md", ".xlsx"):
+        raise argparse.ArgumentTypeError(
+            "examples are saved as JSON Lines; `cerebro export --format` makes other files"
+        )
+    return text
 
 # %% ../nbs/14a_terminal.ipynb #e00af411
 def finish(run: Run, out: str | None) -> int:

@@ -12,7 +12,7 @@ from typing import get_args
 import pytest
 from fakes import FakeOllama, closed_port
 
-from cerebro_nb import Ledger
+from cerebro_nb import Ledger, load_settings
 from cerebro_nb.cli import main, parser
 from cerebro_nb.settings import BackendName
 from cerebro_nb.shapes import Format, Shape
@@ -289,3 +289,26 @@ def test_a_task_is_exported_by_its_first_digits(tmp_path):
         assert refused.returncode == 1 and told in refused.stderr
     (tmp_path / "out" / "mine.txt").write_text("keep")
     assert cerebro(*words, "--overwrite").returncode == 1 and (tmp_path / "out" / "mine.txt").exists()
+
+
+def test_no_file_is_written_over(tmp_path, capsys):
+    kept = tmp_path / "keep.jsonl"
+    kept.write_text("precious")
+    for place in (kept, tmp_path, tmp_path / "x.csv"):
+        with pytest.raises(SystemExit) as refused:
+            main(["generate", "qa", "tea", "-n", "1", "--backend", "embedded", "--out", str(place)])
+        assert refused.value.code == 2 and kept.read_text() == "precious"
+    assert "is there already" in capsys.readouterr().err and Ledger().tasks() == []
+
+
+def test_a_task_that_is_over_is_said_to_be_and_its_file_is_left_alone(capsys):
+    assert main(["--quiet", "generate", "qa", "tea", "-n", "1", "--backend", "embedded", "--num-ctx", "2000"]) == 0
+    saved = next(load_settings().data_dir.rglob("*.jsonl"))
+    saved.write_text(saved.read_text() + "a line of mine\n")
+    assert main(["--quiet", "resume", Ledger().tasks()[0].id]) == 0
+    assert "Nothing is left to do" in capsys.readouterr().out and "a line of mine" in saved.read_text()
+
+
+def test_doctor_looks_for_the_model_that_is_named():
+    ended = cerebro("doctor", OLLAMA_HOST="", CEREBRO_MODEL="no-such-model")
+    assert ended.returncode == 1 and "no-such-model" in ended.stdout

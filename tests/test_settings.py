@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cerebro_nb import GenerationOptions, errors, load_settings
+from cerebro_nb.addresses import ollama_address, parse_address
 
 
 def write(path, text):
@@ -55,6 +56,13 @@ def test_the_source_of_a_refused_value_may_be_any(tmp_path):
         load_settings({}, base_url="http://user:secret@host")
 
 
+def test_a_wrong_name_is_told_with_the_names_of_its_section(tmp_path):
+    write(tmp_path / "cerebro.toml", "[generation]\ntemprature = 1\n")
+    with pytest.raises(errors.SettingsError, match=r"meant to be temperature\?") as refused:
+        load_settings({})
+    assert "top_p" in refused.value.hint and "base_url" not in refused.value.hint
+
+
 def test_a_file_that_is_no_toml_or_not_there_is_said(tmp_path):
     write(tmp_path / "cerebro.toml", "model = ")
     with pytest.raises(errors.SettingsError, match=r"cerebro\.toml cannot be read"):
@@ -82,3 +90,22 @@ def test_options_are_either_in_range_or_refused_by_name(values):
         assert refused.details["setting"].split(".")[0] in values
     else:
         assert 0 <= options.temperature <= 2 and 0 < options.timeout_s <= 86_400 and options.num_ctx >= 1
+
+
+@given(st.text(max_size=40))
+def test_any_ollama_host_gives_an_address_or_an_error_of_ours(host):
+    try:
+        assert "://" in ollama_address({"OLLAMA_HOST": host}).url
+    except errors.SettingsError as refused:
+        assert "OLLAMA_HOST" in refused.message
+
+
+@given(st.text(max_size=40))
+def test_any_address_is_read_again_as_it_was_read_or_refused(text):
+    try:
+        address = parse_address(text)
+    except errors.SettingsError:
+        return
+    assert (
+        parse_address(address.url).url == address.url and "@" not in address.url.partition("://")[2].partition("/")[0]
+    )

@@ -380,6 +380,10 @@ def test_an_unknown_variable_is_a_warning_with_the_nearest_name(caplog):
     assert settings.language == "de" and settings.model is None
     told = " ".join(record.message for record in caplog.records)
     assert "CEREBRO_MODEL?" in told and "CEREBRO_GENERATION__TEMPERATURE?" in told
+    for name in ("CEREBRO_TEMPERATURE", "CEREBRO_GENERATION_TEMPERATURE", "CEREBRO_FALLBACK"):
+        caplog.clear()
+        load_settings({name: "1"})
+        assert f"{name} is no setting" in caplog.text and "__" in caplog.text
 
 
 # --- Ollama's versions
