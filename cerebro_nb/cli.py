@@ -250,10 +250,8 @@ def main(words: Sequence[str] | None = None) -> int:
             print(f"  -> {plain(error.hint)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as stop:
-        print(
-            "cerebro: stopped; what was answered is in the ledger: `cerebro resume` lists what can go on",
-            file=sys.stderr,
-        )
+        told = "stopped; what was answered is in the ledger: `cerebro resume` lists what can go on"
+        print(f"cerebro: {told}", file=sys.stderr)
         return 128 + int(getattr(stop, "signal", 2))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it ends

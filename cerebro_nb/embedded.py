@@ -246,7 +246,7 @@ class EmbeddedBackend(OpenAIBackend):
         most = self.engine.settings.num_ctx
         if options.num_predict >= options.num_ctx:
             raise SettingsError(
-                f"num_ctx = {options.num_ctx} leaves no room for a prompt beside {options.num_predict} tokens of answer",
+                f"num_ctx = {options.num_ctx} leaves no room beside {options.num_predict} tokens of answer",
                 hint="Raise num_ctx or lower max_tokens.",
             )
         if options.num_ctx > most:
