@@ -740,7 +740,7 @@ def test_links_stay_inside_a_folder_and_odd_files_are_left_out(tmp_path):
 
 
 def test_a_slow_file_says_that_it_is_read(tmp_path, caplog):
-    (tmp_path / "boxes.html").write_bytes(b"<div>" * 12_000 + b"text")
+    (tmp_path / "boxes.html").write_bytes(ENDLESS[: len(ENDLESS) * 3 // 5])
     caplog.set_level(logging.INFO, "cerebro_nb")
     read_documents(tmp_path / "boxes.html")
     assert f"reading {tmp_path / 'boxes.html'}" in caplog.text
