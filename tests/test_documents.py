@@ -1,6 +1,7 @@
 """Documents of every kind, and addresses that may lead inside."""
 
 import asyncio
+import contextlib
 import io
 import itertools
 import json
@@ -740,9 +741,10 @@ def test_links_stay_inside_a_folder_and_odd_files_are_left_out(tmp_path):
 
 
 def test_a_slow_file_says_that_it_is_read(tmp_path, caplog):
-    (tmp_path / "boxes.html").write_bytes(ENDLESS[: len(ENDLESS) * 3 // 5])
+    (tmp_path / "boxes.html").write_bytes(ENDLESS)
     caplog.set_level(logging.INFO, "cerebro_nb")
-    read_documents(tmp_path / "boxes.html")
+    with contextlib.suppress(errors.SourceError):  # whatever becomes of it in the end
+        read_documents(tmp_path / "boxes.html")
     assert f"reading {tmp_path / 'boxes.html'}" in caplog.text
 
 
