@@ -319,7 +319,7 @@ _BLANK_LETTERS = "\u115f\u1160\u2800\u3164\uffa0"
 
 def is_visible(text: str) -> bool:
     """Whether there is anything to be seen in a text: a letter, a digit, a sign, and not a mark of a template alone."""
-    return any(
+    return (text[:1].isascii() and text[:1].isalnum()) or any(
         unicodedata.category(letter)[0] not in "ZC" and letter not in _BLANK_LETTERS
         for letter in _MARKS.sub("", text[:MOST_KEPT_CHARACTERS])
     )

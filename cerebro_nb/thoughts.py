@@ -26,6 +26,7 @@ _LONGEST = max(map(len, _PAIRS))
 _FINDING = {mark: re.compile(re.escape(mark), re.IGNORECASE) for mark in _PAIRS.values()}
 _FINDING["final<|message|>"] = re.compile(r"final\s*(?:<\|constrain\|>\s*\w{1,20}\s*)?<\|message\|>", re.IGNORECASE)
 _LONGEST_CLOSING = 60
+_FIRST = {mark[0] for mark in _PAIRS}
 _MOST_HELD = 1_000  # blanks before a mark
 _OPENINGS = "|".join(map(re.escape, _PAIRS))
 _OPENING, _LATE_OPENING = (
@@ -75,10 +76,12 @@ class ThoughtSplitter:
         """Step into a thought if what is held begins with a mark; return whether there may be more to find."""
         start = self._held.lstrip("\ufeff\u200b\u2060\xa0 \t\r\n")
         lowered = start[:_LONGEST].lower()
-        opening = next((mark for mark in _PAIRS if lowered.startswith(mark)), "")
+        # Most answers begin with a word: that is seen at its first letter.
+        marks = _PAIRS if not start or start[0] in _FIRST else ()
+        opening = next((mark for mark in marks if lowered.startswith(mark)), "")
         if opening:
             self._held, self._closing = start[len(opening) :], _PAIRS[opening]
-        elif len(self._held) < _MOST_HELD and any(mark.startswith(lowered) for mark in _PAIRS):
+        elif len(self._held) < _MOST_HELD and any(mark.startswith(lowered) for mark in marks):
             return False
         else:
             self._begun = True
