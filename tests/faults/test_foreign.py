@@ -40,13 +40,11 @@ def ask(backend, text="how are you", model="tiny", schema=None, **options):
 # --- floods
 
 
-class Flood:
-    """A raw server on loopback that writes its pieces again and again, until nobody reads them."""
-
-    def __init__(self, head, piece):
-        self.head, self.piece, self.ready = head, piece, threading.Event()
+class RawServer:
+    """A server on loopback in a thread of its own; ``answer`` says what a derived one does with a connection."""
 
     def __enter__(self):
+        self.ready = threading.Event()
         self.thread = threading.Thread(target=lambda: asyncio.run(self.serve()), daemon=True)
         self.thread.start()
         assert self.ready.wait(10)
@@ -63,6 +61,13 @@ class Flood:
         self.ready.set()
         await self.stop.wait()
         server.close()
+
+
+class Flood(RawServer):
+    """Writes its pieces again and again, until nobody reads them."""
+
+    def __init__(self, head, piece):
+        self.head, self.piece = head, piece
 
     async def answer(self, reader, writer):
         try:
@@ -408,33 +413,13 @@ def test_doctor_says_what_is_wrong_with_an_address(monkeypatch):
 # --- proxies and certificates
 
 
-class Proxy:
-    """A real proxy on loopback: it passes requests on, and connections to any name go to one port of this machine."""
+class Proxy(RawServer):
+    """A real proxy: it passes requests on, and connections to any name go to one port of this machine."""
 
     def __init__(self, port):
-        self.target, self.asked = port, []
+        self.target, self.asked, self.copies = port, [], set()
 
-    def __enter__(self):
-        self.ready = threading.Event()
-        self.thread = threading.Thread(target=lambda: asyncio.run(self.serve()), daemon=True)
-        self.thread.start()
-        assert self.ready.wait(10)
-        return self
-
-    def __exit__(self, *_):
-        self.loop.call_soon_threadsafe(self.stop.set)
-        self.thread.join(10)
-
-    async def serve(self):
-        self.loop, self.stop = asyncio.get_running_loop(), asyncio.Event()
-        self.copies = set()
-        server = await asyncio.start_server(self.passed, "127.0.0.1", 0)
-        self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        self.ready.set()
-        await self.stop.wait()
-        server.close()
-
-    async def passed(self, reader, writer):
+    async def answer(self, reader, writer):
         head = await reader.readuntil(b"\r\n\r\n")
         method, target, _ = head.split(b" ", 2)
         self.asked.append(target.decode())
