@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -64,11 +65,14 @@ class RetryPolicy:
     max_attempts
         Tries in all, the first included, >= 1.
     backoff_s
-        The mean of the first wait doubles each time and is capped at a minute; 0 does not wait.
+        Seconds that the first wait takes at most; this doubles each time, up to a minute. 0 does not wait.
+    draw
+        Draws the seconds to wait, between none and the most; `uniform` of a `random.Random` with a seed repeats itself.
     """
 
     max_attempts: int = 3
     backoff_s: float = 0.5
+    draw: Callable[[float, float], float] = random.uniform
 
     @classmethod
     def of(cls, profile: Profile) -> RetryPolicy:
@@ -77,7 +81,7 @@ class RetryPolicy:
 
     def wait_s(self, state: tenacity.RetryCallState) -> float:
         """Return the seconds to wait before the next try."""
-        jitter = tenacity.wait_random_exponential(multiplier=self.backoff_s, max=MAX_WAIT_S)(state)
+        jitter = self.draw(0.0, tenacity.wait_exponential(self.backoff_s, MAX_WAIT_S)(state))
         error = state.outcome.exception() if state.outcome else None
         advised = retry_decision(error).retry_after_s if error else None
         return max(jitter, min(advised or 0.0, MAX_WAIT_S))
