@@ -12,7 +12,6 @@ import contextlib
 import itertools
 import os
 import platform
-import time
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -135,9 +134,10 @@ class Flow:
 
     async def _let_others_go(self) -> None:
         # Work that never waits would keep the loop from everything else.
-        if time.monotonic() - self._yielded_at > _TURN_S:
+        loop = asyncio.get_running_loop()
+        if loop.time() - self._yielded_at > _TURN_S:
             await asyncio.sleep(0)
-            self._yielded_at = time.monotonic()
+            self._yielded_at = loop.time()
 
 # %% ../nbs/06_batching.ipynb #a8ecd441
 # These end a run at once: no later item would fare better.
@@ -396,7 +396,7 @@ class Run(TaskView):
         try:
             items = await self._opened()
             self._flow = Flow(self.profile, self._do, self._tally, self.control if self.profile.adaptive else None)
-            self._tally.started_at = time.monotonic()
+            self._tally.start()
             self._tally.tell("started")
             self._heed()
             await self._flow.run(items)

@@ -5,7 +5,7 @@
 # %% ../nbs/05b_progress.ipynb #45fa6691
 from __future__ import annotations
 
-import time
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -193,13 +193,18 @@ class Tally:
         self.task_id, self.status, self.waiting_for = "", "in_progress", ""
         self.ok = self.failed = self.retried = self.tokens = self.batch = self.batch_items = self.earlier = 0
         self.latency_s = 0.0
-        self.started_at: float | None = None
+        self._elapsed_s: Callable[[], float] = lambda: 0.0
         self.listeners: list[Listener] = []
+
+    def start(self) -> None:
+        """Start the clock, which is that of the running loop."""
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        self._elapsed_s = lambda: clock() - began
 
     def snapshot(self, event: Event = "item") -> Progress:
         """Return how far the run is, now."""
         batches = None if self.total is None else -(-self.total // self.batch_size) if self.batch_size else 1
-        elapsed = time.monotonic() - self.started_at if self.started_at else 0.0
         return Progress(
             event=event,
             task_id=self.task_id,
@@ -214,7 +219,7 @@ class Tally:
             batches=batches,
             batch_items=self.batch_items,
             tokens=self.tokens,
-            elapsed_s=elapsed,
+            elapsed_s=self._elapsed_s(),
             earlier=self.earlier,
             waiting_for=self.waiting_for,
             latency_s=self.latency_s,
