@@ -261,7 +261,8 @@ async def attempted(
     Outcome
         The output or the error, whatever was raised.
     """
-    outcome, began, watch = Outcome(), time.monotonic(), _Watch(stopping)
+    clock = asyncio.get_running_loop().time
+    outcome, began, watch = Outcome(), clock(), _Watch(stopping)
     breaker = breaker or CircuitBreaker(0)
     try:
         outcome.output = await _tried(item, work, profile, fallback, breaker, outcome, on_pressure, watch)
@@ -272,7 +273,7 @@ async def attempted(
         outcome.error.item = item.position
     await watch.settle()
     # The clock of the wall may be set meanwhile, so the time it took is another clock's.
-    outcome.seconds = time.monotonic() - began
+    outcome.seconds = clock() - began
     return outcome
 
 

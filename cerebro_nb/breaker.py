@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 
 from .client import Client
@@ -67,8 +66,9 @@ class CircuitBreaker:
             return False
         address = client.backend.base_url
         self._tell(address)
-        until, rest_s = time.monotonic() + self._outage_s, _FIRST_REST_S
-        while (left := until - time.monotonic()) > 0:
+        clock = asyncio.get_running_loop().time
+        until, rest_s = clock() + self._outage_s, _FIRST_REST_S
+        while (left := until - clock()) > 0:
             await asyncio.sleep(min(rest_s, left))
             rest_s = min(2 * rest_s, _LONGEST_REST_S)
             if await self._is_there(client):
