@@ -64,6 +64,7 @@ class LoopThread:
     def _begin(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._ending = False
         self._waiting: set[concurrent.futures.Future[Any]] = set()
         self._closers: list[Callable[[], Awaitable[None]]] = []
 
@@ -71,16 +72,18 @@ class LoopThread:
     def loop(self) -> asyncio.AbstractEventLoop:
         """The running loop; a new one if there was none, or its thread has ended."""
         with self._lock:
-            if self._loop is None:
-                self._loop = _new_loop()
-                self._thread = threading.Thread(target=self._serve, args=[self._loop], name="cerebro-loop", daemon=True)
-                self._thread.start()
-            return self._loop
+            return self._loop or self._served(_new_loop())
+
+    def _served(self, loop: asyncio.AbstractEventLoop) -> asyncio.AbstractEventLoop:
+        self._loop = loop
+        self._thread = threading.Thread(target=self._serve, args=[loop], name="cerebro-loop", daemon=True)
+        self._thread.start()
+        return loop
 
     def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
         asyncio.set_event_loop(loop)
         try:
-            while not loop.is_closed():
+            while not (self._ending or loop.is_closed()):
                 try:
                     loop.run_forever()
                 except (SystemExit, KeyboardInterrupt) as error:  # of a task, which has ended by it
@@ -174,6 +177,45 @@ class LoopThread:
             await asyncio.gather(*(close() for close in self._closers), return_exceptions=True)
 
         concurrent.futures.wait([self.submit(close_all())], timeout=2.0)
+
+    @contextlib.contextmanager
+    def replaced(self, loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+        """Work on another loop meanwhile, such as one whose time a test gives, then again on the one there was.
+
+        Parameters
+        ----------
+        loop
+            One that does not run yet. At the end what is under way on it is cancelled, and it is closed.
+        """
+        with self._lock:
+            before = self._loop, self._thread, self._waiting, self._closers
+            self._begin()
+            self._served(loop)
+        try:
+            yield
+        finally:
+            self._end()
+            with self._lock:
+                self._loop, self._thread, self._waiting, self._closers = before
+
+    def _end(self) -> None:
+        loop, thread = self._loop, self._thread
+        if loop is None or thread is None:
+            return
+
+        async def last() -> None:
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in others:
+                task.cancel()
+            await asyncio.gather(*(close() for close in self._closers), *others, return_exceptions=True)
+            await loop.shutdown_asyncgens()
+            await loop.shutdown_default_executor()
+            self._ending = True
+
+        self.run(last())
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
 
     def _forked(self) -> None:
         """Begin anew in a forked child, which has no thread but the one that forked."""
