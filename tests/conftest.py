@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from fakes import FakeOllama, FakeOpenAI
 from servers import PostgresServer
+from virtual import VirtualLoop, virtual_time
 
 from cerebro_nb import Ledger, Profile, load_settings
 
@@ -51,6 +52,13 @@ def ledger(ledger_url: str) -> Iterator[Ledger]:
     opened = Ledger(ledger_url)
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def virtual(ledger: Ledger) -> Iterator[VirtualLoop]:
+    """Have runs that are kept in the ledger go on in virtual time: a test waits for no clock."""
+    with virtual_time(ledger) as loop:
+        yield loop
 
 
 @pytest.fixture
