@@ -301,6 +301,7 @@ class Database:
     def __init__(self, url: str, outage_s: float = 0.0):
         self.url, self.outage_s = absolute_url(url), outage_s
         self._engine, self._file = _engine(self.url)
+        weakref.finalize(self, self._engine.dispose)
         self._left: list[sql.Pool] = []
         self._begin()
         with _translated(self.url):
@@ -319,7 +320,7 @@ class Database:
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._closing = threading.Event()
-        self._flushing = False
+        self._flushing = self._finishing = False
         self._gave_up = False
 
     @property
@@ -394,6 +395,7 @@ class Database:
         with self._changed:
             if self._thread is None:
                 self._closing.clear()
+                self._finishing = False
                 self._thread = threading.Thread(target=self._write_groups, name="cerebro-ledger", daemon=True)
                 self._thread.start()
                 atexit.register(self.close)
@@ -427,8 +429,16 @@ class Database:
             self._changed.notify()
         if thread is not None:
             thread.join()
-            atexit.unregister(self.close)
         self._engine.dispose()
+
+    def finish(self) -> None:
+        """Have what is posted written, then the connections closed, without waiting for that."""
+        with self._changed:
+            self._finishing = True
+            self._changed.notify()
+            writing = self._thread is not None
+        if not writing:
+            self._engine.dispose()
 
     # --- the writer's thread
 
@@ -445,23 +455,34 @@ class Database:
     def _write_groups(self) -> None:
         while group := self._next_group():
             self._commit(group)
+        with self._gate:
+            self._engine.dispose()
 
     def _next_group(self) -> list[_Post]:
         """Return the posts to be written next: an urgent one alone, others together; none when all is over."""
         with self._changed:
-            self._changed.wait_for(lambda: self._posted or self._closing.is_set())
+            self._changed.wait_for(lambda: self._posted or self._is_ending)
             self._changed.wait_for(self._is_due, GROUP_S)
             if not self._posted:
                 self._thread = None
+                atexit.unregister(self.close)
             urgent = (number for number, post in enumerate(self._posted) if post.urgent)
             size = min(GROUP_SIZE, next(urgent, GROUP_SIZE)) or 1
             group, self._posted = self._posted[:size], self._posted[size:]
             self._flushing = self._flushing and bool(self._posted)
             return group
 
+    @property
+    def _is_ending(self) -> bool:
+        return self._finishing or self._closing.is_set()
+
     def _is_due(self) -> bool:
-        hurried = self._flushing or self._closing.is_set()
-        return hurried or len(self._posted) >= GROUP_SIZE or any(post.urgent for post in self._posted)
+        return (
+            self._flushing
+            or self._is_ending
+            or len(self._posted) >= GROUP_SIZE
+            or any(post.urgent for post in self._posted)
+        )
 
     def _commit(self, group: list[_Post]) -> None:
         try:

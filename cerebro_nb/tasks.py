@@ -10,10 +10,11 @@ import os
 import socket
 import time
 import uuid
+import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 import sqlalchemy as sql
 
@@ -210,6 +211,13 @@ class LedgerReader:
     def __init__(self, url: str | None = None, outage_s: float | None = None):
         settings = load_settings(outage_s=outage_s)
         self.database = Database(url or settings.ledger_url, settings.outage_s)
+        weakref.finalize(self, self.database.finish)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def task(self, task_id: str) -> Task:
         """Return a task by its id, or by the first digits of it.
@@ -469,6 +477,8 @@ def _write_task(connection: sql.Connection, posted: list[tuple[dict[str, Any], _
 
 class Ledger(LedgerReviews):
     """Tasks, items and attempts in one database.
+
+    It is closed by `close`, at the end of a ``with``, or when nobody has it any more; what is posted is written first.
 
     Parameters
     ----------

@@ -3,6 +3,7 @@
 import sqlite3
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -252,3 +253,74 @@ def test_reopening_failed_items_keeps_their_attempts(ledger):
     task = ledger.task(task_id)
     assert (task.processed_items, task.ok_items, task.failed_items) == (3, 2, 1)
     assert ledger.items(task_id)[3]["status"] == "pending" and len(ledger.attempts(task_id, 3)) == 1
+
+
+def open_here(file):
+    """Whether anybody has a SQLite database open: with its last connection its log goes."""
+    return file.with_name(f"{file.name}-wal").exists()
+
+
+def test_a_ledger_is_closed_at_the_end_of_a_with(tmp_path):
+    with Ledger(f"sqlite:///{tmp_path / 'ledger.db'}") as ledger:
+        ledger.create_task("batch", "", 1)
+        assert open_here(tmp_path / "ledger.db")
+    assert not open_here(tmp_path / "ledger.db")
+
+
+def test_a_ledger_that_was_only_read_and_that_nobody_has_any_more_is_closed(tmp_path):
+    Ledger(f"sqlite:///{tmp_path / 'ledger.db'}").create_task("batch", "", 1)
+    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
+    assert len(ledger.tasks()) == 1 and open_here(tmp_path / "ledger.db")
+    del ledger
+    for thread in threading.enumerate():
+        if thread.name == "cerebro-ledger":
+            thread.join(10)
+    assert not open_here(tmp_path / "ledger.db")
+
+
+def post_and_forget(url):
+    ledger = Ledger(url)
+    task_id = ledger.create_task("batch", "", 500)
+    ledger.add_items(task_id, 0, [(n, str(n)) for n in range(500)])
+    return [ledger.finish_item(FinishedItem(task_id, n, (n, str(n)), "ok", n, None, [], 1.0, 2.0)) for n in range(500)]
+
+
+def test_a_ledger_that_nobody_has_any_more_loses_nothing_and_is_closed(ledger_url):
+    writers = set(threading.enumerate())
+    posted = post_and_forget(ledger_url)
+    for thread in set(threading.enumerate()) - writers:
+        thread.join(10)
+    assert all(done.done() for done in posted) and [done.result() for done in posted] == [None] * 500
+    with Ledger(ledger_url) as ledger:
+        assert [task.ok_items for task in ledger.tasks()] == [500]
+    if ledger_url.startswith("sqlite"):
+        assert not open_here(Path(ledger_url.removeprefix("sqlite:///")))
+
+
+def test_a_process_that_ends_with_ledgers_unclosed_loses_nothing_and_warns_of_nothing(tmp_path):
+    script = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_ledger import Ledger, post_and_forget
+reading = Ledger("sqlite:///read.db")
+assert reading.tasks() == []
+post_and_forget("sqlite:///written.db")
+"""
+    ended = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert ended.stderr == ""
+    with Ledger("sqlite:///written.db") as ledger:
+        assert [task.ok_items for task in ledger.tasks()] == [500]
+
+
+def test_a_database_that_cannot_be_used_leaves_no_connection(tmp_path):
+    file = tmp_path / "newer.db"
+    with Ledger(f"sqlite:///{file}") as ledger:
+        ledger.create_task("batch", "", 1)
+    with sqlite3.connect(file) as newer:
+        newer.execute("UPDATE cerebro_schema SET version = 10000")
+    newer.close()
+    with pytest.raises(errors.LedgerError):
+        Ledger(f"sqlite:///{file}")
+    assert not open_here(file)
