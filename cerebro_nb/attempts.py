@@ -16,14 +16,15 @@ from typing import Any
 from .breaker import CircuitBreaker
 from .cleaning import plain
 from .client import CallRecord, CallScope, Fallback
-from .control import RetryPolicy, retry_decision
+from .control import ConcurrencyControl
 from .errors import CerebroError, InputError, ProcessorFailed, RequestTimeout, error_record, error_text
 from .processors import Work, WorkItem, as_json
 from .replies import count_in, seconds_in
+from .retry import RetryPolicy, retry_decision
 from .settings import Profile
 
 # %% auto #0
-__all__ = ['failure_of', 'whole_number', 'text_of', 'attempt_rows', 'kept_rows', 'Outcome', 'attempted']
+__all__ = ['REFUSALS_A_TRY', 'failure_of', 'whole_number', 'text_of', 'attempt_rows', 'kept_rows', 'Outcome', 'attempted']
 
 # %% ../nbs/05d_attempts.ipynb #808cb78a
 def failure_of(error: BaseException) -> CerebroError:
@@ -184,6 +185,10 @@ def _kept(value: Any, levels: int) -> Any:
         return text_of(value)
 
 # %% ../nbs/05d_attempts.ipynb #ab90c24a
+#: How many refusals of a server count as one try of an item.
+REFUSALS_A_TRY = 3
+
+
 @dataclass(slots=True)
 class Outcome:
     """What came of an item.
@@ -201,7 +206,7 @@ class Outcome:
     started_at, seconds
         When it began, in seconds since 1970, and how long it took.
     latency_s, wait_s
-        Seconds that its last request took, and how many of them it waited at the server, if the server tells.
+        Seconds that its last request took, and how many of them before it was answered; None if that is not known.
     """
 
     output: Any = None
@@ -223,7 +228,7 @@ class Outcome:
         if calls and calls[-1].reply is not None:
             with contextlib.suppress(Exception):  # of times that a backend handed in does not tell in numbers
                 timings = calls[-1].reply.timings
-                told = {"total_s": timings.total_s, "wait_s": timings.wait_s}
+                told = {"total_s": timings.total_s, "wait_s": timings.unanswered_s}
                 self.latency_s, self.wait_s = (seconds_in(told, name, 1) for name in told)
 
 
@@ -233,7 +238,7 @@ async def attempted(
     profile: Profile,
     fallback: Fallback | None = None,
     breaker: CircuitBreaker | None = None,
-    on_pressure: Callable[[], None] = lambda: None,
+    control: ConcurrencyControl | None = None,
     stopping: Callable[[], bool] | None = None,
 ) -> Outcome:
     """Work on an item until it is answered or given up.
@@ -250,8 +255,8 @@ async def attempted(
         What its calls are changed to after a timeout; smaller answers if None.
     breaker
         Waits for a server that is gone, which costs the item no try; a short wait of its own if None.
-    on_pressure
-        Is called at once when the server asks for less.
+    control
+        Is told what became of each attempt; nobody if None.
     stopping
         Whether the run is being stopped: a cancel is the item's own failure otherwise. If None, whether this task is
         being cancelled.
@@ -263,9 +268,9 @@ async def attempted(
     """
     clock = asyncio.get_running_loop().time
     outcome, began, watch = Outcome(), clock(), _Watch(stopping)
-    breaker = breaker or CircuitBreaker(0)
+    breaker, control = breaker or CircuitBreaker(0), control or ConcurrencyControl(1)
     try:
-        outcome.output = await _tried(item, work, profile, fallback, breaker, outcome, on_pressure, watch)
+        outcome.output = await _tried(item, work, profile, fallback, breaker, outcome, control, watch)
     except BaseException as error:
         if watch.ends(error):
             raise
@@ -284,26 +289,34 @@ async def _tried(
     fallback: Fallback | None,
     breaker: CircuitBreaker,
     outcome: Outcome,
-    on_pressure: Callable[[], None],
+    control: ConcurrencyControl,
     watch: _Watch,
 ) -> Any:
+    clock = asyncio.get_running_loop().time
+
     async def tried(number: int) -> Any:
-        outcome.tries = number
+        outcome.tries += 1
         numbered = item if number == 1 else replace(item, attempt=number)
         while True:
             scope = CallScope(profile.timeout_s, fallback, outcome.timeouts)
+            begun, began = control.begin(), clock()
             try:
-                return await _attempt(numbered, work, scope, outcome, watch)
+                output = await _attempt(numbered, work, scope, outcome, watch)
             except CerebroError as error:
                 if retry_decision(error).pressure:
-                    on_pressure()
+                    control.pressure(begun)
                 # An item during which the server goes away again and again may be what kills it.
                 if outcome.outages >= profile.max_attempts or not await breaker.outlasted(error, scope.client):
                     outcome.timeouts += isinstance(error, RequestTimeout)
                     raise
                 outcome.outages += 1
+            else:
+                if not numbered.reuses:
+                    latency_s = clock() - began if outcome.latency_s is None else outcome.latency_s
+                    control.end(begun, latency_s, outcome.wait_s)
+                return output
 
-    return await RetryPolicy.of(profile).run(tried)
+    return await RetryPolicy.of(profile, REFUSALS_A_TRY).run(tried)
 
 
 async def _attempt(item: WorkItem, work: Work, scope: CallScope, outcome: Outcome, watch: _Watch) -> Any:

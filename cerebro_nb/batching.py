@@ -20,8 +20,8 @@ from .attempts import attempted, failure_of
 from .breaker import CircuitBreaker
 from .cleaning import plain
 from .client import Client, Fallback, GenerationArguments, aget_client, aget_fallback, named_as_settings
-from .control import ConcurrencyControl, RetryPolicy
-from .endpoints import control_for
+from .control import ConcurrencyControl
+from .endpoints import control_for, served_by
 from cerebro_nb.errors import (
     AuthenticationFailed,
     BackendError,
@@ -43,6 +43,7 @@ from .logs import get_logger
 from .loop import CLEAN_UP_S, LOOP, wait_for
 from .processors import Work, WorkItem, as_json, function_work, prompt_work
 from .progress import Listener, Progress, Tally, bar_listener, log_listener
+from .retry import RetryPolicy
 from .settings import GenerationOptions, Profile, load_settings
 from .structured import json_schema
 from .tasks import Ledger, Task, get_ledger
@@ -416,7 +417,7 @@ class Run(TaskView):
         self.task_id = self._tally.task_id
         try:
             if self.task_id and not isinstance(failure, TaskHeld):
-                await self._keeper.close(failure)
+                await self._keeper.close(failure, *self._learned())
                 if isinstance(failure, CerebroError) and self._keeper.unsaved:
                     failure.hint += f" Answers that could not be written are in {self._keeper.unsaved}."
                 self._tally.tell("finished")
@@ -424,6 +425,12 @@ class Run(TaskView):
             self._keeper.leave()
         if failure is not None:
             raise failure
+
+    def _learned(self) -> tuple[str, dict[str, int]]:
+        """Return the model, and how many requests at once its servers served well."""
+        if self.client is None or not self.profile.adaptive:
+            return "", {}
+        return self.client.model or "", served_by(self.client.backend, self.control)
 
     def _is_stopping(self) -> bool:
         return self._main_task is not None and self._main_task.cancelling() > 0
@@ -449,7 +456,8 @@ class Run(TaskView):
         try:
             self.manifest.update(await self.client.manifest(self.options))
             loaded = await self.client.aloaded(self.options or self.client.settings.generation)
-            self.control = control_for(self.client.backend, self.profile.concurrency, loaded.slots)
+            served = await asyncio.to_thread(self.ledger.served, self.client.model or "")
+            self.control = control_for(self.client.backend, self.profile.concurrency, loaded.slots, served)
         except BaseException as error:
             if isinstance(error, CerebroError) or self._is_stopping():
                 raise
@@ -458,19 +466,9 @@ class Run(TaskView):
             ) from error
 
     async def _do(self, item: WorkItem) -> None:
-        begun = self.control.begin()
         outcome = await attempted(
-            item,
-            self._work,
-            self.profile,
-            self.fallback,
-            self._breaker,
-            lambda: self.control.pressure(begun),
-            self._is_stopping,
+            item, self._work, self.profile, self.fallback, self._breaker, self.control, self._is_stopping
         )
-        if outcome.error is None and outcome.outages == 0 and not item.reuses:
-            latency_s = outcome.seconds if outcome.latency_s is None else outcome.latency_s
-            self.control.end(begun, latency_s, outcome.wait_s)
         if outcome.error is not None and (
             isinstance(outcome.error, _FATAL) or self._is_refused_like_all(outcome.error)
         ):

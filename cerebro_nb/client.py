@@ -18,7 +18,7 @@ from typing import Any, Literal, TypedDict, TypeVar, Unpack
 from pydantic import BaseModel
 
 from .backends import Backend, OnText
-from .control import RetryPolicy
+from .retry import RetryPolicy
 from .context import check_prompt, check_read
 from cerebro_nb.errors import (
     BackendError,

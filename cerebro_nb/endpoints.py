@@ -6,21 +6,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from .backends import Backend, OnText
-from .control import ConcurrencyControl, retry_decision
+from .control import ConcurrencyControl
 from .errors import BackendError, CerebroError, ConnectionFailed
 from .logs import get_logger
 from .messages import ChatRequest, EmbeddingReply, LoadedModel, ModelInfo, Reply
+from .retry import retry_decision
 from .settings import GenerationOptions
 
 _log = get_logger(__name__)
 
 # %% auto #0
-__all__ = ['Answer', 'Endpoint', 'PoolControl', 'EndpointPool', 'control_for']
+__all__ = ['Answer', 'Endpoint', 'PoolControl', 'EndpointPool', 'control_for', 'served_by']
 
 # %% ../nbs/03e_endpoints.ipynb #df3dc2e4
 _FIRST_REST_S, _LONGEST_REST_S = 0.5, 15.0
@@ -67,12 +69,15 @@ class PoolControl(ConcurrencyControl):
         Never more than this in all.
     endpoints
         The servers; each learns by itself.
+    served
+        By address, how many at once a server served well before.
     """
 
-    def __init__(self, most: int, endpoints: Sequence[Endpoint]):
+    def __init__(self, most: int, endpoints: Sequence[Endpoint], served: Mapping[str, int] = MappingProxyType({})):
         self._endpoints = endpoints
         for endpoint in endpoints:
-            endpoint.control = ConcurrencyControl(most, endpoint.slots)
+            known = served.get(endpoint.backend.base_url)
+            endpoint.control = ConcurrencyControl(most, endpoint.slots, known)
         super().__init__(most)
 
     @property
@@ -111,9 +116,9 @@ class EndpointPool:
         """The addresses, separated by commas."""
         return ",".join(endpoint.backend.base_url for endpoint in self.endpoints)
 
-    def control(self, most: int) -> PoolControl:
-        """Return what decides how many requests are under way at once, never more than ``most``."""
-        return PoolControl(most, self.endpoints)
+    def control(self, most: int, served: Mapping[str, int] = MappingProxyType({})) -> PoolControl:
+        """Return what decides how many requests are under way at once, as `PoolControl` does."""
+        return PoolControl(most, self.endpoints, served)
 
     async def complete(self, request: ChatRequest, on_text: OnText | None = None) -> Reply:
         """Have the least busy server answer.
@@ -126,7 +131,7 @@ class EndpointPool:
         endpoint = self._least_busy()
         begun = endpoint.control.begin()
         reply: Reply = await self._asked(endpoint, lambda: endpoint.backend.complete(request, on_text), begun)
-        endpoint.control.end(begun, reply.timings.total_s, reply.timings.wait_s)
+        endpoint.control.end(begun, reply.timings.total_s, reply.timings.unanswered_s)
         return replace(reply, endpoint=endpoint.backend.base_url)
 
     async def embed(self, model: str, texts: Sequence[str], options: GenerationOptions) -> EmbeddingReply:
@@ -265,7 +270,9 @@ class EndpointPool:
             await endpoint.backend.aclose()
 
 # %% ../nbs/03e_endpoints.ipynb #4931bfaa
-def control_for(backend: Backend, most: int, slots: int | None) -> ConcurrencyControl:
+def control_for(
+    backend: Backend, most: int, slots: int | None, served: Mapping[str, int] = MappingProxyType({})
+) -> ConcurrencyControl:
     """Return what decides how many requests to a backend are under way at once.
 
     Parameters
@@ -276,5 +283,22 @@ def control_for(backend: Backend, most: int, slots: int | None) -> ConcurrencyCo
         Never more than this.
     slots
         How many the server says it serves; None if it does not say.
+    served
+        By address, how many at once a server served well before.
     """
-    return backend.control(most) if isinstance(backend, EndpointPool) else ConcurrencyControl(most, slots)
+    if isinstance(backend, EndpointPool):
+        return backend.control(most, served)
+    return ConcurrencyControl(most, slots, served.get(backend.base_url))
+
+
+def served_by(backend: Backend, control: ConcurrencyControl) -> dict[str, int]:
+    """Return, by address, how many requests at once each server served well, as far as a run has found out.
+
+    Parameters
+    ----------
+    backend, control
+        What was given to `control_for`, and what it returned.
+    """
+    several = backend.endpoints if isinstance(backend, EndpointPool) else ()
+    found = {one.backend.base_url: one.control.served for one in several} or {backend.base_url: control.served}
+    return {address: served for address, served in found.items() if served is not None}

@@ -18,7 +18,7 @@ __all__ = ['Retry', 'MOST_CHARACTERS', 'error_text', 'CerebroError', 'SettingsEr
            'ProcessorFailed', 'LedgerError', 'TaskNotFound', 'TaskHeld', 'error_record']
 
 # %% ../nbs/00a_errors.ipynb #9d922c2e
-Retry = Literal["never", "transient", "pressure"]
+Retry = Literal["never", "transient", "refused", "pressure"]
 MOST_CHARACTERS = 2_000
 
 
@@ -47,7 +47,8 @@ class CerebroError(Exception):
         Further facts as plain JSON values, kept with the item in the ledger.
     """
 
-    #: Whether the same request may succeed later: never, after a while, or after a while and with less at once.
+    #: Whether the same request may succeed later: never; after a while; after a while, for nothing of it was taken up;
+    #: or so, and with less at once.
     retry: ClassVar[Retry] = "never"
 
     def __init__(self, message: str, *, hint: str = "", **details: Any):
@@ -93,9 +94,9 @@ class BackendError(CerebroError):
 
 
 class ConnectionFailed(BackendError):
-    """Nobody answers at that address, or the connection broke."""
+    """Nobody answers at that address, or the connection broke before there was an answer."""
 
-    retry: ClassVar[Retry] = "transient"
+    retry: ClassVar[Retry] = "refused"
 
 
 class ServerGone(ConnectionFailed):

@@ -16,8 +16,8 @@ from .errors import LedgerError
 from .messages import compact_json
 
 # %% auto #0
-__all__ = ['TASKS', 'REUSABLE', 'ITEMS', 'ATTEMPTS', 'COLLECTIONS', 'VECTORS', 'CHUNKS', 'SCHEMA_VERSION', 'EncodedJson',
-           'encoded', 'decoded', 'JsonText', 'VectorType', 'is_current', 'prepare_schema']
+__all__ = ['TASKS', 'REUSABLE', 'ITEMS', 'ATTEMPTS', 'COLLECTIONS', 'VECTORS', 'CHUNKS', 'SERVERS', 'SCHEMA_VERSION',
+           'EncodedJson', 'encoded', 'decoded', 'JsonText', 'VectorType', 'is_current', 'prepare_schema']
 
 # %% ../nbs/04b_schema.ipynb #1617e3aa
 class EncodedJson(str):
@@ -182,6 +182,17 @@ CHUNKS = sql.Table(
     sql.Index("chunks_by_sha256", "collection", "sha256"),
 )
 
+# %% ../nbs/04b_schema.ipynb #f19fcbde
+SERVERS = sql.Table(
+    "servers",
+    _metadata,
+    sql.Column("host", sql.String(120), primary_key=True),
+    sql.Column("address", JsonText, primary_key=True),
+    sql.Column("model", JsonText, primary_key=True),
+    sql.Column("served", sql.Integer, nullable=False),
+    sql.Column("noted_at", sql.Double, nullable=False),
+)
+
 # %% ../nbs/04b_schema.ipynb #056cbed2
 # ``{vector}`` is the type of a vector's column.
 _STEPS: Sequence[Sequence[str]] = (
@@ -218,6 +229,11 @@ _STEPS: Sequence[Sequence[str]] = (
     (
         "DROP INDEX items_by_key",
         "CREATE INDEX items_by_key ON items (key) WHERE status = 'ok' AND step IN ('call', 'repair', 'reuse')",
+    ),
+    # 6 -> 7: how many requests at once a server served well
+    (
+        "CREATE TABLE servers (host VARCHAR(120) NOT NULL, address TEXT NOT NULL, model TEXT NOT NULL, "
+        "served INTEGER NOT NULL, noted_at DOUBLE PRECISION NOT NULL, PRIMARY KEY (host, address, model))",
     ),
 )
 SCHEMA_VERSION = 1 + len(_STEPS)

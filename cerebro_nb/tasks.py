@@ -17,16 +17,17 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Self, get_args
 
 import sqlalchemy as sql
+from sqlalchemy.dialects import postgresql, sqlite
 
 from .errors import InputError, TaskHeld, TaskNotFound
 from .database import Database, absolute_url
-from .schema import ATTEMPTS, ITEMS, REUSABLE, TASKS, encoded
+from .schema import ATTEMPTS, ITEMS, REUSABLE, SERVERS, TASKS, encoded
 from .settings import load_settings
 
 # %% auto #0
 __all__ = ['Status', 'Mark', 'LEASE_S', 'PAGE_SIZE', 'Task', 'this_holder', 'holder_is_dead', 'lease_is_over', 'FinishedItem',
-           'EndedRows', 'LedgerReader', 'LedgerLeases', 'LedgerReviews', 'Ledger', 'get_ledger', 'create_progress_task',
-           'update_task_progress', 'complete_task']
+           'EndedRows', 'LedgerReader', 'LedgerLeases', 'LedgerReviews', 'LedgerServers', 'Ledger', 'get_ledger',
+           'create_progress_task', 'update_task_progress', 'complete_task']
 
 # %% ../nbs/05_tasks.ipynb #eda435a2
 Status = Literal["in_progress", "completed", "failed", "cancelled"]
@@ -407,6 +408,37 @@ def _execute_all(connection: sql.Connection, posted: list[list[sql.Executable]])
         for statement in statements:
             connection.execute(statement)
 
+# %% ../nbs/05_tasks.ipynb #ac9a819e
+class LedgerServers(LedgerReviews):
+    """What is known of servers, as seen from this host."""
+
+    def served(self, model: str) -> dict[str, int]:
+        """Return, by address, how many requests at once the servers of a model served well."""
+        mine = (SERVERS.c.host == _host(), SERVERS.c.model == model)
+        rows = self.database.read(sql.select(SERVERS.c.address, SERVERS.c.served).where(*mine))
+        return {row["address"]: row["served"] for row in rows}
+
+    def note_served(self, model: str, served: Mapping[str, int]) -> None:
+        """Write down, by address, how many requests at once the servers of a model served well."""
+        now = time.time()
+        rows = [
+            {"host": _host(), "address": address, "model": model, "served": count, "noted_at": now}
+            for address, count in served.items()
+        ]
+        self.database.submit(_write_servers, rows, urgent=True).result()
+
+
+def _host() -> str:
+    return socket.gethostname()[:120]
+
+
+def _write_servers(connection: sql.Connection, posted: list[list[dict[str, Any]]]) -> None:
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    statement = dialect.insert(SERVERS)
+    anew = {name: statement.excluded[name] for name in ("served", "noted_at")}
+    statement = statement.on_conflict_do_update(index_elements=SERVERS.primary_key, set_=anew)
+    connection.execute(statement, [row for rows in posted for row in rows])
+
 # %% ../nbs/05_tasks.ipynb #d2d6c2aa
 @dataclass(frozen=True, slots=True)
 class _AddedItems:
@@ -475,7 +507,7 @@ def _write_task(connection: sql.Connection, posted: list[tuple[dict[str, Any], _
             connection.execute(ITEMS.insert(), added.rows())
 
 
-class Ledger(LedgerReviews):
+class Ledger(LedgerServers):
     """Tasks, items and attempts in one database.
 
     It is closed by `close`, at the end of a ``with``, or when nobody has it any more; what is posted is written first.

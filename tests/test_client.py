@@ -28,7 +28,7 @@ GOOD = '{"question":"Why?","answer":"Because."}'
 @pytest.fixture
 def no_waits(monkeypatch):
     """Take the waiting out of retries."""
-    monkeypatch.setattr("cerebro_nb.control.MAX_WAIT_S", 0.0)
+    monkeypatch.setattr("cerebro_nb.retry.MAX_WAIT_S", 0.0)
 
 
 @pytest.fixture

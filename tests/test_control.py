@@ -1,5 +1,7 @@
 """How many requests at once: found out, on servers that queue silently and on those that refuse."""
 
+import random
+
 import pytest
 from fakes import FakeOllama
 from hypothesis import given
@@ -45,12 +47,34 @@ def test_a_change_is_followed(before, after, tells):
     assert after <= control.limit <= max(2, 1.5 * after + 2)
 
 
-def test_pressure_lowers_the_limit_at_once_and_once():
+def test_where_most_is_refused_the_limit_falls_at_once_and_once():
     control = ConcurrencyControl(64, slots=16)
     under_way = [control.begin() for _ in range(16)]
     for begun in under_way:
         control.pressure(begun)
-    assert control.limit == 12
+    assert control.limit == 8
+
+
+@given(share=st.floats(0.0, 0.4), most=st.integers(1, 128), seed=st.integers(0, 2**32))
+def test_a_refusal_now_and_then_keeps_nobody_from_growing(share, most, seed):
+    control, dice, reached = ConcurrencyControl(most), random.Random(seed), 0
+    for _ in range(5_000):
+        begun = control.begin()
+        control.pressure(begun) if dice.random() < share else control.end(begun, 0.1, 0.0)
+        reached = max(reached, control.limit)
+    assert reached == most and control.limit >= most // 3
+
+
+@given(room=st.integers(4, 40), seed=st.integers(0, 2**32))
+def test_what_comes_beyond_the_room_there_is_is_soon_not_asked_for(room, seed):
+    control, dice, refused = ConcurrencyControl(64), random.Random(seed), 0
+    for _ in range(200):
+        under_way = [control.begin() for _ in range(control.limit)]
+        dice.shuffle(under_way)
+        for number, begun in enumerate(under_way):
+            control.end(begun, 0.1, 0.0) if number < room else control.pressure(begun)
+        refused += max(0, len(under_way) - room)
+    assert refused < 200 * room and room // 2 <= control.limit <= 2 * room + 1
 
 
 def test_slots_that_the_server_tells_are_where_it_begins_and_the_user_s_limit_holds():

@@ -172,7 +172,7 @@ FIRST_SCHEMA = Path(__file__).parent / "data" / "schema_1.sql"
 def test_a_ledger_of_the_first_version_is_brought_forward_and_keeps_its_rows(ledger_url):
     engine = Database(ledger_url)._engine  # the driver of either kind; its tables are replaced by the old ones
     with engine.execution_options(cerebro_writes=True).begin() as connection:
-        for table in ("vectors", "chunks", "collections", "attempts", "items", "tasks", "cerebro_schema"):
+        for table in ("servers", "vectors", "chunks", "collections", "attempts", "items", "tasks", "cerebro_schema"):
             connection.execute(sql.text(f"DROP TABLE {table}"))
         for statement in FIRST_SCHEMA.read_text().split(";"):
             if statement.strip():
@@ -184,6 +184,7 @@ def test_a_ledger_of_the_first_version_is_brought_forward_and_keeps_its_rows(led
     assert ledger.items(task.id)[0]["output"] == {"question": "Why?"} and ledger.attempts(task.id)[0]["step"] == "call"
     ledger.claim(task.id)
     Collection("notes", ledger).open("a model", 2)
+    ledger.note_served("tiny", {"http://somewhere": 4})
     ledger.close()
     Ledger(ledger_url).close()
 

@@ -1,0 +1,221 @@
+"""`auto` beside the best fixed number: at the start, on a server seen before, under faults, and in company."""
+
+import asyncio
+import statistics
+
+import pytest
+from simulated import SimulatedServer, at_a_rate
+from virtual import virtual_time
+
+from cerebro_nb import Client, Ledger, abatch_run, errors, load_settings, process_in_batches
+from cerebro_nb.attempts import REFUSALS_A_TRY
+from cerebro_nb.control import ConcurrencyControl
+from cerebro_nb.endpoints import EndpointPool
+from cerebro_nb.loop import LOOP
+
+AUTO = load_settings({}).profile("auto")
+REFUSALS = (
+    lambda: errors.RateLimited("slow down"),
+    lambda: errors.ServerBusy("busy"),
+    lambda: errors.ConnectionFailed("refused"),
+)
+
+
+def uneven(dice):
+    """Return a time to answer of 200 +- 150 ms."""
+    return max(0.001, dice.gauss(0.2, 0.15))
+
+
+def fixed(number):
+    return AUTO.replace(adaptive=False, concurrency=number)
+
+
+def timed(server, items, profile, ledger, model="tiny"):
+    """Run, in virtual time; return its seconds and the run."""
+    with virtual_time(ledger) as loop:
+        run = process_in_batches(
+            range(items), "{item}", profile, client=Client(server, model), ledger=ledger, show_progress=False
+        )
+        assert run.progress.ok == items
+        return loop.time(), run
+
+
+@pytest.fixture
+def new_ledger(tmp_path):
+    """Return a function that opens a ledger that has seen nothing."""
+    opened = []
+
+    def open_one():
+        opened.append(Ledger(f"sqlite:///{tmp_path}/{len(opened)}.db"))
+        return opened[-1]
+
+    yield open_one
+    for ledger in opened:
+        ledger.close()
+
+
+@pytest.mark.parametrize(("items", "on_a_new_one", "on_one_seen_before"), [(30, 0.6, 0.85), (200, 0.8, 0.95)])
+def test_auto_is_not_far_behind_the_best_number(items, on_a_new_one, on_one_seen_before, new_ledger):
+    new, seen = [], []
+    for seed in range(7):
+        ledger = new_ledger()
+        best = timed(SimulatedServer(8, uneven, tells_times=True, seed=seed), items, fixed(8), ledger)[0]
+        new.append(best / timed(SimulatedServer(8, uneven, tells_times=True, seed=seed), items, AUTO, ledger)[0])
+        timed(SimulatedServer(8, uneven, tells_times=True, seed=seed + 100), 200, AUTO, ledger)
+        again = SimulatedServer(8, uneven, tells_times=True, seed=seed)
+        seen.append(best / timed(again, items, AUTO, ledger)[0])
+        assert again.most_present <= 1.5 * 8
+    print(
+        f"{items} items: {statistics.median(new):.2f} on a new server, {statistics.median(seen):.2f} on one seen before"
+    )
+    assert statistics.median(new) >= on_a_new_one and statistics.median(seen) >= on_one_seen_before
+
+
+def test_one_request_in_five_refused_costs_no_item_and_little_time(new_ledger):
+    ratios = []
+    for seed in range(5):
+        walls = []
+        for profile in (fixed(32), AUTO):
+            faults = at_a_rate(0.2, *REFUSALS, seed=seed)
+            server = SimulatedServer(32, 0.02, tells_times=True, faults=faults)
+            walls.append(timed(server, 1_000, profile, new_ledger())[0])
+        ratios.append(walls[1] / walls[0])
+    print(f"auto takes {statistics.median(ratios):.2f} of the fixed number's time")
+    assert statistics.median(ratios) <= 1.3
+
+
+@pytest.mark.parametrize("tells_times", [True, False])
+def test_after_a_storm_of_refusals_it_grows_again(tells_times, ledger):
+    storm = [REFUSALS[1]] * 60
+    server = SimulatedServer(16, 0.1, tells_times=tells_times, faults=[None] * 100 + storm)
+    run = timed(server, 1_500, AUTO.replace(backoff_s=0.1), ledger)[1]
+    assert run.progress.retried == 60 and 16 <= run.control.limit <= 1.5 * 16 + 2
+
+
+@pytest.mark.parametrize("slots", [1, 2, 8])
+def test_a_server_that_takes_no_more_than_so_many_is_asked_for_little_more(slots, new_ledger):
+    server = SimulatedServer(slots, 0.1, queue=0, tells_times=True)
+    run = timed(server, 150 * slots + 500, AUTO, new_ledger())[1]
+    print(f"{run.progress.retried} refusals of {len(server.calls)}, at the end {run.control.limit} at once")
+    assert run.progress.retried < 0.2 * len(server.calls) and run.control.limit <= 2 * slots + 2
+
+
+def test_where_all_is_refused_it_does_not_grow(ledger):
+    server = SimulatedServer(8, 0.1, faults=[REFUSALS[0]] * 10_000)
+    profile = AUTO.replace(max_attempts=2, backoff_s=0.1)
+    with virtual_time(ledger):
+        run = process_in_batches(
+            range(50), "{item}", profile, client=Client(server, "tiny"), ledger=ledger, show_progress=False
+        )
+    assert run.progress.failed == 50 and run.control.limit == 1
+    assert len(server.calls) == 50 * 2 * REFUSALS_A_TRY
+
+
+# --- what is remembered
+
+
+def test_what_was_found_out_is_where_the_next_run_begins(ledger):
+    timed(SimulatedServer(12, 0.1, tells_times=True), 300, AUTO, ledger)
+    assert ledger.served("tiny") == {"simulated:": 12}
+    again = SimulatedServer(12, 0.1, tells_times=True)
+    run = timed(again, 12, AUTO, ledger)[1]
+    assert run.control.limit == 12 and [call.sent_at for call in again.calls] == [again.calls[0].sent_at] * 12
+    other = SimulatedServer(12, 0.1, tells_times=True)
+    timed(other, 12, AUTO, ledger, model="another")
+    assert other.calls[1].sent_at > other.calls[0].sent_at
+
+
+def test_a_server_that_serves_fewer_by_now_is_followed_down(ledger):
+    timed(SimulatedServer(16, 0.1, tells_times=True), 300, AUTO, ledger)
+    run = timed(SimulatedServer(2, 0.1, tells_times=True), 300, AUTO, ledger)[1]
+    assert 2 <= run.control.limit <= 4 and ledger.served("tiny") == {"simulated:": 2}
+
+
+def test_a_short_run_takes_nothing_back(ledger):
+    timed(SimulatedServer(16, 0.1, tells_times=True), 400, AUTO, ledger)
+    found = ledger.served("tiny")
+    timed(SimulatedServer(16, 0.1, tells_times=True), 3, AUTO, ledger)
+    assert ledger.served("tiny") == found and 15 <= found["simulated:"] <= 18
+
+
+def test_a_number_of_the_user_s_own_is_neither_learned_nor_changed(ledger):
+    run = timed(SimulatedServer(4, 0.1), 100, fixed(2), ledger)[1]
+    assert ledger.served("tiny") == {} and run.progress.ok == 100
+
+
+def test_a_run_that_is_cancelled_leaves_what_it_found_out(ledger):
+    server = SimulatedServer(4, 0.1, tells_times=True)
+
+    def stop(now):
+        if now.ok == 100:
+            run.cancel()
+
+    async def until_stopped():
+        nonlocal run
+        client = Client(server, "tiny")
+        run = await abatch_run(range(1_000), "{item}", AUTO, client=client, ledger=ledger, show_progress=False)
+        await run.on_progress(stop)
+
+    run = None
+    with virtual_time(ledger):
+        LOOP.run(until_stopped())
+    assert run.progress.status == "cancelled" and ledger.served("tiny") == {"simulated:": 4}
+
+
+def test_each_server_of_a_pool_has_its_own_number(ledger):
+    def pool():
+        return EndpointPool([SimulatedServer(n, 0.1, tells_times=True, base_url=f"simulated:{n}") for n in (2, 6)])
+
+    timed(pool(), 400, AUTO, ledger)
+    assert ledger.served("tiny") == {"simulated:2": 2, "simulated:6": 6}
+    again = pool()
+    timed(again, 8, AUTO, ledger)
+    assert [len(endpoint.backend.calls) for endpoint in again.endpoints] == [2, 6]
+
+
+def test_two_processes_may_note_the_same_server_at_once(ledger_url):
+    ledgers = [Ledger(ledger_url) for _ in range(2)]
+    for number, ledger in enumerate(ledgers * 3):
+        ledger.note_served("tiny", {"http://somewhere": number})
+    assert ledgers[0].served("tiny") == {"http://somewhere": 5}
+    for ledger in ledgers:
+        ledger.close()
+
+
+# --- in company
+
+
+def test_two_runs_share_a_server(ledger):
+    server = SimulatedServer(8, 0.1, tells_times=True)
+
+    async def both():
+        runs = [
+            await abatch_run(
+                range(400), "{item}", AUTO, client=Client(server, "tiny"), ledger=ledger, show_progress=False
+            )
+            for _ in range(2)
+        ]
+        return await asyncio.gather(*runs)
+
+    with virtual_time(ledger) as loop:
+        runs = LOOP.run(both())
+        seconds = loop.time()
+    print(f"{seconds:.1f} s, the ideal is 10; at most {server.most_present} at the server, {runs}")
+    assert seconds <= 1.15 * 800 * 0.1 / 8 and server.most_present <= 4 * 8
+
+
+# --- a refusal is no answer of the model's
+
+
+def test_after_a_refusal_the_very_same_is_asked_again(ledger):
+    server = SimulatedServer(1, 0.1, faults=[REFUSALS[0], REFUSALS[2]])
+    run = timed(server, 1, AUTO.replace(max_attempts=2), ledger)[1]
+    assert len(server.requests) == 3 and server.requests[0] == server.requests[1] == server.requests[2]
+    assert run.progress.retried == 2
+
+
+def test_an_answer_is_found_at_once_where_times_are_told():
+    control = ConcurrencyControl(64)
+    for _ in range(1 + 3 + 4 + 8 + 16 + 32):
+        control.end(control.begin(), 0.1, 0.0)
+    assert control.limit == 64
