@@ -16,7 +16,7 @@ from .cleaning import plain
 from .commands import COMMANDS, WHOM, add_whom, at_least_one, given, refuse
 from .errors import CerebroError, InputError
 from .language import show_log
-from .loop import LOOP
+from .loop import LOOP, Terminated
 from .recipes import RECIPES
 from .settings import load_settings
 from .terminal import finish, new_file, print_anything, show_frame
@@ -249,7 +249,7 @@ def main(words: Sequence[str] | None = None) -> int:
         if error.hint:
             print(f"  -> {plain(error.hint)}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt as stop:
+    except (KeyboardInterrupt, Terminated) as stop:
         told = "stopped; what was answered is in the ledger: `cerebro resume` lists what can go on"
         print(f"cerebro: {told}", file=sys.stderr)
         return 128 + int(getattr(stop, "signal", 2))
