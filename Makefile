@@ -14,11 +14,11 @@ demo: $(VENV)/.demo ## generate 6 Q&A pairs about copywriting with the embedded 
 	@$(BIN)/cerebro demo
 
 test: $(VENV)/.dev ## run all tests, the notebooks included
-	@$(BIN)/cerebro pull smollm2
+	@env -u CEREBRO_DATA_DIR $(BIN)/cerebro pull smollm2
 	$(BIN)/python -m pytest
 
 quick: $(VENV)/.dev ## run the quick tests, the notebooks included
-	@$(BIN)/cerebro pull smollm2
+	@env -u CEREBRO_DATA_DIR $(BIN)/cerebro pull smollm2
 	$(BIN)/python -m pytest $(QUICK)
 
 artefacts: $(VENV)/.dev ## build what is published, and use it as a user does
