@@ -37,7 +37,8 @@ download() {
 unpack() {
   trap 'rm -rf "$work"' EXIT
   cd "$work"
-  command -v patchelf || { apt-get update && apt-get install -y patchelf; }
+  apt-get update
+  command -v patchelf || apt-get install -y patchelf
   download
   mkdir root
   for package in archives/*.deb; do dpkg-deb --fsys-tarfile "$package" | tar --extract --directory root; done
