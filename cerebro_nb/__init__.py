@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from .prompts import PromptSearch as PromptSearch
     from .prompts import asearch_prompts as asearch_prompts
     from .prompts import search_prompts as search_prompts
+    from .pulling import pull_model as pull_model
     from .quality import QualityReport as QualityReport
     from .quality import ajudge as ajudge
     from .quality import aquality_report as aquality_report
@@ -173,6 +174,7 @@ _HOMES = {
     "PROFILES": "settings",
     "Progress": "progress",
     "PromptSearch": "prompts",
+    "pull_model": "pulling",
     "quality_report": "quality",
     "QualityReport": "quality",
     "read_documents": "documents",

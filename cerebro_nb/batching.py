@@ -40,7 +40,7 @@ from cerebro_nb.errors import (
 )
 from .keeper import READ_AHEAD, Keeper
 from .logs import get_logger
-from .loop import CLEAN_UP_S, LOOP, wait_for
+from .loop import CLEAN_UP_S, LOOP, Terminated, wait_for
 from .processors import Work, WorkItem, as_json, function_work, prompt_work
 from .progress import Listener, Progress, Tally, bar_listener, log_listener
 from .retry import RetryPolicy
@@ -324,7 +324,7 @@ class Run(TaskView):
         outcome = self._awaited()
         try:
             wait_for(outcome)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Terminated):
             self.cancel()
             concurrent.futures.wait([outcome], timeout=CLEAN_UP_S)
             raise

@@ -26,29 +26,16 @@ import sqlalchemy as sql
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from .errors import CerebroError, LedgerError, MissingDependency
+from .files import private_folder
 from .logs import get_logger
 from .schema import is_current, prepare_schema
 
 _log = get_logger(__name__)
 
 # %% auto #0
-__all__ = ['BUSY_TIMEOUT_S', 'GROUP_S', 'GROUP_SIZE', 'Write', 'Told', 'private_folder', 'absolute_url', 'may_pass', 'Database']
+__all__ = ['BUSY_TIMEOUT_S', 'GROUP_S', 'GROUP_SIZE', 'Write', 'Told', 'absolute_url', 'may_pass', 'Database']
 
 # %% ../nbs/04c_database.ipynb #3587fbf4
-def private_folder(folder: Path) -> None:
-    """Make a folder, and those above it that are missing, for this user alone; what is there is left as it is.
-
-    Raises
-    ------
-    OSError
-        If it cannot be made.
-    """
-    if not folder.is_dir():
-        if folder.parent != folder:  # as a drive that is not there has itself above it
-            private_folder(folder.parent)
-        folder.mkdir(mode=0o700, exist_ok=True)
-
-
 class _File:
     """The file of a SQLite database."""
 

@@ -6,9 +6,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import secrets
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,8 +15,8 @@ from typing import Any
 
 from .cleaning import encodable
 from .columns import one_form, typed_early
-from .database import private_folder
 from .errors import InputError
+from .files import private_folder, whole_file
 from .logs import get_logger
 from .settings import load_settings
 from .tasks import Ledger
@@ -141,23 +139,13 @@ def write_jsonl(rows: Iterable[Mapping[str, Any]], path: str | Path) -> int:
         If the place cannot be written.
     """
     path = place_of(path)
-    beside = path.with_name(f".{path.name[:50]}.{secrets.token_hex(4)}")
-    private = is_private(path)
-    try:
-        with written_to(path):
-            make_folder(path.parent)
-            handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o666)
-            with os.fdopen(handle, "wb") as file:
-                count = 0
-                for count, row in enumerate(rows, 1):  # noqa: B007 - the count is the result
-                    file.write(encodable(json.dumps(row, ensure_ascii=False)).encode() + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(path)
-        return count
-    finally:
-        if beside.exists():
-            beside.unlink()
+    with written_to(path):
+        make_folder(path.parent)
+        with whole_file(path, 0o600 if is_private(path) else 0o666) as file:
+            count = 0
+            for count, row in enumerate(rows, 1):  # noqa: B007 - the count is the result
+                file.write(encodable(json.dumps(row, ensure_ascii=False)).encode() + b"\n")
+    return count
 
 
 def default_path(view: TaskView) -> Path:

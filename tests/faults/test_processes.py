@@ -99,6 +99,8 @@ def test_a_fork_in_mid_run_leaves_the_run_to_its_parent(ledger, quick):
 def test_a_fork_writes_on_after_its_parent_has_closed_the_ledger(tmp_path):
     """With a connection carried over the fork, the parent takes the log away under the child's hands."""
     script = """
+    import warnings
+    warnings.simplefilter("ignore", DeprecationWarning)  # as Python warns of every fork of a process with threads
     run(range(3), lambda n: n)
     parent_ended, parent_lives = os.pipe()
     child_wrote, child_writes = os.pipe()

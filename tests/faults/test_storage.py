@@ -15,7 +15,7 @@ import pytest
 import sqlalchemy as sql
 
 from cerebro_nb import Ledger, Run, errors, get_ledger, process_in_batches, resume
-from cerebro_nb.database import private_folder
+from cerebro_nb.files import private_folder
 
 
 class Waits(threading.Event):

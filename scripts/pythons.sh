@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# On each Python that settings.ini promises: what is published, and the quick tests. One that cannot be had here is said.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+whole=$(.venv/bin/python -c "import sys; print('%d.%d' % sys.version_info[:2])" 2> /dev/null || true) # `make test` tests all there
+missing=()
+for version in $(sed -n 's/^pythons = //p' settings.ini); do
+  if [ "$version" = "$whole" ]; then
+    make artefacts
+  elif python=$(scripts/interpreter.sh "$version"); then
+    make artefacts quick VENV=".venv-$version" PYTHON="$python"
+  else
+    missing+=("$version")
+  fi
+done
+if [ ${#missing[@]} -gt 0 ]; then
+  echo "NOT TESTED, for want of an interpreter: Python ${missing[*]}" >&2
+fi
