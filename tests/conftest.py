@@ -7,10 +7,15 @@ from pathlib import Path
 
 import pytest
 from fakes import FakeOllama, FakeOpenAI
+from hypothesis import HealthCheck, settings
 from servers import PostgresServer
 from virtual import VirtualLoop, virtual_time
 
 from cerebro_nb import Ledger, Profile, load_settings
+
+# No example is judged by the clock. Hypothesis itself draws the same examples each time on CI, and anew elsewhere.
+settings.register_profile("cerebro", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("cerebro")
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,7 @@ import json
 
 import pytest
 from fakes import FakeOllama
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -151,7 +151,6 @@ def test_an_answer_cut_short_is_not_mended_into_a_whole_one(ollama, on_fake, no_
     assert refused.value.details["text"].startswith('{"question"')
 
 
-@settings(deadline=None)
 @given(
     st.text(max_size=50),
     st.text(max_size=50),
@@ -165,7 +164,6 @@ def test_an_object_in_any_wrapping_is_the_same_object_or_refused(question, answe
         assert refused.details["text"] and wrapping != "{}"
 
 
-@settings(deadline=None)
 @given(st.text(max_size=200))
 def test_any_text_is_an_object_or_an_error_of_ours(text):
     try:

@@ -71,7 +71,7 @@ class _JumpingSelector(selectors.DefaultSelector):
 
 @contextmanager
 def virtual_time(*ledgers: Ledger) -> Iterator[VirtualLoop]:
-    """Have Cerebro's loop run in virtual time, from 0: writing to the ledgers takes none, and dice fall alike each time."""
+    """Have Cerebro's loop run in virtual time, from 0: writing to the ledgers takes none, and dice fall alike."""
 
     def settle() -> None:
         # What is posted now is written after, or together with, all that was posted before.
