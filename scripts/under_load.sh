@@ -7,7 +7,7 @@ for _ in $(seq "$(getconf _NPROCESSORS_ONLN)"); do
     while kill -0 $$ 2>/dev/null; do :; done &
     busy="$busy $!"
 done
-trap 'kill $busy; wait $busy' EXIT
+trap 'kill $busy; wait $busy 2>/dev/null' EXIT
 trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
