@@ -46,6 +46,8 @@ class FakeServer:
         self.in_flight = self.most_in_flight = 0
         #: Requests that are served or wait for it.
         self.present = self.most_present = 0
+        #: Is called when a request was left without the end of its answer.
+        self.when_stuck: Callable[[], object] = lambda: None
         self.client_left = threading.Event()
         self.request_arrived = threading.Event()
         self.chat_arrived = threading.Event()
@@ -138,6 +140,7 @@ class FakeServer:
             request.transport.abort()
             return web.Response()
         if fault == "hang":
+            self.when_stuck()
             await asyncio.sleep(3600)
         if fault == "html":
             return web.Response(text=HTML, content_type="text/html")
@@ -156,11 +159,14 @@ class FakeServer:
             await response.write(first)
             request.transport.abort()
         elif fault == "drip":
-            for letter in first.decode():
+            for number, letter in enumerate(first.decode()):
                 await response.write(letter.encode())
+                if number == 1:
+                    self.when_stuck()
                 await asyncio.sleep(1)
         elif fault == "stall":
             await response.write(first)
+            self.when_stuck()
             await asyncio.sleep(3600)
         elif fault == "error in stream":
             await response.write(first + self.stream_error("the model crashed"))
