@@ -38,6 +38,7 @@ from cerebro_nb import (
 from cerebro_nb.client import CallScope
 from cerebro_nb.loop import LOOP
 from cerebro_nb.processors import WorkItem
+from cerebro_nb.tasks import LEASE_S
 
 
 class Gate:
@@ -362,8 +363,6 @@ def test_waits_between_tries_grow_and_a_server_s_own_wait_is_the_least(quick, le
     patient = quick.replace(backoff_s=2, max_attempts=8)
     client = Client(server, "tiny")
     run = process_in_batches(["x"], "{item}", patient, client=client, ledger=ledger, show_progress=False)
-        ["x"], "{item}", patient, client=Client(server, "tiny"), ledger=ledger, show_progress=False
-    )
     assert run.results == ["echo x"] and len(server.calls) == 8
     waits = [later.sent_at - earlier.ended_at for earlier, later in pairwise(server.calls)]
     assert waits[0] == 40
@@ -560,6 +559,21 @@ def test_a_task_that_is_worked_on_cannot_be_resumed_by_another(quick, ledger):
     with pytest.raises(errors.TaskHeld, match="elsewhere"):
         resume(task_id, echo, ledger=ledger, show_progress=False)
     assert ledger.items(task_id)[0]["status"] == "pending"
+
+
+def test_a_run_whose_task_another_process_has_taken_ends_at_the_next_renewal_of_its_lease(quick, ledger, virtual):
+    async def scenario():
+        run = started([1], lambda n: asyncio.sleep(86_400), quick.replace(timeout_s=86_400), ledger)
+        await asyncio.sleep(3605)  # in which it was renewed hundreds of times
+        until = {"lease_holder": "elsewhere:1:abc", "lease_until": ledger.database.now() + 20}
+        ledger.update_task(run.task_id, **until)
+        await run
+
+    with pytest.raises(errors.TaskHeld, match="elsewhere"):
+        LOOP.run(scenario())
+    assert virtual.time() == 3600 + LEASE_S / 3
+    (task,) = ledger.tasks()
+    assert task.lease_holder == "elsewhere:1:abc" and ledger.items(task.id)[0]["status"] == "pending"
 
 
 def test_failed_items_are_retried_with_other_options_and_keep_their_attempts(quick, ledger):

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 import zipfile
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from docx.oxml import parse_xml
 from hypothesis import example, given
 from hypothesis import strategies as st
 from papers import APACHE, REFERENCE, WORD, docx_of, pages_of, paragraph, pdf_of
+from processes import has_ended
 
 from cerebro_nb import Document, aread_documents, chunked, errors, read_documents
 from cerebro_nb.context import likely_tokens
@@ -498,14 +500,13 @@ def our_children() -> list[int]:
 
 def busy_child(least: float = 0.8) -> int:
     """Wait until a parsing child is at work, and return its process."""
-    for _ in range(3000):
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
         for pid in our_children():
-            try:
+            with suppress(OSError):
                 if spent(pid) > least:
                     return pid
-            except OSError:
-                continue
-        threading.Event().wait(0.02)
+        time.sleep(0.02)  # what a process has spent cannot be awaited
     raise AssertionError("no child is at work")
 
 
@@ -638,15 +639,10 @@ def test_a_text_that_is_too_long_and_a_file_that_is_too_large_are_refused():
 def test_the_loop_serves_others_meanwhile_and_a_cancel_ends_the_child(tmp_path):
     (tmp_path / "boxes.html").write_bytes(ENDLESS)
     reading = LOOP.submit(aread_documents(tmp_path / "boxes.html"))
-    busy_child()
+    child = busy_child()
     assert LOOP.run(asyncio.sleep(0, "served")) == "served" and not reading.done()
     reading.cancel()
-    LOOP.run(asyncio.sleep(0.01))
-    for _ in range(500):
-        if not our_children():
-            break
-        threading.Event().wait(0.01)
-    assert not our_children()
+    assert has_ended(child) and not our_children()
 
 
 @linux
@@ -661,7 +657,7 @@ def test_ctrl_c_ends_the_child(read, tmp_path):
     interrupting = begin(interrupt)
     with pytest.raises(KeyboardInterrupt):
         read(tmp_path / "boxes.html")
-    interrupting.result(10)
+    interrupting.result(60)
     assert not our_children()
 
 
@@ -680,12 +676,7 @@ def test_a_child_dies_with_its_parent(tmp_path):
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    for _ in range(6000):
-        status = Path(f"/proc/{child}/stat")
-        if not status.exists() or status.read_text().rpartition(")")[2].split()[0] == "Z":
-            return
-        threading.Event().wait(0.01)
-    raise AssertionError("the child lives on")
+    assert has_ended(child)
 
 
 # --- folders
@@ -772,7 +763,7 @@ class Pages(BaseHTTPRequestHandler):
         elif path == "/large":
             self.send("text/plain", b"x" * 100_000)
         elif path == "/slow":
-            self.server.stopped.wait(30)
+            self.server.stopped.wait()
         elif path == "/picture":
             self.send("image/png", b"\x89PNG")
         else:

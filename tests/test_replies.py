@@ -9,6 +9,7 @@ from fakes import FakeOllama, FakeOpenAI, using
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
+from virtual import virtual_time
 
 from cerebro_nb import (
     Client,
@@ -501,7 +502,8 @@ def test_a_connection_that_stays_open_after_the_end_costs_no_answer():
         async with answer:
             return await answer.read(lines(), openai_event)
 
-    assert LOOP.run(answered()).text == "fine"
+    with virtual_time():
+        assert LOOP.run(answered()).text == "fine"
 
 
 def test_only_the_first_choice_is_the_answer_and_a_mark_before_it_loses_nothing():
