@@ -2,6 +2,7 @@
 
 import logging
 import os
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -70,6 +71,14 @@ def virtual(ledger: Ledger) -> Iterator[VirtualLoop]:
 def quick() -> Profile:
     """Return the synthetic profile without its rests and waits."""
     return load_settings({}).profile("synthetic").replace(delay_s=0, backoff_s=0)
+
+
+@pytest.fixture
+def chance() -> random.Random:
+    """Return dice, whose seed is shown where a test fails; TEST_SEED of the environment gives it again."""
+    seed = int(os.environ.get("TEST_SEED") or random.SystemRandom().randrange(2**32))
+    print(f"TEST_SEED={seed}")
+    return random.Random(seed)
 
 
 @pytest.fixture

@@ -388,19 +388,22 @@ def test_items_that_cannot_be_worked_on_are_refused_before_the_task(quick, ledge
 # --- pause, resume, cancel, interrupt
 
 
-def test_pause_starts_no_further_item_and_resume_goes_on(quick, ledger):
-    gate = Gate()
-    run = started(range(6), gate, quick, ledger)
-    assert gate.entered.wait(60)
-    ended = heard(run, "item")
-    run.pause()
-    gate.open()
-    assert ended.wait(60)
-    for _ in range(20):  # turns of the loop in which a further item would start
-        LOOP.run(asyncio.sleep(0))
-    assert run.progress.status == "paused" and run.progress.processed == 1 and gate.inside == 0
-    run.resume()
-    assert run.wait().results == list(range(6)) and run.task.status == "completed"
+def test_pause_starts_no_further_item_and_resume_goes_on(quick, ledger, virtual):
+    async def a_second(n):
+        await asyncio.sleep(1)
+        return n
+
+    async def scenario():
+        run = started(range(6), a_second, quick, ledger)
+        await asyncio.sleep(0.5)
+        run.pause()
+        await asyncio.sleep(100)
+        assert run.progress.status == "paused" and run.progress.processed == 1
+        run.resume()
+        return await run
+
+    run = LOOP.run(scenario())
+    assert run.results == list(range(6)) and run.task.status == "completed" and virtual.time() == 100.5 + 5
 
 
 def test_a_run_can_be_paused_before_it_starts(quick, ledger):

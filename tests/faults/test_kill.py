@@ -1,6 +1,5 @@
 """kill -9 at random moments: no answered item runs again, none is lost."""
 
-import random
 import re
 import subprocess
 import sys
@@ -41,10 +40,7 @@ def sent(server):
 
 
 @pytest.mark.timeout(1_200)
-def test_random_kills_lose_no_answer_and_repeat_none(ledger_url):
-    seed = random.SystemRandom().randrange(2**32)
-    print(f"seed {seed}")
-    chance = random.Random(seed)
+def test_random_kills_lose_no_answer_and_repeat_none(ledger_url, chance):
     # It takes 50 s to the end, and it is killed the fiftieth time long before.
     with FakeOllama(seconds=0.1, slots=CONCURRENCY) as server:
         words = [sys.executable, "-c", BEGIN, ledger_url, server.url, str(CONCURRENCY), str(ITEMS)]

@@ -1,6 +1,5 @@
 """A thousand items through a server that fails one call in five, in every way a server fails."""
 
-import random
 import re
 import threading
 
@@ -54,10 +53,7 @@ class Patience:
             self._loop.give(self._seconds)
 
 
-def test_a_thousand_items_end_with_a_thousand_answers(ledger):
-    seed = random.SystemRandom().randrange(2**32)
-    print(f"seed {seed}")
-    chance = random.Random(seed)
+def test_a_thousand_items_end_with_a_thousand_answers(ledger, chance):
     faults = [chance.choice(FAULTS) if chance.random() < 0.2 else None for _ in range(5_000)]
     changes = {"concurrency": CONCURRENCY, "adaptive": False, "backoff_s": 0, "max_attempts": 12}
     profile = load_settings({}).profile("auto").replace(**changes)
