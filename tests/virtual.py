@@ -20,7 +20,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     Work in the loop's threads takes no virtual time, nor does what `settle` waits for: both are waited for before the
     clock jumps. Of a socket it is not known that it will answer: where there are any, time stands still until it is
-    given, and then passes when nothing is left to do.
+    given, and then passes when nothing is left to do. It passes as long as anything is timed: what is to be told of a
+    moment is read off in a coroutine that is awake then.
     """
 
     def __init__(self, settle: Callable[[], None] = lambda: None, left_s: float = math.inf):
