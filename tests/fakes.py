@@ -161,7 +161,7 @@ class FakeServer:
         elif fault == "drip":
             for number, letter in enumerate(first.decode()):
                 await response.write(letter.encode())
-                if number == 1:
+                if number == 0:
                     self.when_stuck()
                 await asyncio.sleep(1)
         elif fault == "stall":
