@@ -42,8 +42,8 @@ class Endpoint:
     def __init__(self, backend: Backend):
         self.backend = backend
         self.in_flight = self.sent = 0
-        #: Failures since it last answered.
-        self.failures = 0
+        #: Failures since it last answered, and how often it was left alone for a while.
+        self.failures = self.rests = 0
         self.slots: int | None = None
         self.control = ConcurrencyControl(1)
         #: The task that waits for it to come back, or None while it is there.
@@ -56,8 +56,8 @@ class Endpoint:
 
     @property
     def rest_s(self) -> float:
-        """Seconds until it is looked for again; they double with every failure."""
-        return float(min(_LONGEST_REST_S, _FIRST_REST_S * 2 ** min(self.failures, 10)))
+        """Seconds until it is looked for again; they double each time."""
+        return float(min(_LONGEST_REST_S, _FIRST_REST_S * 2 ** min(self.rests, 10)))
 
 # %% ../nbs/03e_endpoints.ipynb #e7f53d83
 class PoolControl(ConcurrencyControl):
@@ -161,7 +161,7 @@ class EndpointPool:
             raise
         finally:
             endpoint.in_flight -= 1
-        endpoint.failures = 0
+        endpoint.failures = endpoint.rests = 0
         return answer
 
     def _failed(self, endpoint: Endpoint, error: BackendError, begun: int | None) -> None:
@@ -181,12 +181,12 @@ class EndpointPool:
             endpoint.away = asyncio.create_task(self._until_back(endpoint))
 
     async def _until_back(self, endpoint: Endpoint) -> None:
-        while not await self._is_back(endpoint):
-            endpoint.failures += 1
-
-    async def _is_back(self, endpoint: Endpoint) -> bool:
-        await asyncio.sleep(endpoint.rest_s)
-        return await self._look(endpoint)
+        back = False
+        while not back:
+            rest_s = endpoint.rest_s
+            endpoint.rests += 1
+            await asyncio.sleep(rest_s)
+            back = await self._look(endpoint)
 
     async def _look(self, endpoint: Endpoint) -> bool:
         """Look for a server that is away; if it is there again, it gets the model and its share of the work."""

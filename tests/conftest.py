@@ -2,15 +2,21 @@
 
 import logging
 import os
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from fakes import FakeOllama, FakeOpenAI
+from hypothesis import HealthCheck, settings
 from servers import PostgresServer
 from virtual import VirtualLoop, virtual_time
 
 from cerebro_nb import Ledger, Profile, load_settings
+
+# No example is judged by the clock. Hypothesis itself draws the same examples each time on CI, and anew elsewhere.
+settings.register_profile("cerebro", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("cerebro")
 
 
 @pytest.fixture(autouse=True)
@@ -65,6 +71,14 @@ def virtual(ledger: Ledger) -> Iterator[VirtualLoop]:
 def quick() -> Profile:
     """Return the synthetic profile without its rests and waits."""
     return load_settings({}).profile("synthetic").replace(delay_s=0, backoff_s=0)
+
+
+@pytest.fixture
+def chance() -> random.Random:
+    """Return dice, whose seed is shown where a test fails; TEST_SEED of the environment gives it again."""
+    seed = int(os.environ.get("TEST_SEED") or random.SystemRandom().randrange(2**32))
+    print(f"TEST_SEED={seed}")
+    return random.Random(seed)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ The official clients of both are run against them in the contract tests: they ar
 
 import asyncio
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -45,6 +46,8 @@ class FakeServer:
         self.in_flight = self.most_in_flight = 0
         #: Requests that are served or wait for it.
         self.present = self.most_present = 0
+        #: Is called when a request was left without the end of its answer.
+        self.when_stuck: Callable[[], object] = lambda: None
         self.client_left = threading.Event()
         self.request_arrived = threading.Event()
         self.chat_arrived = threading.Event()
@@ -58,12 +61,12 @@ class FakeServer:
     def __enter__(self):
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
         self._thread.start()
-        assert self._ready.wait(10)
+        assert self._ready.wait(60)
         return self
 
     def __exit__(self, *_):
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(10)
+        self._thread.join()
 
     async def _serve(self):
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
@@ -72,21 +75,31 @@ class FakeServer:
         application.add_routes(self.routes())
         runner = web.AppRunner(application, handler_cancellation=True, shutdown_timeout=0.1)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", self.port, reuse_address=True, ssl_context=self.tls)
-        await site.start()
-        self.port = site._server.sockets[0].getsockname()[1]
-        self.url = f"http{'s' if self.tls else ''}://127.0.0.1:{self.port}"
-        self._ready.set()
-        await self._stop.wait()
-        # asyncio leaves a connection open that it has accepted and not yet attached when its server is closed.
-        for listener in site._server.sockets:
-            self._loop.remove_reader(listener.fileno())
-        for _ in range(3):
-            await asyncio.sleep(0)
+        with socket.create_server(("127.0.0.1", self.port), backlog=512) as listener:
+            listener.setblocking(False)
+            self.port = listener.getsockname()[1]
+            self.url = f"http{'s' if self.tls else ''}://127.0.0.1:{self.port}"
+            accepting = asyncio.create_task(self._accept(listener, runner.server))
+            self._ready.set()
+            await self._stop.wait()
+            # A connection of our own is the last that is accepted, so none is lost between there and here.
+            with socket.create_connection(("127.0.0.1", self.port)):
+                connecting = await accepting
+        connected = await asyncio.gather(*connecting, return_exceptions=True)
         await runner.cleanup()
-        for late in list(self._loop._transports.values()):  # accepted while it was shutting down
-            late.abort()
-        await asyncio.sleep(0)
+        for one in connected:
+            if not isinstance(one, BaseException):
+                transport, _ = one
+                transport.abort()
+
+    async def _accept(self, listener, protocol):
+        """Take connections until the server is to stop; return the tasks that serve them."""
+        connecting = []
+        while not self._stop.is_set():
+            connection, _ = await self._loop.sock_accept(listener)
+            serving = self._loop.connect_accepted_socket(protocol, connection, ssl=self.tls)
+            connecting.append(asyncio.create_task(serving))
+        return connecting
 
     # --- one request
 
@@ -127,6 +140,7 @@ class FakeServer:
             request.transport.abort()
             return web.Response()
         if fault == "hang":
+            self.when_stuck()
             await asyncio.sleep(3600)
         if fault == "html":
             return web.Response(text=HTML, content_type="text/html")
@@ -145,11 +159,14 @@ class FakeServer:
             await response.write(first)
             request.transport.abort()
         elif fault == "drip":
-            for letter in first.decode():
+            for number, letter in enumerate(first.decode()):
                 await response.write(letter.encode())
+                if number == 0:
+                    self.when_stuck()
                 await asyncio.sleep(1)
         elif fault == "stall":
             await response.write(first)
+            self.when_stuck()
             await asyncio.sleep(3600)
         elif fault == "error in stream":
             await response.write(first + self.stream_error("the model crashed"))

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page
 
-WAIT_MS = 40_000
+WAIT_MS = 120_000
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -107,7 +107,7 @@ class Server:
     def stop(self) -> None:
         self.process.terminate()
         try:
-            self.process.wait(20)
+            self.process.wait(60)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()

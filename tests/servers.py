@@ -48,7 +48,7 @@ class PostgresServer:
             os.chown(self.folder, self._user.pw_uid, self._user.pw_gid)
         data = self.folder / "data"
         self._run(programs / "initdb", "-D", data, "-U", "cerebro", "--auth=trust", "--no-sync")
-        options = f"-k {self.folder} -c listen_addresses='' -c max_connections=200"
+        options = f"-k {self.folder} -c listen_addresses='' -c max_connections=200 -c fsync=off"
         self._stop = (programs / "pg_ctl", "-D", data, "-m", "immediate", "stop")
         self._run(programs / "pg_ctl", "-D", data, "-w", "-o", options, "-l", self.folder / "log", "start")
         self._createdb = programs / "createdb"

@@ -13,6 +13,13 @@ from cerebro_nb.messages import ChatRequest, LoadedModel, Timings, Usage
 
 #: Makes the error that a request fails with; of None it does not fail.
 Fault = Callable[[], Exception] | None
+#: Seconds after which a server that hangs is taken for away when it is asked for its version.
+LOOK_S = 10.0
+
+
+def never() -> Exception:
+    """Stand for the fault of a request that gets neither an answer nor an error; it is not called."""
+    raise NotImplementedError
 
 
 def now() -> float:
@@ -99,6 +106,8 @@ class SimulatedServer(ScriptedBackend):
         self.present = self.most_present = 0
         #: Why nobody is there, or None: it is what every request then fails with.
         self.away: Fault = None
+        #: Whether it takes every request and answers none.
+        self.hangs = False
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._under_way: set[asyncio.Future[Reply]] = set()
 
@@ -134,6 +143,9 @@ class SimulatedServer(ScriptedBackend):
         """Return its version, or fail if it is away."""
         self.looked_at.append(now())
         self._there()
+        if self.hangs:
+            await asyncio.sleep(LOOK_S)
+            raise errors.RequestTimeout(f"no version within {LOOK_S:g} s")
         return "1"
 
     async def load(self, model, options) -> LoadedModel:
@@ -174,7 +186,10 @@ class SimulatedServer(ScriptedBackend):
     async def _served(self, request: ChatRequest, call: Call) -> Reply:
         self._there()
         await asyncio.sleep(self.way_s / 2)
-        if fault := next(self.faults):
+        fault = next(self.faults)
+        if self.hangs or fault is never:
+            await asyncio.get_running_loop().create_future()
+        if fault is not None:
             raise fault()
         if self.queue is not None and self.present >= self.slots + self.queue:
             raise errors.ServerBusy("server busy, please try again")
@@ -224,9 +239,10 @@ class SimulatedServer(ScriptedBackend):
         usage = Usage(len(call.text.split()), len(text.split()))
         return Reply(text, "stop", usage, timings, request.model, self.name, raw={"model": request.model})
 
-    # --- what can be read off
 
-    def present_between(self, start: float, end: float) -> float:
-        """Return how many requests were under way at it on average in a span of time."""
-        spans = ((max(start, call.sent_at), min(end, call.ended_at or end)) for call in self.calls)
-        return sum(max(0.0, till - since) for since, till in spans) / (end - start)
+def most_at_once(*servers: SimulatedServer) -> int:
+    """Return how many requests were under way at once at the most, over all servers."""
+    calls = [call for server in servers for call in server.calls]
+    # Of one moment the ends come first.
+    changes = sorted([(call.ended_at, -1) for call in calls] + [(call.sent_at, 1) for call in calls])
+    return max(itertools.accumulate(change for _, change in changes))

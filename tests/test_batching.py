@@ -7,14 +7,16 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from fakes import FakeOllama, closed_port
 from pydantic import BaseModel
+from simulated import SimulatedServer, never
+from virtual import virtual_time
 
 from cerebro_nb import (
+    PROFILES,
     Client,
     Fallback,
     Message,
@@ -33,8 +35,10 @@ from cerebro_nb import (
     tasks_df,
     unfinished,
 )
+from cerebro_nb.client import CallScope
 from cerebro_nb.loop import LOOP
 from cerebro_nb.processors import WorkItem
+from cerebro_nb.tasks import LEASE_S
 
 
 class Gate:
@@ -94,39 +98,30 @@ def test_a_thousand_results_keep_the_order_of_the_input(quick, ledger):
 
 
 @pytest.mark.parametrize("name", ["synthetic", "research", "prompts", "vectorization"])
-def test_a_profile_s_batches_rest_between_and_stay_within_their_concurrency(name, ledger, monkeypatch):
-    from cerebro_nb import PROFILES
-
+def test_a_profile_s_batches_rest_between_and_stay_within_their_concurrency(name, ledger, virtual):
     profile = PROFILES[name]
-    rests, inside, most = [], 0, 0
-    sleep = asyncio.sleep
-
-    async def resting(seconds, *rest):
-        if seconds == profile.delay_s:
-            rests.append(seconds)
-            seconds = 0
-        await sleep(seconds, *rest)
+    inside, most = 0, 0
+    begun, sizes, ended = [], [], []
 
     async def count(value):
         nonlocal inside, most
         inside += 1
         most = max(most, inside)
-        await sleep(0.001)
+        await asyncio.sleep(1)
         inside -= 1
 
-    monkeypatch.setattr(asyncio, "sleep", resting)
-    sizes = []
+    def listen(now):
+        if now.event == "batch_started":
+            begun.append(virtual.time())
+            sizes.append(now.batch_items)
+        if now.event == "batch_finished":
+            ended.append(virtual.time())
+
     n = profile.batch_size * 2 + 1
-    process_in_batches(
-        range(n),
-        count,
-        name,
-        ledger=ledger,
-        show_progress=False,
-        on_progress=lambda now: now.event == "batch_started" and sizes.append(now.batch_items),
-    )
+    process_in_batches(range(n), count, name, ledger=ledger, show_progress=False, on_progress=listen)
     assert sizes == ([1] * n if profile.batch_size == 1 else [profile.batch_size, profile.batch_size, 1])
-    assert len(rests) == len(sizes) - 1 and most == profile.concurrency
+    rests = [start - end for end, start in zip(ended, begun[1:], strict=False)]
+    assert rests == pytest.approx([profile.delay_s] * (len(sizes) - 1)) and most == profile.concurrency
 
 
 def test_a_slow_item_holds_up_nobody_in_a_window(quick, ledger):
@@ -297,65 +292,82 @@ def test_a_missing_model_or_server_is_said_before_the_first_item(quick, ledger):
     assert ledger.tasks() == []
 
 
-def test_an_attempt_has_its_own_time_limit(quick, ledger):
+def test_an_attempt_has_its_own_time_limit(quick, ledger, virtual):
+    begun = []
+
     async def slow(n):
+        begun.append((n, virtual.time()))
         await asyncio.sleep(3600 if n == 1 else 0)
         return n
 
-    brief = quick.replace(timeout_s=0.2, max_attempts=2)
-    run = process_in_batches([0, 1, 2], slow, brief, ledger=ledger, show_progress=False)
+    once_more = quick.replace(timeout_s=25, max_attempts=2, concurrency=3)
+    run = process_in_batches([0, 1, 2], slow, once_more, ledger=ledger, show_progress=False)
     assert run.results == [0, None, 2] and run.errors[1]["type"] == "RequestTimeout"
     assert run.df["attempts"].tolist() == [1, 2, 1]
+    limit_s = 25 + CallScope.GRACE_S
+    assert begun == [(0, 0), (1, 0), (2, 0), (1, limit_s)] and virtual.time() == 2 * limit_s
 
 
-def test_waiting_for_a_slot_is_not_part_of_the_time_limit(quick, ledger):
-    """Eight calls of 0.3 s on one slot take 2.4 s; the limit of 1 s is for each call alone."""
-
-    class OneSlot(OllamaBackend):
-        async def load(self, model, options):
-            return replace(await super().load(model, options), slots=1)
-
-    with FakeOllama(seconds=0.3, slots=1) as server:
-        client = Client(OneSlot(server.url), "tiny")
-        wide = quick.replace(batch_size=8, concurrency=8, timeout_s=1.0, max_attempts=1)
-        run = process_in_batches(range(8), "{item}", wide, client=client, ledger=ledger, show_progress=False)
-        LOOP.run(client.aclose())
-        assert server.most_in_flight == 1
-    assert run.progress.ok == 8
+def test_waiting_for_a_slot_is_not_part_of_the_time_limit(quick, ledger, virtual):
+    """Eight calls of 20 s on one slot take 160 s; the limit of 25 s is for each call alone."""
+    server = SimulatedServer(1, 20.0, tells_slots=True)
+    wide = quick.replace(batch_size=8, concurrency=8, timeout_s=25, max_attempts=1)
+    client = Client(server, "tiny")
+    run = process_in_batches(range(8), "{item}", wide, client=client, ledger=ledger, show_progress=False)
+    assert run.progress.ok == 8 and server.most_present == 1 and virtual.time() == 8 * 20
 
 
 def test_a_late_answer_leaves_its_beginning_in_the_ledger(quick, ledger):
-    with FakeOllama() as server:
-        server.faults = ["stall"]
+    with FakeOllama() as server, virtual_time(ledger, left_s=0) as loop:
+        server.faults, server.when_stuck = ["stall"], lambda: loop.give(quick.timeout_s)
         client = Client(OllamaBackend(server.url), "tiny")
-        brief = quick.replace(timeout_s=0.3, max_attempts=1)
-        run = process_in_batches(["x"], "{item}", brief, client=client, ledger=ledger, show_progress=False)
+        once = quick.replace(max_attempts=1)
+        run = process_in_batches(["x"], "{item}", once, client=client, ledger=ledger, show_progress=False)
         LOOP.run(client.aclose())
     assert run.errors[0]["type"] == "RequestTimeout" and run.errors[0]["details"]["partial_text"] == "Once upon a time"
 
 
-def test_after_a_timeout_a_smaller_answer_then_the_fallback_then_failed(quick, ledger):
-    brief = quick.replace(timeout_s=0.3, max_attempts=3)
-    with FakeOllama() as server, FakeOllama() as spare:
-        client, other = Client(OllamaBackend(server.url), "tiny"), Client(OllamaBackend(spare.url), "tiny:latest")
-        options = {"client": client, "ledger": ledger, "show_progress": False, "max_tokens": 600}
-        server.faults = ["hang"]
-        smaller = process_in_batches(["x"], "{item}", brief, **options)
-        server.faults = ["hang"] * 9
-        spared = process_in_batches(["x"], "{item}", brief, fallback=Fallback(client=other), **options)
-        server.faults, spare.faults = ["hang"] * 9, ["hang"] * 9
-        failed = process_in_batches(["x"], "{item}", brief, fallback=Fallback(client=other), **options)
-        for used in (client, other):
-            LOOP.run(used.aclose())
+def test_after_a_timeout_a_smaller_answer_then_the_fallback_then_failed(quick, ledger, virtual):
+    three = quick.replace(max_attempts=3)
+
+    def asked(hangs, spare_hangs=0, spared=True):
+        server, spare = SimulatedServer(faults=[never] * hangs), SimulatedServer(faults=[never] * spare_hangs)
+        return process_in_batches(
+            ["x"],
+            "{item}",
+            three,
+            client=Client(server, "tiny"),
+            fallback=Fallback(client=Client(spare, "spare")) if spared else None,
+            ledger=ledger,
+            show_progress=False,
+            max_tokens=600,
+        )
 
     def steps(run):
         rows = ledger.attempts(run.task_id)
         return [(row["step"], row["model"], row["request"]["options"]["num_predict"]) for row in rows]
 
+    smaller, spared, failed = asked(1, spared=False), asked(9), asked(9, 9)
     assert steps(smaller) == [("call", "tiny", 600), ("smaller", "tiny", 300)] and smaller.results == ["echo x"]
-    ladder = [("call", "tiny", 600), ("smaller", "tiny", 300), ("fallback", "tiny:latest", 600)]
+    ladder = [("call", "tiny", 600), ("smaller", "tiny", 300), ("fallback", "spare", 600)]
     assert steps(spared) == ladder and spared.results == ["echo x"]
     assert steps(failed) == ladder and failed.errors[0]["type"] == "RequestTimeout"
+
+
+def test_waits_between_tries_grow_and_a_server_s_own_wait_is_the_least(quick, ledger, virtual):
+    def slow_down():
+        return errors.RateLimited("slow down", retry_after_s=40)
+
+    gone = [lambda: errors.StreamCut("cut")] * 6
+    server = SimulatedServer(1, 1.0, faults=[slow_down, *gone])
+    patient = quick.replace(backoff_s=2, max_attempts=8)
+    client = Client(server, "tiny")
+    run = process_in_batches(["x"], "{item}", patient, client=client, ledger=ledger, show_progress=False)
+    assert run.results == ["echo x"] and len(server.calls) == 8
+    waits = [later.sent_at - earlier.ended_at for earlier, later in pairwise(server.calls)]
+    assert waits[0] == 40
+    assert all(0 <= wait <= min(60, 2 * 2**number) for number, wait in enumerate(waits[1:], 1))
+    assert max(waits[1:]) > 4  # more than the second may be
 
 
 def test_a_listener_that_fails_is_logged_and_the_run_goes_on(quick, ledger, caplog):
@@ -376,19 +388,22 @@ def test_items_that_cannot_be_worked_on_are_refused_before_the_task(quick, ledge
 # --- pause, resume, cancel, interrupt
 
 
-def test_pause_starts_no_further_item_and_resume_goes_on(quick, ledger):
-    gate = Gate()
-    run = started(range(6), gate, quick, ledger)
-    assert gate.entered.wait(10)
-    ended = heard(run, "item")
-    run.pause()
-    gate.open()
-    assert ended.wait(10)
-    for _ in range(20):  # turns of the loop in which a further item would start
-        LOOP.run(asyncio.sleep(0))
-    assert run.progress.status == "paused" and run.progress.processed == 1 and gate.inside == 0
-    run.resume()
-    assert run.wait().results == list(range(6)) and run.task.status == "completed"
+def test_pause_starts_no_further_item_and_resume_goes_on(quick, ledger, virtual):
+    async def a_second(n):
+        await asyncio.sleep(1)
+        return n
+
+    async def scenario():
+        run = started(range(6), a_second, quick, ledger)
+        await asyncio.sleep(0.5)
+        run.pause()
+        await asyncio.sleep(100)
+        assert run.progress.status == "paused" and run.progress.processed == 1
+        run.resume()
+        return await run
+
+    run = LOOP.run(scenario())
+    assert run.results == list(range(6)) and run.task.status == "completed" and virtual.time() == 100.5 + 5
 
 
 def test_a_run_can_be_paused_before_it_starts(quick, ledger):
@@ -396,7 +411,7 @@ def test_a_run_can_be_paused_before_it_starts(quick, ledger):
     run.pause()
     begun = heard(run, "batch_started")
     run.start()
-    assert begun.wait(10) and run.progress.processed == 0
+    assert begun.wait(60) and run.progress.processed == 0
     run.resume()
     assert run.wait().results == [1]
 
@@ -408,7 +423,7 @@ def test_cancel_keeps_what_was_answered_and_the_next_run_works(quick, ledger):
         return n if n == 0 else await gate(n)
 
     run = started(range(6), second_waits, quick, ledger)
-    assert gate.entered.wait(10)
+    assert gate.entered.wait(60)
     run.cancel()
     run.wait()
     assert run.task.status == "cancelled" and run.results == [0, None, None, None, None, None] and gate.inside == 0
@@ -426,7 +441,7 @@ def test_cancel_while_the_model_loads_leaves_no_task(quick, ledger):
 
     client = Client(Slow(["x"]), "tiny")
     run = Run(["a"], lambda item: echo(item.value), quick, client=client, ledger=ledger, show_progress=False).start()
-    assert loading.wait(10)
+    assert loading.wait(60)
     run.cancel()
     assert run.wait().progress.status == "cancelled" and ledger.tasks() == []
 
@@ -440,13 +455,13 @@ def test_cancelling_the_await_cancels_the_run_and_frees_the_server(quick, ledger
                 ["x"], "{item}", quick.replace(timeout_s=3600), client=client, ledger=ledger, show_progress=False
             )
             waiting = asyncio.create_task(work)
-            assert await asyncio.to_thread(server.chat_arrived.wait, 10)
+            assert await asyncio.to_thread(server.chat_arrived.wait, 60)
             waiting.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await waiting
-            assert await asyncio.to_thread(server.client_left.wait, 10)
+            assert await asyncio.to_thread(server.client_left.wait, 60)
 
-        asyncio.run(asyncio.wait_for(cell(), 30))
+        asyncio.run(cell())
         LOOP.run(client.aclose())
     assert ledger.tasks()[0].status == "cancelled"
 
@@ -485,7 +500,7 @@ def test_another_process_reads_the_progress_while_the_run_goes_on(quick, ledger)
         return n if n < 2 else await gate(n)
 
     run = started(range(4), third_waits, quick, ledger)
-    assert gate.entered.wait(10)
+    assert gate.entered.wait(60)
     reader = f"""
 import json, time
 from cerebro_nb import Ledger
@@ -511,7 +526,7 @@ def test_a_cancelled_run_is_resumed_and_only_what_is_left_is_worked_on(quick, le
         return n if n < 2 else await gate(n)
 
     run = started(range(6), third_waits, quick, ledger)
-    assert gate.entered.wait(10)
+    assert gate.entered.wait(60)
     run.cancel()
     run.wait()
     assert unfinished(ledger=ledger)[["status", "processed_items", "left_items"]].values.tolist() == [
@@ -549,6 +564,21 @@ def test_a_task_that_is_worked_on_cannot_be_resumed_by_another(quick, ledger):
     assert ledger.items(task_id)[0]["status"] == "pending"
 
 
+def test_a_run_whose_task_another_process_has_taken_ends_at_the_next_renewal_of_its_lease(quick, ledger, virtual):
+    async def scenario():
+        run = started([1], lambda n: asyncio.sleep(86_400), quick.replace(timeout_s=86_400), ledger)
+        await asyncio.sleep(3605)  # in which it was renewed hundreds of times
+        until = {"lease_holder": "elsewhere:1:abc", "lease_until": ledger.database.now() + 20}
+        ledger.update_task(run.task_id, **until)
+        await run
+
+    with pytest.raises(errors.TaskHeld, match="elsewhere"):
+        LOOP.run(scenario())
+    assert virtual.time() == 3600 + LEASE_S / 3
+    (task,) = ledger.tasks()
+    assert task.lease_holder == "elsewhere:1:abc" and ledger.items(task.id)[0]["status"] == "pending"
+
+
 def test_failed_items_are_retried_with_other_options_and_keep_their_attempts(quick, ledger):
     with FakeOllama() as server:
         server.faults = [(400, {}, '{"error": "bad"}')]
@@ -569,17 +599,18 @@ def test_many_runs_at_once_keep_apart(quick, ledger):
     assert [run.wait().results for run in runs] == [list(range(n, n + 20)) for n in range(0, 200, 20)]
 
 
-def test_progress_tells_rate_and_time_left(quick, ledger):
+def test_progress_tells_rate_and_time_left(quick, ledger, virtual):
     told = []
 
-    async def wait_a_little(n):
-        await asyncio.sleep(0.01)
+    async def two_seconds(n):
+        await asyncio.sleep(2)
 
-    process_in_batches(range(6), wait_a_little, quick, ledger=ledger, show_progress=False, on_progress=told.append)
+    one_by_one = quick.replace(batch_size=3, concurrency=1, delay_s=0)
+    process_in_batches(range(6), two_seconds, one_by_one, ledger=ledger, show_progress=False, on_progress=told.append)
     assert [now.event for now in told][:3] == ["started", "batch_started", "item"] and told[-1].event == "finished"
     middle = next(now for now in told if now.event == "item" and now.processed == 3)
-    assert middle.rate > 0 and middle.eta_s == pytest.approx(3 / middle.rate) and middle.batches == 2
-    assert told[-1].percentage == 100 and time.monotonic() > 0
+    assert (middle.elapsed_s, middle.rate, middle.eta_s, middle.latency_s) == (6, 0.5, 6, 2) and middle.batches == 2
+    assert told[-1].percentage == 100 and told[-1].elapsed_s == 12
 
 
 def test_the_bar_is_text_on_standard_error(quick, ledger, capsys):
@@ -627,7 +658,7 @@ def test_a_run_is_completed_only_if_every_item_ended(quick, ledger, monkeypatch)
 def test_a_task_at_work_is_not_deleted_and_one_that_ended_is(quick, ledger):
     gate = Gate()
     run = Run(range(3), lambda item: gate(item.value), quick, ledger=ledger, show_progress=False).start()
-    assert gate.entered.wait(10)
+    assert gate.entered.wait(60)
     with pytest.raises(errors.TaskHeld, match="this process"):
         ledger.delete_task(run.task_id)
     run.cancel()

@@ -4,13 +4,15 @@ import asyncio
 import json
 
 import pytest
-from fakes import FakeOllama
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field
+from simulated import SimulatedServer
+from virtual import virtual_time
 
 from cerebro_nb import Client, Message, OllamaBackend, ScriptedBackend, acall_llm, call_llm, errors, load_settings
 from cerebro_nb.client import choose_backend
+from cerebro_nb.control import RetryPolicy
 from cerebro_nb.loop import LOOP
 from cerebro_nb.messages import LoadedModel, Reply, Timings, Usage
 from cerebro_nb.structured import json_schema, parse_reply
@@ -26,9 +28,10 @@ GOOD = '{"question":"Why?","answer":"Because."}'
 
 
 @pytest.fixture
-def no_waits(monkeypatch):
-    """Take the waiting out of retries."""
-    monkeypatch.setattr("cerebro_nb.retry.MAX_WAIT_S", 0.0)
+def clock():
+    """Let the waits between tries pass at once."""
+    with virtual_time() as loop:
+        yield loop
 
 
 @pytest.fixture
@@ -82,12 +85,19 @@ def test_defaults_of_a_call_are_those_of_the_design_note(on_fake, ollama):
     assert load_settings({}).generation.timeout_s == 30 and load_settings({}).profile("synthetic").timeout_s == 25
 
 
-def test_what_may_pass_is_tried_again_outside_a_run(on_fake, ollama, no_waits):
-    ollama.faults = ["reset", (503, {"retry-after": "0"}, "")]
-    assert call_llm("x", client=on_fake).text == "echo x"
-    ollama.faults = ["reset"] * 3
+def test_what_may_pass_is_tried_again_outside_a_run(clock):
+    def broken():
+        return errors.ConnectionFailed("the connection broke")
+
+    def busy():
+        return errors.ServerBusy("try again", retry_after_s=20)
+
+    server = SimulatedServer(1, 1.0, faults=[broken, busy])
+    assert call_llm("x", client=Client(server, "tiny")).text == "echo x"
+    _, second, third = server.calls
+    assert second.sent_at <= RetryPolicy().backoff_s and third.sent_at == pytest.approx(second.ended_at + 20)
     with pytest.raises(errors.ConnectionFailed):
-        call_llm("x", client=on_fake)
+        call_llm("x", client=Client(SimulatedServer(faults=[broken] * 3), "tiny"))
 
 
 def test_pieces_arrive_as_they_are_written(on_fake):
@@ -130,7 +140,7 @@ def test_the_schema_is_sent_and_the_answer_checked(ollama, on_fake):
     assert ollama.requests[-1][1]["format"] == json_schema(Pair)
 
 
-def test_the_ladder_lenient_then_one_re_ask_then_retries(no_waits):
+def test_the_ladder_lenient_then_one_re_ask_then_retries(clock):
     scripted = ScriptedBackend(["```json\n{'question': 'Why?', answer: 'Because.'}\n```"])
     assert (
         call_llm("x", backend=scripted, response_model=Pair).parsed.answer == "Because." and len(scripted.requests) == 1
@@ -144,14 +154,13 @@ def test_the_ladder_lenient_then_one_re_ask_then_retries(no_waits):
     assert refused.value.details["text"] == "never" and len(scripted.requests) == 6
 
 
-def test_an_answer_cut_short_is_not_mended_into_a_whole_one(ollama, on_fake, no_waits):
-    ollama.answer = lambda payload: '{"question": "Why?", "answer": "Because it'
+def test_an_answer_cut_short_is_not_mended_into_a_whole_one(clock):
+    cut = ScriptedBackend([reply('{"question": "Why?", "answer": "Because it', "length")])
     with pytest.raises(errors.OutputTruncated) as refused:
-        call_llm("x", client=on_fake, response_model=Pair, max_tokens=3)
+        call_llm("x", backend=cut, response_model=Pair, max_tokens=3)
     assert refused.value.details["text"].startswith('{"question"')
 
 
-@settings(deadline=None)
 @given(
     st.text(max_size=50),
     st.text(max_size=50),
@@ -165,7 +174,6 @@ def test_an_object_in_any_wrapping_is_the_same_object_or_refused(question, answe
         assert refused.details["text"] and wrapping != "{}"
 
 
-@settings(deadline=None)
 @given(st.text(max_size=200))
 def test_any_text_is_an_object_or_an_error_of_ours(text):
     try:
@@ -195,16 +203,16 @@ def test_nested_models_are_sent_without_references():
 
 
 def test_no_more_requests_are_in_flight_than_the_server_has_slots():
-    class TwoSlots(OllamaBackend):
+    class TwoSlots(SimulatedServer):
         async def load(self, model, options):
             return LoadedModel(slots=2)
 
-    with FakeOllama(slots=8, seconds=0.05) as server:
-        client = Client(TwoSlots(server.url), "tiny")
+    server = TwoSlots(8, 1.0)
+    client = Client(server, "tiny")
 
-        async def many():
-            await asyncio.gather(*(acall_llm("x", client=client) for _ in range(10)))
-            await client.aclose()
+    async def many():
+        await asyncio.gather(*(acall_llm("x", client=client) for _ in range(10)))
 
-        asyncio.run(many())
-        assert server.most_in_flight == 2
+    with virtual_time() as loop:
+        LOOP.run(many())
+        assert server.most_present == 2 and loop.time() == 5

@@ -3,13 +3,12 @@
 import random
 
 import pytest
-from fakes import FakeOllama
 from hypothesis import given
 from hypothesis import strategies as st
+from simulated import SimulatedServer
 
-from cerebro_nb import Client, OllamaBackend, load_settings, process_in_batches
+from cerebro_nb import Client, errors, load_settings, process_in_batches
 from cerebro_nb.control import ConcurrencyControl
-from cerebro_nb.loop import LOOP
 
 
 def settle(control, slots, tells, lengths, answers):
@@ -83,22 +82,19 @@ def test_slots_that_the_server_tells_are_where_it_begins_and_the_user_s_limit_ho
 
 
 @pytest.mark.parametrize("slots", [1, 3, 8])
-def test_auto_finds_the_slots_of_a_silent_server(slots, ledger):
-    with FakeOllama(slots=slots, seconds=0.05) as server:
-        client = Client(OllamaBackend(server.url), "tiny")
-        run = process_in_batches(range(60 * slots), "{item}", "auto", client=client, ledger=ledger, show_progress=False)
-        LOOP.run(client.aclose())
-        assert server.most_in_flight == slots
+def test_auto_finds_the_slots_of_a_silent_server(slots, ledger, virtual):
+    server = SimulatedServer(slots, 1.0)
+    client = Client(server, "tiny")
+    run = process_in_batches(range(60 * slots), "{item}", "auto", client=client, ledger=ledger, show_progress=False)
     assert run.progress.ok == 60 * slots and slots <= run.control.limit <= 2 * slots
-    assert server.most_present <= 2 * slots
+    assert server.most_in_service == slots and server.most_present <= 2 * slots + 1
+    assert virtual.time() <= 60 * 1.25  # a quarter more than with all slots busy from the beginning
 
 
-def test_a_server_that_refuses_is_asked_less_at_once(ledger):
-    with FakeOllama(slots=64, seconds=0.05, max_queue=0) as server:
-        server.max_queue = 4  # more than that at once is a 503
-        profile = load_settings({}).profile("auto").replace(backoff_s=0.02, max_attempts=20)
-        client = Client(OllamaBackend(server.url), "tiny")
-        server.faults = [None] * 40 + [(429, {}, "")] * 3
-        run = process_in_batches(range(80), "{item}", profile, client=client, ledger=ledger, show_progress=False)
-        LOOP.run(client.aclose())
-    assert run.progress.ok == 80 and run.progress.retried >= 3
+def test_a_server_that_refuses_is_asked_less_at_once(ledger, virtual):
+    slow_down = [lambda: errors.RateLimited("slow down")] * 3
+    server = SimulatedServer(4, 0.05, queue=0, faults=[None] * 40 + slow_down)  # more than four at once are a 503
+    profile = load_settings({}).profile("auto").replace(backoff_s=0.02, max_attempts=20)
+    client = Client(server, "tiny")
+    run = process_in_batches(range(80), "{item}", profile, client=client, ledger=ledger, show_progress=False)
+    assert run.progress.ok == 80 and run.progress.retried >= 3 and server.most_present <= 4

@@ -6,11 +6,11 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from processes import has_ended
 from pydantic import BaseModel, Field
 
 from cerebro_nb import (
@@ -38,13 +38,6 @@ def request(text="Say hello.", model=BUNDLED_MODEL, **options):
 def alive(process_id):
     stat = Path(f"/proc/{process_id}/stat")
     return stat.exists() and stat.read_text().rsplit(")", 1)[1].split()[0] != "Z"
-
-
-def gone(process_id, seconds=15):
-    until = time.monotonic() + seconds
-    while alive(process_id) and time.monotonic() < until:
-        time.sleep(0.05)
-    return not alive(process_id)
 
 
 @pytest.fixture
@@ -176,7 +169,7 @@ def test_it_dies_with_its_parent_even_after_kill_9(fork):
         assert alive(child)
         os.kill(parent.pid, signal.SIGKILL)
         parent.wait()
-        assert gone(child)
+        assert has_ended(child)
     finally:
         with suppress(ProcessLookupError):
             os.killpg(parent.pid, signal.SIGKILL)
@@ -190,9 +183,9 @@ def test_a_process_that_ends_well_leaves_no_engine_and_no_noise():
         "print(get_client(backend='embedded').backend.engine.process_id)"
     )
     ended = subprocess.run(
-        [sys.executable, "-X", "dev", "-c", script], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-X", "dev", "-c", script], capture_output=True, text=True, timeout=120, check=True
     )
-    assert gone(int(ended.stdout)) and "Unclosed" not in ended.stderr
+    assert has_ended(int(ended.stdout)) and "Unclosed" not in ended.stderr
 
 
 def test_several_engines_share_a_run(ledger):

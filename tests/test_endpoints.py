@@ -1,12 +1,17 @@
 """Several servers of one model: shared by what each bears, left out while away, back by themselves."""
 
-import threading
+import asyncio
+import itertools
+from itertools import pairwise
 
 import pytest
 from fakes import FakeOllama, FakeOpenAI, closed_port
+from simulated import SimulatedServer, most_at_once
+from virtual import virtual_time
 
-from cerebro_nb import acall_llm, call_llm, errors, get_client, load_settings, process_in_batches, resume
+from cerebro_nb import Client, acall_llm, call_llm, errors, get_client, load_settings, process_in_batches, resume
 from cerebro_nb.batching import abatch_run
+from cerebro_nb.endpoints import EndpointPool
 from cerebro_nb.loop import LOOP
 
 AUTO = load_settings({}).profile("auto").replace(backoff_s=0.01)
@@ -24,74 +29,99 @@ def chats(server):
     return sum(path == "/api/chat" for path, *_ in server.requests)
 
 
-def test_servers_share_the_work_by_what_each_bears(ledger):
-    with FakeOllama(slots=1, seconds=0.05) as small, FakeOllama(slots=4, seconds=0.05) as large:
-        client = pool(small, large)
-        run = process_in_batches(range(300), "{item}", AUTO, client=client, ledger=ledger, show_progress=False)
-        close(client)
+def simulated_pool(*servers):
+    return Client(EndpointPool(servers), "tiny")
+
+
+def test_servers_share_the_work_by_what_each_bears(ledger, virtual):
+    small, large = SimulatedServer(1, 0.05, base_url="http://small"), SimulatedServer(4, 0.05, base_url="http://large")
+    client = simulated_pool(small, large)
+    run = process_in_batches(range(300), "{item}", AUTO, client=client, ledger=ledger, show_progress=False)
     assert run.progress.ok == 300 and run.progress.failed == 0
-    assert chats(small) + chats(large) == 300
-    assert 2 <= chats(large) / chats(small) <= 8  # it has four times the slots
-    assert small.most_present <= 2 and large.most_present <= 8
+    assert len(small.calls) + len(large.calls) == 300
+    assert 2 <= len(large.calls) / len(small.calls) <= 8  # it has four times the slots
+    assert small.most_present <= 3 and large.most_present <= 9
     answered = {row["reply"]["endpoint"] for row in ledger.attempts(run.task_id)}
-    assert answered == {small.url, large.url}
+    assert answered == {"http://small", "http://large"}
 
 
-def test_the_user_s_own_limit_holds_over_all_of_them(ledger):
-    with FakeOllama(slots=8, seconds=0.02) as one, FakeOllama(slots=8, seconds=0.02) as two:
-        client = pool(one, two)
-        narrow = AUTO.replace(concurrency=3)
-        process_in_batches(range(60), "{item}", narrow, client=client, ledger=ledger, show_progress=False)
-        close(client)
-    assert one.most_present + two.most_present <= 2 * 3 and chats(one) and chats(two)
+def test_the_user_s_own_limit_holds_over_all_of_them(ledger, virtual):
+    one, two = SimulatedServer(8, 0.02), SimulatedServer(8, 0.02)
+    narrow = AUTO.replace(concurrency=3)
+    client = simulated_pool(one, two)
+    process_in_batches(range(60), "{item}", narrow, client=client, ledger=ledger, show_progress=False)
+    assert most_at_once(one, two) == 3 and one.calls and two.calls
 
 
-def test_a_server_that_dies_is_left_out_and_comes_back_by_itself(ledger):
-    with FakeOllama(slots=2, seconds=0.03) as lasting:
-        with FakeOllama(slots=2, seconds=0.03) as mortal:
+def test_a_server_that_dies_is_left_out_and_has_its_share_again_once_it_is_back(ledger, virtual):
+    lasting, mortal = (SimulatedServer(2, 1.0, base_url=f"http://{name}") for name in ("lasting", "mortal"))
+    client = simulated_pool(lasting, mortal)
+
+    async def scenario():
+        run = await abatch_run(range(400), "{item}", AUTO, client=client, ledger=ledger, show_progress=False)
+        run.start()
+        await asyncio.sleep(20)
+        mortal.go_away()
+        await asyncio.sleep(60)
+        mortal.come_back()
+        return await run
+
+    run = LOOP.run(scenario())
+    assert run.progress.ok == 400 and run.progress.failed == 0
+    looked = [when for when in mortal.looked_at if when >= 20]
+    rests = [later - earlier for earlier, later in pairwise([20, *looked])]
+    assert rests == [0, 0.5, 1, 2, 4, 8, 15, 15, 15]  # at once for those whose calls broke, then ever more rarely
+    assert mortal.loaded_at == [0, looked[-1]]  # the model was loaded first
+    sent = [call.sent_at for call in mortal.calls if call.sent_at > 20]
+    assert looked[-1] <= sent[0] <= looked[-1] + 1 and len(sent) > 50
+    failures = [row["error"] for row in ledger.attempts(run.task_id) if row["error"]]
+    assert failures and all(error["details"]["endpoint"] == "http://mortal" for error in failures)
+
+
+def test_a_server_that_ends_is_left_out_and_another_at_its_address_gets_its_work(ledger):
+    with FakeOllama(slots=2) as lasting:
+        with FakeOllama(slots=2) as mortal:
             client = pool(lasting, mortal)
-            making = abatch_run(range(4_000), "{item}", AUTO, client=client, ledger=ledger, show_progress=False)
-            run = LOOP.run(making)
-            answered = threading.Event()
-            run.on_progress(lambda now: now.ok >= 40 and answered.set())
-            run.start()
-            assert answered.wait(60)
-        with FakeOllama(slots=2, seconds=0.03, port=mortal.port) as again:
+            making = abatch_run(itertools.count(), "{item}", AUTO, client=client, ledger=ledger, show_progress=False)
+            run = LOOP.run(making).start()
+            assert mortal.chat_arrived.wait(60)
+        with FakeOllama(slots=2, port=mortal.port) as again:
             assert again.chat_arrived.wait(60), "it got no work after it was back"
             assert again.loaded  # the model was loaded first
             run.cancel()
             run.wait()
         close(client)
-    assert run.progress.status == "cancelled"
-    failures = [row["error"] for row in ledger.attempts(run.task_id) if row["error"]]
-    assert run.progress.failed == 0
-    assert all(error["details"]["endpoint"] == mortal.url for error in failures)
+    assert run.progress.status == "cancelled" and run.progress.failed == 0
 
 
-def test_one_that_fails_every_time_does_not_draw_the_work_to_itself(ledger):
-    broken = (500, {}, '{"error": "out of memory"}')
-    with FakeOllama(slots=2, seconds=0.02) as sound, FakeOllama(slots=2) as sick:
-        sick.faults = [broken] * 1_000
-        client = pool(sound, sick)
-        run = process_in_batches(range(100), "{item}", AUTO, client=client, ledger=ledger, show_progress=False)
-        close(client)
+def test_one_that_fails_every_time_does_not_draw_the_work_to_itself(ledger, virtual):
+    out_of_memory = itertools.repeat(lambda: errors.ServerFailed("out of memory"))
+    sound, sick = SimulatedServer(2, 0.02), SimulatedServer(2, faults=out_of_memory)
+    client = simulated_pool(sound, sick)
+    run = process_in_batches(range(100), "{item}", AUTO, client=client, ledger=ledger, show_progress=False)
     assert run.progress.ok == 100
-    assert chats(sick) <= 20
+    assert len(sick.calls) <= 20
 
 
-def test_while_all_are_away_the_run_waits(ledger):
-    told = {name: threading.Event() for name in ("waiting", "going_on", "item")}
-    with FakeOllama(seconds=0.05) as one, FakeOllama(seconds=0.05) as two:
-        client = pool(one, two)
-        patient = AUTO.replace(backoff_s=0.5)  # the servers do not go at the same moment
-        run = LOOP.run(abatch_run(range(40), "{item}", patient, client=client, ledger=ledger, show_progress=False))
-        run.on_progress(lambda now: told[now.event].set() if now.event in told else None).start()
-        assert told["item"].wait(60)
-    assert told["waiting"].wait(60) and run.progress.waiting_for == f"{one.url},{two.url}"
-    with FakeOllama(port=two.port):
-        run.wait()
-    close(client)
-    assert told["going_on"].is_set() and run.progress.ok == 40
+def test_while_all_are_away_the_run_waits(ledger, virtual):
+    one, two = (SimulatedServer(4, 1.0, base_url=f"http://{name}") for name in ("one", "two"))
+    client, told = simulated_pool(one, two), []
+
+    async def scenario():
+        run = await abatch_run(range(40), "{item}", AUTO, client=client, ledger=ledger, show_progress=False)
+        run.on_progress(lambda now: told.append(now.event)).start()
+        await asyncio.sleep(5.5)
+        one.go_away()
+        two.go_away()
+        await asyncio.sleep(100)
+        assert run.progress.status == "waiting" and run.progress.waiting_for == "http://one,http://two"
+        two.come_back()
+        await run
+        await client.aclose()  # else the other one is looked for as long as the loop runs
+        assert run.progress.ok == 40 and 105.5 < virtual.time() <= 105.5 + 15 + 40 / 4
+
+    LOOP.run(scenario())
+    assert told.count("waiting") == told.count("going_on") == 1
 
 
 def test_a_server_without_the_model_is_left_out(ledger):
@@ -141,12 +171,11 @@ def test_servers_of_the_openai_protocol_share_too():
 
 
 def test_a_late_item_is_answered_by_the_model_that_the_settings_name(ledger, quick, monkeypatch):
-    with FakeOllama() as slow, FakeOllama() as spare:
+    with FakeOllama() as slow, FakeOllama() as spare, virtual_time(ledger, left_s=0) as loop:
         monkeypatch.setenv("CEREBRO_FALLBACK__BASE_URL", spare.url)
-        slow.faults = ["hang", "hang", "hang"]
+        slow.faults, slow.when_stuck = ["hang", "hang", "hang"], lambda: loop.give(quick.timeout_s)
         client = pool(slow)
-        profile = quick.replace(timeout_s=0.3)
-        run = process_in_batches(["a"], "{item}", profile, client=client, ledger=ledger, show_progress=False)
+        run = process_in_batches(["a"], "{item}", quick, client=client, ledger=ledger, show_progress=False)
         close(client)
     steps = [row["step"] for row in ledger.attempts(run.task_id)]
     assert steps == ["call", "smaller", "fallback"] and run.results == ["echo a"] and chats(spare) == 1

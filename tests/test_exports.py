@@ -435,7 +435,7 @@ def texts_in(value):
 
 
 @pytest.mark.parametrize("format", FORMATS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(rows=st.lists(EXAMPLE, min_size=1, max_size=6), share=st.sampled_from([0.0, 0.4]), given_items=st.lists(JSON))
 def test_any_examples_are_whole_in_their_readers_hands_or_refused(format, rows, share, given_items, tmp_path_factory):
     folder = tmp_path_factory.mktemp("any")
@@ -459,7 +459,7 @@ def test_any_examples_are_whole_in_their_readers_hands_or_refused(format, rows, 
     assert sorted(texts_in(told)) == sorted(texts_in(cleaned(rows)))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(rows=st.lists(st.one_of(EXAMPLE, JSON), min_size=1, max_size=6))
 def test_whatever_was_answered_is_saved_and_loaded(rows, tmp_path_factory):
     folder = tmp_path_factory.mktemp("any")

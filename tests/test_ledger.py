@@ -32,7 +32,7 @@ values = st.recursive(
 )
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(subject=st.text(st.characters(), max_size=50), given_value=values, output=values)
 def test_any_value_comes_back_as_it_was(ledger, subject, given_value, output):
     task_id = ledger.create_task("qa", subject, 1, metadata={"x": output})

@@ -5,6 +5,7 @@ import asyncio
 import ollama as official
 import pytest
 from fakes import FakeOllama, closed_port, using
+from virtual import virtual_time
 
 from cerebro_nb import GenerationOptions, Message, OllamaBackend, errors
 from cerebro_nb.loop import LOOP
@@ -156,15 +157,17 @@ def test_each_fault_is_one_error_of_ours(ollama, fault, kind, retry):
 @pytest.mark.parametrize("fault", ["cut stream", "broken connection", "error in stream", "stall"])
 def test_the_text_that_had_arrived_is_kept(ollama, fault):
     ollama.faults.append(fault)
-    with pytest.raises(errors.BackendError) as failed:
-        ask(OllamaBackend(ollama.url), timeout_s=0.5)
+    with virtual_time(left_s=0) as loop, pytest.raises(errors.BackendError) as failed:
+        ollama.when_stuck = lambda: loop.give(30)
+        ask(OllamaBackend(ollama.url), timeout_s=30)
     assert failed.value.details["partial_text"] == "Once upon a time"
 
 
 def test_a_server_that_says_nothing_is_given_up_in_time(ollama):
     ollama.faults.append("hang")
-    with pytest.raises(errors.RequestTimeout, match=r"within 0\.2 s"):
-        ask(OllamaBackend(ollama.url), timeout_s=0.2)
+    with virtual_time(left_s=0) as loop, pytest.raises(errors.RequestTimeout, match=r"within 7\.5 s"):
+        ollama.when_stuck = lambda: loop.give(60)
+        ask(OllamaBackend(ollama.url), timeout_s=7.5)
 
 
 def test_nobody_there(ollama):
@@ -178,11 +181,11 @@ def test_a_cancelled_call_frees_the_slot():
 
         async def cancel():
             call = asyncio.create_task(backend.complete(ChatRequest("tiny", (Message("user", "x"),))))
-            await asyncio.to_thread(server.request_arrived.wait, 10)
+            assert await asyncio.to_thread(server.request_arrived.wait, 60)
             call.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await call
-            assert await asyncio.to_thread(server.client_left.wait, 10)
+            assert await asyncio.to_thread(server.client_left.wait, 60)
             await backend.aclose()
 
         LOOP.run(cancel())

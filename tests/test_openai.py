@@ -3,6 +3,7 @@
 import openai as official
 import pytest
 from fakes import using
+from virtual import virtual_time
 
 from cerebro_nb import EmbeddedBackend, GenerationOptions, Message, OpenAIBackend, errors
 from cerebro_nb.messages import ChatRequest, Usage
@@ -100,8 +101,9 @@ FAULTS = [
 @pytest.mark.parametrize(("fault", "kind"), FAULTS, ids=lambda value: getattr(value, "__name__", str(value)[:20]))
 def test_each_fault_is_one_error_of_ours(openai, fault, kind):
     openai.faults.append(fault)
-    with pytest.raises(errors.BackendError) as failed:
-        ask(OpenAIBackend(openai.url), timeout_s=0.5)
+    with virtual_time(left_s=0) as loop, pytest.raises(errors.BackendError) as failed:
+        openai.when_stuck = lambda: loop.give(30)
+        ask(OpenAIBackend(openai.url), timeout_s=30)
     assert type(failed.value) is kind and failed.value.hint
 
 

@@ -6,9 +6,10 @@ import json
 import httpx
 import pytest
 from fakes import FakeOllama, FakeOpenAI, using
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
+from virtual import virtual_time
 
 from cerebro_nb import (
     Client,
@@ -101,7 +102,7 @@ def test_whatever_a_server_sends_only_that_item_fails_and_its_reply_is_kept(kind
     ledger = Ledger(f"sqlite:///{tmp_path}/any.db")
     once = quick.replace(max_attempts=1)
 
-    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=60)
     @given(bodies(kind), st.sampled_from(["application/x-ndjson", "text/event-stream", "application/json", ""]))
     def anything(body, content_type):
         client = server(kind, body, content_type)
@@ -208,7 +209,7 @@ SPELLINGS = [
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
 @given(data=st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_thought_cut_anywhere_is_told_from_the_answer(spelling, data):
     text = spelling.format("\nFirst a draft: Lyon?\n") + "\n\nIt is Paris."
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=12)))
@@ -242,7 +243,6 @@ class Pair(BaseModel):
 
 
 @given(st.text(max_size=60), st.text(max_size=60), st.data())
-@settings(deadline=None)
 def test_an_object_that_was_cut_anywhere_is_never_taken(question, answer, data):
     text = json.dumps({"question": question, "answer": answer}, ensure_ascii=data.draw(st.booleans()))
     cut = text[: data.draw(st.integers(0, len(text) - 1))]
@@ -255,7 +255,6 @@ def test_an_object_that_was_cut_anywhere_is_never_taken(question, answer, data):
     st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=40),
     st.sampled_from(["{}", "```json\n{}\n```", "Sure, {{a pair}}:\n{}\nDone.", "[{}]", '{{"pair": {}}}', "{{\n{}"]),
 )
-@settings(deadline=None)
 def test_what_is_wrapped_around_an_object_is_taken_off(text, wrapping):
     given_pair = {"question": text, "answer": "Because."}
     parsed = parse_reply(reply(wrapping.format(json.dumps(given_pair))), Pair)
@@ -310,7 +309,7 @@ PATTERNS = [
 
 @pytest.mark.parametrize("pattern", PATTERNS)
 @given(data=st.data())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_pattern_for_grammars_allows_nothing_that_the_given_one_refuses(pattern, data):
     import re
 
@@ -319,7 +318,6 @@ def test_a_pattern_for_grammars_allows_nothing_that_the_given_one_refuses(patter
 
 
 @given(st.text(max_size=30))
-@settings(deadline=None)
 def test_any_pattern_is_said_in_simple_words_or_not_at_all(pattern):
     import re
 
@@ -504,7 +502,8 @@ def test_a_connection_that_stays_open_after_the_end_costs_no_answer():
         async with answer:
             return await answer.read(lines(), openai_event)
 
-    assert LOOP.run(answered()).text == "fine"
+    with virtual_time():
+        assert LOOP.run(answered()).text == "fine"
 
 
 def test_only_the_first_choice_is_the_answer_and_a_mark_before_it_loses_nothing():

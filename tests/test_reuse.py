@@ -5,6 +5,7 @@ import json
 import pytest
 from fakes import FakeOllama
 from pydantic import BaseModel, Field
+from virtual import virtual_time
 
 from cerebro_nb import Client, Fallback, OllamaBackend, errors, generate_qa, process_in_batches
 from cerebro_nb.loop import LOOP
@@ -85,13 +86,15 @@ def test_another_address_or_time_limit_is_the_same_request(run):
         assert run(server=other, timeout=3.0, keep_alive="1m")[1] == 0
 
 
-def test_a_failure_and_a_fallback_s_answer_are_never_reused(run, ollama, quick):
+def test_a_failure_and_a_fallback_s_answer_are_never_reused(run, ollama, quick, ledger):
     ollama.faults = [(400, {}, "no")]
     failed, _ = run(items=["a"])
     assert failed.progress.failed == 1
     assert run(items=["a"])[1] == 1
-    ollama.faults = ["hang"]
-    late, _ = run(items=["b"], timeout=0.3, fallback=Fallback(shrink=0.5))
+    with virtual_time(ledger, left_s=0) as loop:
+        ollama.faults, ollama.when_stuck = ["hang"], lambda: loop.give(quick.timeout_s)
+        late, _ = run(items=["b"], fallback=Fallback(shrink=0.5))
+        LOOP.run(late.client.aclose())
     assert late.progress.ok == 1 and late.progress.retried == 1
     assert run(items=["b"])[1] == 1
 

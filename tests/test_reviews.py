@@ -64,16 +64,16 @@ def test_a_second_run_of_this_process_on_a_task_is_refused(quick, ledger):
 
     def waits(n):
         inside.set()
-        go_on.wait(30)
+        assert go_on.wait(60)
         return n
 
     first = threading.Thread(target=lambda: process_in_batches([1], waits, quick, ledger=ledger, show_progress=False))
     first.start()
-    assert inside.wait(20)
+    assert inside.wait(60)
     task_id = ledger.tasks()[0].id
     with pytest.raises(errors.TaskHeld, match="by this process"):
         resume(task_id, lambda n: n, ledger=ledger, show_progress=False)
     go_on.set()
-    first.join(20)
+    first.join()
     assert ledger.task(task_id).status == "completed"
     assert resume(task_id, lambda n: n, ledger=ledger, show_progress=False).results == [1]

@@ -56,6 +56,23 @@ def test_work_in_a_thread_takes_no_time_however_long_it_takes():
     assert clock_moved.is_set()
 
 
+def test_time_that_is_given_passes_and_no_more():
+    woken = threading.Event()
+
+    async def sleep():
+        await asyncio.sleep(10)
+        woken.set()
+
+    with virtual_time(left_s=0) as loop:
+        sleeping = LOOP.submit(sleep())
+        loop.give(9.5)
+        LOOP.run(asyncio.to_thread(int))
+        assert not woken.is_set()
+        loop.give(1)
+        sleeping.result()
+        assert loop.time() == 10
+
+
 def test_a_whole_run_takes_the_same_course_every_time(ledger):
     def course():
         faults = at_a_rate(

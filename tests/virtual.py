@@ -5,6 +5,7 @@ What a coroutine sleeps through, its time limits and its rests pass at once and 
 
 import asyncio
 import concurrent.futures
+import math
 import random
 import selectors
 from collections.abc import Callable, Iterator
@@ -18,12 +19,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     """A loop whose clock stands still while there is anything to do, and then jumps to what comes next.
 
     Work in the loop's threads takes no virtual time, nor does what `settle` waits for: both are waited for before the
-    clock jumps. Of a socket it is not known that it will answer, so what runs here opens none.
+    clock jumps. Of a socket it is not known that it will answer: where there are any, time stands still until it is
+    given, and then passes when nothing is left to do. It passes as long as anything is timed: what is to be told of a
+    moment is read off in a coroutine that is awake then.
     """
 
-    def __init__(self, settle: Callable[[], None] = lambda: None):
+    def __init__(self, settle: Callable[[], None] = lambda: None, left_s: float = math.inf):
         super().__init__(_JumpingSelector(self))
-        self._now, self._at_work, self._settle = 0.0, 0, settle
+        self._now, self._left_s, self._at_work, self._settle = 0.0, left_s, 0, settle
 
     def time(self) -> float:
         """Return the virtual seconds since the loop was made."""
@@ -39,15 +42,24 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def _worked(self, done: asyncio.Future) -> None:
         self._at_work -= 1
 
-    def is_settled(self) -> bool:
-        """Wait for what is settled; return False if there is work in threads, which wakes the loop when it is done."""
-        if self._at_work:
+    def give(self, seconds: float) -> None:
+        """Let so much time pass as soon as nothing is left to do; from any thread."""
+        self.call_soon_threadsafe(self._take, seconds)
+
+    def _take(self, seconds: float) -> None:
+        self._left_s += seconds
+
+    def may_pass(self) -> bool:
+        """Wait for what is settled; return False if something else is to be waited for, which wakes the loop."""
+        if self._at_work or not self._left_s:
             return False
         self._settle()
         return True
 
     def pass_time(self, seconds: float) -> None:
         """Let time pass."""
+        seconds = min(seconds, self._left_s)
+        self._left_s -= seconds
         # So that 0.1 and 0.2 are 0.3; a loop takes timers as due that are a nanosecond ahead.
         self._now = round(self._now + seconds, 9)
 
@@ -61,7 +73,7 @@ class _JumpingSelector(selectors.DefaultSelector):
         events = super().select(0)
         if events or timeout == 0:
             return events
-        if timeout is None or not self._loop.is_settled():
+        if timeout is None or not self._loop.may_pass():
             return super().select(None)
         events = super().select(0)  # what was settled may have woken somebody
         if not events:
@@ -70,7 +82,7 @@ class _JumpingSelector(selectors.DefaultSelector):
 
 
 @contextmanager
-def virtual_time(*ledgers: Ledger) -> Iterator[VirtualLoop]:
+def virtual_time(*ledgers: Ledger, left_s: float = math.inf) -> Iterator[VirtualLoop]:
     """Have Cerebro's loop run in virtual time, from 0: writing to the ledgers takes none, and dice fall alike."""
 
     def settle() -> None:
@@ -80,7 +92,7 @@ def virtual_time(*ledgers: Ledger) -> Iterator[VirtualLoop]:
             ledger.database.flush()
         concurrent.futures.wait(written)
 
-    loop, state = VirtualLoop(settle), random.getstate()
+    loop, state = VirtualLoop(settle, left_s), random.getstate()
     random.seed(0)
     try:
         with LOOP.replaced(loop):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from fakes import FakeOllama
-from pages import Server
+from pages import WAIT_MS, Server
 from playwright.sync_api import Page, expect
 
 pytestmark = pytest.mark.timeout(900)
@@ -332,7 +332,7 @@ def test_voila_shows_the_panel_and_runs_it(page, picture, tmp_path):
         options = [f"--port={port}", "--no-browser", "--Voila.ip=127.0.0.1", "--template=lab"]
         return [sys.executable, "-m", "voila", "panel.ipynb", *options]
 
-    expect.set_options(timeout=60_000)
+    expect.set_options(timeout=WAIT_MS)
     server = Server(tmp_path / "voila", words, {"panel.ipynb": cell(tmp_path)})
     try:
         page.goto(server.url)
@@ -348,7 +348,7 @@ def test_voila_shows_the_panel_and_runs_it(page, picture, tmp_path):
 
 
 def test_notebook_7_shows_the_panel_and_runs_it(jupyter, page, tmp_path):
-    expect.set_options(timeout=60_000)
+    expect.set_options(timeout=WAIT_MS)
     with FakeOllama(hostile_pair) as server:
         jupyter.write("seven.ipynb", cell(tmp_path, "ollama", OLLAMA_HOST=server.url))
         page.goto(f"{jupyter.url}/notebooks/seven.ipynb?token={jupyter.token}")

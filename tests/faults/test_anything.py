@@ -263,7 +263,7 @@ ACTS = st.one_of(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
 @given(acts=st.lists(ACTS, min_size=1, max_size=8), sync=st.booleans(), batch=st.sampled_from([None, 1, 3]))
 def test_a_processor_may_return_or_raise_anything(kept_open, quick, acts, sync, batch):
     async def work(n):

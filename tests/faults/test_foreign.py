@@ -47,12 +47,12 @@ class RawServer:
         self.ready = threading.Event()
         self.thread = threading.Thread(target=lambda: asyncio.run(self.serve()), daemon=True)
         self.thread.start()
-        assert self.ready.wait(10)
+        assert self.ready.wait(60)
         return self
 
     def __exit__(self, *_):
         self.loop.call_soon_threadsafe(self.stop.set)
-        self.thread.join(10)
+        self.thread.join()
 
     async def serve(self):
         self.loop, self.stop = asyncio.get_running_loop(), asyncio.Event()

@@ -1,11 +1,13 @@
 """Every way a server fails: what becomes of the item, and what is kept. docs/faults.md has a row for each."""
 
 import re
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from fakes import HTML, FakeOllama, closed_port
 from pydantic import BaseModel, Field
+from virtual import virtual_time
 
 from cerebro_nb import Client, OllamaBackend, errors, process_in_batches
 from cerebro_nb.loop import LOOP
@@ -67,9 +69,12 @@ def rows(server, quick, ledger, **options):
 @pytest.mark.parametrize("fault", SERVER_FAULTS)
 def test_a_server_s_fault_costs_an_item_a_try_and_nothing_else(fault, quick, ledger):
     given, kind, again = SERVER_FAULTS[fault]
-    with FakeOllama() as server:
+    is_late = kind == "RequestTimeout"
+    with FakeOllama() as server, virtual_time(ledger, left_s=0) if is_late else nullcontext() as loop:
         server.faults = [None, given]
-        run, attempts = rows(server, quick.replace(timeout_s=1.5), ledger)
+        if is_late:
+            server.when_stuck = lambda: loop.give(quick.timeout_s)
+        run, attempts = rows(server, quick, ledger)
     assert [run.results[0], run.results[2]] == ["echo a", "echo c"]
     assert [row["error"] and row["error"]["type"] for row in attempts] == [kind, *([None] if again else [])]
     assert run.results[1] == ("echo b" if again or kind is None else None)

@@ -73,16 +73,17 @@ def test_a_fork_can_use_everything_that_its_parent_used(ledger, quick):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_fork_in_mid_run_leaves_the_run_to_its_parent(ledger, quick):
-    ready = threading.Event()
+    ready, go_on = threading.Event(), asyncio.Event()
 
     async def work(n):
-        await asyncio.sleep(0.01)
         if n == 10:
             ready.set()
+            await go_on.wait()
         return n
 
-    run = Run(range(60), lambda item: work(item.value), quick, ledger=ledger, show_progress=False).start()
-    assert ready.wait(30)
+    patient = quick.replace(timeout_s=600)
+    run = Run(range(60), lambda item: work(item.value), patient, ledger=ledger, show_progress=False).start()
+    assert ready.wait(60)
 
     def look():
         try:
@@ -92,6 +93,7 @@ def test_a_fork_in_mid_run_leaves_the_run_to_its_parent(ledger, quick):
             return error.message, mine, run.task.status
 
     said, mine, status = in_a_fork(look)
+    LOOP.loop.call_soon_threadsafe(go_on.set)
     assert "forked" in said and mine == [1, 2] and status == "in_progress"
     assert run.wait().results == list(range(60)) and run.task.status == "completed"
 
@@ -156,7 +158,7 @@ class Fragile(LoopThread):
     def end(self):
         thread, loop = self._thread, self.loop
         loop.call_soon_threadsafe(lambda: setattr(loop, "is_closed", lambda: True) or loop.stop())
-        thread.join(10)
+        thread.join(60)
         assert not thread.is_alive()
         del loop.is_closed
         loop.close()
@@ -172,10 +174,10 @@ def test_who_waits_on_a_loop_that_ended_is_told_and_the_next_call_has_a_new_one(
         await stuck.wait()
 
     waiting = fragile.submit(wait())
-    assert waits.wait(10)
+    assert waits.wait(60)
     fragile.end()
     with pytest.raises(LoopEnded):
-        waiting.result(10)
+        waiting.result(60)
     assert forgotten == [True] and fragile.run(echo(1)) == 1
 
 
@@ -190,11 +192,11 @@ def test_a_loop_that_cannot_go_on_ends_once_and_tells_who_waits(caplog):
         raise OSError("the selector is closed")
 
     waiting, thread, lock, loop = broken.submit(wait()), broken._thread, broken._lock, broken.loop
-    assert waits.wait(10)
+    assert waits.wait(60)
     loop.call_soon_threadsafe(setattr, loop._selector, "select", fail)
     with pytest.raises(LoopEnded):
-        waiting.result(10)
-    thread.join(10)
+        waiting.result(60)
+    thread.join(60)
     assert not thread.is_alive()
     assert len([record for record in caplog.records if record.name == "cerebro_nb.loop"]) == 1
     assert broken._lock is lock  # whoever waited for it and who comes next keep each other out
@@ -252,7 +254,7 @@ def test_a_function_that_hangs_each_time_takes_no_more_threads_than_there_may_be
         assert last["type"] == "ProcessorFailed" and f"given up {MOST_LEFT} times" in last["message"]
         said = [record.getMessage() for record in caplog.records if record.name == "cerebro_nb.threads"]
         assert len(said) == 2 and f"in {MOST_LEFT} of them" in said[-1]
-        other = process_in_batches([1], lambda n: n, wide, ledger=ledger, show_progress=False)
+        other = process_in_batches([1], lambda n: n, quick, ledger=ledger, show_progress=False)
         assert other.results == [1]  # another function is none of it
     finally:
         released.set()
@@ -263,7 +265,7 @@ def test_a_function_that_hangs_each_time_takes_no_more_threads_than_there_may_be
                 return await in_thread(hang, 7)
             await asyncio.sleep(0.01)
 
-    assert LOOP.run(asyncio.wait_for(has_come_back(), 30)) == 7
+    assert LOOP.run(asyncio.wait_for(has_come_back(), 60)) == 7
 
 
 def test_threads_are_used_again_and_see_what_their_caller_sees():
@@ -308,7 +310,7 @@ quick = quick.replace(timeout_s=600)
     process = begun(begin + script[face], url)
     assert process.stdout.readline() == "there\n"
     process.send_signal(number)
-    _, noise = process.communicate(timeout=30)
+    _, noise = process.communicate(timeout=60)
     assert process.returncode == 128 + number, noise
     assert "Traceback" not in noise
     ledger = Ledger(url)

@@ -64,7 +64,7 @@ def test_a_full_disk_is_waited_for_and_nothing_is_lost(small_disk, waits, quick)
     folder, give_room = small_disk
     ledger = Ledger(f"sqlite:///{folder}/full.db", outage_s=60)
     run = Run(range(60), lambda item: answer(large(item.value)), quick, ledger=ledger, show_progress=False).start()
-    assert waits.wait(30)
+    assert waits.wait(60)
     assert ledger.task(run.task_id).ok_items < 60  # it can still be read
     give_room()
     run.wait()
@@ -108,7 +108,7 @@ def test_a_locked_ledger_is_waited_for(tmp_path, waits, quick):
     run = Run(range(20), lambda item: answer(item.value), quick, ledger=ledger, show_progress=False)
     run.on_progress(lambda now: now.event == "started" and other.execute("BEGIN IMMEDIATE"))
     run.start()
-    assert waits.wait(30)
+    assert waits.wait(60)
     other.execute("ROLLBACK")
     run.wait()
     assert run.results == list(range(20))
