@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic_core import from_json
+
 from .errors import EmptyOutput, InvalidResponse, OutputTruncated, ServerFailed
 from .messages import Reply, Usage
 
@@ -52,12 +54,10 @@ def json_object(text: str, where: str) -> dict[str, Any]:
     InvalidResponse
         If it is none, or deeper than `MOST_DEPTH`; ``details["raw"]`` has the text.
     """
-    try:
-        # A few million bytes of brackets become gigabytes of objects.
-        data = None if text.count("[") + text.count("{") > MOST_BRACKETS else json.loads(text.lstrip("\ufeff"))
-    except (ValueError, RecursionError):
-        data = None
-    if not isinstance(data, dict) or _is_deep(text, data):
+    brackets = text.count("[") + text.count("{")
+    # A few million bytes of brackets become gigabytes of objects.
+    data = None if brackets > MOST_BRACKETS else _read(text)
+    if not isinstance(data, dict) or (brackets > MOST_DEPTH and _is_deep(data)):
         raise InvalidResponse(
             f"{where} did not send a JSON object that can be read: {kept(text)[:200].strip() or 'nothing'}",
             hint="Is base_url right? Something else may answer there.",
@@ -66,9 +66,17 @@ def json_object(text: str, where: str) -> dict[str, Any]:
     return data
 
 
-def _is_deep(text: str, data: Any) -> bool:
-    if text.count("[") + text.count("{") <= MOST_DEPTH:
-        return False
+def _read(text: str) -> Any:
+    try:
+        return from_json(text, cache_strings="keys")
+    except (ValueError, TypeError):
+        try:  # it may hold half of a pair of surrogates, or begin with a mark of byte order
+            return json.loads(text.lstrip("\ufeff"))
+        except (ValueError, RecursionError):
+            return None
+
+
+def _is_deep(data: Any) -> bool:
     level = [data]
     for _ in range(MOST_DEPTH):
         level = [
