@@ -41,7 +41,17 @@ from cerebro_nb.errors import (
     StreamCut,
     WrongAddress,
 )
-from .messages import ChatRequest, EmbeddingReply, LoadedModel, ModelInfo, Reply, Timings, Usage, compact_json
+from cerebro_nb.messages import (
+    ChatRequest,
+    EmbeddingReply,
+    LoadedModel,
+    ModelInfo,
+    Reply,
+    Timings,
+    Usage,
+    compact_json,
+    json_bytes,
+)
 from cerebro_nb.replies import (
     MOST_ANSWER_CHARACTERS,
     MOST_BODY_BYTES,
@@ -782,7 +792,7 @@ class HttpDoor:
         return _OfHttpx(await self._given.send(request, stream=True))
 
     def _exchange(self, method: str, path: str, payload: Any) -> _Exchange:
-        content = None if payload is None else compact_json(payload).encode()
+        content = None if payload is None else json_bytes(payload)
         return _Exchange(self._send(method, self.base_url + path, content), self, path)
 
     async def json(

@@ -10,16 +10,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from pydantic_core import to_json
+
 from .settings import GenerationOptions
 
 # %% auto #0
-__all__ = ['Role', 'compact_json', 'Message', 'ChatRequest', 'Usage', 'Timings', 'Reply', 'EmbeddingReply', 'ModelInfo',
-           'LoadedModel']
+__all__ = ['Role', 'compact_json', 'json_bytes', 'Message', 'ChatRequest', 'Usage', 'Timings', 'Reply', 'EmbeddingReply',
+           'ModelInfo', 'LoadedModel']
 
 # %% ../nbs/02_messages.ipynb #bfde1df2
 Role = Literal["system", "user", "assistant"]
 #: Compact ASCII JSON: it carries any text, lone surrogates and NUL included.
 compact_json = json.JSONEncoder(separators=(",", ":")).encode
+
+
+def json_bytes(value: Any) -> bytes:
+    """Return JSON values as compact JSON in UTF-8, as they are sent; what UTF-8 cannot hold is escaped."""
+    try:
+        return to_json(value)
+    except ValueError:
+        return compact_json(value).encode()
 
 
 @dataclass(frozen=True, slots=True)

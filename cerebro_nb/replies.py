@@ -55,8 +55,11 @@ def json_object(text: str, where: str) -> dict[str, Any]:
         If it is none, or deeper than `MOST_DEPTH`; ``details["raw"]`` has the text.
     """
     brackets = text.count("[") + text.count("{")
-    # A few million bytes of brackets become gigabytes of objects.
-    data = None if brackets > MOST_BRACKETS else _read(text)
+    try:
+        # A few million bytes of brackets become gigabytes of objects.
+        data = None if brackets > MOST_BRACKETS else from_json(text, cache_strings="keys")
+    except (ValueError, TypeError):
+        data = _read_by_python(text)
     if not isinstance(data, dict) or (brackets > MOST_DEPTH and _is_deep(data)):
         raise InvalidResponse(
             f"{where} did not send a JSON object that can be read: {kept(text)[:200].strip() or 'nothing'}",
@@ -66,14 +69,12 @@ def json_object(text: str, where: str) -> dict[str, Any]:
     return data
 
 
-def _read(text: str) -> Any:
+def _read_by_python(text: str) -> Any:
+    """Read what may hold half of a pair of surrogates, or begin with a mark of byte order."""
     try:
-        return from_json(text, cache_strings="keys")
-    except (ValueError, TypeError):
-        try:  # it may hold half of a pair of surrogates, or begin with a mark of byte order
-            return json.loads(text.lstrip("\ufeff"))
-        except (ValueError, RecursionError):
-            return None
+        return json.loads(text.lstrip("\ufeff"))
+    except (ValueError, RecursionError):
+        return None
 
 
 def _is_deep(data: Any) -> bool:
