@@ -59,6 +59,7 @@ from cerebro_nb.replies import (
     MOST_LINE_BYTES,
     MOST_STREAM_BYTES,
     Event,
+    Told,
     finish_reason_of,
     json_object,
     kept,
@@ -195,20 +196,23 @@ class PartialAnswer:
             raise
         if event is None:
             return False
-        if event.failed is not None:
+        if event.told is not None and event.told.failed is not None:
             raise ServerFailed(
-                f"the server failed in the middle of an answer: {_excerpt(event.failed)}",
+                f"the server failed in the middle of an answer: {_excerpt(event.told.failed)}",
                 hint="It will be tried again.",
             )
         if not self.finish_reason:  # what comes after the end of an answer is none of it
             self.add(event.text, event.thinking)
-        if event.raw:
-            self._raw, self._model = event.raw, event.model or self._model
-        if event.finish_reason or event.ended or event.usage or event.times:
-            self.ended = self.ended or event.ended
-            self.finish_reason = event.finish_reason or self.finish_reason
-            self._usage, self._times = event.usage or self._usage, event.times or self._times
+        if event.told is not None:
+            self._note(event.told)
         return self.ended or bool(self.finish_reason)
+
+    def _note(self, told: Told) -> None:
+        self.ended = self.ended or told.ended
+        self.finish_reason = told.finish_reason or self.finish_reason
+        self._usage, self._times = told.usage or self._usage, told.times or self._times
+        if told.raw:
+            self._raw, self._model = told.raw, told.model or self._model
 
     async def __aenter__(self) -> PartialAnswer:
         """Hold the call to its time limit; errors leave with the text that had arrived."""
