@@ -64,6 +64,12 @@ class ChatRequest:
     json_schema: Mapping[str, Any] | None = None
     timeout_s: float | None = None
 
+    def within(self, seconds: float) -> ChatRequest:
+        """Return the same request with so many seconds, if that is less than its options say."""
+        return ChatRequest(
+            self.model, self.messages, self.options, self.json_schema, min(seconds, self.options.timeout_s)
+        )
+
     def record(self) -> dict[str, Any]:
         """Return the request as plain JSON values, as the ledger keeps it."""
         return {
@@ -150,6 +156,22 @@ class Reply:
 
     def __str__(self) -> str:
         return self.text
+
+    def with_parsed(self, parsed: Any) -> Reply:
+        """Return the same reply with its checked object."""
+        return Reply(
+            self.text,
+            self.finish_reason,
+            self.usage,
+            self.timings,
+            self.model,
+            self.backend,
+            parsed,
+            self.thinking,
+            self.endpoint,
+            self.conceded,
+            self.raw,
+        )
 
     @property
     def tokens_per_second(self) -> float | None:
