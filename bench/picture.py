@@ -17,6 +17,10 @@ def figures(results: dict[str, Any]) -> list[tuple[str, float, float, bool]]:
     if found := results.get("overhead"):
         rows.append(("CPU an item / httpx over aiohttp", found["cerebro / httpx over aiohttp"], 1.25, False))
         rows.append(("CPU an item / bare httpx", found["cerebro / bare httpx"], 0.2, False))
+    if found := results.get("main job"):
+        rows.append(
+            ("CPU a Q&A pair in 40 pieces / httpx over aiohttp", found["cerebro / httpx over aiohttp"], 1.25, False)
+        )
     if found := results.get("stragglers"):
         rows.append(("unequal items: auto / batches of 8", found["auto / batches of 8"], 1.5, True))
     for slots, told in results.get("hidden slots", {}).items():

@@ -25,8 +25,12 @@ import httpx
 import picture
 from httpx_aiohttp import AiohttpTransport
 
-from cerebro_nb import Client, Ledger, OllamaBackend, Profile, Progress, load_settings, process_in_batches
+from cerebro_nb import Client, Ledger, OllamaBackend, Profile, Progress, generate_qa, load_settings, process_in_batches
 from cerebro_nb.loop import LOOP
+from cerebro_nb.ollama import ollama_options
+from cerebro_nb.recipes import RECIPES
+from cerebro_nb.structured import json_schema
+from cerebro_nb.synthetic import plan_angles
 
 HERE = Path(__file__).parent
 ROUNDS = 3
@@ -162,6 +166,58 @@ def by_ollama(url: str) -> Callable[[Any], Any]:
     return lambda client: Opened() if client == "open" else chat(client)
 
 
+def clients_of_a_stream(url: str) -> dict[str, Callable[[Any], Any]]:
+    """Return senders that ask for a pair as Cerebro asks, with its schema, and read the lines of the stream."""
+    schema = json_schema(RECIPES["qa"].response_model)
+    messages = [
+        {"role": message.role, "content": message.content}
+        for message in RECIPES["qa"].templates["en"].messages({"subject": "copywriting", **plan_angles(1, 1)[0]})
+    ]
+    options = ollama_options(load_settings({}).options(is_training=True))
+    body = {"model": "tiny", "messages": messages, "format": schema, "options": options, "stream": True}
+
+    async def over_aiohttp(client: Any) -> None:
+        async with client.post(f"{url}/api/chat", json=body) as response:
+            async for line in response.content:
+                json.loads(line)
+
+    async def over_httpx(client: Any) -> None:
+        async with client.stream("POST", f"{url}/api/chat", json=body) as response:
+            async for line in response.aiter_lines():
+                json.loads(line)
+
+    async def over_ollama(client: Any) -> None:
+        async for _ in await client.chat(model="tiny", messages=messages, format=schema, options=options, stream=True):
+            pass
+
+    limits = httpx.Limits(max_connections=0)
+    opened = {
+        "bare aiohttp": (by_aiohttp(url), over_aiohttp),
+        "httpx over aiohttp": (by_httpx(url, lambda: AiohttpTransport(limits=limits)), over_httpx),
+        "ollama client": (by_ollama(url), over_ollama),
+    }
+
+    def sender(opener: Callable[[Any], Any], send: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        return lambda client: opener("open") if client == "open" else send(client)
+
+    return {name: sender(*way) for name, way in opened.items()}
+
+
+def pairs(url: str, items: int) -> float:
+    """Generate Q&A pairs; return CPU seconds."""
+    with new_ledger() as ledger:
+        client = Client(OllamaBackend(url), "tiny")
+        LOOP.run(client.aprepare(load_settings({}).options(is_training=True)))
+        cpu = time.process_time()
+        run = generate_qa(
+            "copywriting", items, profile=window(64), client=client, seed=1, ledger=ledger, show_progress=False
+        )
+        spent = time.process_time() - cpu
+        LOOP.run(client.aclose())
+        assert run.progress.ok == items
+        return spent
+
+
 def median(measure: Callable[[], float], rounds: int = ROUNDS) -> float:
     """Return the median of some rounds."""
     return statistics.median(measure() for _ in range(rounds))
@@ -210,6 +266,22 @@ def overhead() -> dict[str, float]:
         rounds = [{name: measure() / items * 1e6 for name, measure in measures.items()} for _ in range(5)]
     found = {name: statistics.median(one[name] for one in rounds) for name in measures}
     for name in ("httpx over aiohttp", "bare httpx"):
+        found[f"cerebro / {name}"] = statistics.median(one["cerebro"] / one[name] for one in rounds)
+    return found
+
+
+def main_job() -> dict[str, float]:
+    """2b: CPU microseconds a Q&A pair, with its schema and in 40 pieces, beside clients that read the same stream."""
+    items = 2_000
+    with server(64) as served:
+        measures: dict[str, Callable[[], float]] = {
+            name: lambda send=send: raw(send, items, 64)[1]  # type: ignore[misc]
+            for name, send in clients_of_a_stream(served.url).items()
+        }
+        measures["cerebro"] = lambda: pairs(served.url, items)
+        rounds = [{name: measure() / items * 1e6 for name, measure in measures.items()} for _ in range(5)]
+    found = {name: statistics.median(one[name] for one in rounds) for name in measures}
+    for name in ("httpx over aiohttp", "bare aiohttp", "ollama client"):
         found[f"cerebro / {name}"] = statistics.median(one["cerebro"] / one[name] for one in rounds)
     return found
 
@@ -308,6 +380,7 @@ def import_time() -> dict[str, float]:
 PARTS = {
     "slot use": slot_use,
     "overhead": overhead,
+    "main job": main_job,
     "stragglers": stragglers,
     "hidden slots": hidden_slots,
     "claim": the_note_s_claim,

@@ -2,14 +2,18 @@
 
 Arguments: slots, mean seconds, spread in seconds, and optionally "requests:slots" for a change in mid-run.
 It prints its port, and at the end of its input the most requests it had in flight, slots and queue together.
+Who asks with a schema gets a pair of question and answer, in pieces sent one by one.
 """
 
 import asyncio
 import json
 import random
 import sys
+from itertools import pairwise, product
 
 TOLD = {"model": "tiny", "message": {"role": "assistant", "content": "A short answer."}, "done": False}
+PIECES = 40
+WORDS = ["".join(parts) for parts in product(("ba", "ne", "ti", "lo", "cu", "da", "ri", "so"), repeat=3)]
 
 
 class Slots:
@@ -65,7 +69,8 @@ class Connection(asyncio.Protocol):
         self.data = body[length:]
         path = head.split(b" ", 2)[1]
         if path == b"/api/chat":
-            self.work = asyncio.ensure_future(self.chat())
+            send = self.pieces if b'"format"' in body[:length] else self.whole
+            self.work = asyncio.ensure_future(self.chat(send))
         else:
             self.answer(json.dumps(LOOKS.get(path.decode(), {})).encode())
 
@@ -75,7 +80,21 @@ class Connection(asyncio.Protocol):
             head = b"HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\ncontent-length: %d\r\n\r\n" % len(body)
             self.transport.write(head + body)
 
-    async def chat(self) -> None:
+    async def whole(self, last: dict) -> None:
+        """Answer in one breath."""
+        self.answer(json.dumps(TOLD).encode() + b"\n" + json.dumps(last).encode() + b"\n")
+
+    async def pieces(self, last: dict) -> None:
+        """Answer as a real server does: each piece of the text in a line, a chunk and a write of its own."""
+        write, text = self.transport.write, json.dumps(pair())
+        write(b"HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\ntransfer-encoding: chunked\r\n\r\n")
+        ends = [len(text) * number // PIECES for number in range(PIECES + 1)]
+        for start, end in pairwise(ends):
+            write(chunk({**TOLD, "message": {"role": "assistant", "content": text[start:end]}}))
+            await asyncio.sleep(0)
+        write(chunk({**last, "message": {"role": "assistant", "content": ""}}) + b"0\r\n\r\n")
+
+    async def chat(self, send) -> None:
         """Answer a chat when there is a slot and its time is over."""
         await self.slots.take()
         if self.change and self.slots.seen >= self.change[0]:
@@ -86,7 +105,19 @@ class Connection(asyncio.Protocol):
         self.slots.give()
         times = {"prompt_eval_count": 9, "eval_count": 4, "load_duration": 0, "prompt_eval_duration": 0}
         last = {**TOLD, "done": True, "done_reason": "stop", **times, "eval_duration": int(seconds * 1e9)}
-        self.answer(json.dumps(TOLD).encode() + b"\n" + json.dumps(last).encode() + b"\n")
+        await send(last)
+
+
+def pair() -> dict:
+    """Return a question and an answer of some 300 characters that came never before."""
+    words = random.choices(WORDS, k=46)
+    return {"question": " ".join(words[:10]).capitalize() + "?", "answer": " ".join(words[10:]).capitalize() + "."}
+
+
+def chunk(event: dict) -> bytes:
+    """Return a line as a chunk of HTTP."""
+    line = json.dumps({"model": "tiny", "created_at": "2026-01-01T00:00:00.000000000Z", **event}).encode() + b"\n"
+    return b"%x\r\n%s\r\n" % (len(line), line)
 
 
 LOOKS = {

@@ -11,7 +11,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import replace
 from functools import lru_cache
@@ -41,7 +41,17 @@ from cerebro_nb.errors import (
     StreamCut,
     WrongAddress,
 )
-from .messages import ChatRequest, EmbeddingReply, LoadedModel, ModelInfo, Reply, Timings, Usage, compact_json
+from cerebro_nb.messages import (
+    ChatRequest,
+    EmbeddingReply,
+    LoadedModel,
+    ModelInfo,
+    Reply,
+    Timings,
+    Usage,
+    compact_json,
+    json_bytes,
+)
 from cerebro_nb.replies import (
     MOST_ANSWER_CHARACTERS,
     MOST_BODY_BYTES,
@@ -49,6 +59,7 @@ from cerebro_nb.replies import (
     MOST_LINE_BYTES,
     MOST_STREAM_BYTES,
     Event,
+    Told,
     finish_reason_of,
     json_object,
     kept,
@@ -161,8 +172,8 @@ class PartialAnswer:
         if text and (piece := self._splitter.add(text)) and self._on_text:
             self._on_text(piece)
 
-    def take(self, read: Callable[[str], Event | None], line: str) -> None:
-        """Take the next line of the server.
+    def take(self, read: Callable[[str], Event | None], line: str) -> bool:
+        """Take the next line of the server; return whether the answer has ended.
 
         Parameters
         ----------
@@ -184,20 +195,24 @@ class PartialAnswer:
             odd.details.setdefault("raw", kept(line))
             raise
         if event is None:
-            return
-        if event.failed is not None:
+            return False
+        if event.told is not None and event.told.failed is not None:
             raise ServerFailed(
-                f"the server failed in the middle of an answer: {_excerpt(event.failed)}",
+                f"the server failed in the middle of an answer: {_excerpt(event.told.failed)}",
                 hint="It will be tried again.",
             )
         if not self.finish_reason:  # what comes after the end of an answer is none of it
             self.add(event.text, event.thinking)
-        if event.raw:
-            self._raw, self._model = event.raw, event.model or self._model
-        if event.finish_reason or event.ended or event.usage or event.times:
-            self.ended = self.ended or event.ended
-            self.finish_reason = event.finish_reason or self.finish_reason
-            self._usage, self._times = event.usage or self._usage, event.times or self._times
+        if event.told is not None:
+            self._note(event.told)
+        return self.ended or bool(self.finish_reason)
+
+    def _note(self, told: Told) -> None:
+        self.ended = self.ended or told.ended
+        self.finish_reason = told.finish_reason or self.finish_reason
+        self._usage, self._times = told.usage or self._usage, told.times or self._times
+        if told.raw:
+            self._raw, self._model = told.raw, told.model or self._model
 
     async def __aenter__(self) -> PartialAnswer:
         """Hold the call to its time limit; errors leave with the text that had arrived."""
@@ -228,13 +243,13 @@ class PartialAnswer:
             text, finish_reason_of(finish_reason), usage, timings, model, self._backend, raw=raw, thinking=thinking
         )
 
-    async def read(self, lines: AsyncGenerator[str, None], read: Callable[[str], Event | None]) -> Reply:
+    async def read(self, arriving: AsyncGenerator[list[str], None], read: Callable[[str], Event | None]) -> Reply:
         """Take the lines of a server until the answer has ended, and return it.
 
         Parameters
         ----------
-        lines
-            As they arrive.
+        arriving
+            The lines, those that come together in one list.
         read
             Reads one of its protocol.
 
@@ -243,18 +258,26 @@ class PartialAnswer:
         BackendError
             As from `take`; StreamCut if the lines end before the answer does.
         """
-        async with aclosing(lines):
-            async for line in lines:
-                self.take(read, line)
-                if self.ended or self.finish_reason:
-                    # Its tokens may still be told, and a response that is read to its end leaves a connection to use
-                    # again. But nothing that goes wrong now takes the answer back.
-                    with suppress(TimeoutError, BackendError):
-                        async with asyncio.timeout(_CLOSING_S):
-                            async for last in lines:
-                                self.take(read, last)
-                    break
+        async with aclosing(arriving):
+            async for lines in arriving:
+                for place, line in enumerate(lines, 1):
+                    if self.take(read, line):
+                        await self._to_the_end(arriving, read, lines[place:])
+                        return self.whole()
         return self.whole()
+
+    async def _to_the_end(
+        self, arriving: AsyncGenerator[list[str], None], read: Callable[[str], Event | None], lines: list[str]
+    ) -> None:
+        # Its tokens may still be told, and a response that is read to its end leaves a connection to use again. But
+        # nothing that goes wrong now takes the answer back.
+        with suppress(TimeoutError, BackendError):
+            async with asyncio.timeout(_CLOSING_S):
+                for line in lines:
+                    self.take(read, line)
+                async for further in arriving:
+                    for line in further:
+                        self.take(read, line)
 
     def whole(self) -> Reply:
         """Return the answer that the server's lines told.
@@ -527,7 +550,8 @@ class _Response(Protocol):
     @property
     def headers(self) -> Mapping[str, str]: ...
 
-    def pieces(self) -> AsyncIterator[bytes]: ...
+    async def read(self) -> bytes:
+        """Return what has arrived, or wait for it; nothing at the end."""
 
     async def close(self) -> None: ...
 
@@ -535,9 +559,7 @@ class _Response(Protocol):
 class _OfAiohttp:
     def __init__(self, response: aiohttp.ClientResponse):
         self._response, self.status, self.headers = response, response.status, response.headers
-
-    def pieces(self) -> AsyncIterator[bytes]:
-        return self._response.content.iter_any()
+        self.read = response.content.readany
 
     async def close(self) -> None:
         self._response.close()  # read to its end it has given its connection back; else that is closed
@@ -546,69 +568,78 @@ class _OfAiohttp:
 class _OfHttpx:
     def __init__(self, response: httpx.Response):
         self._response, self.status, self.headers = response, response.status_code, response.headers
+        self._pieces = response.aiter_bytes()  # nothing compressed comes so far
 
-    def pieces(self) -> AsyncIterator[bytes]:
-        return self._response.aiter_bytes()  # nothing compressed comes so far
+    async def read(self) -> bytes:
+        return await anext(self._pieces, b"")
 
     async def close(self) -> None:
         await self._response.aclose()
 
 # %% ../nbs/03_backends.ipynb #a1625752
-_BREATH_S = 0.02
+_BREATH_BYTES = 65_536
 
 
-async def _bounded(response: _Response, most: int, where: str) -> AsyncIterator[bytes]:
-    """Yield the pieces of a body, refuse more than ``most`` bytes, and let time limits be heard."""
-    total, breathed = 0, time.monotonic()
-    async for piece in response.pieces():
-        total += len(piece)
-        if total > most:
-            raise InvalidResponse(f"{where} sent more than {most:,} bytes", hint="Look at the server's log.")
-        yield piece
-        if time.monotonic() - breathed > _BREATH_S:
+class _Body:
+    """Reads a body, refuses more than ``most`` bytes, and lets time limits be heard."""
+
+    def __init__(self, response: _Response, most: int, where: str):
+        self._read, self._most, self._where = response.read, most, where
+        self._total = self._breathless = 0
+
+    async def piece(self) -> bytes:
+        """Return what has arrived, or wait for it; nothing at the end."""
+        if self._breathless > _BREATH_BYTES:
+            self._breathless = 0
             await asyncio.sleep(0)
-            breathed = time.monotonic()
+        piece = await self._read()
+        self._total += len(piece)
+        self._breathless += len(piece)
+        if self._total > self._most:
+            raise InvalidResponse(
+                f"{self._where} sent more than {self._most:,} bytes", hint="Look at the server's log."
+            )
+        return piece
 
+    async def text(self, enough: int | None = None) -> str:
+        """Return the whole, or as much of its beginning as is enough."""
+        body = bytearray()
+        while (enough is None or len(body) < enough) and (piece := await self.piece()):
+            body += piece
+        return body[:enough].decode("utf-8", "replace")
 
-async def _body(response: _Response, most: int, where: str) -> str:
-    body = bytearray()
-    async for piece in _bounded(response, most, where):
-        body += piece
-    return body.decode("utf-8", "replace")
+# %% ../nbs/03_backends.ipynb #38942c3a
+class _Lines:
+    """Cuts bytes into the lines of a text, as they arrive; blank lines are left out."""
 
+    def __init__(self, where: str):
+        self._where, self._rest = where, bytearray()
 
-async def _beginning(response: _Response, where: str) -> str:
-    """Return as much of a body as an error quotes."""
-    body = bytearray()
-    async for piece in _bounded(response, 2 * MOST_LINE_BYTES, where):
-        body += piece
-        if len(body) > MOST_ERROR_BYTES:
-            break
-    return body[:MOST_ERROR_BYTES].decode("utf-8", "replace")
-
-
-async def _lines(response: _Response, where: str) -> AsyncIterator[str]:
-    """Yield the lines of a body that are not blank, as they arrive; a body that is one JSON object is one line."""
-    if response.headers.get("content-type", "").startswith("application/json"):
-        lines_of = [line for line in (await _body(response, MOST_LINE_BYTES, where)).split("\n") if line.strip()]
-        for whole in lines_of if lines_of and _is_object(lines_of[0]) else ["\n".join(lines_of)]:
-            yield whole
-        return
-    rest = bytearray()
-    async for piece in _bounded(response, MOST_STREAM_BYTES, where):
+    def of(self, piece: bytes) -> list[str]:
+        """Return the lines that end in a piece."""
         # Split at line feeds alone: a JSON text may hold other separators, such as U+2028, as they are.
-        *lines, last = piece.split(b"\n")
-        for line in lines:
-            if rest:
-                line = bytes(rest) + line
-                rest.clear()
-            if line.strip():
-                yield line.decode("utf-8", "replace")
-        rest += last
-        if len(rest) > MOST_LINE_BYTES:
-            raise InvalidResponse(f"{where} sent a line of more than {MOST_LINE_BYTES:,} bytes")
-    if rest.strip():
-        yield rest.decode("utf-8", "replace")
+        lines, end, rest = piece.rpartition(b"\n")
+        if end and self._rest:
+            lines = bytes(self._rest) + lines
+            self._rest.clear()
+        self._rest += rest
+        if len(self._rest) > MOST_LINE_BYTES:
+            raise InvalidResponse(f"{self._where} sent a line of more than {MOST_LINE_BYTES:,} bytes")
+        return _not_blank(lines)
+
+    def rest(self) -> list[str]:
+        """Return the line that no line feed ended."""
+        return _not_blank(bytes(self._rest))
+
+
+def _not_blank(lines: bytes) -> list[str]:
+    return [line for line in lines.decode("utf-8", "replace").split("\n") if line and not line.isspace()]
+
+
+def _lines_of_all(body: str) -> list[str]:
+    """Return the lines of a body that is to be one JSON object: that is one line."""
+    lines = [line for line in body.split("\n") if line.strip()]
+    return lines if lines and _is_object(lines[0]) else ["\n".join(lines)]
 
 
 def _is_object(text: str) -> bool:
@@ -635,10 +666,10 @@ class _Exchange:
                     hint="Is a proxy between? Have it pass `accept-encoding: identity` on.",
                 )
             if response.status >= 300:
-                said = self._door.redact(await _beginning(response, self._url))
+                said = self._door.redact(await _Body(response, 2 * MOST_LINE_BYTES, self._url).text(MOST_ERROR_BYTES))
                 raise error_for(response.status, said, response.headers, self._url, self._door.key_hint)
             if "html" in response.headers.get("content-type", ""):
-                said = self._door.redact(await _beginning(response, self._url))
+                said = self._door.redact(await _Body(response, 2 * MOST_LINE_BYTES, self._url).text(MOST_ERROR_BYTES))
                 raise InvalidResponse(
                     f"{self._url} sent a web page: {_excerpt(said)}",
                     hint="Is base_url right? Something else answers there.",
@@ -765,7 +796,7 @@ class HttpDoor:
         return _OfHttpx(await self._given.send(request, stream=True))
 
     def _exchange(self, method: str, path: str, payload: Any) -> _Exchange:
-        content = None if payload is None else compact_json(payload).encode()
+        content = None if payload is None else json_bytes(payload)
         return _Exchange(self._send(method, self.base_url + path, content), self, path)
 
     async def json(
@@ -782,7 +813,7 @@ class HttpDoor:
         where = self.base_url + path
         try:
             async with asyncio.timeout(timeout_s), self._exchange(method, path, payload) as response:
-                body = await _body(response, MOST_BODY_BYTES, where)
+                body = await _Body(response, MOST_BODY_BYTES, where).text()
         except TimeoutError as late:
             raise RequestTimeout(
                 f"{where} did not answer within {timeout_s:g} s", hint="Is the server overloaded?"
@@ -792,11 +823,18 @@ class HttpDoor:
             raise error_for(500, body[:MOST_ERROR_BYTES], response.headers, where)
         return data
 
-    async def lines(self, path: str, payload: Any) -> AsyncGenerator[str, None]:
-        """Send a request and yield the lines of the answer as they arrive."""
+    async def lines(self, path: str, payload: Any) -> AsyncGenerator[list[str], None]:
+        """Send a request and yield the lines of the answer as they arrive, those that come together in one list."""
+        where = self.base_url + path
         async with self._exchange("POST", path, payload) as response:
-            async for line in _lines(response, self.base_url + path):
-                yield line
+            if response.headers.get("content-type", "").startswith("application/json"):
+                yield _lines_of_all(await _Body(response, MOST_LINE_BYTES, where).text())
+                return
+            body, lines = _Body(response, MOST_STREAM_BYTES, where), _Lines(where)
+            while piece := await body.piece():
+                if whole := lines.of(piece):
+                    yield whole
+            yield lines.rest()
 
     async def aclose(self) -> None:
         """Close the client, unless it was handed in."""

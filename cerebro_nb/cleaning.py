@@ -33,6 +33,8 @@ def shown(text: str) -> str:
 
 def plain(text: str) -> str:
     """Return a text that may be shown on one line: as `shown`, with a blank for each line break and tab."""
+    if text.isascii() and text.isprintable():  # as most names are, which is seen at once
+        return text
     return _BREAKS.sub(" ", shown(text))
 
 # %% ../nbs/00_cleaning.ipynb #504960d9

@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict, TypeVar, Unpack
 
 from pydantic import BaseModel
@@ -496,7 +496,7 @@ class _Call:
             check_reply(reply)
             return reply
         try:
-            return replace(reply, parsed=parse_reply(reply, self.response_model))
+            return reply.with_parsed(parse_reply(reply, self.response_model))
         except OutputError:
             check_reply(reply)
             raise
@@ -510,8 +510,7 @@ class _Call:
         started, reply, failed = time.time(), None, None
         try:
             check_prompt(request, self.ready.told.context_length)
-            limited = replace(request, timeout_s=min(request.options.timeout_s, self.scope.left_s))
-            reply = await self.client.backend.complete(limited, self.on_text)
+            reply = await self.client.backend.complete(request.within(self.scope.left_s), self.on_text)
             check_read(request, reply, self.ready.told.context_length)
             reply = self._checked(reply)
             return reply

@@ -64,9 +64,17 @@ class NearTexts:
         return self._texts[int(found[0])] if found else None
 
     def add(self, text: str) -> None:
-        """Remember a text."""
-        if self._sketches.add(str(len(self._texts)), _sketch(text)):
+        """Remember a text, unless it is nearly one there is."""
+        self.add_if_new(text)
+
+    def add_if_new(self, text: str) -> str | None:
+        """Return a text that is nearly the same, or remember this one and return None."""
+        sketch = _sketch(text)
+        if found := self._sketches.get_duplicates(sketch):
+            return self._texts[int(found[0])]
+        if self._sketches.add(str(len(self._texts)), sketch):
             self._texts.append(text)
+        return None
 
 # %% ../nbs/06h_duplicates.ipynb #e102c604
 _COSINES = {"wordllama-l2-supercat-256": 0.80, "multilingual-e5-small-q4": 0.95}
@@ -141,11 +149,10 @@ def _by_letters(texts: Sequence[str]) -> dict[int, Duplicate]:
         plain = essence(text)
         if plain in first:
             found[place] = Duplicate(place, first[plain], "exact")
-        elif (like := near.near(text)) is not None:
+        elif (like := near.add_if_new(text)) is not None:
             found[place] = Duplicate(place, places[like], "near")
         else:
             first[plain] = places[text] = place
-            near.add(text)
     return found
 
 

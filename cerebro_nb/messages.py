@@ -10,16 +10,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from pydantic_core import to_json
+
 from .settings import GenerationOptions
 
 # %% auto #0
-__all__ = ['Role', 'compact_json', 'Message', 'ChatRequest', 'Usage', 'Timings', 'Reply', 'EmbeddingReply', 'ModelInfo',
-           'LoadedModel']
+__all__ = ['Role', 'compact_json', 'json_bytes', 'Message', 'ChatRequest', 'Usage', 'Timings', 'Reply', 'EmbeddingReply',
+           'ModelInfo', 'LoadedModel']
 
 # %% ../nbs/02_messages.ipynb #bfde1df2
 Role = Literal["system", "user", "assistant"]
 #: Compact ASCII JSON: it carries any text, lone surrogates and NUL included.
 compact_json = json.JSONEncoder(separators=(",", ":")).encode
+
+
+def json_bytes(value: Any) -> bytes:
+    """Return JSON values as compact JSON in UTF-8, as they are sent; what UTF-8 cannot hold is escaped."""
+    try:
+        return to_json(value)
+    except ValueError:
+        return compact_json(value).encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +63,12 @@ class ChatRequest:
     options: GenerationOptions = field(default_factory=GenerationOptions)
     json_schema: Mapping[str, Any] | None = None
     timeout_s: float | None = None
+
+    def within(self, seconds: float) -> ChatRequest:
+        """Return the same request with so many seconds, if that is less than its options say."""
+        return ChatRequest(
+            self.model, self.messages, self.options, self.json_schema, min(seconds, self.options.timeout_s)
+        )
 
     def record(self) -> dict[str, Any]:
         """Return the request as plain JSON values, as the ledger keeps it."""
@@ -148,6 +164,22 @@ class Reply:
 
     def __str__(self) -> str:
         return self.text
+
+    def with_parsed(self, parsed: Any) -> Reply:
+        """Return the same reply with its checked object."""
+        return Reply(
+            self.text,
+            self.finish_reason,
+            self.usage,
+            self.timings,
+            self.model,
+            self.backend,
+            parsed,
+            self.thinking,
+            self.endpoint,
+            self.conceded,
+            self.raw,
+        )
 
     @property
     def tokens_per_second(self) -> float | None:

@@ -52,6 +52,7 @@ def _key_of(address: ServerAddress) -> str:
 # %% ../nbs/03b_openai.ipynb #71981c86
 _RENAMED = {"max_tokens": "max_completion_tokens"}
 _NEEDED = {"model", "messages", "stream"}
+_SAMPLING = ("temperature", "top_p", "seed")
 _OF_THE_FORM = re.compile(
     r"response.?format|json.?(schema|object)|grammar|guided|structured|\bschema\b|\bstrict\b", re.IGNORECASE
 )
@@ -229,7 +230,7 @@ class OpenAIBackend:
             "max_tokens": options.num_predict,
             "stream": True,
             "stream_options": {"include_usage": True},
-            **options.model_dump(include={"temperature", "top_p", "seed"}, exclude_none=True),
+            **{name: value for name in _SAMPLING if (value := options.record[name]) is not None},
         }
         if options.stop:
             payload["stop"] = list(options.stop)

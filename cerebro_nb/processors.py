@@ -87,7 +87,7 @@ class _Plain:
             return self._number(value)
         if depth == _MOST_LEVELS:
             raise ValueError(f"it is more than {_MOST_LEVELS} deep")
-        if isinstance(value, list | tuple):
+        if isinstance(value, (list, tuple)):
             self._spend(_OF_A_VALUE * len(value))
             return [self.of(one, depth + 1) for one in value]
         if isinstance(value, dict):

@@ -13,14 +13,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic_core import from_json
+
 from .errors import EmptyOutput, InvalidResponse, OutputTruncated, ServerFailed
 from .messages import Reply, Usage
 
 # %% auto #0
 __all__ = ['MOST_LINE_BYTES', 'MOST_ANSWER_CHARACTERS', 'MOST_STREAM_BYTES', 'MOST_BODY_BYTES', 'MOST_ERROR_BYTES',
            'MOST_KEPT_CHARACTERS', 'MOST_DEPTH', 'MOST_BRACKETS', 'MOST_COUNT', 'kept', 'json_object', 'text_in',
-           'object_in', 'count_in', 'seconds_in', 'vectors_in', 'Event', 'ollama_event', 'openai_event', 'is_visible',
-           'finish_reason_of', 'check_reply']
+           'object_in', 'count_in', 'seconds_in', 'vectors_in', 'Told', 'Event', 'ollama_event', 'openai_event',
+           'is_visible', 'finish_reason_of', 'check_reply']
 
 # %% ../nbs/02e_replies.ipynb #985450f8
 MOST_LINE_BYTES = 32_000_000
@@ -52,12 +54,13 @@ def json_object(text: str, where: str) -> dict[str, Any]:
     InvalidResponse
         If it is none, or deeper than `MOST_DEPTH`; ``details["raw"]`` has the text.
     """
+    brackets = text.count("[") + text.count("{")
     try:
         # A few million bytes of brackets become gigabytes of objects.
-        data = None if text.count("[") + text.count("{") > MOST_BRACKETS else json.loads(text.lstrip("\ufeff"))
-    except (ValueError, RecursionError):
-        data = None
-    if not isinstance(data, dict) or _is_deep(text, data):
+        data = None if brackets > MOST_BRACKETS else from_json(text, cache_strings="keys")
+    except (ValueError, TypeError):
+        data = _read_by_python(text)
+    if not isinstance(data, dict) or (brackets > MOST_DEPTH and _is_deep(data)):
         raise InvalidResponse(
             f"{where} did not send a JSON object that can be read: {kept(text)[:200].strip() or 'nothing'}",
             hint="Is base_url right? Something else may answer there.",
@@ -66,9 +69,15 @@ def json_object(text: str, where: str) -> dict[str, Any]:
     return data
 
 
-def _is_deep(text: str, data: Any) -> bool:
-    if text.count("[") + text.count("{") <= MOST_DEPTH:
-        return False
+def _read_by_python(text: str) -> Any:
+    """Read what may hold half of a pair of surrogates, or begin with a mark of byte order."""
+    try:
+        return json.loads(text.lstrip("\ufeff"))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _is_deep(data: Any) -> bool:
     level = [data]
     for _ in range(MOST_DEPTH):
         level = [
@@ -153,14 +162,12 @@ def vectors_in(rows: Any, count: int, where: str) -> tuple[tuple[float, ...], ..
     return vectors
 
 # %% ../nbs/02e_replies.ipynb #4d51ff0f
-@dataclass(slots=True)  # made for each token, and a frozen one costs twice as much
-class Event:
-    """What one JSON object of an answer told.
+@dataclass(slots=True)
+class Told:
+    """What one JSON object of an answer told beside its text.
 
     Parameters
     ----------
-    text, thinking
-        The next piece of the answer, and of what the server itself calls thinking.
     finish_reason
         Why the answer ended; empty while it goes on.
     ended
@@ -175,8 +182,6 @@ class Event:
         The object itself, where it is small.
     """
 
-    text: str = ""
-    thinking: str = ""
     finish_reason: str = ""
     ended: bool = False
     failed: str | None = None
@@ -184,6 +189,23 @@ class Event:
     times: Mapping[str, float | None] | None = None
     model: str = ""
     raw: Mapping[str, Any] | None = None
+
+
+@dataclass(slots=True)  # made for each token, and a frozen one costs twice as much
+class Event:
+    """What one JSON object of an answer told.
+
+    Parameters
+    ----------
+    text, thinking
+        The next piece of the answer, and of what the server itself calls thinking.
+    told
+        What else it told; None for a piece of text alone, as most are.
+    """
+
+    text: str = ""
+    thinking: str = ""
+    told: Told | None = None
 
 
 _MOST_RAW_CHARACTERS = 8_000
@@ -219,7 +241,7 @@ def ollama_event(line: str) -> Event:
     """
     event = json_object(line, "the server")
     if event.get("error") is not None:
-        return Event(failed=_failed(event))
+        return Event(told=Told(failed=_failed(event)))
     message = object_in(event, "message") or {"content": event.get("response"), "thinking": event.get("thinking")}
     text, thinking = text_in(message, "content"), text_in(message, "thinking")
     if not event.get("done"):
@@ -232,7 +254,8 @@ def ollama_event(line: str) -> Event:
     usage = Usage(count_in(event, "prompt_eval_count"), count_in(event, "eval_count"))
     reason = text_in(event, "done_reason") or "stop"
     event.pop("context", None)
-    return Event(text, thinking, reason, True, None, usage, times, _name(event.get("model")), _raw(line, event))
+    told = Told(reason, True, None, usage, times, _name(event.get("model")), _raw(line, event))
+    return Event(text, thinking, told)
 
 # %% ../nbs/02e_replies.ipynb #d28896b9
 def _parts(content: Any) -> tuple[str, str]:
@@ -268,7 +291,7 @@ def openai_event(line: str) -> Event | None:
     if line.startswith("data:"):
         line = line[5:].strip()
         if line == "[DONE]":
-            return Event(ended=True)
+            return Event(told=Told(ended=True))
     elif not line.lstrip().startswith("{"):
         return None
     if not line:
@@ -279,28 +302,35 @@ def openai_event(line: str) -> Event | None:
         or event.get("object") == "error"
         or ("detail" in event and "choices" not in event)
     ):
-        return Event(failed=_failed(event))
+        return Event(told=Told(failed=_failed(event)))
     text, thinking, reason, ended = _choice(event)
-    told = Event(text, thinking, reason, ended, model=_name(event.get("model")), raw=_raw(line, event))
+    if (text or thinking) and not (reason or ended or event.get("usage") or event.get("timings")):
+        return Event(text, thinking)
+    told = Told(reason, ended, model=_name(event.get("model")), raw=_raw(line, event))
     if usage := event.get("usage"):
         told.usage = Usage(count_in(usage, "prompt_tokens"), count_in(usage, "completion_tokens"))
     if timings := event.get("timings"):
         prompt_s, generate_s = seconds_in(timings, "prompt_ms", 1e3), seconds_in(timings, "predicted_ms", 1e3)
         if prompt_s is not None and generate_s is not None:
             told.times = {"prompt_s": prompt_s, "generate_s": generate_s}
-    return told
+    return Event(text, thinking, told)
 
 
 def _choice(event: Mapping[str, Any]) -> tuple[str, str, str, bool]:
     """Return text, thinking and finish reason of the first choice, and whether it came whole."""
-    choices = event.get("choices")
-    if not choices:
-        return "", "", "", False
-    if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
-        raise InvalidResponse("'choices' of the reply holds no object")
-    first = next((choice for choice in choices if not choice.get("index")), None)
-    if first is None:
-        return "", "", "", False  # another answer than the one that was asked for
+    choices = event.get("choices") or ()
+    if isinstance(choices, list | tuple):
+        for choice in choices:
+            if not isinstance(choice, dict):
+                break
+            if not choice.get("index"):
+                return _said(choice)
+        else:
+            return "", "", "", False  # nothing, or another answer than the one that was asked for
+    raise InvalidResponse("'choices' of the reply holds no object")
+
+
+def _said(first: Mapping[str, Any]) -> tuple[str, str, str, bool]:
     message = object_in(first, "message" if first.get("delta") is None else "delta")
     content = message.get("content")
     text, thinking = (content, "") if isinstance(content, str) else _parts(content)

@@ -25,7 +25,16 @@ _LONG_ENOUGH = 120
 def repeats_itself(text: str) -> bool:
     """Whether a text of some length says the same again and again, judged by how well it compresses."""
     data = text.encode("utf-8", "replace")
-    return len(data) >= _LONG_ENOUGH and len(zlib.compress(data, 9)) / len(data) < _LEAST_COMPRESSED
+    return len(data) >= _LONG_ENOUGH and _compressed_size(data) / len(data) < _LEAST_COMPRESSED
+
+
+_MOST_WINDOW, _BEYOND_THE_WINDOW = 15, 262  # zlib looks back so many bytes less than its window
+
+
+def _compressed_size(data: bytes) -> int:
+    window = min(_MOST_WINDOW, (len(data) + _BEYOND_THE_WINDOW).bit_length())
+    compressor = zlib.compressobj(9, wbits=window, memLevel=min(8, window - 6))
+    return len(compressor.compress(data)) + len(compressor.flush())
 
 # %% ../nbs/06i_rules.ipynb #6239aec9
 _REFUSALS = re.compile(

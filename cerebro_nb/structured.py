@@ -10,6 +10,7 @@ import json
 import re
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache, lru_cache
 from typing import Any, TypeVar
 
@@ -224,6 +225,8 @@ def parse_reply(reply: Reply, response_model: type[Parsed]) -> Parsed:
         If it fits the model in neither reading, breaks off, or holds several objects that fit. Both carry the raw text
         in ``details["text"]``.
     """
+    with suppress(ValidationError):
+        return response_model.model_validate_json(reply.text)
     text, _ = answer_and_thoughts(reply.text)
     where = text if text.strip() else reply.thinking
     try:

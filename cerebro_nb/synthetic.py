@@ -20,7 +20,7 @@ from .batching import Run
 from .chunks import CHUNK_TOKENS, chunked
 from .client import Client, answer
 from .documents import Document, Source, aread_documents
-from .duplicates import NearMeanings, NearTexts, essence
+from .duplicates import NearMeanings, NearTexts
 from .embedders import Embedder, get_embedder
 from .errors import DuplicateOutput, InputError, InvalidOutput
 from .language import check_language
@@ -90,7 +90,7 @@ class _Distinct:
     def __init__(self, recipe: Recipe, language: str, earlier: Iterable[Mapping[str, Any]], embedder: Embedder | None):
         shown = [str(given[recipe.essential]) for _, given in recipe.templates[language].examples]
         known = [*shown, *(str(made[recipe.essential]) for made in earlier)]
-        self._seen, self._near = set(map(essence, known)), NearTexts(known)
+        self._near = NearTexts(known)
         self._meanings = NearMeanings(embedder) if embedder is not None else None
         self._unread = known
         self._recipe = recipe
@@ -114,14 +114,9 @@ class _Distinct:
         if self._meanings is not None:
             unread, self._unread = self._unread, []
             await self._meanings.add(unread)
-        if essence(told) in self._seen:
-            return told
-        if (like := self._near.near(told)) is not None:
-            return like
         # Remembered before anything is awaited, so that two that come together cannot miss each other.
-        self._seen.add(essence(told))
-        self._near.add(told)
-        return None if self._meanings is None else await self._meanings.add_if_new(told)
+        like = self._near.add_if_new(told)
+        return await self._meanings.add_if_new(told) if like is None and self._meanings is not None else like
 
 # %% ../nbs/07_synthetic.ipynb #99f207b1
 def plan_texts(
@@ -219,12 +214,16 @@ def example_work(
     """
     texts = template_language(language)
     distinct = _Distinct(recipe, texts, earlier, embedder)
+    of_subject = in_language(recipe.templates[texts], language)
+    of_text, beside_text = (
+        in_language(kind[texts], language) if kind else of_subject for kind in (recipe.from_text, recipe.beside_text)
+    )
 
     async def asked(item: WorkItem) -> tuple[BaseModel, str]:
         seeded = next_seed(options.replace(seed=item.value["seed"]), item.attempt - 1)
         answerable = item.value.get("answerable", True)
-        kind = recipe.templates if "text" not in item.value else recipe.from_text if answerable else recipe.beside_text
-        messages = in_language(kind[texts], language).messages({"subject": subject, **item.value})
+        template = of_subject if "text" not in item.value else of_text if answerable else beside_text
+        messages = template.messages({"subject": subject, **item.value})
         form = recipe.response_model if answerable else Question
         reply = await answer(client, messages, options=seeded, response_model=form)
         if answerable:

@@ -479,10 +479,27 @@ def _write_items(connection: sql.Connection, posted: list[_AddedItems | EndedRow
         if rows := [item.row for item in items]:
             # Two statements for all of them: an UPDATE is one a row, and each makes the threads change turns.
             connection.execute(_TAKE_OUT, asked)
-            connection.execute(ITEMS.insert(), rows)
-            if attempts := [attempt for item in items for attempt in item.attempts]:
-                connection.execute(ATTEMPTS.insert(), attempts)
+            _insert(connection, ITEMS, rows)
+            _insert(connection, ATTEMPTS, [attempt for item in items for attempt in item.attempts])
             _count(connection, task_id, rows)
+
+
+def _insert(connection: sql.Connection, table: sql.Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows whose values are as the database takes them, by as few statements as there can be."""
+    # Through a table's types each row would become some dozens of objects more.
+    names = table.columns.keys()
+    most = connection.dialect.insertmanyvalues_max_parameters // len(names)
+    mark = "?" if connection.dialect.paramstyle == "qmark" else "%s"
+    for start in range(0, len(rows), most):
+        some = rows[start : start + most]
+        values = tuple(value for row in some for value in map(row.get, names))
+        connection.exec_driver_sql(_insertion(table.name, tuple(names), mark, len(some)), values)
+
+
+@functools.lru_cache
+def _insertion(table: str, names: tuple[str, ...], mark: str, rows: int) -> str:
+    row = f"({', '.join([mark] * len(names))})"
+    return f"INSERT INTO {table} ({', '.join(names)}) VALUES {', '.join([row] * rows)}"  # noqa: S608 - our own tables
 
 
 def _write_added(connection: sql.Connection, added: _AddedItems) -> None:

@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from .language import check_language, language_name
@@ -18,7 +19,7 @@ from .messages import Message
 __all__ = ['Template', 'template_language', 'in_language']
 
 # %% ../nbs/06a_templates.ipynb #9014ce6e
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Template:
     """The text of a prompt.
 
@@ -48,11 +49,16 @@ class Template:
         fields
             What goes into the places of the wish; braces in it stay what they are.
         """
+        return (*self._beginning, Message("user", self.wish.format_map(fields)))
+
+    @cached_property
+    def _beginning(self) -> tuple[Message, ...]:
+        """The turns that are the same whatever is asked."""
         turns = [Message("system", self.system)]
         for example, answer in self.examples:
             turns.append(Message("user", self.wish.format_map(example)))
             turns.append(Message("assistant", json.dumps(answer, ensure_ascii=False, separators=(",", ":"))))
-        return (*turns, Message("user", self.wish.format_map(fields)))
+        return tuple(turns)
 
     @property
     def sha256(self) -> str:

@@ -50,6 +50,16 @@ def test_a_huge_text_is_kept_whole(ledger):
     assert ledger.items(task_id)[0]["output"] == huge
 
 
+def test_an_item_with_thousands_of_attempts_is_written_whole(ledger):
+    task_id = ledger.create_task("qa", "s", 1)
+    ledger.add_items(task_id, 0, [("i", "key")])
+    attempts = [{"step": "call", "error": {"number": number}} for number in range(9_000)]
+    ledger.finish_item(FinishedItem(task_id, 0, ("i", "key"), "ok", "a", None, attempts, 1.0, 2.0)).result()
+    kept = ledger.attempts(task_id, 0)
+    assert [one["error"]["number"] for one in kept] == list(range(9_000))
+    assert {one["reply"] for one in kept} == {None}
+
+
 def test_many_threads_write_and_every_row_counts_once(ledger):
     task_id = ledger.create_task("qa", "s", 1000)
     ledger.add_items(task_id, 0, [(n, str(n)) for n in range(1000)])

@@ -496,7 +496,7 @@ def test_a_connection_that_stays_open_after_the_end_costs_no_answer():
         answer = PartialAnswer(ChatRequest("tiny", (Message("user", "x"),), GenerationOptions()), "openai")
 
         async def lines():
-            yield line("openai", GOOD["openai"]).decode()
+            yield [line("openai", GOOD["openai"]).decode()]
             await asyncio.sleep(3600)
 
         async with answer:
