@@ -27,6 +27,7 @@ from cerebro_nb.errors import (
     BackendError,
     BadRequest,
     CerebroError,
+    ConnectionBroken,
     ConnectionFailed,
     ContextExceeded,
     InputError,
@@ -483,7 +484,7 @@ class _Errors:
                 hint="Start the server or correct base_url; `cerebro doctor` shows what is there.",
             )
         if isinstance(error, self._broken):
-            return ConnectionFailed(
+            return ConnectionBroken(
                 f"the connection to {base_url} broke: {said}", hint="If this repeats, look at the server's log."
             )
         return None

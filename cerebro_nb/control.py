@@ -199,7 +199,8 @@ class ConcurrencyControl:
             return max(_WINDOW, self.limit)
         if self._times.waits_are_told:
             return self.limit
-        return self.limit if self._times.are_sure else max(_WINDOW, self.limit)
+        # Those that were sent together come together, so it takes a second round to see who waits.
+        return max(0 if self._times.are_sure else _WINDOW, 2 * self.limit)
 
     # --- what to decide
 

@@ -22,6 +22,7 @@ from .backends import OnText, memory_error
 from .children import start_child
 from cerebro_nb.errors import (
     BackendError,
+    ConnectionBroken,
     ConnectionFailed,
     InputError,
     MissingDependency,
@@ -251,7 +252,7 @@ class EmbeddedBackend(OpenAIBackend):
         Raises
         ------
         BackendError
-            As from any server; `ConnectionFailed` if the engine crashed, and the next call starts it again.
+            As from any server; `ConnectionBroken` if the engine crashed, and the next call starts it again.
         """
         self._check(request.model)
         await self._ready(request.options)
@@ -262,7 +263,7 @@ class EmbeddedBackend(OpenAIBackend):
                 await asyncio.to_thread(self.engine.wait_ended, 2.0)
             if isinstance(error, ConnectionFailed) or not self.engine.running:
                 await self._door.aclose()
-                raise ConnectionFailed(
+                raise ConnectionBroken(
                     f"the embedded model's process is gone: {self.engine.last_words()}",
                     hint="The next call starts it again.",
                     **error.details,

@@ -11,11 +11,12 @@ from .cleaning import shown
 
 # %% auto #0
 __all__ = ['Retry', 'MOST_CHARACTERS', 'error_text', 'CerebroError', 'SettingsError', 'InputError', 'MissingDependency',
-           'PullFailed', 'BackendError', 'ConnectionFailed', 'ServerGone', 'RequestTimeout', 'RateLimited',
-           'ServerFailed', 'ServerBusy', 'InvalidResponse', 'StreamCut', 'WrongAddress', 'AuthenticationFailed',
-           'ModelNotFound', 'OutOfMemory', 'BadRequest', 'ContextExceeded', 'PromptTruncated', 'OutputError',
-           'OutputTruncated', 'EmptyOutput', 'InvalidOutput', 'DuplicateOutput', 'SourceError', 'FetchFailed',
-           'DocumentUnreadable', 'ProcessorFailed', 'LedgerError', 'TaskNotFound', 'TaskHeld', 'error_record']
+           'PullFailed', 'BackendError', 'ConnectionFailed', 'ConnectionBroken', 'ServerGone', 'RequestTimeout',
+           'RateLimited', 'ServerFailed', 'ServerBusy', 'InvalidResponse', 'StreamCut', 'WrongAddress',
+           'AuthenticationFailed', 'ModelNotFound', 'OutOfMemory', 'BadRequest', 'ContextExceeded', 'PromptTruncated',
+           'OutputError', 'OutputTruncated', 'EmptyOutput', 'InvalidOutput', 'DuplicateOutput', 'SourceError',
+           'FetchFailed', 'DocumentUnreadable', 'ProcessorFailed', 'LedgerError', 'TaskNotFound', 'TaskHeld',
+           'error_record']
 
 # %% ../nbs/00a_errors.ipynb #9d922c2e
 Retry = Literal["never", "transient", "refused", "pressure"]
@@ -98,9 +99,15 @@ class BackendError(CerebroError):
 
 
 class ConnectionFailed(BackendError):
-    """Nobody answers at that address, or the connection broke before there was an answer."""
+    """Nobody answers at that address."""
 
     retry: ClassVar[Retry] = "refused"
+
+
+class ConnectionBroken(ConnectionFailed):
+    """The connection broke before the whole answer was there: it may be the request that breaks it."""
+
+    retry: ClassVar[Retry] = "transient"
 
 
 class ServerGone(ConnectionFailed):

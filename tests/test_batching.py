@@ -239,7 +239,7 @@ def test_transient_faults_are_tried_again_and_each_try_is_a_row(quick, ledger):
         LOOP.run(client.aclose())
     assert run.results == ["echo x"] and run.progress.retried == 3
     kinds = [row["error"] and row["error"]["type"] for row in ledger.attempts(run.task_id)]
-    assert kinds == ["ConnectionFailed", "ServerBusy", "StreamCut", None]
+    assert kinds == ["ConnectionBroken", "ServerBusy", "StreamCut", None]
     assert ledger.attempts(run.task_id)[2]["error"]["details"]["partial_text"] == "Once upon a time"
 
 

@@ -12,9 +12,9 @@ from virtual import virtual_time
 
 from cerebro_nb import Client, Message, OllamaBackend, ScriptedBackend, acall_llm, call_llm, errors, load_settings
 from cerebro_nb.client import choose_backend
-from cerebro_nb.retry import RetryPolicy
 from cerebro_nb.loop import LOOP
 from cerebro_nb.messages import LoadedModel, Reply, Timings, Usage
+from cerebro_nb.retry import RetryPolicy
 from cerebro_nb.structured import json_schema, parse_reply
 
 

@@ -91,8 +91,8 @@ FAULTS = [
     ("cut stream", errors.StreamCut),
     ("empty", errors.StreamCut),
     ("cut json", errors.InvalidResponse),
-    ("broken connection", errors.ConnectionFailed),
-    ("reset", errors.ConnectionFailed),
+    ("broken connection", errors.ConnectionBroken),
+    ("reset", errors.ConnectionBroken),
     ("error in stream", errors.ServerFailed),
     ("stall", errors.RequestTimeout),
 ]

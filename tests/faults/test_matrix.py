@@ -29,8 +29,8 @@ SERVER_FAULTS = {
     "429": ((429, JSON, '{"error": "slow down"}'), "RateLimited", True),
     "429 with Retry-After": ((429, {"retry-after": "0.01"}, ""), "RateLimited", True),
     "408": ((408, {}, ""), "ServerFailed", True),
-    "connection reset": ("reset", "ConnectionFailed", True),
-    "connection broken in mid-answer": ("broken connection", "ConnectionFailed", True),
+    "connection reset": ("reset", "ConnectionBroken", True),
+    "connection broken in mid-answer": ("broken connection", "ConnectionBroken", True),
     "hang": ("hang", "RequestTimeout", True),
     "stall in mid-answer": ("stall", "RequestTimeout", True),
     "a byte a second": ("drip", "RequestTimeout", True),
@@ -106,7 +106,7 @@ def test_an_item_that_kills_the_server_fails_alone(quick, ledger):
         LOOP.run(client.aclose())
     assert run.results == ["echo a", None, "echo c", "echo d"]
     assert len(ledger.attempts(run.task_id, 1)) == quick.max_attempts
-    assert run.errors[1]["type"] == "ConnectionFailed"
+    assert run.errors[1]["type"] == "ConnectionBroken"
 
 
 def test_a_refused_connection_or_a_missing_model_is_told_before_anything_is_recorded(quick, ledger):

@@ -84,7 +84,7 @@ def test_a_thousand_items_end_with_a_thousand_answers(ledger, chance):
         "ServerFailed",
         "ServerBusy",
         "RateLimited",
-        "ConnectionFailed",
+        "ConnectionBroken",
         "RequestTimeout",
         "InvalidResponse",
         "StreamCut",
