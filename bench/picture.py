@@ -6,6 +6,12 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
+SHORT = {
+    ("30 items", "new server"): 0.6,
+    ("30 items", "seen before"): 0.85,
+    ("200 items", "new server"): 0.8,
+    ("200 items", "seen before"): 0.95,
+}
 WIDTH, LEFT, ROW, BAR = 860, 400, 26, 300
 
 
@@ -26,6 +32,15 @@ def figures(results: dict[str, Any]) -> list[tuple[str, float, float, bool]]:
     for slots, told in results.get("hidden slots", {}).items():
         rows.append((f"auto, {slots}, after warm-up", told["after warm-up"], 0.95, True))
         rows.append((f"auto, {slots}, warm-up counted", told["throughput"], 0.95, True))
+    for items, told in results.get("short runs", {}).items():
+        for where, ratio in told.items():
+            if (items, where) in SHORT:
+                rows.append((f"auto, {items}, {where}", ratio, SHORT[items, where], True))
+    for share, told in results.get("faults", {}).items():
+        rows.append((f"auto, {share}: its time / 32 at once", told["auto / 32 at once"], 1.3, False))
+    if found := results.get("sharing"):
+        rows.append(("two runs on one server, of the ideal", found["of the ideal"], 0.8, True))
+        rows.append(("two runs on one server, most in flight / slots", found["most in flight / slots"], 4, False))
     for backend, told in results.get("claim", {}).items():
         rows.append((f"{backend}: auto / ten in a call with a schema", told["auto / before, with a schema"], 3, True))
         rows.append((f"{backend}: auto / ten in a call", told["auto / before, as the note had it"], 20, True))

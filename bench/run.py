@@ -8,24 +8,24 @@ import asyncio
 import json
 import os
 import platform
-import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import adaptive
 import aiohttp
 import claim
 import httpx
 import picture
+from common import ROUNDS, cerebro, median, middle_half, new_ledger, server, window
 from httpx_aiohttp import AiohttpTransport
 
-from cerebro_nb import Client, Ledger, OllamaBackend, Profile, Progress, generate_qa, load_settings, process_in_batches
+from cerebro_nb import Client, OllamaBackend, generate_qa, load_settings
 from cerebro_nb.loop import LOOP
 from cerebro_nb.ollama import ollama_options
 from cerebro_nb.recipes import RECIPES
@@ -33,69 +33,7 @@ from cerebro_nb.structured import json_schema
 from cerebro_nb.synthetic import plan_angles
 
 HERE = Path(__file__).parent
-ROUNDS = 3
 PAYLOAD = {"model": "tiny", "messages": [{"role": "user", "content": "One short answer."}], "stream": True}
-
-
-@contextmanager
-def server(slots: int, mean: float = 0.0, spread: float = 0.0, change: str = "") -> Iterator[Any]:
-    """Serve; yields an object with its url, and at the end the most requests in flight."""
-    words = [sys.executable, str(HERE / "server.py"), str(slots), str(mean), str(spread), *([change] if change else [])]
-    child = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    child.url = f"http://127.0.0.1:{child.stdout.readline().strip()}"
-    try:
-        yield child
-        child.stdin.write("\n")
-        child.stdin.flush()
-        child.most = int(child.stdout.readline())
-    finally:
-        child.kill()
-        child.wait()
-        child.stdin.close()
-        child.stdout.close()
-
-
-@contextmanager
-def new_ledger() -> Iterator[Ledger]:
-    """Keep a ledger in a folder of its own."""
-    folder = tempfile.mkdtemp(prefix="cerebro-bench-")
-    ledger = Ledger(f"sqlite:///{folder}/bench.db")
-    try:
-        yield ledger
-    finally:
-        ledger.close()
-        shutil.rmtree(folder)
-
-
-def window(concurrency: int, adaptive: bool = False) -> Profile:
-    """Return a sliding window."""
-    return load_settings({}).profile("auto").replace(concurrency=concurrency, adaptive=adaptive)
-
-
-def cerebro(url: str, items: int, profile: Profile, ended: list[float] | None = None) -> tuple[float, float]:
-    """Run prompts; return wall and CPU seconds, and put the seconds at which items ended into a list."""
-
-    def note(now: Progress) -> None:
-        if now.event == "item":
-            ended.append(time.perf_counter())
-
-    with new_ledger() as ledger:
-        client = Client(OllamaBackend(url), "tiny")
-        LOOP.run(client.aprepare(load_settings({}).options(is_training=True)))
-        wall, cpu = time.perf_counter(), time.process_time()
-        run = process_in_batches(
-            range(items),
-            "One short answer: {item}.",
-            profile,
-            on_progress=None if ended is None else note,
-            client=client,
-            ledger=ledger,
-            show_progress=False,
-        )
-        spent = time.perf_counter() - wall, time.process_time() - cpu
-        LOOP.run(client.aclose())
-        assert run.progress.ok == items
-    return spent
 
 
 def raw(send: Callable[[Any], Any], items: int, at_once: int) -> tuple[float, float]:
@@ -218,17 +156,7 @@ def pairs(url: str, items: int) -> float:
         return spent
 
 
-def median(measure: Callable[[], float], rounds: int = ROUNDS) -> float:
-    """Return the median of some rounds."""
-    return statistics.median(measure() for _ in range(rounds))
-
-
 # --- the parts
-
-
-def middle_half(ended: list[float]) -> float:
-    """Return the seconds in which the items ended that are neither of the first nor of the last quarter."""
-    return ended[3 * len(ended) // 4] - ended[len(ended) // 4]
 
 
 def slot_use() -> dict[str, float]:
@@ -283,46 +211,6 @@ def main_job() -> dict[str, float]:
     found = {name: statistics.median(one[name] for one in rounds) for name in measures}
     for name in ("httpx over aiohttp", "bare aiohttp", "ollama client"):
         found[f"cerebro / {name}"] = statistics.median(one["cerebro"] / one[name] for one in rounds)
-    return found
-
-
-def stragglers() -> dict[str, float]:
-    """3: items of 200 +- 150 ms on 8 slots: `auto` beside fixed batches of 8, as a ratio of throughput."""
-    items = 800
-    with server(8, 0.2, 0.15) as served:
-        fixed = window(8).replace(batch_size=8, delay_s=0.0)
-        batches = median(lambda: cerebro(served.url, items, fixed)[0])
-        auto = median(lambda: cerebro(served.url, items, window(64, adaptive=True))[0])
-    return {"auto / batches of 8": batches / auto}
-
-
-def hidden_slots() -> dict[str, Any]:
-    """4: `auto` on servers that queue silently: throughput / that of the true number, and most in flight / slots.
-
-    Once of the whole run, and once after warm-up: of its items without the first and the last quarter.
-    """
-    found: dict[str, Any] = {}
-    for slots in (1, 2, 4, 8, 32):
-        items = 150 * slots if slots < 8 else 100 * slots
-        best_ended: list[float] = []
-        auto_ended: list[float] = []
-        with server(slots, 0.05) as served:
-            best = cerebro(served.url, items, window(slots), best_ended)[0]
-        with server(slots, 0.05) as served:
-            auto = cerebro(served.url, items, window(64, adaptive=True), auto_ended)[0]
-        found[f"{slots} slots"] = {
-            "after warm-up": middle_half(best_ended) / middle_half(auto_ended),
-            "throughput": best / auto,
-            "most in flight": served.most / slots,
-        }
-    ended: list[float] = []
-    with server(4, 0.05, change="800:16") as served:
-        auto = cerebro(served.url, 4_000, window(64, adaptive=True), ended)[0]
-    found["4 slots, 16 from the 800th request on"] = {
-        "after warm-up": 1_600 * 0.05 / 16 / (ended[3_200] - ended[1_600]),
-        "throughput": (800 * 0.05 / 4 + 3_200 * 0.05 / 16) / auto,
-        "most in flight": served.most / 16,
-    }
     return found
 
 
@@ -381,8 +269,11 @@ PARTS = {
     "slot use": slot_use,
     "overhead": overhead,
     "main job": main_job,
-    "stragglers": stragglers,
-    "hidden slots": hidden_slots,
+    "stragglers": adaptive.stragglers,
+    "hidden slots": adaptive.hidden_slots,
+    "short runs": adaptive.short_runs,
+    "faults": adaptive.faults,
+    "sharing": adaptive.sharing,
     "claim": the_note_s_claim,
     "growth": growth,
     "import": import_time,

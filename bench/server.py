@@ -1,6 +1,7 @@
 """A server of Ollama's protocol that costs little: it waits, then answers. Run as a child: its CPU is not ours.
 
-Arguments: slots, mean seconds, spread in seconds, and optionally "requests:slots" for a change in mid-run.
+Arguments: slots, mean seconds, spread in seconds, and by name: change=REQUESTS:SLOTS in mid-run, faults=SHARE of the
+chats that are refused as busy or too many, or cut off, and seed=NUMBER of the dice that choose them.
 It prints its port, and at the end of its input the most requests it had in flight, slots and queue together.
 Who asks with a schema gets a pair of question and answer, in pieces sent one by one.
 """
@@ -44,11 +45,28 @@ class Slots:
             self.queue.pop(0).set_result(None)
 
 
+class Faults:
+    """Says of each chat what is sent instead of an answer: nothing if it is cut off, None if it does not fail."""
+
+    KINDS = (
+        b"HTTP/1.1 429 Too Many Requests\r\ncontent-length: 0\r\n\r\n",
+        b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n",
+        b"",
+    )
+
+    def __init__(self, share: float, seed: int):
+        self.share, self.dice = share, random.Random(seed)
+
+    def next(self) -> bytes | None:
+        """Return what becomes of the next chat; None if it is answered."""
+        return self.dice.choice(self.KINDS) if self.dice.random() < self.share else None
+
+
 class Connection(asyncio.Protocol):
     """One connection, kept open."""
 
-    def __init__(self, slots: Slots, mean: float, spread: float, change: tuple[int, int] | None):
-        self.slots, self.mean, self.spread, self.change = slots, mean, spread, change
+    def __init__(self, slots: Slots, mean: float, spread: float, change: tuple[int, int] | None, faults: "Faults"):
+        self.slots, self.mean, self.spread, self.change, self.faults = slots, mean, spread, change, faults
         self.data = b""
 
     def connection_made(self, transport) -> None:
@@ -68,7 +86,9 @@ class Connection(asyncio.Protocol):
             return
         self.data = body[length:]
         path = head.split(b" ", 2)[1]
-        if path == b"/api/chat":
+        if path == b"/api/chat" and (fault := self.faults.next()) is not None:
+            self.transport.write(fault) if fault else self.transport.abort()
+        elif path == b"/api/chat":
             send = self.pieces if b'"format"' in body[:length] else self.whole
             self.work = asyncio.ensure_future(self.chat(send))
         else:
@@ -132,10 +152,12 @@ LOOKS = {
 async def main() -> None:
     """Serve until a line comes in."""
     slots = Slots(int(sys.argv[1]))
-    change = tuple(map(int, sys.argv[4].split(":"))) if len(sys.argv) > 4 else None
+    named = dict(word.split("=") for word in sys.argv[4:])
+    change = tuple(map(int, named["change"].split(":"))) if "change" in named else None
+    faults = Faults(float(named.get("faults", 0)), int(named.get("seed", 0)))
     loop = asyncio.get_running_loop()
     server = await loop.create_server(
-        lambda: Connection(slots, float(sys.argv[2]), float(sys.argv[3]), change), "127.0.0.1", 0, backlog=1024
+        lambda: Connection(slots, float(sys.argv[2]), float(sys.argv[3]), change, faults), "127.0.0.1", 0, backlog=1024
     )
     print(server.sockets[0].getsockname()[1], flush=True)
     await loop.run_in_executor(None, sys.stdin.readline)
