@@ -197,15 +197,16 @@ class PartialAnswer:
             raise
         if event is None:
             return False
-        if event.told is not None and event.told.failed is not None:
+        told = event.told
+        if told is not None and told.failed is not None:
             raise ServerFailed(
-                f"the server failed in the middle of an answer: {_excerpt(event.told.failed)}",
+                f"the server failed in the middle of an answer: {_excerpt(told.failed)}",
                 hint="It will be tried again.",
             )
         if not self.finish_reason:  # what comes after the end of an answer is none of it
             self.add(event.text, event.thinking)
-        if event.told is not None:
-            self._note(event.told)
+        if told is not None:
+            self._note(told)
         return self.ended or bool(self.finish_reason)
 
     def _note(self, told: Told) -> None:
