@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import operator
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,7 +17,15 @@ from .breaker import CircuitBreaker
 from .cleaning import plain
 from .client import CallRecord, CallScope, Fallback
 from .control import ConcurrencyControl
-from .errors import CerebroError, InputError, ProcessorFailed, RequestTimeout, error_record, error_text
+from cerebro_nb.errors import (
+    CerebroError,
+    InputError,
+    OutputError,
+    ProcessorFailed,
+    RequestTimeout,
+    error_record,
+    error_text,
+)
 from .processors import Work, WorkItem, as_json
 from .replies import count_in, seconds_in
 from .retry import RetryPolicy, retry_decision
@@ -206,7 +214,7 @@ class Outcome:
     started_at, seconds
         When it began, in seconds since 1970, and how long it took.
     latency_s, wait_s
-        Seconds that its last request took, and how many of them before it was answered; None if that is not known.
+        Seconds that its last request took, and how many of them it waited at the server, if the server tells.
     """
 
     output: Any = None
@@ -228,7 +236,7 @@ class Outcome:
         if calls and calls[-1].reply is not None:
             with contextlib.suppress(Exception):  # of times that a backend handed in does not tell in numbers
                 timings = calls[-1].reply.timings
-                told = {"total_s": timings.total_s, "wait_s": timings.unanswered_s}
+                told = {"total_s": timings.total_s, "wait_s": timings.wait_s}
                 self.latency_s, self.wait_s = (seconds_in(told, name, 1) for name in told)
 
 
@@ -240,6 +248,7 @@ async def attempted(
     breaker: CircuitBreaker | None = None,
     control: ConcurrencyControl | None = None,
     stopping: Callable[[], bool] | None = None,
+    rest: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> Outcome:
     """Work on an item until it is answered or given up.
 
@@ -260,6 +269,8 @@ async def attempted(
     stopping
         Whether the run is being stopped: a cancel is the item's own failure otherwise. If None, whether this task is
         being cancelled.
+    rest
+        Waits for so many seconds between two tries.
 
     Returns
     -------
@@ -270,7 +281,7 @@ async def attempted(
     outcome, began, watch = Outcome(), clock(), _Watch(stopping)
     breaker, control = breaker or CircuitBreaker(0), control or ConcurrencyControl(1)
     try:
-        outcome.output = await _tried(item, work, profile, fallback, breaker, outcome, control, watch)
+        outcome.output = await _tried(item, work, profile, fallback, breaker, outcome, control, watch, rest)
     except BaseException as error:
         if watch.ends(error):
             raise
@@ -291,6 +302,7 @@ async def _tried(
     outcome: Outcome,
     control: ConcurrencyControl,
     watch: _Watch,
+    rest: Callable[[float], Awaitable[None]],
 ) -> Any:
     clock = asyncio.get_running_loop().time
 
@@ -303,8 +315,11 @@ async def _tried(
             try:
                 output = await _attempt(numbered, work, scope, outcome, watch)
             except CerebroError as error:
-                if retry_decision(error).pressure:
-                    control.pressure(begun)
+                decision = retry_decision(error)
+                if decision.pressure or decision.late:
+                    control.pressure(begun, decision.late)
+                elif isinstance(error, OutputError) and outcome.latency_s is not None:  # unfit, but served
+                    control.end(begun, outcome.latency_s, outcome.wait_s)
                 # An item during which the server goes away again and again may be what kills it.
                 if outcome.outages >= profile.max_attempts or not await breaker.outlasted(error, scope.client):
                     outcome.timeouts += isinstance(error, RequestTimeout)
@@ -316,7 +331,7 @@ async def _tried(
                     control.end(begun, latency_s, outcome.wait_s)
                 return output
 
-    return await RetryPolicy.of(profile, REFUSALS_A_TRY).run(tried)
+    return await RetryPolicy.of(profile, REFUSALS_A_TRY).run(tried, rest)
 
 
 async def _attempt(item: WorkItem, work: Work, scope: CallScope, outcome: Outcome, watch: _Watch) -> Any:

@@ -20,7 +20,7 @@ from .attempts import attempted, failure_of
 from .breaker import CircuitBreaker
 from .cleaning import plain
 from .client import Client, Fallback, GenerationArguments, aget_client, aget_fallback, named_as_settings
-from .control import ConcurrencyControl
+from .control import ConcurrencyControl, Served
 from .endpoints import control_for, served_by
 from cerebro_nb.errors import (
     AuthenticationFailed,
@@ -43,7 +43,7 @@ from .logs import get_logger
 from .loop import CLEAN_UP_S, LOOP, Terminated, wait_for
 from .processors import Work, WorkItem, as_json, function_work, prompt_work
 from .progress import Listener, Progress, Tally, bar_listener, log_listener
-from .retry import RetryPolicy
+from .retry import RetryPolicy, retry_decision
 from .settings import GenerationOptions, Profile, load_settings
 from .structured import json_schema
 from .tasks import Ledger, Task, get_ledger
@@ -85,7 +85,8 @@ class Flow:
     ):
         self._profile, self._do, self._tally, self._control = profile, do, tally, control
         self.may_go = asyncio.Event()
-        self._workers = 0
+        self._workers = self._under_way = 0
+        self._turns: collections.deque[asyncio.Future[None]] = collections.deque()
         self._yielded_at = 0.0
 
     async def run(self, items: Iterator[WorkItem]) -> None:
@@ -109,7 +110,7 @@ class Flow:
         return self._control.limit if self._control else self._profile.concurrency
 
     async def _together(self, items: Iterator[WorkItem]) -> None:
-        self._workers = 0
+        self._workers = self._under_way = 0
         try:
             async with asyncio.TaskGroup() as group:
                 self._hire(group, items)
@@ -129,9 +130,33 @@ class Flow:
             if item is None:
                 return
             self._hire(group, items)  # the limit may have risen
-            await self._do(item)
+            self._under_way += 1
+            try:
+                await self._do(item)
+            finally:
+                self._leave()
             await self._let_others_go()
         self._workers -= 1  # the limit has fallen
+
+    def _leave(self) -> None:
+        self._under_way -= 1
+        for _ in range(self._under_way, self._limit):
+            while self._turns and self._turns[0].done():
+                self._turns.popleft()
+            if self._turns:
+                self._turns.popleft().set_result(None)
+
+    async def rest(self, seconds: float) -> None:
+        """Wait between two tries of an item, then until fewer are under way than may be."""
+        self._leave()
+        try:
+            await asyncio.sleep(seconds)
+            while self._under_way >= self._limit:
+                turn = asyncio.get_running_loop().create_future()
+                self._turns.append(turn)
+                await turn
+        finally:
+            self._under_way += 1
 
     async def _let_others_go(self) -> None:
         # Work that never waits would keep the loop from everything else.
@@ -229,8 +254,9 @@ class Run(TaskView):
         self._tally = Tally(label or kind, len(items) if isinstance(items, Collection) else None, profile.batch_size)
         self._tally.listeners += [log_listener(log_language), *([bar_listener()] if show_progress else [])]
         self._keeper = Keeper(self.ledger, self._tally, profile.batch_size or READ_AHEAD, self._ledger_failed, reuse)
-        outage_s = load_settings().outage_s if outage_s is None else outage_s
-        self._breaker = CircuitBreaker(outage_s, self._server_gone)
+        self._outage_s = load_settings().outage_s if outage_s is None else outage_s
+        self._breaker = CircuitBreaker(self._outage_s, self._server_gone)
+        self._answered_at = 0.0
         #: How many items an adaptive profile has under way at once.
         self.control = ConcurrencyControl(profile.concurrency)
         self._outcome: concurrent.futures.Future[None] | None = None
@@ -398,6 +424,7 @@ class Run(TaskView):
             items = await self._opened()
             self._flow = Flow(self.profile, self._do, self._tally, self.control if self.profile.adaptive else None)
             self._tally.start()
+            self._answered_at = asyncio.get_running_loop().time()
             self._tally.tell("started")
             self._heed()
             await self._flow.run(items)
@@ -417,7 +444,8 @@ class Run(TaskView):
         self.task_id = self._tally.task_id
         try:
             if self.task_id and not isinstance(failure, TaskHeld):
-                await self._keeper.close(failure, *self._learned())
+                await self._keeper.close(failure)
+                await self._remember()
                 if isinstance(failure, CerebroError) and self._keeper.unsaved:
                     failure.hint += f" Answers that could not be written are in {self._keeper.unsaved}."
                 self._tally.tell("finished")
@@ -426,11 +454,25 @@ class Run(TaskView):
         if failure is not None:
             raise failure
 
-    def _learned(self) -> tuple[str, dict[str, int]]:
-        """Return the model, and how many requests at once its servers served well."""
+    async def _recalled(self) -> dict[str, Served]:
+        """Return how many requests at once the model's servers served well before, if that can be read."""
+        assert self.client is not None
+        try:
+            return await asyncio.to_thread(self.ledger.served, self.client.model or "")
+        except LedgerError as error:
+            _log.warning("what is known of the model's servers cannot be read: %s", error.message)
+            return {}
+
+    async def _remember(self) -> None:
+        """Leave to the next run how many requests at once the model's servers served well."""
         if self.client is None or not self.profile.adaptive:
-            return "", {}
-        return self.client.model or "", served_by(self.client.backend, self.control)
+            return
+        if not (served := served_by(self.client.backend, self.control)):
+            return
+        try:
+            await asyncio.to_thread(self.ledger.note_served, self.client.model or "", served)
+        except LedgerError as error:
+            _log.warning("what was learned of the model's servers is not kept: %s", error.message)
 
     def _is_stopping(self) -> bool:
         return self._main_task is not None and self._main_task.cancelling() > 0
@@ -456,8 +498,9 @@ class Run(TaskView):
         try:
             self.manifest.update(await self.client.manifest(self.options))
             loaded = await self.client.aloaded(self.options or self.client.settings.generation)
-            served = await asyncio.to_thread(self.ledger.served, self.client.model or "")
-            self.control = control_for(self.client.backend, self.profile.concurrency, loaded.slots, served)
+            self.control = control_for(
+                self.client.backend, self.profile.concurrency, loaded.slots, await self._recalled()
+            )
         except BaseException as error:
             if isinstance(error, CerebroError) or self._is_stopping():
                 raise
@@ -466,15 +509,32 @@ class Run(TaskView):
             ) from error
 
     async def _do(self, item: WorkItem) -> None:
+        assert self._flow is not None
         outcome = await attempted(
-            item, self._work, self.profile, self.fallback, self._breaker, self.control, self._is_stopping
+            item,
+            self._work,
+            self.profile,
+            self.fallback,
+            self._breaker,
+            self.control,
+            self._is_stopping,
+            self._flow.rest,
         )
-        if outcome.error is not None and (
-            isinstance(outcome.error, _FATAL) or self._is_refused_like_all(outcome.error)
+        if outcome.error is None:
+            self._answered_at = asyncio.get_running_loop().time()
+        elif (
+            isinstance(outcome.error, _FATAL)
+            or self._is_refused_like_all(outcome.error)
+            or self._is_refused_for_long(outcome.error)
         ):
             raise outcome.error  # the item stays to be done
         await self._keeper.finish(item, outcome)
         self._tally.tell("item")
+
+    def _is_refused_for_long(self, error: CerebroError) -> bool:
+        """Whether a server has refused what it was asked for as long as one that is gone is waited for."""
+        now = asyncio.get_running_loop().time()
+        return retry_decision(error).pressure and now - self._answered_at > self._outage_s
 
     def _is_refused_like_all(self, error: CerebroError) -> bool:
         """Whether a server refuses one request after the other in the same words, before it answered any."""

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 import statistics
+from dataclasses import dataclass
 
 # %% auto #0
-__all__ = ['ConcurrencyControl']
+__all__ = ['Served', 'ConcurrencyControl']
 
 # %% ../nbs/02ba_control.ipynb #33c1dcd2
 _CHANCE = 0.1  # a share of refusals that is no reason to ask for less
@@ -22,15 +23,26 @@ class _Refusals:
     def __init__(self) -> None:
         self._counts: dict[int, tuple[float, float]] = {}
 
-    def excess(self, limit: int, refused: int, noted: int) -> float:
-        """Take in what became of some requests; return which share was refused for want of room, 0 if none."""
+    def excess(self, limit: int, refused: int, noted: int, if_unknown: bool = False) -> float:
+        """Take in what became of some requests; return which share was refused for want of room, 0 if none.
+
+        Parameters
+        ----------
+        limit, refused, noted
+            How many requests were refused of those noted, with so many under way.
+        if_unknown
+            Whether it is taken for want of room where there is no lower number to compare with.
+        """
         earlier_refused, earlier_noted = self._counts.get(limit, (0.0, 0.0))
         here_refused, here_noted = self._counts[limit] = (earlier_refused / 2 + refused, earlier_noted / 2 + noted)
         share = here_refused / here_noted
         if share - _SURELY * math.sqrt(share * (1 - share) / here_noted) > 0.5:
             return share  # most are refused: that is never to be taken for chance
         excess = lower_refused = lower_noted = 0.0
-        for lower in sorted(other for other in self._counts if other < limit):
+        lowers = sorted(other for other in self._counts if other < limit)
+        if if_unknown and not lowers and share > _CHANCE:
+            return share
+        for lower in lowers:
             lower_refused += self._counts[lower][0]
             lower_noted += self._counts[lower][1]
             both = (here_refused + lower_refused) / (here_noted + lower_noted)
@@ -45,8 +57,7 @@ _ON_THE_WAY = 0.85  # a share above this may be served whole: the rest is spent 
 _NOBODY = 0.5  # fewer than that in a queue are none
 _TOLERANCE = 1.5  # how much slower than at first a call may be where waits are not known: lengths differ
 _SURE = 0.25  # relative error of a mean latency that is trusted
-_IN_ONE_PIECE = 0.98  # an answer of which the first text comes so late comes in one piece
-_LEAST = 3  # answers that tell anything of their spread, or of more than one at once
+_LEAST = 3  # answers that tell anything of their spread
 
 
 class _Times:
@@ -55,7 +66,6 @@ class _Times:
     def __init__(self) -> None:
         # What was measured while nobody queued: in all, and of how many.
         self._usual: tuple[float, int] = (0.0, 0)
-        self._waits_tell = True
         self.clear()
 
     def clear(self) -> None:
@@ -75,9 +85,14 @@ class _Times:
         return len(self._latencies)
 
     @property
-    def waits_are_told(self) -> bool:
+    def are_told(self) -> bool:
         """Whether the wait of each is known."""
-        return self._waits_tell and len(self._waits) == self.count
+        return len(self._waits) == self.count
+
+    @property
+    def tolerance(self) -> float:
+        """By which factor the share that was served may be wrong."""
+        return 1.0 if self.are_told else _TOLERANCE
 
     @property
     def are_sure(self) -> bool:
@@ -88,39 +103,51 @@ class _Times:
         earlier = 1 / self._usual[1] if self._usual[1] else 0.0
         return spread * math.sqrt(1 / self.count + earlier) < _SURE
 
-    def served_share(self, is_start: bool, is_alone: bool) -> tuple[float, float]:
-        """Return which share of the requests was being served, and by which factor that may be wrong.
+    @property
+    def _measured(self) -> float:
+        return sum(self._waits if self.are_told else self._latencies)
 
-        Parameters
-        ----------
-        is_start
-            Whether what nobody waited for tells what is usual.
-        is_alone
-            Whether it was one request at a time: nobody queues behind one.
-        """
-        latency, (usual_sum, usual_count) = sum(self._latencies), self._usual
-        if not usual_count and self.waits_are_told and sum(self._waits) > _IN_ONE_PIECE * latency:
-            self._waits_tell = False  # the first text of such an answer tells nothing
-        told = self.waits_are_told
-        measured = sum(self._waits) if told else latency
-        service = latency - measured
-        if usual_count:
-            usual = self.count * usual_sum / usual_count
-        elif told and measured - self.count * min(self._waits) > service / 2:
-            usual = self.count * min(self._waits)  # they queue already: only the first of them did not wait
-        else:
-            usual = measured
-        service = service if told else usual
-        share = service / ((service + max(0.0, measured - usual)) or 1.0)
-        if is_alone:
-            self._usual = measured, self.count
-        elif not usual_count:
-            self._usual = usual, self.count
-        elif is_start and self.count * (1 - share) < _NOBODY:
-            self._usual = usual_sum + measured, usual_count + self.count
-        return share, 1.0 if told else _TOLERANCE
+    def _usual_of_so_many(self) -> float:
+        total, count = self._usual
+        if count:
+            return self.count * total / count
+        first = self.count * min(self._waits) if self.are_told else self._measured
+        queued = self._measured - first > (sum(self._latencies) - self._measured) / 2
+        return first if queued else self._measured  # if they queue already, only the first of them did not wait
+
+    def served_share(self) -> float:
+        """Return which share of the requests was being served; the others waited."""
+        usual, measured = self._usual_of_so_many(), self._measured
+        service = sum(self._latencies) - measured if self.are_told else usual
+        return service / ((service + max(0.0, measured - usual)) or 1.0)
+
+    def learn(self, is_alone: bool, nobody_waits: bool) -> None:
+        """Learn what is usual: of one request at a time, of the first there are, or of those that nobody waited for."""
+        total, count = self._usual
+        if is_alone:  # nobody queues behind one
+            self._usual = self._measured, self.count
+        elif not count:
+            self._usual = self._usual_of_so_many(), self.count
+        elif nobody_waits:
+            self._usual = total + self._measured, count + self.count
 
 # %% ../nbs/02ba_control.ipynb #689606a8
+@dataclass(frozen=True, slots=True)
+class Served:
+    """How many requests at once a server served well.
+
+    Parameters
+    ----------
+    count
+        So many, >= 1.
+    is_most
+        Whether it is known that more are too many.
+    """
+
+    count: int
+    is_most: bool
+
+# %% ../nbs/02ba_control.ipynb #861eaee6
 _WINDOW = 8  # requests that one decision is made from, at the least
 _LONGEST_HOLD = 16  # decisions
 
@@ -138,18 +165,19 @@ class ConcurrencyControl:
         How many at once it served well before; None if that is not known.
     """
 
-    def __init__(self, most: int, slots: int | None = None, served: int | None = None):
+    def __init__(self, most: int, slots: int | None = None, served: Served | None = None):
         self.most = most
         #: How many at once were served well, as far as is known.
         self.served = served
         #: How many may be under way now.
-        self.limit = min(most, slots or served or 1)
-        self._doubles_to = self.limit if slots or served else most
-        self._changes = 0
+        self.limit = min(most, slots or (served.count if served else 1))
+        self._doubles_to = self.limit if slots or (served and served.is_most) else most
+        self._learns = slots is None
+        self._changes, self._decisions = 0, 0
         self._refusals = _Refusals()
         self._hold, self._next_hold, self._refused_at = 0, 1, 0
         self._streak = 0  # decisions in a row by which surely nobody waited
-        self._times, self._refused = _Times(), 0
+        self._times, self._refused, self._late = _Times(), 0, 0
 
     def begin(self) -> int:
         """Note that a request is sent; what is returned is given to `end` or to `pressure`."""
@@ -165,7 +193,7 @@ class ConcurrencyControl:
         latency_s
             Seconds from sending it to its whole answer.
         wait_s
-            Seconds of these before it was answered, the wait at the server among them; None if that is not known.
+            Seconds of these that it waited for its turn; None if that is not known.
         """
         # At the start it doubles: half of what is under way is of the limit before, and its waits tell as much.
         is_told_at_start = self._starts and wait_s is not None and begun == self._changes - 1
@@ -173,10 +201,11 @@ class ConcurrencyControl:
             self._times.add(latency_s, wait_s)
             self._perhaps_decide()
 
-    def pressure(self, begun: int) -> None:
-        """Note that the server refused a request because it is busy."""
+    def pressure(self, begun: int, is_late: bool = False) -> None:
+        """Note that the server refused a request because it is busy, or that its answer did not come in time."""
         if begun == self._changes:
             self._refused += 1
+            self._late += is_late
             self._perhaps_decide()
 
     # --- when to decide
@@ -194,10 +223,11 @@ class ConcurrencyControl:
     def _wanted(self) -> int:
         """Return how many requests the next decision wants."""
         if not self._starts:
-            return max(_WINDOW, 2 * self.limit)
+            rounds = 2 if self._decisions else 1  # what was remembered may be wrong by now
+            return max(_WINDOW, rounds * self.limit)
         if self._refused:
             return max(_WINDOW, self.limit)
-        if self._times.waits_are_told:
+        if self._times.are_told:
             return self.limit
         # Those that were sent together come together, so it takes a second round to see who waits.
         return max(0 if self._times.are_sure else _WINDOW, 2 * self.limit)
@@ -206,47 +236,54 @@ class ConcurrencyControl:
 
     def _decide(self) -> None:
         noted = self._times.count + self._refused
-        is_quiet = self._refused <= _CHANCE * noted
-        excess = self._refusals.excess(self.limit, self._refused, noted)
-        share, tolerance = self._times.served_share(self._starts, self.limit == 1) if self._times.count else (0.0, 1.0)
-        self._times.clear()
-        self._refused = 0
+        refused_share, is_late = self._refused / noted, self._late > self._refused / 2
+        excess = self._refusals.excess(self.limit, self._refused, noted, is_late)
         if excess:
-            self._step_back(excess)
-        elif share:
-            self._follow(share, tolerance, is_quiet)
+            self._step_back(1 - excess if is_late else max(0.5, 1 - excess), is_late)
+        elif self._times.count:
+            self._follow(self._times.served_share(), self._times.tolerance, refused_share <= _CHANCE)
+        self._times.clear()
+        self._refused = self._late = 0
+        self._decisions += 1
 
-    def _step_back(self, excess: float) -> None:
+    def _step_back(self, share: float, is_late: bool) -> None:
         self._doubles_to, self._refused_at, self._streak = 1, self.limit, 0
         # The more often it was too much, the longer it is left at that before more is tried.
         self._hold, self._next_hold = self._next_hold, min(_LONGEST_HOLD, 2 * self._next_hold)
-        self._set(round(self.limit * max(0.5, 1 - excess)))
-        self.served = self.limit
+        self._set(round(self.limit * share))
+        if is_late and self._learns:
+            self.served = Served(self.limit, False)
 
     def _follow(self, share: float, tolerance: float, is_quiet: bool) -> None:
         surely_nobody = self.limit * (1 - share) < _NOBODY
         nobody_waits = surely_nobody or share > _ON_THE_WAY
+        self._times.learn(self.limit == 1, self._starts and surely_nobody)
+        served_share = min(1.0, share * tolerance)
+        if self._starts and not nobody_waits:
+            # Those that were sent together waited half as long as those that follow each other will.
+            served_share = max(0.5, 2 - 1 / served_share)
+        if is_quiet:  # where items rest after refusals, fewer are under way than the limit says
+            is_least = nobody_waits if self._starts or self.limit == self.most else surely_nobody
+            self._note_served(self.limit if is_least else round(self.limit * served_share / tolerance), not is_least)
         more = max(1, self.limit // 5)
         if self._starts and nobody_waits:
-            self.served = max(self.served or 1, self.limit)
             self._set(min(self._doubles_to, self.limit + (self.limit if surely_nobody else more)))
             return
-        served_share = min(1.0, share * tolerance)
-        if self._starts:  # those that were sent together waited half as long as those that follow each other will
-            served_share = max(0.5, 2 - 1 / served_share)
-            self._doubles_to = 1
-        # What is measured wavers: a number a little above a whole one is that one, unless a tolerance is in it already.
-        served = math.ceil(round(self.limit * served_share - (0.25 if tolerance == 1.0 else 0.5), 6))
-        if is_quiet:  # where items rest after refusals, fewer are under way than the limit says
-            self.served = max(1, round(self.limit * served_share / tolerance))
+        self._doubles_to = 1
         if self.limit > self._refused_at:
             self._next_hold = 1
+        # What is measured wavers: a number a little above a whole one is that one, unless a tolerance is in it already.
+        served = math.ceil(round(self.limit * served_share - (0.25 if tolerance == 1.0 else 0.5), 6))
         if self._hold:
             self._hold -= 1
             self._set(min(self.limit, served + 1))
         else:
             self._set(served + (min(self.limit, more * 2**self._streak) if nobody_waits else 1))
             self._streak = self._streak + 1 if surely_nobody else 0
+
+    def _note_served(self, count: int, is_most: bool) -> None:
+        if self._learns and (is_most or self.served is None or count > self.served.count):
+            self.served = Served(max(1, count), is_most)
 
     def _set(self, limit: int) -> None:
         limit = min(self.most, max(1, limit))

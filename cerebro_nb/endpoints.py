@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from .backends import Backend, OnText
-from .control import ConcurrencyControl
+from .control import ConcurrencyControl, Served
 from .errors import BackendError, CerebroError, ConnectionFailed
 from .logs import get_logger
 from .messages import ChatRequest, EmbeddingReply, LoadedModel, ModelInfo, Reply
@@ -73,7 +73,7 @@ class PoolControl(ConcurrencyControl):
         By address, how many at once a server served well before.
     """
 
-    def __init__(self, most: int, endpoints: Sequence[Endpoint], served: Mapping[str, int] = MappingProxyType({})):
+    def __init__(self, most: int, endpoints: Sequence[Endpoint], served: Mapping[str, Served] = MappingProxyType({})):
         self._endpoints = endpoints
         for endpoint in endpoints:
             known = served.get(endpoint.backend.base_url)
@@ -93,8 +93,8 @@ class PoolControl(ConcurrencyControl):
     def end(self, begun: int, latency_s: float, wait_s: float | None = None) -> None:
         """Leave it: the server that answered was told."""
 
-    def pressure(self, begun: int) -> None:
-        """Leave it: the server that asked for less was told."""
+    def pressure(self, begun: int, is_late: bool = False) -> None:
+        """Leave it: the controller of the server that asked for less, or was late, was told."""
 
 # %% ../nbs/03e_endpoints.ipynb #ecdd8cff
 class EndpointPool:
@@ -116,7 +116,7 @@ class EndpointPool:
         """The addresses, separated by commas."""
         return ",".join(endpoint.backend.base_url for endpoint in self.endpoints)
 
-    def control(self, most: int, served: Mapping[str, int] = MappingProxyType({})) -> PoolControl:
+    def control(self, most: int, served: Mapping[str, Served] = MappingProxyType({})) -> PoolControl:
         """Return what decides how many requests are under way at once, as `PoolControl` does."""
         return PoolControl(most, self.endpoints, served)
 
@@ -131,7 +131,7 @@ class EndpointPool:
         endpoint = self._least_busy()
         begun = endpoint.control.begin()
         reply: Reply = await self._asked(endpoint, lambda: endpoint.backend.complete(request, on_text), begun)
-        endpoint.control.end(begun, reply.timings.total_s, reply.timings.unanswered_s)
+        endpoint.control.end(begun, reply.timings.total_s, reply.timings.wait_s)
         return replace(reply, endpoint=endpoint.backend.base_url)
 
     async def embed(self, model: str, texts: Sequence[str], options: GenerationOptions) -> EmbeddingReply:
@@ -166,9 +166,9 @@ class EndpointPool:
 
     def _failed(self, endpoint: Endpoint, error: BackendError, begun: int | None) -> None:
         decision = retry_decision(error)
-        if decision.pressure and begun is not None:
-            endpoint.control.pressure(begun)
-        elif decision.retry:
+        if begun is not None and (decision.pressure or decision.late):
+            endpoint.control.pressure(begun, decision.late)
+        if decision.retry and not decision.pressure:
             endpoint.failures += 1
             if isinstance(error, ConnectionFailed) or endpoint.failures >= _FAILURES:
                 self._lose(endpoint, error)
@@ -271,7 +271,7 @@ class EndpointPool:
 
 # %% ../nbs/03e_endpoints.ipynb #4931bfaa
 def control_for(
-    backend: Backend, most: int, slots: int | None, served: Mapping[str, int] = MappingProxyType({})
+    backend: Backend, most: int, slots: int | None, served: Mapping[str, Served] = MappingProxyType({})
 ) -> ConcurrencyControl:
     """Return what decides how many requests to a backend are under way at once.
 
@@ -291,7 +291,7 @@ def control_for(
     return ConcurrencyControl(most, slots, served.get(backend.base_url))
 
 
-def served_by(backend: Backend, control: ConcurrencyControl) -> dict[str, int]:
+def served_by(backend: Backend, control: ConcurrencyControl) -> dict[str, Served]:
     """Return, by address, how many requests at once each server served well, as far as a run has found out.
 
     Parameters

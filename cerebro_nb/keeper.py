@@ -302,8 +302,8 @@ class Keeper:
                 hint="resume(task) goes on with them.",
             )
 
-    async def close(self, failure: BaseException | None, model: str, served: Mapping[str, int]) -> None:
-        """Write down how the run ended and what it learned of the model's servers, and give the task up."""
+    async def close(self, failure: BaseException | None) -> None:
+        """Write down how the run ended, and give the task up."""
         now = self._tally.snapshot()
         values: dict[str, Any] = {
             "status": now.status,
@@ -317,8 +317,6 @@ class Keeper:
 
         def record() -> None:
             self._ledger.update_task(now.task_id, **values)
-            if served:
-                self._ledger.note_served(model, served)
             self._ledger.release(now.task_id)
 
         try:

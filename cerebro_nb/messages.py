@@ -115,14 +115,6 @@ class Timings:
             return None
         return max(0.0, self.total_s - (self.load_s or 0.0) - self.prompt_s - self.generate_s)
 
-    @property
-    def unanswered_s(self) -> float | None:
-        """Seconds before it was answered, the wait for its turn among them; None if that is not known.
-
-        It is `wait_s` where that is told, else `first_token_s`, in which the prompt is read too.
-        """
-        return self.first_token_s if self.wait_s is None else self.wait_s
-
 
 @dataclass(frozen=True, slots=True)
 class Reply:

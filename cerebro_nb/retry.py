@@ -5,6 +5,7 @@
 # %% ../nbs/02b_retry.ipynb #d1a5165d
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import TypeVar
 
 import tenacity
 
-from .errors import CerebroError
+from .errors import CerebroError, RequestTimeout
 from .settings import Profile
 
 # %% auto #0
@@ -31,6 +32,8 @@ class RetryDecision:
         Whether the server took nothing of it up: that says little of the request.
     pressure
         Whether the server asked for less at once.
+    late
+        Whether there was no answer in time.
     retry_after_s
         The wait the server advised, in seconds, or None.
     """
@@ -38,6 +41,7 @@ class RetryDecision:
     retry: bool
     refused: bool = False
     pressure: bool = False
+    late: bool = False
     retry_after_s: float | None = None
 
 
@@ -52,7 +56,8 @@ def retry_decision(error: BaseException) -> RetryDecision:
     if not isinstance(error, CerebroError) or error.retry == "never":
         return RetryDecision(retry=False)
     pressure = error.retry == "pressure"
-    return RetryDecision(True, pressure or error.retry == "refused", pressure, error.details.get("retry_after_s"))
+    refused, late = pressure or error.retry == "refused", isinstance(error, RequestTimeout)
+    return RetryDecision(True, refused, pressure, late, error.details.get("retry_after_s"))
 
 # %% ../nbs/02b_retry.ipynb #3483d7d4
 MAX_WAIT_S = 60.0
@@ -92,13 +97,17 @@ class RetryPolicy:
         advised = retry_decision(error).retry_after_s if error else None
         return max(jitter, min(advised or 0.0, MAX_WAIT_S))
 
-    async def run(self, work: Callable[[int], Awaitable[Answer]]) -> Answer:
+    async def run(
+        self, work: Callable[[int], Awaitable[Answer]], rest: Callable[[float], Awaitable[None]] = asyncio.sleep
+    ) -> Answer:
         """Try until it succeeds or is not worth another try; the last error is raised as it is.
 
         Parameters
         ----------
         work
             Is called with the number of the try, from 1; after a refusal with the same number again.
+        rest
+            Waits for so many seconds.
         """
         try:
             return await work(1)
@@ -119,6 +128,7 @@ class RetryPolicy:
             stop=is_enough,
             wait=self.wait_s,
             retry=tenacity.retry_if_exception(lambda error: retry_decision(error).retry),
+            sleep=rest,
             reraise=True,
         )
         async for attempt in retrying:

@@ -190,6 +190,7 @@ SERVERS = sql.Table(
     sql.Column("address", JsonText, primary_key=True),
     sql.Column("model", JsonText, primary_key=True),
     sql.Column("served", sql.Integer, nullable=False),
+    sql.Column("is_most", sql.Boolean, nullable=False),
     sql.Column("noted_at", sql.Double, nullable=False),
 )
 
@@ -233,7 +234,8 @@ _STEPS: Sequence[Sequence[str]] = (
     # 6 -> 7: how many requests at once a server served well
     (
         "CREATE TABLE servers (host VARCHAR(120) NOT NULL, address TEXT NOT NULL, model TEXT NOT NULL, "
-        "served INTEGER NOT NULL, noted_at DOUBLE PRECISION NOT NULL, PRIMARY KEY (host, address, model))",
+        "served INTEGER NOT NULL, is_most BOOLEAN NOT NULL, noted_at DOUBLE PRECISION NOT NULL, "
+        "PRIMARY KEY (host, address, model))",
     ),
 )
 SCHEMA_VERSION = 1 + len(_STEPS)

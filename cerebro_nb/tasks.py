@@ -19,6 +19,7 @@ from typing import Any, Literal, Self, get_args
 import sqlalchemy as sql
 from sqlalchemy.dialects import postgresql, sqlite
 
+from .control import Served
 from .errors import InputError, TaskHeld, TaskNotFound
 from .database import Database, absolute_url
 from .schema import ATTEMPTS, ITEMS, REUSABLE, SERVERS, TASKS, encoded
@@ -412,18 +413,25 @@ def _execute_all(connection: sql.Connection, posted: list[list[sql.Executable]])
 class LedgerServers(LedgerReviews):
     """What is known of servers, as seen from this host."""
 
-    def served(self, model: str) -> dict[str, int]:
+    def served(self, model: str) -> dict[str, Served]:
         """Return, by address, how many requests at once the servers of a model served well."""
         mine = (SERVERS.c.host == _host(), SERVERS.c.model == model)
-        rows = self.database.read(sql.select(SERVERS.c.address, SERVERS.c.served).where(*mine))
-        return {row["address"]: row["served"] for row in rows}
+        rows = self.database.read(sql.select(SERVERS).where(*mine))
+        return {row["address"]: Served(row["served"], row["is_most"]) for row in rows}
 
-    def note_served(self, model: str, served: Mapping[str, int]) -> None:
+    def note_served(self, model: str, served: Mapping[str, Served]) -> None:
         """Write down, by address, how many requests at once the servers of a model served well."""
         now = time.time()
         rows = [
-            {"host": _host(), "address": address, "model": model, "served": count, "noted_at": now}
-            for address, count in served.items()
+            {
+                "host": _host(),
+                "address": address,
+                "model": model,
+                "served": known.count,
+                "is_most": known.is_most,
+                "noted_at": now,
+            }
+            for address, known in served.items()
         ]
         self.database.submit(_write_servers, rows, urgent=True).result()
 
@@ -435,7 +443,7 @@ def _host() -> str:
 def _write_servers(connection: sql.Connection, posted: list[list[dict[str, Any]]]) -> None:
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     statement = dialect.insert(SERVERS)
-    anew = {name: statement.excluded[name] for name in ("served", "noted_at")}
+    anew = {name: statement.excluded[name] for name in ("served", "is_most", "noted_at")}
     statement = statement.on_conflict_do_update(index_elements=SERVERS.primary_key, set_=anew)
     connection.execute(statement, [row for rows in posted for row in rows])
 

@@ -21,6 +21,7 @@ from cerebro_nb import (
     tasks_df,
     update_task_progress,
 )
+from cerebro_nb.control import Served
 from cerebro_nb.database import Database
 from cerebro_nb.tasks import FinishedItem, this_holder
 from cerebro_nb.vectors import Collection
@@ -194,7 +195,7 @@ def test_a_ledger_of_the_first_version_is_brought_forward_and_keeps_its_rows(led
     assert ledger.items(task.id)[0]["output"] == {"question": "Why?"} and ledger.attempts(task.id)[0]["step"] == "call"
     ledger.claim(task.id)
     Collection("notes", ledger).open("a model", 2)
-    ledger.note_served("tiny", {"http://somewhere": 4})
+    ledger.note_served("tiny", {"http://somewhere": Served(4, True)})
     ledger.close()
     Ledger(ledger_url).close()
 
