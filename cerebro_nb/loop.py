@@ -194,9 +194,11 @@ class LoopThread:
         try:
             yield
         finally:
-            self._end()
-            with self._lock:
-                self._loop, self._thread, self._waiting, self._closers = before
+            try:
+                self._end()
+            finally:
+                with self._lock:
+                    self._loop, self._thread, self._waiting, self._closers = before
 
     def _end(self) -> None:
         loop, thread = self._loop, self._thread

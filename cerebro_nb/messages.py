@@ -65,10 +65,9 @@ class ChatRequest:
     timeout_s: float | None = None
 
     def within(self, seconds: float) -> ChatRequest:
-        """Return the same request with so many seconds, if that is less than its options say."""
-        return ChatRequest(
-            self.model, self.messages, self.options, self.json_schema, min(seconds, self.options.timeout_s)
-        )
+        """Return the same request with so many seconds, if that is less than it has."""
+        least = min(seconds, self.options.timeout_s if self.timeout_s is None else self.timeout_s)
+        return ChatRequest(self.model, self.messages, self.options, self.json_schema, least)
 
     def record(self) -> dict[str, Any]:
         """Return the request as plain JSON values, as the ledger keeps it."""
