@@ -82,6 +82,12 @@ Made by `make bench`, which measures on your machine and writes this page. Each 
 median of rounds; `bench/results.json` has all of them, `bench/run.py` says how each is measured. Where the aim is
 missed, the page shows it.
 
+Earlier pages looked better than a user's day is, for three reasons, and each has its part now. They sent a plain prompt
+and got two lines back; the main job is a Q&A pair with its schema, in forty pieces that come one by one ("main job").
+Their runs were so long that the time in which `auto` finds its number did not show; runs of 6, 30 and 200 items are
+what users have ("short runs", on a server never seen and on one that the ledger knows). And nothing ever failed; now
+some requests are refused or cut off ("faults"), and two runs share a server ("sharing").
+
 ![Each figure as a bar beside its aim](benchmarks.svg)
 """
 
