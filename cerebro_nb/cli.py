@@ -16,7 +16,7 @@ from .cleaning import plain
 from .commands import COMMANDS, WHOM, add_whom, at_least_one, given, refuse
 from .errors import CerebroError, InputError
 from .language import show_log
-from .loop import LOOP, Terminated
+from .loop import LOOP, Terminated, signals_heard
 from .recipes import RECIPES
 from .settings import load_settings
 from .terminal import finish, new_file, print_anything, show_frame
@@ -237,7 +237,8 @@ def main(words: Sequence[str] | None = None) -> int:
     arguments = parsing.parse_args(words)
     try:
         show_log("WARNING" if arguments.quiet else "INFO")
-        status: int = arguments.work(arguments)
+        with signals_heard():
+            status: int = arguments.work(arguments)
         sys.stdout.flush()
         return status
     except argparse.ArgumentError as wrong:

