@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,10 @@ from cerebro_nb import Ledger, Profile, load_settings
 # No example is judged by the clock. Hypothesis itself draws the same examples each time on CI, and anew elsewhere.
 settings.register_profile("cerebro", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("cerebro")
+
+
+# Whoever starts the tests in the background may have had SIGINT ignored, which every child would inherit.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
