@@ -2,8 +2,8 @@
 
 import logging
 import os
-import signal
 import random
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
