@@ -207,7 +207,10 @@ def test_a_model_that_is_pulled_is_used_by_the_same_process(index, tmp_path, mon
 
 
 PULLING = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the tests were begun by: nohup ignores some
+for number in (signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.SIG_DFL)
 from cerebro_nb.cli import main
 from cerebro_nb.pulling import BUNDLED, PACKAGED_MODELS, PackagedModel
 PACKAGED_MODELS[BUNDLED] = PackagedModel("tiny", "tiny-model", "1.0", "0" * 64, "tiny_model/tiny.gguf", "0" * 64)
