@@ -330,6 +330,8 @@ async def _tried(
                     latency_s = clock() - began if outcome.latency_s is None else outcome.latency_s
                     control.end(begun, latency_s, outcome.wait_s)
                 return output
+            finally:
+                control.leave()
 
     return await RetryPolicy.of(profile, REFUSALS_A_TRY).run(tried, rest)
 

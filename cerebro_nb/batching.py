@@ -13,6 +13,7 @@ import itertools
 import os
 import platform
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Unpack
 
 import cerebro_nb
@@ -59,6 +60,7 @@ __all__ = ['Processor', 'Flow', 'Run', 'base_manifest', 'refuse_unfit', 'abatch_
 
 # %% ../nbs/06_batching.ipynb #e512108a
 _TURN_S = 0.01
+_LONG_REST_S, _MOST_AWAY = 1.0, 8
 
 
 class Flow:
@@ -85,7 +87,8 @@ class Flow:
     ):
         self._profile, self._do, self._tally, self._control = profile, do, tally, control
         self.may_go = asyncio.Event()
-        self._workers = self._under_way = 0
+        self._workers = self._under_way = self._resting = 0
+        self._hire: Callable[[], None] = lambda: None
         self._turns: collections.deque[asyncio.Future[None]] = collections.deque()
         self._yielded_at = 0.0
 
@@ -110,26 +113,27 @@ class Flow:
         return self._control.limit if self._control else self._profile.concurrency
 
     async def _together(self, items: Iterator[WorkItem]) -> None:
-        self._workers = self._under_way = 0
+        self._workers = self._under_way = self._resting = 0
         try:
             async with asyncio.TaskGroup() as group:
-                self._hire(group, items)
+                self._hire = partial(self._hire_for, group, items)
+                self._hire()
         except BaseExceptionGroup as several:
             raise several.exceptions[0] from several
 
-    def _hire(self, group: asyncio.TaskGroup, items: Iterator[WorkItem]) -> None:
+    def _hire_for(self, group: asyncio.TaskGroup, items: Iterator[WorkItem]) -> None:
         for _ in range(self._workers, self._limit):
             self._workers += 1
-            group.create_task(self._worker(group, items))
+            group.create_task(self._worker(items))
 
-    async def _worker(self, group: asyncio.TaskGroup, items: Iterator[WorkItem]) -> None:
+    async def _worker(self, items: Iterator[WorkItem]) -> None:
         # The next request is sent in the same breath in which an answer came: a slot is not kept waiting for others.
         while self._workers <= self._limit:
             await self.may_go.wait()
             item = next(items, None)
             if item is None:
                 return
-            self._hire(group, items)  # the limit may have risen
+            self._hire()  # the limit may have risen
             self._under_way += 1
             try:
                 await self._do(item)
@@ -148,7 +152,11 @@ class Flow:
 
     async def rest(self, seconds: float) -> None:
         """Wait between two tries of an item, then until fewer are under way than may be."""
+        gives_way = seconds > _LONG_REST_S and self._resting < max(_MOST_AWAY, self._limit)
+        self._resting += gives_way
+        self._workers -= gives_way
         self._leave()
+        self._hire()
         try:
             await asyncio.sleep(seconds)
             while self._under_way >= self._limit:
@@ -157,6 +165,8 @@ class Flow:
                 await turn
         finally:
             self._under_way += 1
+            self._resting -= gives_way
+            self._workers += gives_way
 
     async def _let_others_go(self) -> None:
         # Work that never waits would keep the loop from everything else.
@@ -256,7 +266,7 @@ class Run(TaskView):
         self._keeper = Keeper(self.ledger, self._tally, profile.batch_size or READ_AHEAD, self._ledger_failed, reuse)
         self._outage_s = load_settings().outage_s if outage_s is None else outage_s
         self._breaker = CircuitBreaker(self._outage_s, self._server_gone)
-        self._answered_at = 0.0
+        self._refused_since: float | None = None
         #: How many items an adaptive profile has under way at once.
         self.control = ConcurrencyControl(profile.concurrency)
         self._outcome: concurrent.futures.Future[None] | None = None
@@ -328,6 +338,7 @@ class Run(TaskView):
             self._main_task.cancel()
         elif self._flow is not None:
             (self._flow.may_go.set if self._wish == "go" else self._flow.may_go.clear)()
+            self._refused_since = None
             going = "waiting" if self._tally.waiting_for else "in_progress"
             self._tally.status = going if self._wish == "go" else "paused"
 
@@ -424,7 +435,6 @@ class Run(TaskView):
             items = await self._opened()
             self._flow = Flow(self.profile, self._do, self._tally, self.control if self.profile.adaptive else None)
             self._tally.start()
-            self._answered_at = asyncio.get_running_loop().time()
             self._tally.tell("started")
             self._heed()
             await self._flow.run(items)
@@ -459,8 +469,8 @@ class Run(TaskView):
         assert self.client is not None
         try:
             return await asyncio.to_thread(self.ledger.served, self.client.model or "")
-        except LedgerError as error:
-            _log.warning("what is known of the model's servers cannot be read: %s", error.message)
+        except Exception as error:  # it would only have helped
+            _log.warning("what is known of the model's servers cannot be read: %s", error_text(error))
             return {}
 
     async def _remember(self) -> None:
@@ -471,8 +481,8 @@ class Run(TaskView):
             return
         try:
             await asyncio.to_thread(self.ledger.note_served, self.client.model or "", served)
-        except LedgerError as error:
-            _log.warning("what was learned of the model's servers is not kept: %s", error.message)
+        except Exception as error:  # it only helps the next run
+            _log.warning("what was learned of the model's servers is not kept: %s", error_text(error))
 
     def _is_stopping(self) -> bool:
         return self._main_task is not None and self._main_task.cancelling() > 0
@@ -520,9 +530,9 @@ class Run(TaskView):
             self._is_stopping,
             self._flow.rest,
         )
-        if outcome.error is None:
-            self._answered_at = asyncio.get_running_loop().time()
-        elif (
+        if outcome.error is None or not retry_decision(outcome.error).pressure:
+            self._refused_since = None
+        if outcome.error is not None and (
             isinstance(outcome.error, _FATAL)
             or self._is_refused_like_all(outcome.error)
             or self._is_refused_for_long(outcome.error)
@@ -532,9 +542,12 @@ class Run(TaskView):
         self._tally.tell("item")
 
     def _is_refused_for_long(self, error: CerebroError) -> bool:
-        """Whether a server has refused what it was asked for as long as one that is gone is waited for."""
+        """Whether items are given up for refusals alone, for as long as a server that is gone is waited for."""
+        if not retry_decision(error).pressure:
+            return False
         now = asyncio.get_running_loop().time()
-        return retry_decision(error).pressure and now - self._answered_at > self._outage_s
+        self._refused_since = now if self._refused_since is None else self._refused_since
+        return now - self._refused_since > self._outage_s
 
     def _is_refused_like_all(self, error: CerebroError) -> bool:
         """Whether a server refuses one request after the other in the same words, before it answered any."""

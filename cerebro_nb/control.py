@@ -10,7 +10,7 @@ import statistics
 from dataclasses import dataclass
 
 # %% auto #0
-__all__ = ['Served', 'ConcurrencyControl']
+__all__ = ['MOST_AT_ONCE', 'Served', 'ConcurrencyControl']
 
 # %% ../nbs/02ba_control.ipynb #33c1dcd2
 _CHANCE = 0.1  # a share of refusals that is no reason to ask for less
@@ -132,6 +132,9 @@ class _Times:
             self._usual = total + self._measured, count + self.count
 
 # %% ../nbs/02ba_control.ipynb #689606a8
+MOST_AT_ONCE = 1024
+
+
 @dataclass(frozen=True, slots=True)
 class Served:
     """How many requests at once a server served well.
@@ -139,7 +142,7 @@ class Served:
     Parameters
     ----------
     count
-        So many, >= 1.
+        So many, from 1 to `MOST_AT_ONCE`.
     is_most
         Whether it is known that more are too many.
     """
@@ -178,10 +181,18 @@ class ConcurrencyControl:
         self._hold, self._next_hold, self._refused_at = 0, 1, 0
         self._streak = 0  # decisions in a row by which surely nobody waited
         self._times, self._refused, self._late = _Times(), 0, 0
+        self._in_time = 0  # the highest limit under which no call was late
+        self._under_way = self._peak = 0
 
     def begin(self) -> int:
-        """Note that a request is sent; what is returned is given to `end` or to `pressure`."""
+        """Note that a request is sent; what is returned is given to `end` or to `pressure`, and then it is left."""
+        self._under_way += 1
+        self._peak = max(self._peak, self._under_way)
         return self._changes
+
+    def leave(self) -> None:
+        """Note that a request is no longer under way, whatever became of it."""
+        self._under_way -= 1
 
     def end(self, begun: int, latency_s: float, wait_s: float | None = None) -> None:
         """Note that a request was answered.
@@ -206,7 +217,10 @@ class ConcurrencyControl:
         if begun == self._changes:
             self._refused += 1
             self._late += is_late
-            self._perhaps_decide()
+            if is_late and 0 < self._in_time < self.limit:
+                self._decide(self.limit - self._in_time)
+            else:
+                self._perhaps_decide()
 
     # --- when to decide
 
@@ -234,16 +248,19 @@ class ConcurrencyControl:
 
     # --- what to decide
 
-    def _decide(self) -> None:
+    def _decide(self, too_many: int = 0) -> None:
         noted = self._times.count + self._refused
         refused_share, is_late = self._refused / noted, self._late > self._refused / 2
         excess = self._refusals.excess(self.limit, self._refused, noted, is_late)
-        if excess:
+        if too_many:
+            self._step_back(1 - too_many / self.limit, is_late)
+        elif excess:
             self._step_back(1 - excess if is_late else max(0.5, 1 - excess), is_late)
         elif self._times.count:
             self._follow(self._times.served_share(), self._times.tolerance, refused_share <= _CHANCE)
         self._times.clear()
         self._refused = self._late = 0
+        self._peak = self._under_way
         self._decisions += 1
 
     def _step_back(self, share: float, is_late: bool) -> None:
@@ -251,13 +268,16 @@ class ConcurrencyControl:
         # The more often it was too much, the longer it is left at that before more is tried.
         self._hold, self._next_hold = self._next_hold, min(_LONGEST_HOLD, 2 * self._next_hold)
         self._set(round(self.limit * share))
-        if is_late and self._learns:
-            self.served = Served(self.limit, False)
+        if is_late:
+            self._in_time = min(self._in_time, self.limit)
+            if self._learns:
+                self.served = Served(self.limit, False)
 
     def _follow(self, share: float, tolerance: float, is_quiet: bool) -> None:
         surely_nobody = self.limit * (1 - share) < _NOBODY
         nobody_waits = surely_nobody or share > _ON_THE_WAY
         self._times.learn(self.limit == 1, self._starts and surely_nobody)
+        self._in_time = self._in_time if self._late else max(self._in_time, self.limit)
         served_share = min(1.0, share * tolerance)
         if self._starts and not nobody_waits:
             # Those that were sent together waited half as long as those that follow each other will.
@@ -282,8 +302,9 @@ class ConcurrencyControl:
             self._streak = self._streak + 1 if surely_nobody else 0
 
     def _note_served(self, count: int, is_most: bool) -> None:
+        is_most, count = is_most and self._peak >= self.limit, max(1, min(count, self._peak))
         if self._learns and (is_most or self.served is None or count > self.served.count):
-            self.served = Served(max(1, count), is_most)
+            self.served = Served(count, is_most)
 
     def _set(self, limit: int) -> None:
         limit = min(self.most, max(1, limit))

@@ -161,6 +161,8 @@ class EndpointPool:
             raise
         finally:
             endpoint.in_flight -= 1
+            if begun is not None:
+                endpoint.control.leave()
         endpoint.failures = endpoint.rests = 0
         return answer
 

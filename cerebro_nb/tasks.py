@@ -19,7 +19,7 @@ from typing import Any, Literal, Self, get_args
 import sqlalchemy as sql
 from sqlalchemy.dialects import postgresql, sqlite
 
-from .control import Served
+from .control import MOST_AT_ONCE, Served
 from .errors import InputError, TaskHeld, TaskNotFound
 from .database import Database, absolute_url
 from .schema import ATTEMPTS, ITEMS, REUSABLE, SERVERS, TASKS, encoded
@@ -414,10 +414,14 @@ class LedgerServers(LedgerReviews):
     """What is known of servers, as seen from this host."""
 
     def served(self, model: str) -> dict[str, Served]:
-        """Return, by address, how many requests at once the servers of a model served well."""
+        """Return, by address, how many requests at once the servers of a model served well; no row that is odd."""
         mine = (SERVERS.c.host == _host(), SERVERS.c.model == model)
         rows = self.database.read(sql.select(SERVERS).where(*mine))
-        return {row["address"]: Served(row["served"], row["is_most"]) for row in rows}
+        return {
+            row["address"]: Served(row["served"], bool(row["is_most"]))
+            for row in rows
+            if isinstance(row["address"], str) and type(row["served"]) is int and 1 <= row["served"] <= MOST_AT_ONCE
+        }
 
     def note_served(self, model: str, served: Mapping[str, Served]) -> None:
         """Write down, by address, how many requests at once the servers of a model served well."""

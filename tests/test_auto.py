@@ -1,9 +1,11 @@
 """`auto` beside the best fixed number: at the start, on a server seen before, under faults, and in company."""
 
 import asyncio
+import socket
 import statistics
 
 import pytest
+import sqlalchemy as sql
 from simulated import SimulatedServer, at_a_rate
 from virtual import virtual_time
 
@@ -97,7 +99,7 @@ def test_a_server_that_takes_no_more_than_so_many_is_asked_for_little_more(slots
     server = SimulatedServer(slots, 0.1, queue=0, tells_times=True)
     run = timed(server, 150 * slots + 500, AUTO, new_ledger())[1]
     print(f"{run.progress.retried} refusals of {len(server.calls)}, at the end {run.control.limit} at once")
-    assert run.progress.retried < 0.2 * len(server.calls) and run.control.limit <= 2 * slots + 2
+    assert run.progress.retried < 0.3 * len(server.calls) and run.control.limit <= 2 * slots + 4
 
 
 def test_where_all_is_refused_it_does_not_grow(ledger):
@@ -205,6 +207,51 @@ def test_what_cannot_be_noted_ends_no_run(ledger, caplog):
     assert "what was learned of the model's servers is not kept" in caplog.text
 
 
+@pytest.mark.parametrize("address", ['"simulated:"', "not json", "[1]"])
+@pytest.mark.parametrize("served", [0, -5, 2**31 - 1, 4])
+def test_an_odd_row_is_as_none(address, served, ledger):
+    row = {"host": socket.gethostname()[:120], "address": address, "model": '"tiny"', "served": served}
+    with ledger.database._engine.execution_options(cerebro_writes=True).begin() as connection:
+        connection.execute(
+            sql.text("INSERT INTO servers VALUES (:host, :address, :model, :served, :is_most, 0)"),
+            {**row, "is_most": True},
+        )
+    run = timed(SimulatedServer(4, 0.1, tells_times=True), 30, AUTO, ledger)[1]
+    assert run.progress.ok == 30 and run.control.limit <= 8
+
+
+def test_no_more_is_noted_than_was_under_way(ledger):
+    timed(SimulatedServer(4, 0.1, tells_times=True), 300, AUTO.replace(batch_size=4), ledger)
+    assert ledger.served("tiny")["simulated:"].count <= 4
+
+
+@pytest.mark.parametrize("tells_times", [True, False])
+@pytest.mark.parametrize("slots", [1, 2])
+def test_answers_that_take_most_of_the_time_allowed_cost_no_item(slots, tells_times, ledger):
+    server = SimulatedServer(slots, 18.0, tells_times=tells_times)
+    seconds, run = timed(server, 100 * slots, AUTO, ledger)
+    print(f"{run.progress.retried} late, {seconds / 1800:.2f} of the least time, {run.control.limit} at the end")
+    assert seconds <= 1.5 * 1800
+
+
+def test_an_item_that_is_always_refused_keeps_the_others_waiting_for_seconds(ledger):
+    def answer(request):
+        if request.messages[-1].content in ("3", "7", "11"):
+            raise errors.RateLimited("too large", retry_after_s=30)
+        return "well"
+
+    server = SimulatedServer(1, 0.1, answer=answer)
+    profile = load_settings({}).profile("synthetic").replace(delay_s=0, batch_size=30)
+    with virtual_time(ledger) as loop:
+        run = process_in_batches(
+            range(30), "{item}", profile, client=Client(server, "tiny"), ledger=ledger, show_progress=False
+        )
+        seconds = loop.time()
+    ended = sorted(call.ended_at for call in server.calls if call.failed is None)
+    print(f"{seconds:.0f} s, the last answer after {ended[-1]:.0f} s")
+    assert run.progress.ok == 27 and server.most_present == 1 and ended[-1] <= 30
+
+
 def test_a_server_that_tells_its_slots_need_not_be_remembered(ledger):
     timed(SimulatedServer(4, 0.1, tells_slots=True), 50, AUTO, ledger)
     assert ledger.served("tiny") == {}
@@ -218,7 +265,7 @@ def test_a_server_that_refuses_all_ends_the_run_as_one_that_is_gone_does(ledger)
             process_in_batches(range(500), "{item}", AUTO, client=client, ledger=ledger, show_progress=False)
         seconds = loop.time()
     task = ledger.tasks()[0]
-    assert seconds <= 2 * 300 + 60 and task.ok_items == 20 and task.processed_items < 50
+    assert 600 <= seconds <= 900 and task.ok_items == 20 and task.processed_items < 80
 
 
 def test_prompts_of_unequal_length_are_no_queue(ledger):
