@@ -281,7 +281,7 @@ class ConcurrencyControl:
         served_share = min(1.0, share * tolerance)
         if self._starts and not nobody_waits:
             # Those that were sent together waited half as long as those that follow each other will.
-            served_share = max(0.5, 2 - 1 / served_share)
+            served_share = max(0.5, 2 - 1 / max(0.5, served_share))
         if is_quiet:  # where items rest after refusals, fewer are under way than the limit says
             is_least = nobody_waits if self._starts or self.limit == self.most else surely_nobody
             self._note_served(self.limit if is_least else round(self.limit * served_share / tolerance), not is_least)

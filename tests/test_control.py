@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from simulated import SimulatedServer
 
 from cerebro_nb import Client, errors, load_settings, process_in_batches
-from cerebro_nb.control import ConcurrencyControl
+from cerebro_nb.control import ConcurrencyControl, Served
 
 
 def settle(control, slots, tells, lengths, answers):
@@ -52,6 +52,29 @@ def test_where_most_is_refused_the_limit_falls_at_once_and_once():
     for begun in under_way:
         control.pressure(begun)
     assert control.limit == 8
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.floats(0, 100),
+            st.sampled_from([0.0, 0.5, 1.0]),
+            st.booleans(),
+            st.sampled_from(["end", "refused", "late"]),
+        )
+    )
+)
+def test_no_times_are_too_odd(outcomes):
+    for served in (None, Served(20, True), Served(3, False)):
+        control = ConcurrencyControl(64, served=served)
+        for latency_s, waited, is_told, outcome in outcomes:
+            begun = control.begin()
+            if outcome == "end":
+                control.end(begun, latency_s, latency_s * waited if is_told else None)
+            else:
+                control.pressure(begun, outcome == "late")
+            control.leave()
+            assert 1 <= control.limit <= 64
 
 
 @given(share=st.floats(0.0, 0.4), most=st.integers(1, 128), seed=st.integers(0, 2**32))
