@@ -32,7 +32,7 @@ from .retry import RetryPolicy, retry_decision
 from .settings import Profile
 
 # %% auto #0
-__all__ = ['REFUSALS_A_TRY', 'failure_of', 'whole_number', 'text_of', 'attempt_rows', 'kept_rows', 'Outcome', 'attempted']
+__all__ = ['failure_of', 'whole_number', 'text_of', 'attempt_rows', 'kept_rows', 'Outcome', 'attempted']
 
 # %% ../nbs/05d_attempts.ipynb #808cb78a
 def failure_of(error: BaseException) -> CerebroError:
@@ -193,10 +193,6 @@ def _kept(value: Any, levels: int) -> Any:
         return text_of(value)
 
 # %% ../nbs/05d_attempts.ipynb #ab90c24a
-#: How many refusals of a server count as one try of an item.
-REFUSALS_A_TRY = 3
-
-
 @dataclass(slots=True)
 class Outcome:
     """What came of an item.
@@ -333,7 +329,7 @@ async def _tried(
             finally:
                 control.leave()
 
-    return await RetryPolicy.of(profile, REFUSALS_A_TRY).run(tried, rest)
+    return await RetryPolicy.of(profile, in_parts=True).run(tried, rest)
 
 
 async def _attempt(item: WorkItem, work: Work, scope: CallScope, outcome: Outcome, watch: _Watch) -> Any:

@@ -19,7 +19,7 @@ __all__ = ['Retry', 'MOST_CHARACTERS', 'error_text', 'CerebroError', 'SettingsEr
            'error_record']
 
 # %% ../nbs/00a_errors.ipynb #9d922c2e
-Retry = Literal["never", "transient", "refused", "pressure"]
+Retry = Literal["never", "transient", "broken", "refused", "pressure"]
 MOST_CHARACTERS = 2_000
 
 
@@ -48,8 +48,8 @@ class CerebroError(Exception):
         Further facts as plain JSON values, kept with the item in the ledger.
     """
 
-    #: Whether the same request may succeed later: never; after a while; after a while, for nothing of it was taken up;
-    #: or so, and with less at once.
+    #: Whether the same request may succeed later: never; after a while; after a while, for its connection broke, or
+    #: nothing of it was taken up; or so, and with less at once.
     retry: ClassVar[Retry] = "never"
 
     def __init__(self, message: str, *, hint: str = "", **details: Any):
@@ -107,7 +107,7 @@ class ConnectionFailed(BackendError):
 class ConnectionBroken(ConnectionFailed):
     """The connection broke before the whole answer was there: it may be the request that breaks it."""
 
-    retry: ClassVar[Retry] = "transient"
+    retry: ClassVar[Retry] = "broken"
 
 
 class ServerGone(ConnectionFailed):

@@ -17,9 +17,13 @@ from .errors import CerebroError, RequestTimeout
 from .settings import Profile
 
 # %% auto #0
-__all__ = ['MAX_WAIT_S', 'Answer', 'RetryDecision', 'retry_decision', 'RetryPolicy']
+__all__ = ['PARTS_OF_A_TRY', 'MAX_WAIT_S', 'Answer', 'RetryDecision', 'retry_decision', 'RetryPolicy']
 
 # %% ../nbs/02b_retry.ipynb #2424a16e
+#: What part of a try a failure is, by what its class says of a retry, where that is less than one.
+PARTS_OF_A_TRY = {"refused": 1 / 3, "pressure": 1 / 3, "broken": 1 / 2}
+
+
 @dataclass(frozen=True, slots=True)
 class RetryDecision:
     """What follows from an error.
@@ -28,8 +32,8 @@ class RetryDecision:
     ----------
     retry
         Whether the same request may succeed later.
-    refused
-        Whether the server took nothing of it up: that says little of the request.
+    part
+        What part of a try it is: what a server refused, or a connection that broke, says little of the request.
     pressure
         Whether the server asked for less at once.
     late
@@ -39,7 +43,7 @@ class RetryDecision:
     """
 
     retry: bool
-    refused: bool = False
+    part: float = 1.0
     pressure: bool = False
     late: bool = False
     retry_after_s: float | None = None
@@ -55,9 +59,8 @@ def retry_decision(error: BaseException) -> RetryDecision:
     """
     if not isinstance(error, CerebroError) or error.retry == "never":
         return RetryDecision(retry=False)
-    pressure = error.retry == "pressure"
-    refused, late = pressure or error.retry == "refused", isinstance(error, RequestTimeout)
-    return RetryDecision(True, refused, pressure, late, error.details.get("retry_after_s"))
+    part, pressure = PARTS_OF_A_TRY.get(error.retry, 1.0), error.retry == "pressure"
+    return RetryDecision(True, part, pressure, isinstance(error, RequestTimeout), error.details.get("retry_after_s"))
 
 # %% ../nbs/02b_retry.ipynb #3483d7d4
 MAX_WAIT_S = 60.0
@@ -74,21 +77,21 @@ class RetryPolicy:
         Tries in all, the first included, >= 1.
     backoff_s
         Seconds that the first wait takes at most; this doubles each time, up to a minute. 0 does not wait.
-    refusals_a_try
-        How many refusals count as one of these tries; where there is but one, a refusal is one.
+    in_parts
+        Whether a try that says little of the request counts as a part of one; where there is but one, it is one.
     draw
         Draws the seconds to wait, between none and the most; `uniform` of a `random.Random` with a seed repeats itself.
     """
 
     max_attempts: int = 3
     backoff_s: float = 0.5
-    refusals_a_try: int = 1
+    in_parts: bool = False
     draw: Callable[[float, float], float] = random.uniform
 
     @classmethod
-    def of(cls, profile: Profile, refusals_a_try: int = 1) -> RetryPolicy:
+    def of(cls, profile: Profile, in_parts: bool = False) -> RetryPolicy:
         """Return the policy of a batch profile."""
-        return cls(profile.max_attempts, profile.backoff_s, refusals_a_try)
+        return cls(profile.max_attempts, profile.backoff_s, in_parts)
 
     def wait_s(self, state: tenacity.RetryCallState) -> float:
         """Return the seconds to wait before the next try."""
@@ -105,7 +108,7 @@ class RetryPolicy:
         Parameters
         ----------
         work
-            Is called with the number of the try, from 1; after a refusal with the same number again.
+            Is called with the number of the try, from 1; after a part of one with the same number again.
         rest
             Waits for so many seconds.
         """
@@ -115,13 +118,14 @@ class RetryPolicy:
             if self.max_attempts == 1 or not retry_decision(error).retry:
                 raise
             first = error
-        refusals = 0
+        spent, number = 0.0, 1
 
         def is_enough(state: tenacity.RetryCallState) -> bool:
-            nonlocal refusals
+            nonlocal spent, number
             error = state.outcome.exception() if state.outcome else None
-            refusals += error is not None and retry_decision(error).refused
-            return state.attempt_number - refusals + refusals / self.refusals_a_try >= self.max_attempts
+            part = retry_decision(error).part if error and self.in_parts else 1.0
+            spent, number = spent + part, number + (part == 1.0)
+            return round(spent, 6) >= self.max_attempts
 
         # Most succeed at once, so tenacity is asked only now, and is told what happened.
         retrying = tenacity.AsyncRetrying(
@@ -135,5 +139,5 @@ class RetryPolicy:
             with attempt:
                 if attempt.retry_state.attempt_number == 1:
                     raise first
-                return await work(attempt.retry_state.attempt_number - refusals)
+                return await work(number)
         raise AssertionError("unreachable: the last error is raised")

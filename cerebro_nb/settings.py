@@ -132,7 +132,10 @@ class Profile(_Values):
         30.0, description="seconds an attempt at an item may take, waiting in our own queue left out"
     )
     max_attempts: int = Field(
-        4, ge=1, le=100, description="tries an item gets before it is failed; three refusals of a server are one"
+        4,
+        ge=1,
+        le=100,
+        description="tries an item gets before it is failed; three refusals are one, and two broken connections",
     )
     backoff_s: float = Field(
         0.5, ge=0, le=3600, description="first wait before another try, in seconds; doubles each time"

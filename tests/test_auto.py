@@ -10,7 +10,6 @@ from simulated import SimulatedServer, at_a_rate
 from virtual import virtual_time
 
 from cerebro_nb import Client, Ledger, abatch_run, errors, load_settings, process_in_batches
-from cerebro_nb.attempts import REFUSALS_A_TRY
 from cerebro_nb.control import ConcurrencyControl, Served
 from cerebro_nb.endpoints import EndpointPool
 from cerebro_nb.loop import LOOP
@@ -110,7 +109,7 @@ def test_where_all_is_refused_it_does_not_grow(ledger):
             range(50), "{item}", profile, client=Client(server, "tiny"), ledger=ledger, show_progress=False
         )
     assert run.progress.failed == 50 and run.control.limit == 1
-    assert len(server.calls) == 50 * 2 * REFUSALS_A_TRY
+    assert len(server.calls) == 50 * 2 * 3
 
 
 # --- what is remembered

@@ -67,7 +67,7 @@ def test_a_crash_is_an_ordinary_error_and_the_next_call_starts_it_again(backend)
         os.kill(backend.engine.process_id, signal.SIGKILL)
         with pytest.raises(errors.ConnectionFailed, match="process is gone") as failed:
             await call
-        assert failed.value.retry == "transient" and failed.value.details["partial_text"]
+        assert failed.value.retry == "broken" and failed.value.details["partial_text"]
         return await backend.complete(request())
 
     assert LOOP.run(crash()).text

@@ -135,8 +135,8 @@ FAULTS = [
     ("empty", errors.StreamCut, "transient"),
     ("cut json", errors.InvalidResponse, "transient"),
     ("cut stream", errors.StreamCut, "transient"),
-    ("broken connection", errors.ConnectionBroken, "transient"),
-    ("reset", errors.ConnectionBroken, "transient"),
+    ("broken connection", errors.ConnectionBroken, "broken"),
+    ("reset", errors.ConnectionBroken, "broken"),
     ("error in stream", errors.ServerFailed, "transient"),
 ]
 

@@ -104,7 +104,7 @@ def test_each_error_tells_by_its_class_what_may_pass():
     assert len(classes) > 20
     drawn = (ROOT / "nbs" / "00a_errors.ipynb").read_text()
     for kind in classes:
-        assert kind.retry in ("never", "transient", "refused", "pressure") and kind.__name__ in drawn
+        assert kind.retry in ("never", "transient", "broken", "refused", "pressure") and kind.__name__ in drawn
 
 
 @pytest.mark.parametrize("language", ["pt_BR"])

@@ -105,7 +105,7 @@ def test_an_item_that_kills_the_server_fails_alone(quick, ledger):
         run = process_in_batches(items, "{item}", quick, client=client, ledger=ledger, show_progress=False)
         LOOP.run(client.aclose())
     assert run.results == ["echo a", None, "echo c", "echo d"]
-    assert len(ledger.attempts(run.task_id, 1)) == quick.max_attempts
+    assert len(ledger.attempts(run.task_id, 1)) == 2 * quick.max_attempts
     assert run.errors[1]["type"] == "ConnectionBroken"
 
 
