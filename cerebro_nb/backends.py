@@ -228,7 +228,7 @@ class PartialAnswer:
             await self._alarm.__aexit__(kind, error, trace)
         except TimeoutError as late:
             raise RequestTimeout(
-                f"{self._request.model} gave no whole answer within {self._limit_s:g} s",
+                f"{self._request.model} gave no whole answer within {round(self._limit_s, 1):g} s",
                 hint="Allow more time (timeout), ask for less (max_tokens), or use a smaller model.",
                 partial_text=self._redact(kept(self.text)),
             ) from late

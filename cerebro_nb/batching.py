@@ -467,11 +467,17 @@ class Run(TaskView):
     async def _recalled(self) -> dict[str, Served]:
         """Return how many requests at once the model's servers served well before, if that can be read."""
         assert self.client is not None
+        if not self.profile.adaptive:
+            return {}
         try:
-            return await asyncio.to_thread(self.ledger.served, self.client.model or "")
+            known = await asyncio.to_thread(self.ledger.served, self.client.model or "")
         except Exception as error:  # it would only have helped
             _log.warning("what is known of the model's servers cannot be read: %s", error_text(error))
             return {}
+        for address in self.client.backend.base_url.split(","):
+            if address in known:
+                _log.info("%s served %d requests at once well before: begins there", address, known[address].count)
+        return known
 
     async def _remember(self) -> None:
         """Leave to the next run how many requests at once the model's servers served well."""
