@@ -76,8 +76,9 @@ class PoolControl(ConcurrencyControl):
     def __init__(self, most: int, endpoints: Sequence[Endpoint], served: Mapping[str, Served] = MappingProxyType({})):
         self._endpoints = endpoints
         for endpoint in endpoints:
-            known = served.get(endpoint.backend.base_url)
-            endpoint.control = ConcurrencyControl(most, endpoint.slots, known)
+            if not endpoint.in_flight:  # another run has learned already, and is at work
+                known = served.get(endpoint.backend.base_url)
+                endpoint.control = ConcurrencyControl(most, endpoint.slots, known)
         super().__init__(most)
 
     @property

@@ -174,6 +174,23 @@ def test_each_server_of_a_pool_has_its_own_number(ledger):
     assert [len(endpoint.backend.calls) for endpoint in again.endpoints] == [2, 6]
 
 
+def test_a_run_beside_it_takes_nothing_from_what_a_pool_has_learned(ledger):
+    servers = [SimulatedServer(6, 0.1, tells_times=True, base_url=f"simulated:{n}") for n in range(2)]
+    client = Client(EndpointPool(servers), "tiny")
+
+    async def both():
+        first = await abatch_run(range(600), "{item}", AUTO, client=client, ledger=ledger, show_progress=False)
+        first.start()
+        await asyncio.sleep(2)
+        await (await abatch_run(range(3), "{item}", fixed(1), client=client, ledger=ledger, show_progress=False))
+        return await first
+
+    with virtual_time(ledger) as loop:
+        LOOP.run(both())
+        assert loop.time() <= 1.2 * 603 * 0.1 / 12
+    assert all(known.count >= 6 for known in ledger.served("tiny").values())
+
+
 def test_what_is_noted_again_takes_the_place_of_what_was(ledger_url):
     ledgers = [Ledger(ledger_url) for _ in range(2)]
     for number, ledger in enumerate(ledgers * 3, 1):
