@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page
 
+from cerebro_nb.settings import DEFAULT_DATA_DIR
+
 WAIT_MS = 120_000
 FLAGS = [
     "--no-sandbox",
@@ -69,7 +71,9 @@ class Server:
         private = {name: str(folder / name.lower()) for name in names}
         ours = ("CEREBRO_", "OLLAMA_", "OPENAI_")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-        places = {"CEREBRO_DATA_DIR": str(folder / "data"), "OLLAMA_HOST": "127.0.0.1:9"}
+        # The small model lies where the tests' own user has it.
+        places = {"XDG_DATA_HOME": str(DEFAULT_DATA_DIR.parent), "CEREBRO_DATA_DIR": str(folder / "data")}
+        places["OLLAMA_HOST"] = "127.0.0.1:9"
         self.environment = {**kept, **private, **places, **environment}
         for path in private.values():
             Path(path).mkdir(exist_ok=True)
