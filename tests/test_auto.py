@@ -284,7 +284,7 @@ def test_a_server_that_refuses_all_ends_the_run_as_one_that_is_gone_does(ledger)
     assert 600 <= seconds <= 900 and task.ok_items == 20 and task.processed_items < 80
 
 
-def test_prompts_of_unequal_length_are_no_queue(ledger):
+def test_answers_of_unequal_length_are_no_queue(ledger):
     server = SimulatedServer(64, lambda dice: dice.lognormvariate(0, 0.8), seed=1)
     run = timed(server, 600, AUTO, ledger)[1]
     assert run.control.limit >= 8
