@@ -668,10 +668,10 @@ class _Exchange:
                     hint="Is a proxy between? Have it pass `accept-encoding: identity` on.",
                 )
             if response.status >= 300:
-                said = self._door.redact(await _Body(response, 2 * MOST_LINE_BYTES, self._url).text(MOST_ERROR_BYTES))
+                said = await self._beginning(response)
                 raise error_for(response.status, said, response.headers, self._url, self._door.key_hint)
             if "html" in response.headers.get("content-type", ""):
-                said = self._door.redact(await _Body(response, 2 * MOST_LINE_BYTES, self._url).text(MOST_ERROR_BYTES))
+                said = await self._beginning(response)
                 raise InvalidResponse(
                     f"{self._url} sent a web page: {_excerpt(said)}",
                     hint="Is base_url right? Something else answers there.",
@@ -681,6 +681,10 @@ class _Exchange:
             await self.__aexit__(type(error), error, None)
             raise
         return response
+
+    async def _beginning(self, response: _Response) -> str:
+        """Return as much of a body as an error quotes."""
+        return self._door.redact(await _Body(response, 2 * MOST_LINE_BYTES, self._url).text(MOST_ERROR_BYTES))
 
     async def __aexit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if self._response is not None:
