@@ -21,11 +21,11 @@ def main() -> int:
     tools = Path(sys.executable).parent
     watched = ("nbs", "cerebro_nb")
     before = run("git", "diff", "HEAD", "--", *watched), run("git", "status", "--porcelain", "--", *watched)
-    run(str(tools / "nbdev_clean"))
-    run(str(tools / "nbdev_export"))
+    run(str(tools / "nbdev-clean"))
+    run(str(tools / "nbdev-export"))
     after = run("git", "diff", "HEAD", "--", *watched), run("git", "status", "--porcelain", "--", *watched)
     faults = (
-        [] if before == after else ["nbdev_clean and nbdev_export changed files; commit them: git diff nbs cerebro_nb"]
+        [] if before == after else ["nbdev-clean and nbdev-export changed files; commit them: git diff nbs cerebro_nb"]
     )
     for path in sorted((ROOT / "nbs").rglob("*.ipynb")):
         notebook = nbformat.read(path, as_version=4)
