@@ -21,25 +21,6 @@ NOTEBOOKS = sorted(path for path in (ROOT / "nbs").glob("*.ipynb"))
 ROOMS = {path.stem.split("_", 1)[1]: path for path in NOTEBOOKS if path.stem[0].isdigit()}
 
 
-def number(room):
-    return ROOMS[room].stem.split("_", 1)[0]
-
-
-def test_a_room_imports_only_rooms_above_it():
-    wrong = []
-    for room in ROOMS:
-        tree = ast.parse((ROOT / "cerebro_nb" / f"{room}.py").read_text())
-        for node in ast.walk(tree):
-            if (
-                isinstance(node, ast.ImportFrom)
-                and node.level == 1
-                and node.module
-                and number(node.module) >= number(room)
-            ):
-                wrong.append(f"{room} imports {node.module}")
-    assert not wrong
-
-
 def test_httpx_is_imported_only_by_who_hands_in_a_client_of_it():
     imports = re.compile(r"^\s*(?:import|from) httpx", re.MULTILINE)
     for room in {path.stem for path in (ROOT / "cerebro_nb").glob("*.py") if imports.search(path.read_text())}:
