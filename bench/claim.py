@@ -13,10 +13,10 @@ from typing import Any
 from pydantic import BaseModel, Field, ValidationError
 
 from cerebro_nb import Client, Ledger, acall_llm, call_llm, generate_qa, get_client
+from cerebro_nb.concurrency.loop import LOOP
 from cerebro_nb.errors import CerebroError
-from cerebro_nb.loop import LOOP
-from cerebro_nb.recipes import RECIPES, QAPair
-from cerebro_nb.synthetic import repeats_itself
+from cerebro_nb.generating.recipes import RECIPES, QAPair
+from cerebro_nb.generating.synthetic import repeats_itself
 
 SUBJECT = "copywriting"
 WISH = (

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cerebro_nb import Client, Ledger, OllamaBackend, Profile, Progress, load_settings, process_in_batches
-from cerebro_nb.loop import LOOP
+from cerebro_nb.concurrency.loop import LOOP
 
 HERE = Path(__file__).parent
 ROUNDS = 5

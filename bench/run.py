@@ -26,11 +26,11 @@ from common import ROUNDS, cerebro, median, middle_half, new_ledger, server, win
 from httpx_aiohttp import AiohttpTransport
 
 from cerebro_nb import Client, OllamaBackend, generate_qa, load_settings
-from cerebro_nb.loop import LOOP
-from cerebro_nb.ollama import ollama_options
-from cerebro_nb.recipes import RECIPES
-from cerebro_nb.structured import json_schema
-from cerebro_nb.synthetic import plan_angles
+from cerebro_nb.backends.ollama import ollama_options
+from cerebro_nb.client.structured import json_schema
+from cerebro_nb.concurrency.loop import LOOP
+from cerebro_nb.generating.recipes import RECIPES
+from cerebro_nb.generating.synthetic import plan_angles
 
 HERE = Path(__file__).parent
 PAYLOAD = {"model": "tiny", "messages": [{"role": "user", "content": "One short answer."}], "stream": True}

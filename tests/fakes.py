@@ -464,7 +464,7 @@ def closed_port() -> int:
 
 def using(backend: Any, work: Callable[[Any], Any]) -> Any:
     """Await what a function asks of a backend, on Cerebro's loop, and close the backend."""
-    from cerebro_nb.loop import LOOP
+    from cerebro_nb.concurrency.loop import LOOP
 
     async def use():
         try:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from cerebro_nb import Reply, ScriptedBackend, errors
-from cerebro_nb.messages import ChatRequest, LoadedModel, Timings, Usage
+from cerebro_nb.protocol.messages import ChatRequest, LoadedModel, Timings, Usage
 
 #: Makes the error that a request fails with; of None it does not fail.
 Fault = Callable[[], Exception] | None

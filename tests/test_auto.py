@@ -10,9 +10,9 @@ from simulated import SimulatedServer, at_a_rate
 from virtual import virtual_time
 
 from cerebro_nb import Client, Ledger, abatch_run, errors, load_settings, process_in_batches
-from cerebro_nb.control import ConcurrencyControl, Served
-from cerebro_nb.endpoints import EndpointPool
-from cerebro_nb.loop import LOOP
+from cerebro_nb.backends.pool import EndpointPool
+from cerebro_nb.concurrency.control import ConcurrencyControl, Served
+from cerebro_nb.concurrency.loop import LOOP
 
 AUTO = load_settings({}).profile("auto")
 REFUSALS = (

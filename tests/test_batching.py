@@ -35,10 +35,10 @@ from cerebro_nb import (
     tasks_df,
     unfinished,
 )
-from cerebro_nb.client import CallScope
-from cerebro_nb.loop import LOOP
-from cerebro_nb.processors import WorkItem
-from cerebro_nb.tasks import LEASE_S
+from cerebro_nb.batching.work import WorkItem
+from cerebro_nb.client.client import CallScope
+from cerebro_nb.concurrency.loop import LOOP
+from cerebro_nb.tasks.ledger import LEASE_S
 
 
 class Gate:

@@ -14,11 +14,11 @@ import pytest
 from fakes import FakeOllama, closed_port
 
 from cerebro_nb import Ledger, load_settings
-from cerebro_nb.cli import main, parser
-from cerebro_nb.loop import Terminated
+from cerebro_nb.cli.main import main, parser
+from cerebro_nb.concurrency.loop import Terminated
+from cerebro_nb.datasets.shapes import Format, Shape
 from cerebro_nb.settings import BackendName
-from cerebro_nb.shapes import Format, Shape
-from cerebro_nb.tasks import FinishedItem
+from cerebro_nb.tasks.ledger import FinishedItem
 
 CEREBRO = str(Path(sys.executable).with_name("cerebro"))
 
@@ -278,7 +278,7 @@ def test_a_signal_that_stops_a_run_is_in_the_status(monkeypatch, capsys):
     def stopped(limit):
         raise Terminated(signal.SIGTERM)
 
-    monkeypatch.setattr("cerebro_nb.views.tasks_df", stopped)
+    monkeypatch.setattr("cerebro_nb.tasks.views.tasks_df", stopped)
     assert main(["--quiet", "tasks"]) == 143 and "what was answered is in the ledger" in capsys.readouterr().err
 
 

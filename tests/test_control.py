@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from simulated import SimulatedServer
 
 from cerebro_nb import Client, errors, load_settings, process_in_batches
-from cerebro_nb.control import ConcurrencyControl, Served
+from cerebro_nb.concurrency.control import ConcurrencyControl, Served
 
 
 def settle(control, slots, tells, lengths, answers):

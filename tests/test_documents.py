@@ -26,14 +26,14 @@ from papers import APACHE, REFERENCE, WORD, docx_of, pages_of, paragraph, pdf_of
 from processes import has_ended
 
 from cerebro_nb import Document, aread_documents, chunked, errors, read_documents
-from cerebro_nb.context import likely_tokens
-from cerebro_nb.decoding import decoded, tidied
-from cerebro_nb.documents import read_bytes
-from cerebro_nb.fetching import fetch, is_public
-from cerebro_nb.loop import LOOP
-from cerebro_nb.pages import is_glued, text_of
-from cerebro_nb.parsers import parse_html
-from cerebro_nb.readers import Limits, Reader, begin
+from cerebro_nb.client.context_window import likely_tokens
+from cerebro_nb.concurrency.loop import LOOP
+from cerebro_nb.documents.decoding import decoded, tidied
+from cerebro_nb.documents.documents import read_bytes
+from cerebro_nb.documents.fetching import fetch, is_public
+from cerebro_nb.documents.pages import is_glued, text_of
+from cerebro_nb.documents.parsers import parse_html
+from cerebro_nb.documents.readers import Limits, Reader, begin
 
 
 def test_a_pdf_is_read_with_its_pages(tmp_path):
@@ -490,7 +490,7 @@ def our_children() -> list[int]:
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            if parent == os.getpid() and b"cerebro_nb.parsing" in (folder / "cmdline").read_bytes():
+            if parent == os.getpid() and b"cerebro_nb.documents.parsing_child" in (folder / "cmdline").read_bytes():
                 found.append(int(folder.name))
         except (OSError, ValueError):
             continue
@@ -666,7 +666,7 @@ def test_a_child_dies_with_its_parent(tmp_path):
 
     (tmp_path / "boxes.html").write_bytes(b"<div>" * 20_000)
     script = (
-        "import sys; from cerebro_nb.readers import Reader\n"
+        "import sys; from cerebro_nb.documents.readers import Reader\n"
         "reader = Reader(); reader.parse('html', b'<p>Tea', 'a.html'); print(reader.pid, flush=True)\n"
         f"reader.parse('html', open({str(tmp_path / 'boxes.html')!r}, 'rb').read(), 'boxes.html')"
     )

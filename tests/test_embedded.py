@@ -24,10 +24,10 @@ from cerebro_nb import (
     process_in_batches,
     tasks_df,
 )
-from cerebro_nb.embedded import BUNDLED_MODEL, Engine
-from cerebro_nb.loop import LOOP
-from cerebro_nb.messages import ChatRequest
-from cerebro_nb.pulling import packaged_model_path
+from cerebro_nb.backends.embedded import BUNDLED_MODEL, Engine
+from cerebro_nb.backends.pulling import packaged_model_path
+from cerebro_nb.concurrency.loop import LOOP
+from cerebro_nb.protocol.messages import ChatRequest
 from cerebro_nb.settings import EmbeddedSettings
 
 
@@ -145,7 +145,7 @@ def test_a_damaged_bundled_model_is_refused(tmp_path):
 PARENT = """
 import sys, time, multiprocessing, os
 from cerebro_nb import call_llm
-from cerebro_nb.client import get_client
+from cerebro_nb.client.client import get_client
 print(call_llm("hi", backend="embedded", max_tokens=4).text and "ok", flush=True)
 if {fork}:
     if os.fork() == 0:
@@ -178,7 +178,7 @@ def test_it_dies_with_its_parent_even_after_kill_9(fork):
 
 def test_a_process_that_ends_well_leaves_no_engine_and_no_noise():
     script = (
-        "from cerebro_nb import call_llm\nfrom cerebro_nb.client import get_client\n"
+        "from cerebro_nb import call_llm\nfrom cerebro_nb.client.client import get_client\n"
         "call_llm('hi', backend='embedded', max_tokens=4)\n"
         "print(get_client(backend='embedded').backend.engine.process_id)"
     )

@@ -10,9 +10,9 @@ from simulated import SimulatedServer, most_at_once
 from virtual import virtual_time
 
 from cerebro_nb import Client, acall_llm, call_llm, errors, get_client, load_settings, process_in_batches, resume
-from cerebro_nb.batching import abatch_run
-from cerebro_nb.endpoints import EndpointPool
-from cerebro_nb.loop import LOOP
+from cerebro_nb.backends.pool import EndpointPool
+from cerebro_nb.batching.run import abatch_run
+from cerebro_nb.concurrency.loop import LOOP
 
 AUTO = load_settings({}).profile("auto").replace(backoff_s=0.01)
 

@@ -34,11 +34,11 @@ from cerebro_nb import (
     write_manifest,
 )
 from cerebro_nb.cleaning import cleaned
-from cerebro_nb.exports import data_card, essential_text, split_rows
-from cerebro_nb.loop import LOOP
-from cerebro_nb.shapes import shaped, turn_of, without_marks
-from cerebro_nb.tasks import FinishedItem, Ledger
-from cerebro_nb.views import TaskView
+from cerebro_nb.concurrency.loop import LOOP
+from cerebro_nb.datasets.exports import data_card, essential_text, split_rows
+from cerebro_nb.datasets.shapes import shaped, turn_of, without_marks
+from cerebro_nb.tasks.ledger import FinishedItem, Ledger
+from cerebro_nb.tasks.views import TaskView
 
 datasets.disable_progress_bars()
 TEXTS = [
@@ -102,7 +102,7 @@ def test_the_chat_template_of_the_embedded_model_takes_chat_and_gives_chatml(led
     """The template is the one in the model's own file, as its engine tells it."""
     backend = EmbeddedBackend()
     LOOP.run(backend.load(backend.engine.model, load_settings({}).generation))
-    from cerebro_nb.backends import HttpDoor
+    from cerebro_nb.backends.backend import HttpDoor
 
     async def props():
         door = HttpDoor(backend.engine.address, backend._headers)
@@ -579,7 +579,7 @@ HOSTILE = st.lists(st.sampled_from(MARKUP) | st.text(), min_size=1, max_size=3).
 @given(st.tuples(HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE))
 def test_whatever_a_name_is_it_is_a_name_in_the_card(names):
     subject, kind, model, licence, language = names
-    from cerebro_nb.tasks import Task
+    from cerebro_nb.tasks.ledger import Task
 
     manifest = {"model": model, "model_digest": model, "language": language}
     task = Task(

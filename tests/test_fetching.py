@@ -22,8 +22,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cerebro_nb import errors
-from cerebro_nb.fetching import fetch, is_public, read_url
-from cerebro_nb.loop import LOOP
+from cerebro_nb.concurrency.loop import LOOP
+from cerebro_nb.documents.fetching import fetch, is_public, read_url
 
 BOMB = gzip.compress(bytes(60_000_000))
 
@@ -330,8 +330,8 @@ def test_a_proxy_that_is_not_there_is_said_without_its_password(monkeypatch):
 CHILD = """
 import json, sys
 from cerebro_nb import CerebroError
-from cerebro_nb.fetching import fetch
-from cerebro_nb.loop import LOOP
+from cerebro_nb.documents.fetching import fetch
+from cerebro_nb.concurrency.loop import LOOP
 for url in sys.argv[2:]:
     try:
         print(json.dumps(LOOP.run(fetch(url, allow_private=sys.argv[1] == "private")).content.decode("latin-1")))

@@ -21,10 +21,10 @@ from cerebro_nb import (
     tasks_df,
     update_task_progress,
 )
-from cerebro_nb.control import Served
-from cerebro_nb.database import Database
-from cerebro_nb.tasks import FinishedItem, this_holder
-from cerebro_nb.vectors import Collection
+from cerebro_nb.concurrency.control import Served
+from cerebro_nb.tasks.database import Database
+from cerebro_nb.tasks.ledger import FinishedItem, this_holder
+from cerebro_nb.vectors.vectorizing import Collection
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(st.characters(), max_size=30),

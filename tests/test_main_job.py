@@ -18,8 +18,8 @@ from cerebro_nb import (
     save_jsonl,
     synthetic_run,
 )
-from cerebro_nb.pulling import packaged_model_path
-from cerebro_nb.recipes import QAPair
+from cerebro_nb.backends.pulling import packaged_model_path
+from cerebro_nb.generating.recipes import QAPair
 
 
 def test_six_valid_distinct_pairs_in_english(caplog):

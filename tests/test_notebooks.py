@@ -29,7 +29,7 @@ def shows_wordllama(path):
     return any(re.search("wordllama", source) for source in shown)
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_notebook(path, tmp_path):
     if shows_wordllama(path) and sys.version_info >= (3, 14) and importlib.util.find_spec("wordllama") is None:
         pytest.skip("WordLlama has no wheel for this Python yet")

@@ -8,8 +8,8 @@ from fakes import FakeOllama, closed_port, using
 from virtual import virtual_time
 
 from cerebro_nb import GenerationOptions, Message, OllamaBackend, errors
-from cerebro_nb.loop import LOOP
-from cerebro_nb.messages import ChatRequest, Usage
+from cerebro_nb.concurrency.loop import LOOP
+from cerebro_nb.protocol.messages import ChatRequest, Usage
 
 
 def ask(backend, text="how are you", model="tiny", schema=None, **options):

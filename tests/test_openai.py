@@ -6,7 +6,7 @@ from fakes import using
 from virtual import virtual_time
 
 from cerebro_nb import EmbeddedBackend, GenerationOptions, Message, OpenAIBackend, errors
-from cerebro_nb.messages import ChatRequest, Usage
+from cerebro_nb.protocol.messages import ChatRequest, Usage
 
 TURNS = [{"role": "user", "content": "how are you"}]
 

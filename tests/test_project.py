@@ -17,14 +17,18 @@ from babel.messages.pofile import read_po
 import cerebro_nb
 
 ROOT = Path(__file__).parent.parent
-NOTEBOOKS = sorted(path for path in (ROOT / "nbs").glob("*.ipynb"))
-ROOMS = {path.stem.split("_", 1)[1]: path for path in NOTEBOOKS if path.stem[0].isdigit()}
+NOTEBOOKS = sorted(path for path in (ROOT / "nbs").rglob("*.ipynb") if path.parent.name != "tutorials")
+PACKAGE = ROOT / "cerebro_nb"
+MODULES = [path for path in sorted(PACKAGE.rglob("*.py")) if path.stem not in ("__init__", "_modidx")]
+
+
+def dotted(module):
+    return ".".join(module.relative_to(ROOT).with_suffix("").parts)
 
 
 def test_httpx_is_imported_only_by_who_hands_in_a_client_of_it():
     imports = re.compile(r"^\s*(?:import|from) httpx", re.MULTILINE)
-    for room in {path.stem for path in (ROOT / "cerebro_nb").glob("*.py") if imports.search(path.read_text())}:
-        source = (ROOT / "cerebro_nb" / f"{room}.py").read_text()
+    for source in filter(imports.search, (path.read_text() for path in MODULES)):
         assert re.search(r"if TYPE_CHECKING:\n    import httpx", source) and len(imports.findall(source)) == 1
 
 
@@ -43,17 +47,16 @@ def test_the_public_names_are_all_there_and_documented():
 
 
 def test_no_public_name_hides_a_room():
-    assert not set(cerebro_nb.__all__) & set(ROOMS)
+    assert not set(cerebro_nb.__all__) & {path.stem for path in PACKAGE.iterdir()}
 
 
 def test_every_public_name_of_a_room_has_a_docstring():
     bare = []
-    for room in ROOMS:
-        module = import_module(f"cerebro_nb.{room}")
+    for module in map(import_module, map(dotted, MODULES)):
         for name in module.__all__:
             value = getattr(module, name)
             if (inspect.isclass(value) or inspect.isfunction(value)) and not inspect.getdoc(value):
-                bare.append(f"{room}.{name}")
+                bare.append(f"{module.__name__}.{name}")
     assert not bare
 
 
@@ -83,7 +86,7 @@ def test_each_error_tells_by_its_class_what_may_pass():
         value for value in vars(errors).values() if inspect.isclass(value) and issubclass(value, errors.CerebroError)
     ]
     assert len(classes) > 20
-    drawn = (ROOT / "nbs" / "00a_errors.ipynb").read_text()
+    drawn = (ROOT / "nbs" / "02_errors.ipynb").read_text()
     for kind in classes:
         assert kind.retry in ("never", "transient", "broken", "refused", "pressure") and kind.__name__ in drawn
 
@@ -97,12 +100,12 @@ def test_the_catalogue_has_every_text(language):
             for message in read_po(file)
             if message.id
         }
-    from cerebro_nb.form import _UNITS
-    from cerebro_nb.monitor import _STATES
-    from cerebro_nb.recipes import RECIPES
+    from cerebro_nb.generating.recipes import RECIPES
+    from cerebro_nb.panels.form import _UNITS
+    from cerebro_nb.panels.monitor import _STATES
 
     used = set()
-    for path in (ROOT / "cerebro_nb").glob("*.py"):
+    for path in MODULES:
         for node in ast.walk(ast.parse(path.read_text())):
             called = getattr(node.func, "attr", getattr(node.func, "id", "")) if isinstance(node, ast.Call) else ""
             if called in ("gettext", "ngettext", "say", "_say"):
@@ -137,7 +140,7 @@ def test_runtime_packages_of_the_brief_are_required():
     assert {"ipywidgets", "httpx", "nest-asyncio2", "tenacity", "pandas", "tqdm"} <= needed
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_a_notebook_reads_as_an_essay(path):
     notebook = nbformat.read(path, as_version=4)
     kinds = [cell.cell_type for cell in notebook.cells]

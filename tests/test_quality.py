@@ -23,9 +23,9 @@ from cerebro_nb import (
     resume,
     verdicts,
 )
-from cerebro_nb.duplicates import NearTexts, essence
-from cerebro_nb.loop import LOOP
-from cerebro_nb.rules import broken_rules
+from cerebro_nb.concurrency.loop import LOOP
+from cerebro_nb.texts.duplicates import NearTexts, essence
+from cerebro_nb.texts.rules import broken_rules
 
 ANSWER = "It tells the reader, in plain words, what to do next."
 

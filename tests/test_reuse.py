@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 from virtual import virtual_time
 
 from cerebro_nb import Client, Fallback, OllamaBackend, errors, generate_qa, process_in_batches
-from cerebro_nb.loop import LOOP
+from cerebro_nb.concurrency.loop import LOOP
 
 
 class Word(BaseModel):

@@ -7,7 +7,7 @@ from papers import APACHE, REFERENCE, pdf_of
 from servers import PostgresServer, pgvector_programs
 
 from cerebro_nb import Document, Ledger, collections_df, errors, load_settings, resume, search, vectorize, vectorize_run
-from cerebro_nb.vectors import Collection
+from cerebro_nb.vectors.vectorizing import Collection
 
 QUICK = load_settings({}).profile("vectorization").replace(delay_s=0, backoff_s=0)
 OPTIONS = {"profile": QUICK, "show_progress": False}
@@ -150,12 +150,12 @@ def test_a_search_sees_what_another_process_added(tmp_path):
 
 
 def test_vectors_come_back_as_they_went_in(any_ledger):
-    from cerebro_nb.loop import LOOP
+    from cerebro_nb.concurrency.loop import LOOP
 
     collection = Collection("numbers", any_ledger)
     collection.open("made up", 3)
     vector = numpy.array([0.6, 0.8, 0.0], dtype=numpy.float32)
-    from cerebro_nb.chunks import Chunk
+    from cerebro_nb.documents.chunks import Chunk
 
     chunk = Chunk("text", "a.txt", 0, 0, 4)
     assert collection.replace({"a.txt": [chunk]}) == [chunk]

@@ -7,7 +7,7 @@ from simulated import SimulatedServer, at_a_rate
 from virtual import virtual_time
 
 from cerebro_nb import Client, errors, load_settings, process_in_batches
-from cerebro_nb.loop import LOOP
+from cerebro_nb.concurrency.loop import LOOP
 
 
 def test_time_jumps_to_what_comes_next_in_its_order():

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict
 
 from cerebro_nb import Client, Ledger, ScriptedBackend, errors, process_in_batches, resume
-from cerebro_nb.messages import Reply, Timings, Usage
+from cerebro_nb.protocol.messages import Reply, Timings, Usage
 
 # --- what there may be
 

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cerebro_nb import Client, OllamaBackend, acall_llm, call_llm, errors, process_in_batches
-from cerebro_nb.context import fewest_tokens, likely_tokens
-from cerebro_nb.loop import LOOP
+from cerebro_nb.client.context_window import fewest_tokens, likely_tokens
+from cerebro_nb.concurrency.loop import LOOP
 
 
 @pytest.fixture

@@ -26,10 +26,10 @@ from cerebro_nb import (
     process_in_batches,
     tasks_df,
 )
-from cerebro_nb.client import choose_backend
-from cerebro_nb.doctor import findings
-from cerebro_nb.loop import LOOP
-from cerebro_nb.messages import ChatRequest
+from cerebro_nb.cli.doctor import findings
+from cerebro_nb.client.client import choose_backend
+from cerebro_nb.concurrency.loop import LOOP
+from cerebro_nb.protocol.messages import ChatRequest
 
 
 def ask(backend, text="how are you", model="tiny", schema=None, **options):

@@ -16,7 +16,7 @@ CONCURRENCY = 4
 
 BEGIN = """
 import sys
-from cerebro_nb.loop import LOOP
+from cerebro_nb.concurrency.loop import LOOP
 from cerebro_nb import Client, Ledger, OllamaBackend, load_settings, process_in_batches, resume
 ledger = Ledger(sys.argv[1])
 client = Client(OllamaBackend(sys.argv[2]), "tiny")

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from virtual import virtual_time
 
 from cerebro_nb import Client, OllamaBackend, errors, process_in_batches
-from cerebro_nb.loop import LOOP
+from cerebro_nb.concurrency.loop import LOOP
 
 JSON = {"content-type": "application/json"}
 

@@ -8,8 +8,8 @@ from fakes import FakeOllama
 from simulated import SimulatedServer
 
 from cerebro_nb import Client, OllamaBackend, Run, errors, load_settings, resume, unfinished
-from cerebro_nb.loop import LOOP
-from cerebro_nb.processors import prompt_work
+from cerebro_nb.batching.work import prompt_work
+from cerebro_nb.concurrency.loop import LOOP
 
 
 def a_run(backend, profile, ledger, outage_s, items=8):

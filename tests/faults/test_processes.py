@@ -14,8 +14,8 @@ import pytest
 from fakes import FakeOllama
 
 from cerebro_nb import Client, Ledger, OllamaBackend, Run, errors, process_in_batches
-from cerebro_nb.loop import LOOP, LoopEnded, LoopThread
-from cerebro_nb.threads import MOST_LEFT, in_thread
+from cerebro_nb.concurrency.loop import LOOP, LoopEnded, LoopThread
+from cerebro_nb.concurrency.threads import MOST_LEFT, in_thread
 
 COMMON = """
 import asyncio, os, sys, threading, time
@@ -198,7 +198,7 @@ def test_a_loop_that_cannot_go_on_ends_once_and_tells_who_waits(caplog):
         waiting.result(60)
     thread.join(60)
     assert not thread.is_alive()
-    assert len([record for record in caplog.records if record.name == "cerebro_nb.loop"]) == 1
+    assert len([record for record in caplog.records if record.name == "cerebro_nb.concurrency.loop"]) == 1
     assert broken._lock is lock  # whoever waited for it and who comes next keep each other out
     assert broken.run(echo(1)) == 1
     del loop._selector.select
@@ -252,7 +252,7 @@ def test_a_function_that_hangs_each_time_takes_no_more_threads_than_there_may_be
         assert threading.active_count() - before < 2 * MOST_LEFT
         last = run.errors[3 * MOST_LEFT - 1]
         assert last["type"] == "ProcessorFailed" and f"given up {MOST_LEFT} times" in last["message"]
-        said = [record.getMessage() for record in caplog.records if record.name == "cerebro_nb.threads"]
+        said = [record.getMessage() for record in caplog.records if record.name == "cerebro_nb.concurrency.threads"]
         assert len(said) == 2 and f"in {MOST_LEFT} of them" in said[-1]
         other = process_in_batches([1], lambda n: n, quick, ledger=ledger, show_progress=False)
         assert other.results == [1]  # another function is none of it

@@ -109,7 +109,7 @@ def test_the_command_line_says_and_writes_no_key(planted, tmp_path):
         }
         for words in (["generate", "qa", "tea"], ["doctor"], ["tasks"]):
             done = subprocess.run(
-                [sys.executable, "-m", "cerebro_nb.cli", *words], env=environment, capture_output=True, text=True
+                [sys.executable, "-m", "cerebro_nb.cli.main", *words], env=environment, capture_output=True, text=True
             )
             assert KEY not in done.stdout + done.stderr
     assert KEY.encode() not in everything(tmp_path)

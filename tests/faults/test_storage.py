@@ -30,7 +30,7 @@ class Waits(threading.Event):
                 if "it is tried again" in record.getMessage():
                     self.set()
 
-        logger = logging.getLogger("cerebro_nb.database")
+        logger = logging.getLogger("cerebro_nb.tasks.database")
         handler = Handler()
         logger.addHandler(handler)
         self.end = lambda: logger.removeHandler(handler)

@@ -7,7 +7,7 @@ from fakes import FakeOllama
 from virtual import VirtualLoop, virtual_time
 
 from cerebro_nb import Client, OllamaBackend, load_settings, process_in_batches
-from cerebro_nb.loop import LOOP
+from cerebro_nb.concurrency.loop import LOOP
 
 FAULTS = [
     (500, {}, '{"error": "boom"}'),

@@ -1,0 +1,1 @@
+"""Servers and the embedded engine, behind one protocol."""

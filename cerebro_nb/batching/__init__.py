@@ -1,0 +1,1 @@
+"""Many items through a client into the ledger."""

@@ -1,0 +1,1 @@
+"""One call to one model: fitting, structured, tried again, with a fallback."""

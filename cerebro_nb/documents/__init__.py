@@ -1,0 +1,1 @@
+"""Files and pages become plain texts that remember where they were."""

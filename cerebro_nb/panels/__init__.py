@@ -1,0 +1,1 @@
+"""Set, run, watch, review and export in a notebook."""

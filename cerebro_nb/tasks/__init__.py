@@ -1,0 +1,1 @@
+"""The ledger: tasks, items and attempts in a database."""

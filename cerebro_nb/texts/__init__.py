@@ -1,0 +1,1 @@
+"""Texts told apart: embeddings, duplicates, rules."""

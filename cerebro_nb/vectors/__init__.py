@@ -1,0 +1,1 @@
+"""Chunks of documents as vectors, and the search over them."""
