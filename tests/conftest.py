@@ -20,8 +20,10 @@ settings.register_profile("cerebro", deadline=None, print_blob=True, suppress_he
 settings.load_profile("cerebro")
 
 
-# Whoever starts the tests in the background may have had SIGINT ignored, which every child would inherit.
+# Whoever starts the tests in the background may have had signals ignored, which every child would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+for _signal in (signal.SIGTERM, signal.SIGHUP):
+    signal.signal(_signal, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)
