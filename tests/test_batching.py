@@ -19,10 +19,13 @@ from cerebro_nb import (
     PROFILES,
     Client,
     Fallback,
+    How,
     Message,
     OllamaBackend,
+    Plan,
     Run,
     ScriptedBackend,
+    Where,
     acall_llm,
     aprocess_in_batches,
     call_llm,
@@ -72,7 +75,7 @@ def started(items, function, profile, ledger, **options):
     async def work(item: WorkItem):
         return await function(item.value)
 
-    return Run(items, work, profile, ledger=ledger, show_progress=False, **options).start()
+    return Run(Plan(items, work, **options), How(profile), Where(ledger, show_progress=False)).start()
 
 
 def heard(run, event):
@@ -407,7 +410,7 @@ def test_pause_starts_no_further_item_and_resume_goes_on(quick, ledger, virtual)
 
 
 def test_a_run_can_be_paused_before_it_starts(quick, ledger):
-    run = Run([1], lambda item: echo(item.value), quick, ledger=ledger, show_progress=False)
+    run = Run(Plan([1], lambda item: echo(item.value)), How(quick), Where(ledger, show_progress=False))
     run.pause()
     begun = heard(run, "batch_started")
     run.start()
@@ -440,7 +443,9 @@ def test_cancel_while_the_model_loads_leaves_no_task(quick, ledger):
             await asyncio.sleep(3600)
 
     client = Client(Slow(["x"]), "tiny")
-    run = Run(["a"], lambda item: echo(item.value), quick, client=client, ledger=ledger, show_progress=False).start()
+    run = Run(
+        Plan(["a"], lambda item: echo(item.value)), How(quick, client), Where(ledger, show_progress=False)
+    ).start()
     assert loading.wait(60)
     run.cancel()
     assert run.wait().progress.status == "cancelled" and ledger.tasks() == []
@@ -657,7 +662,7 @@ def test_a_run_is_completed_only_if_every_item_ended(quick, ledger, monkeypatch)
 
 def test_a_task_at_work_is_not_deleted_and_one_that_ended_is(quick, ledger):
     gate = Gate()
-    run = Run(range(3), lambda item: gate(item.value), quick, ledger=ledger, show_progress=False).start()
+    run = Run(Plan(range(3), lambda item: gate(item.value)), How(quick), Where(ledger, show_progress=False)).start()
     assert gate.entered.wait(60)
     with pytest.raises(errors.TaskHeld, match="this process"):
         ledger.delete_task(run.task_id)

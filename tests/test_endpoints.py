@@ -11,8 +11,8 @@ from virtual import virtual_time
 
 from cerebro_nb import Client, acall_llm, call_llm, errors, get_client, load_settings, process_in_batches, resume
 from cerebro_nb.backends.pool import EndpointPool
-from cerebro_nb.batching.run import abatch_run
 from cerebro_nb.concurrency.loop import LOOP
+from cerebro_nb.launching.batches import abatch_run
 
 AUTO = load_settings({}).profile("auto").replace(backoff_s=0.01)
 

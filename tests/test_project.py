@@ -100,7 +100,6 @@ def test_the_catalogue_has_every_text(language):
             for message in read_po(file)
             if message.id
         }
-    from cerebro_nb.generating.recipes import RECIPES
     from cerebro_nb.panels.form import _UNITS
     from cerebro_nb.panels.monitor import _STATES
 
@@ -110,9 +109,9 @@ def test_the_catalogue_has_every_text(language):
             called = getattr(node.func, "attr", getattr(node.func, "id", "")) if isinstance(node, ast.Call) else ""
             if called in ("gettext", "ngettext", "say", "_say"):
                 used |= {node.args[0].value} if isinstance(node.args[0], ast.Constant) else set()
-    # Those that are looked up by a value: a status, the name of a recipe, a unit.
+    # Those that are looked up by a value: a status, a unit.
     used |= {state.replace("_", " ") for state in (*_STATES, "paused", "waiting")}
-    used |= {recipe.label for recipe in RECIPES.values()} | {unit for unit in _UNITS.values() if unit}
+    used |= {unit for unit in _UNITS.values() if unit}
     assert len(used) > 100 and used <= set(messages)
     for message in messages.values():
         texts = message.string if isinstance(message.string, tuple) else (message.string,)

@@ -31,7 +31,7 @@ from ..tasks.ledger import LEASE_S, EndedRows, FinishedItem, Ledger
 _log = get_logger(__name__)
 
 # %% auto #0
-__all__ = ['READ_AHEAD', 'MOST_UNWRITTEN', 'OF_THE_ITEMS', 'deciding', 'keyed', 'Keeper']
+__all__ = ['READ_AHEAD', 'MOST_UNWRITTEN', 'OF_THE_ITEMS', 'deciding', 'keyed', 'Recorder']
 
 # %% ../../nbs/15_batching/4_recorder.ipynb #89810f75
 READ_AHEAD = 100
@@ -74,7 +74,7 @@ _at_work: set[tuple[str, str]] = set()
 LOOP.when_lost(_at_work.clear)
 
 
-class Keeper:
+class Recorder:
     """Keeps one run in the ledger.
 
     Parameters
@@ -99,7 +99,7 @@ class Keeper:
         on_error: Callable[[BaseException], None],
         reuse: bool = False,
     ):
-        self._ledger, self._tally, self._read_ahead, self._on_error = ledger, tally, read_ahead, on_error
+        self.ledger, self._tally, self._read_ahead, self._on_error = ledger, tally, read_ahead, on_error
         self._reuse = reuse
         self._manifest: Mapping[str, Any] = {}
         # Each is counted by one thread alone: what the run posted, and what the ledger's writer wrote or refused.
@@ -128,7 +128,7 @@ class Keeper:
             circumstances = {**circumstances, "input_sha256": hashlib.sha256(given.encode()).hexdigest()}
 
         def record() -> None:
-            self._tally.task_id = self._ledger.create_task(
+            self._tally.task_id = self.ledger.create_task(
                 kind, subject, total, manifest={**circumstances, **decisive}, leased=True, items=known
             )
             self._enter(self._tally.task_id)
@@ -145,14 +145,14 @@ class Keeper:
 
         def take() -> None:
             nonlocal recorded
-            if (self._ledger.database.url, task_id) in _at_work:
+            if (self.ledger.database.url, task_id) in _at_work:
                 raise TaskHeld(
                     f"task {task_id} is being worked on by this process", hint="Wait for that run or cancel it."
                 )
-            self._ledger.claim(task_id)
+            self.ledger.claim(task_id)
             self._enter(task_id)
-            self._ledger.update_task(task_id, status="in_progress", finished_at=None)
-            task, recorded = self._ledger.task(task_id), self._ledger.count_items(task_id)
+            self.ledger.update_task(task_id, status="in_progress", finished_at=None)
+            task, recorded = self.ledger.task(task_id), self.ledger.count_items(task_id)
             self._tally.task_id, self._tally.total = task_id, task.total_items
             self._tally.ok, self._tally.failed, self._tally.earlier = (
                 task.ok_items,
@@ -165,7 +165,7 @@ class Keeper:
 
     def _enter(self, task_id: str) -> None:
         # A lease keeps other processes from the task, this keeps a second run of our own from it.
-        self._place = (self._ledger.database.url, task_id)
+        self._place = (self.ledger.database.url, task_id)
         _at_work.add(self._place)
 
     def leave(self) -> None:
@@ -175,7 +175,7 @@ class Keeper:
 
     def _unanswered(self) -> Iterator[WorkItem]:
         first = 0
-        while rows := self._ledger.items(self._tally.task_id, "pending", first, READ_AHEAD):
+        while rows := self.ledger.items(self._tally.task_id, "pending", first, READ_AHEAD):
             # The options may be others than they were, so the keys are made anew.
             for row, (value, key) in zip(rows, keyed([row["input"] for row in rows], self._manifest), strict=True):
                 yield WorkItem(row["position"], value, earlier_attempts=row["attempts"], key=key)
@@ -191,7 +191,7 @@ class Keeper:
                 broken = error
             if values:
                 items = keyed(values, self._manifest)
-                self._ledger.add_items(self._tally.task_id, first, items).add_done_callback(self._added)
+                self.ledger.add_items(self._tally.task_id, first, items).add_done_callback(self._added)
                 yield from self._offered(first, items)
             if broken is not None:
                 raise broken
@@ -199,7 +199,7 @@ class Keeper:
                 return
 
     def _offered(self, first: int, items: Sequence[tuple[Any, str]]) -> Iterator[WorkItem]:
-        found = self._ledger.reusable([key for _, key in items]) if self._reuse else {}
+        found = self.ledger.reusable([key for _, key in items]) if self._reuse else {}
         for position, (value, key) in enumerate(items, first):
             yield WorkItem(position, value, key=key, reusable=found.get(key))
 
@@ -230,16 +230,16 @@ class Keeper:
             count_in(reply["usage"], "completion_tokens"),
         )
         try:
-            self._ledger.post_item(finished, self._told)
+            self.ledger.post_item(finished, self._told)
         except Exception:  # a reply that JSON cannot hold, of a backend that somebody handed in
-            self._ledger.post_item(replace(finished, attempts=kept_rows(outcome.rows)), self._told)
+            self.ledger.post_item(replace(finished, attempts=kept_rows(outcome.rows)), self._told)
         self._posted += 1
         if self._posted - self._done > MOST_UNWRITTEN:
             await self._until_done(self._posted)
 
     async def written(self) -> None:
         """Return when every item that ended is on disk, or was refused."""
-        self._ledger.database.flush()
+        self.ledger.database.flush()
         await self._until_done(self._posted)
 
     async def _until_done(self, count: int) -> None:
@@ -283,12 +283,12 @@ class Keeper:
             await asyncio.sleep(LEASE_S / 3)
             try:
                 if self._tally.task_id:
-                    await asyncio.to_thread(self._ledger.claim, self._tally.task_id)
+                    await asyncio.to_thread(self.ledger.claim, self._tally.task_id)
             except TaskHeld as error:
                 self._on_error(error)
                 return
             except LedgerError as error:
-                if not self._ledger.database.in_place:
+                if not self.ledger.database.in_place:
                     self._on_error(error)
                     return
                 # It may pass; an answer that cannot be written ends the run.
@@ -296,7 +296,7 @@ class Keeper:
 
     async def check_whole(self) -> None:
         """Raise a CerebroError if the ledger has items of the task that neither succeeded nor failed."""
-        if left := await asyncio.to_thread(self._ledger.unanswered, self._tally.task_id):
+        if left := await asyncio.to_thread(self.ledger.unanswered, self._tally.task_id):
             raise CerebroError(
                 f"{left} of the items of task {self._tally.task_id} have no answer, though nothing works on them",
                 hint="resume(task) goes on with them.",
@@ -316,8 +316,8 @@ class Keeper:
             self._tally.total = values["total_items"] = now.processed
 
         def record() -> None:
-            self._ledger.update_task(now.task_id, **values)
-            self._ledger.release(now.task_id)
+            self.ledger.update_task(now.task_id, **values)
+            self.ledger.release(now.task_id)
 
         try:
             await _whole(record)

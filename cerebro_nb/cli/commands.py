@@ -113,7 +113,8 @@ def export(arguments: argparse.Namespace) -> int:
 # %% ../../nbs/22_cli/3_commands.ipynb #1a1643e9
 def rerun(arguments: argparse.Namespace) -> int:
     """Do again what a task did, and compare the two."""
-    from cerebro_nb.datasets.comparing import compare, rerun
+    from cerebro_nb.datasets.comparing import compare
+    from cerebro_nb.launching.resuming import rerun
 
     run = rerun(arguments.task, **given(arguments, *WHOM))
     compared = compare(arguments.task, run.task_id)

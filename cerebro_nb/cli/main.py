@@ -9,7 +9,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cerebro_nb
 from ..cleaning import plain
@@ -17,12 +17,14 @@ from .commands import COMMANDS, WHOM, add_whom, at_least_one, given, refuse
 from ..errors import CerebroError, InputError
 from ..language import show_log
 from ..concurrency.loop import LOOP, Terminated, signals_heard
-from ..generating.recipes import RECIPES
 from ..settings import load_settings
 from .terminal import finish, new_file, print_anything, show_frame
 
+if TYPE_CHECKING:
+    from cerebro_nb.launching.kind import Kind
+
 # %% auto #0
-__all__ = ['PANEL_HINT', 'generate', 'resume', 'retry', 'demo', 'tasks', 'show', 'doctor', 'parser', 'main']
+__all__ = ['PANEL_HINT', 'generate', 'example_kind', 'resume', 'retry', 'demo', 'tasks', 'show', 'doctor', 'parser', 'main']
 
 # %% ../../nbs/22_cli/4_main.ipynb #e6a4cc31
 PANEL_HINT = """To open the panel: pip install 'cerebro-nb[lab]', then `jupyter lab`, and in a cell
@@ -31,14 +33,28 @@ PANEL_HINT = """To open the panel: pip install 'cerebro-nb[lab]', then `jupyter 
 
 def generate(arguments: argparse.Namespace) -> int:
     """Generate examples of one kind, and save them."""
-    from cerebro_nb.generating.synthetic import synthetic_run
-
     _check_generation(arguments)
     options = given(arguments, "language", "profile", "num_ctx", "seed", "unanswerable", *WHOM, *_HOW)
     if arguments.documents:
         options["from_documents"] = arguments.documents
-    run = synthetic_run(arguments.kind.replace("-", "_"), arguments.subject or "", arguments.n, **options)
+    run = arguments.kind.make(arguments.subject or "", arguments.n, **options)
     return finish(run.wait(), arguments.out)
+
+
+def example_kind(word: str) -> Kind:
+    """Return a kind of examples by its name on the command line, as ``argparse`` wants a type to do.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        If there is none.
+    """
+    from cerebro_nb.launching.kind import kinds
+
+    known = {kind.name.replace("_", "-"): kind for kind in kinds().values() if kind.n is not None}
+    if word not in known:
+        raise argparse.ArgumentTypeError(f"{plain(word)!r} is no kind of examples; there are: {', '.join(known)}")
+    return known[word]
 
 
 def _check_generation(arguments: argparse.Namespace) -> None:
@@ -47,8 +63,8 @@ def _check_generation(arguments: argparse.Namespace) -> None:
             refuse("--unanswerable is a share of questions on --documents, and there are none")
         if not 0 <= arguments.unanswerable <= 1:
             refuse(f"--unanswerable is a share from 0 to 1, not {arguments.unanswerable:g}")
-    if arguments.documents and not RECIPES[arguments.kind.replace("-", "_")].from_text:
-        refuse(f"{arguments.kind} takes no --documents")
+    if arguments.documents and "documents" not in arguments.kind.fields:
+        refuse(f"{arguments.kind.name.replace('_', '-')} takes no --documents")
     if arguments.num_ctx is not None:
         if arguments.backend == "openai":
             refuse("--num-ctx is for Ollama and the embedded engine; of an OpenAI-compatible server its owner sets it")
@@ -60,7 +76,7 @@ def _check_generation(arguments: argparse.Namespace) -> None:
 
 def resume(arguments: argparse.Namespace) -> int:
     """Go on with a task that was cut off; without a task, list those that can be resumed."""
-    from cerebro_nb.datasets.resuming import aresume_run, unfinished
+    from cerebro_nb.launching.resuming import aresume_run, unfinished
 
     if arguments.task is None:
         if given(arguments, "out", *WHOM):
@@ -80,7 +96,7 @@ def resume(arguments: argparse.Namespace) -> int:
 
 def retry(arguments: argparse.Namespace) -> int:
     """Work on the failed items of a task again."""
-    from cerebro_nb.datasets.resuming import retry_failed
+    from cerebro_nb.launching.resuming import retry_failed
 
     return finish(retry_failed(arguments.task, **given(arguments, *WHOM, *_HOW)), arguments.out)
 
@@ -189,7 +205,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _add_generation(words: argparse.ArgumentParser) -> None:
-    words.add_argument("kind", choices=[kind.replace("_", "-") for kind in RECIPES], help="what to make")
+    words.add_argument("kind", type=example_kind, help="what to make, such as qa or failure-cases")
     words.add_argument(
         "subject", nargs="?", help="what it is about, such as 'copywriting'; not needed with --documents"
     )

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..cleaning import plain
-from ..generating.recipes import RECIPES
 
 if TYPE_CHECKING:
     import pandas
@@ -64,18 +63,12 @@ def new_file(text: str) -> str:
 def finish(run: Run, out: str | None) -> int:
     """Save what a run made, print it, and return the exit status: 0 if anything was answered."""
     from cerebro_nb.datasets.examples import save_jsonl
-    from cerebro_nb.generating.notes import Note
+    from cerebro_nb.launching.kind import kind_of
 
     saved = save_jsonl(run, out) if run.progress.ok else None
     frame = run.df
-    made = {name for recipe in RECIPES.values() for name in recipe.response_model.model_fields} | {
-        "output",
-        *Note.model_fields,
-        "reason",
-        "score",
-        "source",
-    }
-    columns = [name for name in frame if name in made]
+    answered = {*kind_of(run.task).columns, "source"}
+    columns = [name for name in frame if name in answered]
     print()
     show_frame(frame[[*columns, "status", *(["error"] if run.progress.failed else [])]])
     print()

@@ -5,10 +5,14 @@
 # %% ../../nbs/18_generating/2_angles.ipynb #a0f47b3e
 from __future__ import annotations
 
-from collections.abc import Mapping
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from .templates import template_language
 
 # %% auto #0
-__all__ = ['DIMENSIONS']
+__all__ = ['DIMENSIONS', 'plan_angles']
 
 # %% ../../nbs/18_generating/2_angles.ipynb #9bee154e
 _ENGLISH = {
@@ -86,3 +90,48 @@ _PORTUGUESE = {
 
 # %% ../../nbs/18_generating/2_angles.ipynb #8fc46743
 DIMENSIONS: Mapping[str, Mapping[str, tuple[str, ...]]] = {"en": _ENGLISH, "pt-BR": _PORTUGUESE}
+
+# %% ../../nbs/18_generating/2_angles.ipynb #7c410c90
+def _shuffled_for_ever(values: Sequence[str], chance: random.Random) -> Iterator[str]:
+    while True:
+        yield from chance.sample(values, len(values))
+
+
+def plan_angles(n: int, seed: int, language: str = "en") -> list[dict[str, Any]]:
+    """Return the angles from which a subject is looked at, one an example.
+
+    Parameters
+    ----------
+    n
+        How many.
+    seed
+        What the plan is made from.
+    language
+        BCP-47 tag of what is generated.
+
+    Returns
+    -------
+    list of dict
+        ``sub_topic``, ``reader``, ``question_type``, ``difficulty``, and the ``seed`` of the item's sampling. No angle
+        comes twice until all have come; sub-topics are spread evenly.
+    """
+    chance = random.Random(seed)  # noqa: S311 - a plan, not a secret
+    dimensions = DIMENSIONS[template_language(language)]
+    streams = {name: _shuffled_for_ever(values, chance) for name, values in dimensions.items()}
+    most = 1
+    for values in dimensions.values():
+        most *= len(values)
+    plan: list[dict[str, Any]] = []
+    seen: set[tuple[str, ...]] = set()
+    while len(plan) < n:
+        angle = {name: next(stream) for name, stream in streams.items()}
+        while (key := tuple(angle.values())) in seen:
+            angle = {
+                "sub_topic": angle["sub_topic"],
+                **{name: chance.choice(values) for name, values in dimensions.items() if name != "sub_topic"},
+            }
+        seen.add(key)
+        if len(seen) == most:
+            seen.clear()
+        plan.append({**angle, "seed": chance.randrange(2**31)})
+    return plan

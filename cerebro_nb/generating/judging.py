@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ..batching.plans import Means, Plan
 from ..batching.run import Run
 from ..client.client import Client, answer
 from ..texts.duplicates import find_duplicates
@@ -20,21 +21,21 @@ from ..texts.embedders import Embedder, get_embedder
 from ..errors import InputError
 from ..language import check_language
 from ..concurrency.loop import LOOP
-from ..batching.launching import Plan, RunArguments, aplanned_run
+from ..launching.kind import Again, Kind, kinds_of, register_kind
+from ..launching.launch import RunArguments, awaitable, launch, of_the_run, verbs
 from ..batching.work import Work, WorkItem, next_seed
-from .recipes import RECIPES
 from ..texts.rules import broken_rules
 from ..settings import GenerationOptions
 from ..tasks.ledger import Ledger, Task
 from .templates import Template, in_language, template_language
-from ..tasks.views import TaskLike, item_output, view_of
+from ..tasks.views import TaskLike, TaskView, item_output, view_of
 
 if TYPE_CHECKING:
     import pandas
 
 # %% auto #0
-__all__ = ['RUBRICS', 'Verdict', 'as_lines', 'verdict', 'judge_work', 'ajudge_run', 'ajudge', 'judge', 'verdicts',
-           'QualityReport', 'aquality_report', 'quality_report']
+__all__ = ['RUBRICS', 'ajudge_run', 'judge', 'ajudge', 'JUDGEMENT', 'Verdict', 'as_lines', 'verdict', 'judge_work',
+           'JudgeArguments', 'judge_run', 'verdicts', 'QualityReport', 'aquality_report', 'quality_report']
 
 # %% ../../nbs/18_generating/6_judging.ipynb #c11bbb65
 class Verdict(BaseModel):
@@ -125,14 +126,34 @@ def judge_work(client: Client, language: str, rubric: str, options: GenerationOp
     return work
 
 # %% ../../nbs/18_generating/6_judging.ipynb #35d25012
-async def ajudge_run(
-    task: TaskLike,
-    rubric: str | None = None,
-    *,
-    positions: Collection[int] | None = None,
-    language: str | None = None,
-    **arguments: Unpack[RunArguments],
-) -> Run:
+class JudgeArguments(RunArguments, total=False):
+    """What a judgement takes beside what every run takes.
+
+    Parameters
+    ----------
+    positions
+        Which of the task's answered items; all if None.
+    language
+        BCP-47 tag of the reasons; the task's if None.
+    """
+
+    positions: Collection[int] | None
+    language: str | None
+
+
+def _to_judge(view: TaskView, positions: Collection[int] | None) -> list[dict[str, Any]]:
+    items = [
+        {"task_id": view.task_id, "judged": item["position"], "example": item_output(item)}
+        for page in view.ledger.pages(view.task_id, "ok")
+        for item in page
+        if positions is None or item["position"] in positions
+    ]
+    if not items:
+        raise InputError(f"task {view.task_id} has no answers to judge")
+    return items
+
+
+def judge_run(task: TaskLike, rubric: str | None = None, **arguments: Unpack[JudgeArguments]) -> Run:
     """Make the run that judges the examples of a task, without starting it.
 
     Parameters
@@ -141,12 +162,8 @@ async def ajudge_run(
         Which task; see `view_of`.
     rubric
         What a score from 1 to 5 means; `RUBRICS` if None.
-    positions
-        Which of its answered items; all if None.
-    language
-        BCP-47 tag of the reasons; the task's if None.
     **arguments
-        As in `RunArguments`; the profile is ``auto``. Name a better model than the one that wrote the examples.
+        As in `JudgeArguments`; the profile is ``auto``. Name a better model than the one that wrote the examples.
 
     Returns
     -------
@@ -156,45 +173,49 @@ async def ajudge_run(
     Raises
     ------
     TaskNotFound
-        If there is no such task.
+        Once it is started, if there is no such task.
     InputError
-        If it has no answers.
+        Once it is started, if it has no answers.
     """
-    view = view_of(task, arguments.get("ledger"))
-    ledger = arguments["ledger"] = view.ledger
-    of = view.task
-    items = [
-        {"task_id": of.id, "judged": item["position"], "example": item_output(item)}
-        for page in ledger.pages(of.id, "ok")
-        for item in page
-        if positions is None or item["position"] in positions
-    ]
-    if not items:
-        raise InputError(f"task {of.id} has no answers to judge")
+    if isinstance(task, TaskView):
+        arguments["ledger"] = task.ledger
 
-    def plan(client: Client, options: GenerationOptions) -> Plan:
-        tag = check_language(language or of.manifest.get("language") or client.settings.language)
-        told = rubric or RUBRICS[template_language(tag)]
-        manifest = {
-            "recipe": "judge",
-            "language": tag,
-            "rubric": told,
-            "template": _JUDGE[template_language(tag)].record(),
-            "of_task": of.id,
-        }
-        return Plan(items, judge_work(client, tag, told, options), "judgement", of.subject, "judge", manifest)
+    async def opened(means: Means) -> Plan:
+        client, options = means.asked
+        view = await asyncio.to_thread(view_of, task, means.ledger)
+        of = await asyncio.to_thread(lambda: view.task)
+        items = await asyncio.to_thread(_to_judge, view, arguments.get("positions"))
+        tag = check_language(arguments.get("language") or of.manifest.get("language") or client.settings.language)
+        meaning = rubric or RUBRICS[template_language(tag)]
+        template = _JUDGE[template_language(tag)]
+        manifest = {"language": tag, "rubric": meaning, "template": template.record(), "of_task": of.id}
+        return Plan(items, judge_work(client, tag, meaning, options), subject=of.subject, manifest=manifest)
 
-    return await aplanned_run(plan, "auto", arguments)
+    return launch(JUDGEMENT, Plan(open=opened), of_the_run(arguments, JudgeArguments))
 
 
-async def ajudge(task: TaskLike, rubric: str | None = None, **options: Any) -> Run:
-    """Judge the examples of a task; parameters and errors are those of `ajudge_run`. Return the run, ended."""
-    return await (await ajudge_run(task, rubric, **options))
+ajudge_run = awaitable(judge_run)
+judge, ajudge = verbs(judge_run, "judge", "Judge the examples of a task.")
 
 
-def judge(task: TaskLike, rubric: str | None = None, **options: Any) -> Run:
-    """Judge the examples of a task; the same as `ajudge`, for code that does not await."""
-    return LOOP.run(ajudge(task, rubric, **options))
+async def _judge_again(again: Again) -> Work:
+    client, options = again.asked
+    return judge_work(client, again.manifest["language"], again.manifest["rubric"], options)
+
+
+JUDGEMENT = register_kind(
+    Kind(
+        "judge",
+        {"en": "judge", "pt-BR": "juiz"},
+        make=judge_run,
+        again=_judge_again,
+        task_kind="judgement",
+        profile="auto",
+        function="judge",
+        response_model=Verdict,
+        essential="reason",
+    )
+)
 
 
 def verdicts(task: TaskLike, *, ledger: Ledger | None = None, tasks: int = 1_000) -> dict[int, dict[str, Any]]:
@@ -296,11 +317,11 @@ async def aquality_report(
     answered = [item for item in items if item["status"] == "ok"]
     examples = [item_output(item) for item in answered]
     language = str(of.manifest.get("language", "en"))
-    recipe = next((recipe for recipe in RECIPES.values() if recipe.task_kind == of.kind), None)
+    kind = next(kinds_of(of.kind), None)
     told_apart = get_embedder(embedder, language) if isinstance(embedder, str) else embedder
-    essential = recipe.essential if recipe else None
+    essential = kind.essential or None if kind else None
     texts = [str(made.get(essential, made)) if isinstance(made, Mapping) else str(made) for made in examples]
-    prompts = [template.system for template in recipe.templates.values()] if recipe else []
+    prompts = kind.prompts if kind else ()
 
     def held_to_rules() -> list[list[str]]:
         fields = [made if isinstance(made, Mapping) else {"output": made} for made in examples]

@@ -10,6 +10,7 @@ from typing import Any, Unpack
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ..batching.plans import Means, Plan
 from ..batching.run import Run
 from ..documents.chunks import Chunk, chunked
 from ..client.client import Client, answer
@@ -17,15 +18,15 @@ from ..documents.documents import Document, Source, aread_documents
 from ..texts.embedders import Embedder, get_embedder
 from ..errors import InputError
 from ..language import check_language
-from ..concurrency.loop import LOOP
-from ..batching.launching import Plan, RunArguments, aplanned_run
+from ..launching.kind import Again, Kind, Turn, after_text, as_text, register_kind
+from ..launching.launch import RunArguments, awaitable, launch, of_the_run, verbs
 from ..batching.work import Work, WorkItem, next_seed
 from ..settings import GenerationOptions
 from .templates import Template, in_language, template_language
 
 # %% auto #0
-__all__ = ['RESEARCH_CHUNK_TOKENS', 'PIECES_A_QUESTION', 'Note', 'SourcedNote', 'find_quote', 'research_work', 'nearest_pieces',
-           'anotes_run', 'notes_run', 'agenerate_notes', 'generate_notes']
+__all__ = ['RESEARCH_CHUNK_TOKENS', 'PIECES_A_QUESTION', 'anotes_run', 'generate_notes', 'agenerate_notes', 'NOTES', 'Note',
+           'SourcedNote', 'find_quote', 'research_work', 'nearest_pieces', 'NotesArguments', 'notes_run', 'note_turn']
 
 # %% ../../nbs/18_generating/5_notes.ipynb #95d5e8b3
 class Note(BaseModel):
@@ -208,16 +209,47 @@ async def nearest_pieces(
     ]
 
 
-async def anotes_run(
+class NotesArguments(RunArguments, total=False):
+    """What the writing of notes takes beside what every run takes.
+
+    Parameters
+    ----------
+    language
+        BCP-47 tag of the notes; the settings' if not given.
+    k
+        How many pieces a question is asked of, >= 1.
+    chunk_tokens
+        The most tokens of a piece.
+    embedder
+        Finds the pieces for a question; one that suits the language if None.
+    allow_private
+        Whether an address may be on loopback or in a private network; False if not given.
+    """
+
+    language: str | None
+    k: int
+    chunk_tokens: int
+    embedder: str | Embedder | None
+    allow_private: bool
+
+
+async def _items(
+    questions: Sequence[str], documents: Sequence[Document], client: Client, tag: str, arguments: NotesArguments
+) -> list[dict[str, Any]]:
+    chunks = list(chunked(documents, arguments.get("chunk_tokens", RESEARCH_CHUNK_TOKENS)))
+    if not chunks:
+        return [{"question": question} for question in questions]
+    if not questions:
+        return [_piece(chunk) for chunk in chunks]
+    embedder = arguments.get("embedder")
+    near = embedder if isinstance(embedder, Embedder) else get_embedder(embedder, tag, client)
+    return await nearest_pieces(questions, chunks, near, arguments.get("k", PIECES_A_QUESTION))
+
+
+def notes_run(
     questions: str | Iterable[str] = (),
     documents: Source | Iterable[Source] | None = None,
-    *,
-    language: str | None = None,
-    k: int = PIECES_A_QUESTION,
-    chunk_tokens: int = RESEARCH_CHUNK_TOKENS,
-    embedder: str | Embedder | None = None,
-    allow_private: bool = False,
-    **arguments: Unpack[RunArguments],
+    **arguments: Unpack[NotesArguments],
 ) -> Run:
     """Make the run that writes research notes, without starting it.
 
@@ -227,18 +259,8 @@ async def anotes_run(
         What to find out. Without documents the model answers from what it knows, and quotes nothing.
     documents
         What to read, as `read_documents` takes it. Without questions each piece gets a note.
-    language
-        BCP-47 tag of the notes; the settings' if None.
-    k
-        How many pieces a question is asked of, >= 1.
-    chunk_tokens
-        The most tokens of a piece.
-    embedder
-        Finds the pieces for a question; one that suits the language if None.
-    allow_private
-        Whether an address may be on loopback or in a private network.
     **arguments
-        As in `RunArguments`; the profile is ``research``.
+        As in `NotesArguments`; the profile is ``research``.
 
     Returns
     -------
@@ -251,71 +273,68 @@ async def anotes_run(
     InputError
         If there is neither a question nor a document.
     SourceError
-        If a document cannot be read.
+        Once it is started, if a document cannot be read.
     """
-    asked = [questions] if isinstance(questions, str) else list(questions)
-    asked = [question.strip() for question in asked if question.strip()]
-    read = [] if documents is None else await aread_documents(documents, allow_private=allow_private)
-    if not asked and not read:
+    listed = [questions] if isinstance(questions, str) else list(questions)
+    listed = [question.strip() for question in listed if question.strip()]
+    if not listed and documents is None:
         raise InputError("there is nothing to research", hint="Give questions, documents, or both.")
-    if k < 1:
+    if (k := arguments.get("k", PIECES_A_QUESTION)) < 1:
         raise InputError(f"k = {k} is not at least 1")
 
-    async def plan(client: Client, options: GenerationOptions) -> Plan:
-        tag = check_language(language or client.settings.language)
-        chunks = list(chunked(read, chunk_tokens))
-        if asked and chunks:
-            near = embedder if isinstance(embedder, Embedder) else get_embedder(embedder, tag, client)
-            items = await nearest_pieces(asked, chunks, near, k)
-        else:
-            items = [_piece(chunk) for chunk in chunks] if chunks else [{"question": question} for question in asked]
-        kind = _FROM_TEXT if chunks else _FROM_KNOWLEDGE
-        manifest: dict[str, Any] = {
-            "recipe": "research",
-            "language": tag,
-            "template": kind[template_language(tag)].record(),
-        }
-        manifest["documents"] = [{"source": one.source, "sha256": one.sha256} for one in read]
-        subject = asked[0] if asked else read[0].title or read[0].source
-        return Plan(items, research_work(client, tag, options), "research", subject[:500], "research", manifest)
+    async def opened(means: Means) -> Plan:
+        client, options = means.asked
+        tag = check_language(arguments.get("language") or client.settings.language)
+        private = arguments.get("allow_private", False)
+        read = [] if documents is None else await aread_documents(documents, allow_private=private)
+        if not listed and not read:
+            raise InputError("there is nothing to research", hint="Give questions, documents, or both.")
+        items = await _items(listed, read, client, tag, arguments)
+        template = (_FROM_TEXT if read else _FROM_KNOWLEDGE)[template_language(tag)]
+        manifest: dict[str, Any] = {"language": tag, "template": template.record()}
+        manifest["documents"] = [{"source": document.source, "sha256": document.sha256} for document in read]
+        subject = listed[0] if listed else read[0].title or read[0].source
+        return Plan(items, research_work(client, tag, options), subject=subject[:500], manifest=manifest)
 
-    return await aplanned_run(plan, "research", arguments)
+    plan = Plan(subject=listed[0][:500] if listed else "", open=opened)
+    return launch(NOTES, plan, of_the_run(arguments, NotesArguments))
 
 
-def notes_run(
-    questions: str | Iterable[str] = (), documents: Source | Iterable[Source] | None = None, **options: Any
-) -> Run:
-    """Make the run that writes research notes, without starting it; see `anotes_run`."""
-    return LOOP.run(anotes_run(questions, documents, **options))
+anotes_run = awaitable(notes_run)
+generate_notes, agenerate_notes = verbs(
+    notes_run, "generate_notes", "Write research notes on questions, on documents, or on both."
+)
+
+# %% ../../nbs/18_generating/5_notes.ipynb #86423e70
+_NOTED = {"en": "What does this text say?", "pt-BR": "O que diz este texto?"}
 
 
-async def agenerate_notes(
-    questions: str | Iterable[str] = (), documents: Source | Iterable[Source] | None = None, **options: Any
-) -> Run:
-    """Write research notes on questions, on documents, or on both.
-
-    Parameters
-    ----------
-    questions, documents, **options
-        As in `anotes_run`.
-
-    Returns
-    -------
-    Run
-        The run, ended.
-
-    Raises
-    ------
-    InputError, SourceError
-        If there is nothing to research, or a document cannot be read.
-    CerebroError
-        If the run could not start or go on. A note that fails alone does not raise.
-    """
-    return await (await anotes_run(questions, documents, **options))
+def note_turn(example: Mapping[str, Any]) -> Turn:
+    """Return a note's question, or the question what its text says, and the note."""
+    about = example.get("metadata") or {}
+    question = about.get("question") or _NOTED[template_language(str(about.get("language", "en")))]
+    return Turn(after_text(example, question), f"{as_text(example['claim'])} {as_text(example['summary'])}")
 
 
-def generate_notes(
-    questions: str | Iterable[str] = (), documents: Source | Iterable[Source] | None = None, **options: Any
-) -> Run:
-    """Write research notes; the same as `agenerate_notes`, for code that does not await."""
-    return LOOP.run(agenerate_notes(questions, documents, **options))
+async def _notes_again(again: Again) -> Work:
+    client, options = again.asked
+    return research_work(client, again.manifest["language"], options)
+
+
+NOTES = register_kind(
+    Kind(
+        "research",
+        {"en": "research notes", "pt-BR": "notas de pesquisa"},
+        make=notes_run,
+        again=_notes_again,
+        task_kind="research",
+        profile="research",
+        fields={"items": "questions", "documents": "documents", "language": "language"},
+        needs=("items", "documents"),
+        function="generate_notes",
+        response_model=Note,
+        columns=("claim", "summary", "quotes"),
+        essential="claim",
+        turn=note_turn,
+    )
+)

@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING, Any, Unpack, cast
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..batching.attempts import whole_number
+from ..batching.plans import Means, Plan
 from ..batching.run import Run
-from ..client.client import Client, answer
+from ..client.client import Client, aget_client, answer
 from ..texts.duplicates import essence
 from ..errors import CerebroError, DuplicateOutput, InputError, ProcessorFailed
 from ..language import check_language
 from ..concurrency.loop import LOOP
-from ..batching.launching import Plan, RunArguments, aplanned_run
+from ..launching.kind import Again, Kind, register_kind
+from ..launching.launch import RunArguments, launch
 from ..batching.work import Work, WorkItem, as_json, next_seed
 from .judging import RUBRICS, verdict
 from ..settings import GenerationOptions
@@ -32,8 +34,8 @@ if TYPE_CHECKING:
     import pandas
 
 # %% auto #0
-__all__ = ['PLACE', 'Check', 'Variant', 'filled', 'variant_work', 'trial_work', 'confidence_interval', 'PromptSearch', 'ranked',
-           'asearch_prompts', 'search_prompts']
+__all__ = ['PLACE', 'Check', 'VARIANTS', 'TRIALS', 'Variant', 'with_place', 'filled', 'variant_work', 'trial_work',
+           'confidence_interval', 'PromptSearch', 'ranked', 'variants_run', 'asearch_prompts', 'search_prompts']
 
 # %% ../../nbs/18_generating/7_prompt_search.ipynb #3954e909
 PLACE = "{input}"
@@ -96,6 +98,11 @@ _WISH = {
 }
 
 
+def with_place(prompt: str) -> str:
+    """Return a prompt that has a place for its input."""
+    return prompt if PLACE in prompt else f"{prompt}\n\n{PLACE}"
+
+
 def filled(prompt: str, case: Any) -> str:
     """Return a prompt with a case in its place; other braces stay what they are."""
     text = case if isinstance(case, str) else "\n".join(f"{name}: {value}" for name, value in dict(case).items())
@@ -105,17 +112,22 @@ def filled(prompt: str, case: Any) -> str:
 def variant_work(client: Client, task: str, language: str, options: GenerationOptions) -> Work:
     """Return the work of writing one variant of a prompt an item."""
     template = in_language(_WISH[template_language(language)], language)
-    seen = {essence(task)}
+    seen = {essence(with_place(task))}
 
-    async def work(item: WorkItem) -> Any:
+    async def written(item: WorkItem) -> str:
+        if item.reuses:
+            return str(item.reusable["prompt"])
         seeded = next_seed(options.replace(seed=item.value["seed"]), item.attempt - 1)
         fields = {"manner": item.value["manner"], "task": task, "place": PLACE}
         reply = await answer(client, template.messages(fields), options=seeded, response_model=Variant)
-        made: str = reply.parsed.prompt
-        if essence(made) in seen:
-            raise DuplicateOutput("that variant came before", hint="It will be asked for again.", text=reply.text)
-        seen.add(essence(made))
-        return {"prompt": made if PLACE in made else f"{made}\n\n{PLACE}"}
+        return with_place(reply.parsed.prompt)
+
+    async def work(item: WorkItem) -> Any:
+        prompt = await written(item)
+        if essence(prompt) in seen:
+            raise DuplicateOutput("that variant came before", hint="It will be asked for again.", text=prompt)
+        seen.add(essence(prompt))
+        return {"prompt": prompt}
 
     return work
 
@@ -146,11 +158,16 @@ def trial_work(
     async def work(item: WorkItem) -> Any:
         seeded = next_seed(options, item.attempt - 1)
         case = item.value["case"]
-        reply = await answer(client, filled(item.value["prompt"], case), options=seeded)
+        if item.reuses and check is None:
+            return item.reusable
+        if item.reuses:  # the answer is there; what it is worth, the check says anew
+            text = item.reusable["answer"]
+        else:
+            text = (await answer(client, filled(item.value["prompt"], case), options=seeded)).text
         if check is not None:
-            return {"answer": reply.text, "score": await _checked(check, case, reply.text), "reason": None}
-        said = await verdict(judge, language, rubric, {"input": case, "answer": reply.text}, seeded)
-        return {"answer": reply.text, "score": (said.score - 1) / 4, "reason": said.reason}
+            return {"answer": text, "score": await _checked(check, case, text), "reason": None}
+        said = await verdict(judge, language, rubric, {"input": case, "answer": text}, seeded)
+        return {"answer": text, "score": (said.score - 1) / 4, "reason": said.reason}
 
     return work
 
@@ -240,6 +257,123 @@ def ranked(trials: Sequence[Mapping[str, Any]], variants: Sequence[Mapping[str, 
     return sorted(rows, key=lambda row: (-row["mean"], len(row["prompt"])))
 
 # %% ../../nbs/18_generating/7_prompt_search.ipynb #978efb34
+def variants_run(task: str, n: int, language: str | None = None, **arguments: Unpack[RunArguments]) -> Run:
+    """Make the run that writes variants of a prompt, without starting it.
+
+    Parameters
+    ----------
+    task
+        What the prompt should make the model do, in a sentence.
+    n
+        How many, >= 1.
+    language
+        BCP-47 tag of the prompts; the settings' if None.
+    **arguments
+        As in `RunArguments`; the profile is ``prompts``.
+
+    Returns
+    -------
+    Run
+        Not started. Its ``df`` has a ``prompt`` a row, and the ``manner`` in which it was written.
+    """
+
+    async def opened(means: Means) -> Plan:
+        client, options = means.asked
+        tag = check_language(language or client.settings.language)
+        seed = random.SystemRandom().randrange(2**31) if options.seed is None else options.seed
+        chance = random.Random(seed)  # noqa: S311 - a plan, not a secret
+        manners = _MANNERS[template_language(tag)]
+        items = [{"manner": manners[place % len(manners)], "seed": chance.randrange(2**31)} for place in range(n)]
+        template = _WISH[template_language(tag)]
+        manifest = {"language": tag, "seed": seed, "task": task, "template": template.record()}
+        return Plan(items, variant_work(client, task, tag, options), manifest=manifest)
+
+    return launch(VARIANTS, Plan(subject=task[:500], open=opened, total=n), arguments)
+
+
+def _trials_run(
+    task: str,
+    competing: Sequence[Mapping[str, str]],
+    cases: Sequence[Any],
+    of_task: str,
+    check: Check | None,
+    rubric: str | None,
+    judge: Client | None,
+    language: str | None,
+    arguments: RunArguments,
+) -> Run:
+    items = [
+        {"variant": number, "prompt": variant["prompt"], "case": case}
+        for number, variant in enumerate(competing)
+        for case in cases
+    ]
+
+    async def opened(means: Means) -> Plan:
+        client, options = means.asked
+        tag = check_language(language or client.settings.language)
+        meaning = rubric or RUBRICS[template_language(tag)]
+        manifest: dict[str, Any] = {"language": tag, "of_task": of_task, "checked": check is not None}
+        manifest["scored_by"] = getattr(check, "__qualname__", "check") if check is not None else meaning
+        if check is None and judge is not None:
+            manifest["judge"] = await _who(judge, options)
+        work = trial_work(client, options, check, judge or client, meaning, tag)
+        return Plan(items, work, manifest=manifest)
+
+    return launch(TRIALS, Plan(subject=task[:500], open=opened, total=len(items)), arguments)
+
+
+async def _who(client: Client, options: GenerationOptions) -> dict[str, Any]:
+    """Return what makes a client again."""
+    known = await client.manifest(options)
+    return {name: known[name] for name in ("backend", "model", "base_url", "model_digest")}
+
+# %% ../../nbs/18_generating/7_prompt_search.ipynb #6067eef3
+async def _variants_again(again: Again) -> Work:
+    client, options = again.asked
+    return variant_work(client, again.manifest["task"], again.manifest["language"], options)
+
+
+async def _trials_again(again: Again) -> Work:
+    manifest, (client, options) = again.manifest, again.asked
+    if manifest["checked"] and again.processor is None:
+        raise InputError(
+            f"the trials of task {again.task.id} are scored by the function {manifest['scored_by']!r}",
+            hint="Give it again: resume(task, check).",
+        )
+    judge = client
+    if whom := manifest.get("judge"):
+        address = None if whom["backend"] == "embedded" else whom["base_url"]
+        judge = await aget_client(model=whom["model"], backend=whom["backend"], base_url=address)
+    return trial_work(client, options, again.processor, judge, manifest["scored_by"], manifest["language"])
+
+
+VARIANTS = register_kind(
+    Kind(
+        "prompt_variants",
+        {"en": "prompts", "pt-BR": "prompts"},
+        make=variants_run,
+        again=_variants_again,
+        task_kind="prompt_variants",
+        profile="prompts",
+        response_model=Variant,
+        essential="prompt",
+    )
+)
+TRIALS = register_kind(
+    Kind(
+        "prompt_trials",
+        {"en": "trials", "pt-BR": "testes"},
+        make=_trials_run,
+        again=_trials_again,
+        takes=frozenset({"processor", "model"}),
+        task_kind="prompt_trials",
+        profile="prompts",
+        columns=("answer", "score", "reason"),
+        essential="answer",
+    )
+)
+
+# %% ../../nbs/18_generating/7_prompt_search.ipynb #f60384bf
 async def asearch_prompts(
     task: str,
     cases: Sequence[Any],
@@ -291,48 +425,17 @@ async def asearch_prompts(
             "a search wants a task, cases to try it on, and 1 to 1,000 variants",
             hint="search_prompts(task, cases, n=5)",
         )
-    variants = await (
-        await aplanned_run(_variant_plan(task, wanted, language), "prompts", cast(RunArguments, {**arguments}))
-    )
-    own = {"prompt": task if PLACE in task else f"{task}\n\n{PLACE}", "manner": "the task's own words"}
-    made = [
-        {"prompt": output["prompt"], "manner": given["manner"]}
-        for output, given in ((item["output"], item["input"]) for item in variants.ledger.items(variants.task_id, "ok"))
+    variants = await variants_run(task, wanted, language, **arguments)
+    competing = [{"prompt": with_place(task), "manner": "the task's own words"}]
+    competing += [
+        {"prompt": item["output"]["prompt"], "manner": item["input"]["manner"]}
+        for item in variants.ledger.items(variants.task_id, "ok")
     ]
-    competing = [own, *made]
-
-    def plan(client: Client, options: GenerationOptions) -> Plan:
-        tag = check_language(language or client.settings.language)
-        told = rubric or RUBRICS[template_language(tag)]
-        items = [
-            {"variant": number, "prompt": variant["prompt"], "case": case}
-            for number, variant in enumerate(competing)
-            for case in listed
-        ]
-        manifest: dict[str, Any] = {"recipe": "prompt_trials", "language": tag, "of_task": variants.task_id}
-        manifest["checked"] = check is not None
-        manifest["scored_by"] = getattr(check, "__qualname__", "check") if check is not None else told
-        work = trial_work(client, options, check, judge or client, told, tag)
-        return Plan(items, work, "prompt_trials", task[:500], "trials", manifest)
-
-    trials = await (await aplanned_run(plan, "prompts", cast(RunArguments, {**arguments})))
+    trials = await _trials_run(
+        task, competing, listed, variants.task_id, check, rubric, judge, language, cast(RunArguments, {**arguments})
+    )
     items = [item for page in trials.ledger.pages(trials.task_id) for item in page]
     return PromptSearch(task, variants, trials, ranked(items, competing))
-
-
-def _variant_plan(task: str, n: int, language: str | None) -> Callable[[Client, GenerationOptions], Plan]:
-    def plan(client: Client, options: GenerationOptions) -> Plan:
-        tag = check_language(language or client.settings.language)
-        seed = random.SystemRandom().randrange(2**31) if options.seed is None else options.seed
-        chance = random.Random(seed)  # noqa: S311 - a plan, not a secret
-        manners = _MANNERS[template_language(tag)]
-        items = [{"manner": manners[place % len(manners)], "seed": chance.randrange(2**31)} for place in range(n)]
-        manifest = {"recipe": "prompt_variants", "language": tag, "seed": seed, "task": task}
-        manifest["template"] = _WISH[template_language(tag)].record()
-        work = variant_work(client, task, tag, options)
-        return Plan(items, work, "prompt_variants", task[:500], "prompts", manifest)
-
-    return plan
 
 
 def search_prompts(task: str, cases: Sequence[Any], n: int = 5, **options: Any) -> PromptSearch:

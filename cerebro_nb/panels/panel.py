@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import html
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Coroutine, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,20 +17,19 @@ import cerebro_nb
 import ipywidgets as widgets
 import traitlets
 
-from ..batching.run import Run, abatch_run
+from ..batching.run import Run
 from ..client.client import Client
 from ..datasets.examples import save_jsonl
 from ..errors import CerebroError, InputError
-from .form import OWN_PROMPT, RESEARCH, RunForm, as_code
+from .form import RunForm, as_code
 from ..language import texts
 from ..concurrency.loop import LOOP
 from .monitor import RunMonitor
-from ..generating.notes import anotes_run
 from .items_table import ResultsTable
-from ..datasets.resuming import aresume_run, aretry_run
+from ..launching.kind import kind_named
+from ..launching.resuming import aresume_run, aretry_run
 from .tasks_table import RunsTable
 from ..settings import Settings, load_settings
-from ..generating.synthetic import asynthetic_run
 from ..tasks.ledger import Ledger, get_ledger
 from ..tasks.views import TaskView
 
@@ -118,11 +117,12 @@ class Panel(widgets.VBox):
             return
         given: dict[str, Any] = {"client": self._client} if self._client is not None else {}
         given |= {"ledger": self._ledger, "show_progress": False}
-        others: dict[str, Callable[..., Awaitable[Run]]] = {OWN_PROMPT: abatch_run, RESEARCH: anotes_run}
-        making = others.get(arguments["kind"], asynthetic_run)
-        if making is not asynthetic_run:
-            del arguments["kind"]
-        self._launch(making(**arguments, **given))
+        try:
+            run = kind_named(arguments.pop("kind")).make(**arguments, **given)
+        except CerebroError as error:
+            self.monitor.say(str(error), error=True)
+            return
+        self._launch(run)
 
     def show(self, task_id: str) -> None:
         """Show the answers of a task."""
@@ -142,9 +142,10 @@ class Panel(widgets.VBox):
         if self.results.view is not None:
             self.retry_failed(self.results.view.task_id)
 
-    def _launch(self, making: Awaitable[Run]) -> None:
+    def _launch(self, making: Run | Coroutine[Any, Any, Run]) -> None:
         if not self.idle.is_set():
-            making.close()  # type: ignore[attr-defined]
+            if not isinstance(making, Run):
+                making.close()
             self.monitor.say(self._say("A run is under way: wait for it or cancel it."), error=True)
             return
         self.idle.clear()
@@ -154,9 +155,9 @@ class Panel(widgets.VBox):
         self.monitor.say(self._say("Getting ready: the model is loaded first."))
         LOOP.submit(self._run(making))
 
-    async def _run(self, making: Awaitable[Run]) -> None:
+    async def _run(self, making: Run | Coroutine[Any, Any, Run]) -> None:
         try:
-            self.run = (await making).start()
+            self.run = (making if isinstance(making, Run) else await making).start()
         except Exception as error:  # whatever it was, it is shown, and the buttons work again
             self.monitor.say(str(error) if isinstance(error, CerebroError) else repr(error), error=True)
             self._ended()

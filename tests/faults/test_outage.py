@@ -7,7 +7,7 @@ import pytest
 from fakes import FakeOllama
 from simulated import SimulatedServer
 
-from cerebro_nb import Client, OllamaBackend, Run, errors, load_settings, resume, unfinished
+from cerebro_nb import Client, How, OllamaBackend, Plan, Run, Where, errors, load_settings, resume, unfinished
 from cerebro_nb.batching.work import prompt_work
 from cerebro_nb.concurrency.loop import LOOP
 
@@ -17,17 +17,9 @@ def a_run(backend, profile, ledger, outage_s, items=8):
     client = Client(backend, "tiny")
     options = load_settings({}).options(is_training=True, timeout_s=profile.timeout_s)
     work = prompt_work(client, "item {item}", options)
-    run = Run(
-        range(items),
-        work,
-        profile,
-        client=client,
-        options=options,
-        manifest={"prompt": "item {item}", "system_prompt": None},
-        ledger=ledger,
-        show_progress=False,
-        outage_s=outage_s,
-    )
+    manifest = {"prompt": "item {item}", "system_prompt": None}
+    how = How(profile, client, options=options, outage_s=outage_s)
+    run = Run(Plan(range(items), work, manifest=manifest), how, Where(ledger, show_progress=False))
     told = []
     return run.on_progress(lambda now: told.append(now.event)), told
 

@@ -13,7 +13,7 @@ import threading
 import pytest
 from fakes import FakeOllama
 
-from cerebro_nb import Client, Ledger, OllamaBackend, Run, errors, process_in_batches
+from cerebro_nb import Client, How, Ledger, OllamaBackend, Plan, Run, Where, errors, process_in_batches
 from cerebro_nb.concurrency.loop import LOOP, LoopEnded, LoopThread
 from cerebro_nb.concurrency.threads import MOST_LEFT, in_thread
 
@@ -82,7 +82,7 @@ def test_a_fork_in_mid_run_leaves_the_run_to_its_parent(ledger, quick):
         return n
 
     patient = quick.replace(timeout_s=600)
-    run = Run(range(60), lambda item: work(item.value), patient, ledger=ledger, show_progress=False).start()
+    run = Run(Plan(range(60), lambda item: work(item.value)), How(patient), Where(ledger, show_progress=False)).start()
     assert ready.wait(60)
 
     def look():
@@ -290,8 +290,8 @@ def test_a_signal_ends_a_run_like_ctrl_c(tmp_path, number, face):
     script = {
         "process_in_batches": "run(range(100), work, quick)",
         "wait": """
-from cerebro_nb import Run
-Run(range(100), lambda item: work(item.value), quick, ledger=ledger, show_progress=False).wait()
+from cerebro_nb import How, Plan, Run, Where
+Run(Plan(range(100), lambda item: work(item.value)), How(quick), Where(ledger, show_progress=False)).wait()
 """,
     }
     begin = """

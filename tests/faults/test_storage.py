@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sql
 
-from cerebro_nb import Ledger, Run, errors, get_ledger, process_in_batches, resume
+from cerebro_nb import How, Ledger, Plan, Run, Where, errors, get_ledger, process_in_batches, resume
 from cerebro_nb.files import private_folder
 
 
@@ -63,7 +63,9 @@ def large(n):
 def test_a_full_disk_is_waited_for_and_nothing_is_lost(small_disk, waits, quick):
     folder, give_room = small_disk
     ledger = Ledger(f"sqlite:///{folder}/full.db", outage_s=60)
-    run = Run(range(60), lambda item: answer(large(item.value)), quick, ledger=ledger, show_progress=False).start()
+    run = Run(
+        Plan(range(60), lambda item: answer(large(item.value))), How(quick), Where(ledger, show_progress=False)
+    ).start()
     assert waits.wait(60)
     assert ledger.task(run.task_id).ok_items < 60  # it can still be read
     give_room()
@@ -105,7 +107,7 @@ def test_a_disk_that_stays_full_ends_the_run_and_its_answers_are_put_aside(small
 def test_a_locked_ledger_is_waited_for(tmp_path, waits, quick):
     ledger = Ledger(f"sqlite:///{tmp_path}/locked.db?timeout=0.05", outage_s=60)
     other = sqlite3.connect(tmp_path / "locked.db", isolation_level=None, check_same_thread=False)
-    run = Run(range(20), lambda item: answer(item.value), quick, ledger=ledger, show_progress=False)
+    run = Run(Plan(range(20), lambda item: answer(item.value)), How(quick), Where(ledger, show_progress=False))
     run.on_progress(lambda now: now.event == "started" and other.execute("BEGIN IMMEDIATE"))
     run.start()
     assert waits.wait(60)
