@@ -35,8 +35,9 @@ from cerebro_nb import (
 )
 from cerebro_nb.cleaning import cleaned
 from cerebro_nb.concurrency.loop import LOOP
-from cerebro_nb.datasets.exports import data_card, essential_text, split_rows
+from cerebro_nb.datasets.card import data_card
 from cerebro_nb.datasets.shapes import shaped, turn_of, without_marks
+from cerebro_nb.datasets.splitting import essential_text, split_rows
 from cerebro_nb.tasks.ledger import FinishedItem, Ledger
 from cerebro_nb.tasks.views import TaskView
 
