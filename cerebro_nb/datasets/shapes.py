@@ -202,8 +202,8 @@ def without_marks(text: str) -> str:
 def _chatml(turn: Turn, system_prompt: str) -> dict[str, Any]:
     """Return a turn as one text with the marks of ChatML."""
     first = [("system", system_prompt)] if system_prompt else []
-    said = [*first, ("user", turn.asked), ("assistant", turn.answered)]
-    return {"text": "".join(f"<|im_start|>{role}\n{without_marks(text)}<|im_end|>\n" for role, text in said)}
+    turns = [*first, ("user", turn.asked), ("assistant", turn.answered)]
+    return {"text": "".join(f"<|im_start|>{role}\n{without_marks(text)}<|im_end|>\n" for role, text in turns)}
 
 
 def _marks_changed(examples: Sequence[Row]) -> Iterator[str]:
