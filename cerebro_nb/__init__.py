@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from .backends.openai import OpenAIBackend as OpenAIBackend
     from .backends.pool import EndpointPool as EndpointPool
     from .backends.pulling import pull_model as pull_model
-    from .batching.progress import Progress as Progress
     from .batching.plans import How as How
     from .batching.plans import Plan as Plan
     from .batching.plans import Where as Where
+    from .batching.progress import Progress as Progress
     from .batching.run import Run as Run
     from .client.client import Client as Client
     from .client.client import Fallback as Fallback
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from .datasets.exports import Export as Export
     from .datasets.exports import aexport_dataset as aexport_dataset
     from .datasets.exports import export_dataset as export_dataset
+    from .datasets.report import QualityReport as QualityReport
+    from .datasets.report import aquality_report as aquality_report
+    from .datasets.report import quality_report as quality_report
     from .documents.chunks import Chunk as Chunk
     from .documents.chunks import chunked as chunked
     from .documents.documents import Document as Document
@@ -40,11 +43,8 @@ if TYPE_CHECKING:
     from .documents.documents import read_documents as read_documents
     from .errors import CerebroError as CerebroError
     from .generating.angles import plan_angles as plan_angles
-    from .generating.judging import QualityReport as QualityReport
     from .generating.judging import ajudge as ajudge
-    from .generating.judging import aquality_report as aquality_report
     from .generating.judging import judge as judge
-    from .generating.judging import quality_report as quality_report
     from .generating.judging import verdicts as verdicts
     from .generating.notes import agenerate_notes as agenerate_notes
     from .generating.notes import anotes_run as anotes_run

@@ -5,15 +5,20 @@
 # %% ../nbs/05_files.ipynb #cddb5971
 from __future__ import annotations
 
+import json
 import os
 import secrets
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
+
+from .cleaning import encodable
+from .errors import InputError
 
 # %% auto #0
-__all__ = ['private_folder', 'whole_file']
+__all__ = ['private_folder', 'whole_file', 'place_of', 'written_to', 'make_folder', 'write_jsonl', 'whole_folder']
 
 # %% ../nbs/05_files.ipynb #7581ae4c
 def private_folder(folder: Path) -> None:
@@ -55,3 +60,141 @@ def whole_file(path: Path, mode: int = 0o600) -> Iterator[IO[bytes]]:
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+# %% ../nbs/05_files.ipynb #27cf1ded
+def place_of(path: str | Path) -> Path:
+    """Return where a path leads, with ``~`` as the user's home.
+
+    Parameters
+    ----------
+    path
+        Of a file or a folder, there or not.
+
+    Raises
+    ------
+    InputError
+        If it names nothing that can be written, or the home of nobody.
+    """
+    try:
+        place = Path(path).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"{path} is in the home of nobody known", hint="Name the whole path.") from error
+    if not place.name or "\0" in str(place):
+        raise InputError(f"{str(path)!r} names no file or folder to make", hint="Name one, such as 'examples'.")
+    return place
+
+# %% ../nbs/05_files.ipynb #e7b15091
+@contextmanager
+def written_to(path: Path, hint: str = "Name a place that can be written.") -> Iterator[None]:
+    """Turn what the system says against a place into an `InputError` that names it.
+
+    Parameters
+    ----------
+    path
+        What is written in the ``with``.
+    hint
+        What its user can do.
+
+    Raises
+    ------
+    InputError
+        If it cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror or error}", hint=hint) from error
+
+# %% ../nbs/05_files.ipynb #47a8ee94
+def make_folder(folder: Path, private: bool = False) -> None:
+    """Make a folder and those above it that are missing.
+
+    Parameters
+    ----------
+    folder
+        Which; one that is there is left as it is.
+    private
+        Whether those that are made are for this user alone.
+
+    Raises
+    ------
+    OSError
+        If it cannot be made.
+    """
+    if private:
+        private_folder(folder)
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+def write_jsonl(rows: Iterable[Mapping[str, Any]], path: Path, private: bool = False) -> int:
+    """Write rows as JSON Lines in UTF-8; the file is whole or not there.
+
+    Parameters
+    ----------
+    rows
+        JSON values, one a line.
+    path
+        Where to; folders are made as needed, an older file is replaced.
+    private
+        Whether the file and those folders are for this user alone.
+
+    Returns
+    -------
+    int
+        How many rows were written.
+
+    Raises
+    ------
+    OSError
+        If the place cannot be written.
+    """
+    make_folder(path.parent, private)
+    count = 0
+    with whole_file(path, 0o600 if private else 0o666) as file:
+        for count, row in enumerate(rows, 1):  # noqa: B007 - the count is the result
+            file.write(encodable(json.dumps(row, ensure_ascii=False)).encode() + b"\n")
+    return count
+
+# %% ../nbs/05_files.ipynb #d9120dbf
+@contextmanager
+def whole_folder(path: Path, private: bool = False) -> Iterator[Path]:
+    """Write a folder that is at its place when the ``with`` ends well; otherwise what was there is there.
+
+    Parameters
+    ----------
+    path
+        Its place, in a folder that is there; an older folder is replaced, a link to one too and not what it leads to.
+    private
+        Whether the folder and all in it are for this user alone.
+
+    Yields
+    ------
+    Path
+        The folder to write into.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
+    """
+    beside, old = (path.with_name(f".{path.name[:50]}.{secrets.token_hex(4)}") for _ in range(2))
+    beside.mkdir(mode=0o700 if private else 0o777)
+    try:
+        yield beside
+        for file in beside.rglob("*") if private else ():
+            file.chmod(0o700 if file.is_dir() else 0o600)
+        if path.exists():
+            path.replace(old)
+        try:
+            beside.replace(path)
+        except OSError:
+            if os.path.lexists(old):
+                old.replace(path)
+            raise
+        if old.is_symlink():
+            old.unlink()
+        elif old.exists():
+            shutil.rmtree(old)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)

@@ -16,7 +16,8 @@ from fakes import FakeOllama, closed_port
 from cerebro_nb import Ledger, load_settings
 from cerebro_nb.cli.main import main, parser
 from cerebro_nb.concurrency.loop import Terminated
-from cerebro_nb.datasets.shapes import Format, Shape
+from cerebro_nb.datasets.formats import Format
+from cerebro_nb.datasets.shapes import Shape
 from cerebro_nb.settings import BackendName
 from cerebro_nb.tasks.ledger import FinishedItem
 

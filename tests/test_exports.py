@@ -35,8 +35,10 @@ from cerebro_nb import (
 )
 from cerebro_nb.cleaning import cleaned
 from cerebro_nb.concurrency.loop import LOOP
-from cerebro_nb.datasets.exports import data_card, essential_text, split_rows
-from cerebro_nb.datasets.shapes import shaped, turn_of, without_marks
+from cerebro_nb.datasets.card import data_card
+from cerebro_nb.datasets.formats import FORMATS, FormatRule
+from cerebro_nb.datasets.shapes import SHAPES, conversations, shaped, turn_of, without_marks
+from cerebro_nb.datasets.splitting import essential_text, split_rows
 from cerebro_nb.tasks.ledger import FinishedItem, Ledger
 from cerebro_nb.tasks.views import TaskView
 
@@ -80,7 +82,7 @@ def lines(path):
 
 
 @pytest.mark.parametrize("shape", ["records", "openai", "sharegpt", "alpaca", "chatml"])
-@pytest.mark.parametrize("format", ["jsonl", "parquet", "csv", "datasets"])
+@pytest.mark.parametrize("format", FORMATS)
 def test_datasets_loads_every_shape_in_every_format(shape, format, ledger, tmp_path):
     made = export_dataset(pairs(ledger), tmp_path / "out", shape=shape, format=format, test_share=0.3, ledger=ledger)
     if format == "datasets":
@@ -156,6 +158,31 @@ def test_what_has_no_question_and_answer_is_exported_as_records(ledger, tmp_path
     with pytest.raises(errors.InputError, match="Export it as records"):
         export_dataset(task_id, tmp_path / "out", shape="openai", ledger=ledger)
     assert export_dataset(task_id, tmp_path / "out", ledger=ledger).parts == {"train": 1}
+
+
+def test_a_new_shape_and_a_new_format_are_a_line_of_their_tables(ledger, tmp_path, monkeypatch):
+    def write(form, parts, folder):
+        for name, rows in parts.items():
+            (folder / f"{name}.txt").write_text("\n".join(row["line"] for row in rows), encoding="utf-8")
+
+    monkeypatch.setitem(SHAPES, "line", conversations(lambda turn, system: {"line": system + turn.answered}))
+    monkeypatch.setitem(FORMATS, "txt", FormatRule(write, r"{part}\.txt", notes=("A line is an answer.",)))
+    options = {"shape": "line", "format": "txt", "system_prompt": "> ", "ledger": ledger}
+    for overwrite in (False, True):
+        made = export_dataset(pairs(ledger), tmp_path / "out", overwrite=overwrite, **options)
+    assert (made.path / "train.txt").read_text(encoding="utf-8").startswith("> It is so")
+    card = (made.path / "README.md").read_text(encoding="utf-8")
+    assert "in the shape `line`" in card and "A line is an answer." in card
+    (made.path / "train.csv").touch()
+    with pytest.raises(errors.InputError, match=r"it holds train\.csv"):
+        export_dataset(pairs(ledger), tmp_path / "out", overwrite=True, **options)
+
+
+@pytest.mark.parametrize(("option", "name"), [("shape", "ballad"), ("format", "xlsx")])
+def test_a_name_that_is_in_no_table_is_refused_before_anything_is_read(option, name, ledger, tmp_path):
+    with pytest.raises(errors.InputError, match=f"there is no {option} '{name}'") as refused:
+        export_dataset(pairs(ledger, []), tmp_path / "out", **{option: name}, ledger=ledger)
+    assert "jsonl" in refused.value.hint or "alpaca" in refused.value.hint
 
 
 # --- without copies, without leaks
@@ -264,7 +291,7 @@ def test_the_card_says_what_it_is_and_hostile_texts_stay_in_their_cells(ledger, 
     )
 
 
-@pytest.mark.parametrize("format", ["jsonl", "parquet", "csv", "datasets"])
+@pytest.mark.parametrize("format", FORMATS)
 def test_odd_texts_are_written(format, ledger, tmp_path):
     rows = [{"question": "A lone \ud800 surrogate\x00?", "answer": 'a "quote", a\nline, \u2028'}]
     made = export_dataset(task_of(ledger, "qa_generation", rows), tmp_path / "out", format=format, ledger=ledger)
@@ -283,8 +310,6 @@ def test_an_example_is_a_turn_or_refused(example):
 
 
 # --- nothing is lost on the way to a reader
-
-FORMATS = ["jsonl", "parquet", "csv", "datasets"]
 
 
 def read_back(made, format):
@@ -741,7 +766,7 @@ def test_a_manifest_of_another_program_is_told_from_ours(told, ledger, tmp_path)
     assert (made.path / "train.jsonl").exists()
 
 
-@pytest.mark.parametrize("format", ["jsonl", "csv", "parquet", "datasets"])
+@pytest.mark.parametrize("format", FORMATS)
 def test_a_data_set_of_every_format_is_written_over(format, ledger, tmp_path):
     task_id, options = pairs(ledger), {"format": format, "test_share": 0.3, "ledger": ledger}
     made = export_dataset(task_id, tmp_path / "out", **options)

@@ -12,7 +12,8 @@ from typing import Any, NoReturn, get_args
 from ..cleaning import plain
 from ..backends.pulling import PACKAGED_MODELS, pull_model
 from ..settings import BackendName
-from ..datasets.shapes import Format, Shape
+from ..datasets.formats import Format
+from ..datasets.shapes import Shape
 from .terminal import finish, new_file, show_frame
 
 # %% auto #0
@@ -90,7 +91,7 @@ def judge(arguments: argparse.Namespace) -> int:
 
 def quality(arguments: argparse.Namespace) -> int:
     """Show what can be counted of a task's examples: distinct, within the rules, judged."""
-    from cerebro_nb.generating.judging import quality_report
+    from cerebro_nb.datasets.report import quality_report
 
     report = quality_report(arguments.task, embedder=arguments.embedder)
     show_frame(report.df.round(3))

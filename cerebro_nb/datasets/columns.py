@@ -10,19 +10,18 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from ..cleaning import cleaned
 from ..errors import InputError
 
 # %% auto #0
-__all__ = ['REST', 'Form', 'form_of', 'joined', 'fitted', 'telling_rows', 'one_form', 'typed_early']
+__all__ = ['FormName', 'REST', 'Form', 'joined', 'form_of', 'fitted', 'telling_rows', 'one_form', 'typed_early']
 
 # %% ../../nbs/20_datasets/1_columns.ipynb #1ee52141
-_DATE = re.compile(r"\d{4}-\d\d-\d\d([ T]\d\d(:?\d\d(:?\d\d(\.\d+)?)?)?(Z|[+-]\d\d(:?\d\d)?)?)?")
-_TEXTS, _NUMBERS, _WHOLE = {"date", "text"}, {"whole number", "number"}, {"whole number", "large number"}
-_MOST_LEVELS = 20
-_MEND = "Edit those answers or reject them, or export them in a shape of turns."
+FormName = Literal[
+    "text", "date", "whole number", "large number", "number", "truth value", "list", "object", "anything"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +39,60 @@ class Form:
         What an object holds; None where a field was null in all of them.
     """
 
-    name: str
+    name: FormName
     of: Form | None = None
     fields: Mapping[str, Form | None] = field(default_factory=dict)
+
+# %% ../../nbs/20_datasets/1_columns.ipynb #e2d1aa08
+_WIDENED: Sequence[tuple[set[FormName], FormName]] = (
+    ({"date", "text"}, "text"),
+    ({"whole number", "number"}, "number"),
+    ({"whole number", "large number"}, "large number"),
+)
+
+
+def joined(first: Form | None, second: Form | None, path: str = "", *, strict: bool = True) -> Form | None:
+    """Return the form that values of two forms have in common.
+
+    Parameters
+    ----------
+    first, second
+        The two; None is null, and fits any.
+    path, strict
+        As in `form_of`.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    if first is None or second is None or first == second:
+        return second if first is None else first
+    names = {first.name, second.name}
+    for alike, wider in _WIDENED:
+        if names == alike:
+            return Form(wider)
+    if "anything" in names:
+        return Form("anything")
+    if len(names) > 1:
+        return _anything(f"the field {path} is {first.name} in one example and {second.name} in another", strict)
+    both = dict.fromkeys([*first.fields, *second.fields])
+    fields = {k: joined(first.fields.get(k), second.fields.get(k), _inside(path, k), strict=strict) for k in both}
+    return Form(first.name, joined(first.of, second.of, f"{path}[]", strict=strict), fields)
+
+
+def _inside(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _anything(refused: str, strict: bool) -> Form:
+    if strict:
+        raise InputError(refused, hint="Edit those answers or reject them, or export them in a shape of conversations.")
+    return Form("anything")
+
+# %% ../../nbs/20_datasets/1_columns.ipynb #9a5f2333
+_DATE = re.compile(r"\d{4}-\d\d-\d\d([ T]\d\d(:?\d\d(:?\d\d(\.\d+)?)?)?(Z|[+-]\d\d(:?\d\d)?)?)?")
+_MOST_LEVELS = 20
 
 
 def form_of(value: Any, path: str = "", *, strict: bool = True, level: int = 0) -> Form | None:
@@ -73,62 +123,20 @@ def form_of(value: Any, path: str = "", *, strict: bool = True, level: int = 0) 
     if isinstance(value, float) and math.isfinite(value):
         return Form("number")
 
-    def inner(one: Any, place: str) -> Form | None:
-        return form_of(one, place, strict=strict, level=level + 1)
+    def inner(part: Any, place: str) -> Form | None:
+        return form_of(part, place, strict=strict, level=level + 1)
 
     if level < _MOST_LEVELS and isinstance(value, Mapping):
-        return Form("object", fields={name: inner(one, _inside(path, name)) for name, one in value.items()})
+        return Form("object", fields={name: inner(part, _inside(path, name)) for name, part in value.items()})
     if level < _MOST_LEVELS and isinstance(value, list):
         of: Form | None = None
-        for one in value:
-            of = joined(of, inner(one, f"{path}[]"), f"{path}[]", strict=strict)
+        for part in value:
+            of = joined(of, inner(part, f"{path}[]"), f"{path}[]", strict=strict)
         return Form("list", of)
     what = (
         "a number that is too large or none" if isinstance(value, int | float) else f"more than {_MOST_LEVELS} levels"
     )
     return _anything(f"the field {path} holds {what}", strict)
-
-
-def _inside(path: str, name: str) -> str:
-    return f"{path}.{name}" if path else name
-
-
-def _anything(refused: str, strict: bool) -> Form:
-    if strict:
-        raise InputError(refused, hint=_MEND)
-    return Form("anything")
-
-# %% ../../nbs/20_datasets/1_columns.ipynb #8e857ed7
-def joined(first: Form | None, second: Form | None, path: str = "", *, strict: bool = True) -> Form | None:
-    """Return the form that values of two forms have in common.
-
-    Parameters
-    ----------
-    first, second
-        The two; None is null, and fits any.
-    path, strict
-        As in `form_of`.
-
-    Raises
-    ------
-    InputError
-        If there is none.
-    """
-    if first is None or second is None or first == second:
-        return second if first is None else first
-    names = {first.name, second.name}
-    for alike, wider in ((_TEXTS, "text"), (_NUMBERS, "number"), (_WHOLE, "large number")):
-        if names == alike:
-            return Form(wider)
-    if len(names) > 1:
-        return (
-            Form("anything")
-            if "anything" in names
-            else _anything(f"the field {path} is {first.name} in one example and {second.name} in another", strict)
-        )
-    both = dict.fromkeys([*first.fields, *second.fields])
-    fields = {k: joined(first.fields.get(k), second.fields.get(k), _inside(path, k), strict=strict) for k in both}
-    return Form(first.name, joined(first.of, second.of, f"{path}[]", strict=strict), fields)
 
 # %% ../../nbs/20_datasets/1_columns.ipynb #86d47b8d
 def fitted(value: Any, form: Form | None) -> Any:
@@ -140,35 +148,39 @@ def fitted(value: Any, form: Form | None) -> Any:
     if form.name == "number":
         return float(value)
     if form.name == "list":
-        return [fitted(one, form.of) for one in value]
+        return [fitted(part, form.of) for part in value]
     if form.name == "object":
         return {name: fitted(value.get(name), of) for name, of in form.fields.items()}
     return value
 
 # %% ../../nbs/20_datasets/1_columns.ipynb #29e8198b
-_SIMPLE = _TEXTS | _NUMBERS | _WHOLE | {"truth value"}
 REST = "more"
+_NESTED: set[FormName] = {"list", "object", "anything"}
 
 
 def _with_plain_metadata(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return rows whose metadata are of one form: simple fields that all have, and the rest as a JSON text."""
     forms: dict[str, list[Form | None]] = {}
     for row in rows:
         for name, value in (row.get("metadata") or {}).items():
             forms.setdefault(name, []).append(form_of(value, strict=False))
     kept = [name for name, found in forms.items() if name != REST and len(found) == len(rows) and _alike(found)]
-    rest = len(kept) < len(forms)
+    has_rest = len(kept) < len(forms)
     plain = []
     for row in rows:
-        about = row.get("metadata") or {}
-        more = {name: value for name, value in about.items() if name not in kept}
-        told = {name: about[name] for name in kept} | ({REST: json.dumps(more, ensure_ascii=False)} if rest else {})
-        plain.append({**row, "metadata": told} if "metadata" in row else dict(row))
+        metadata = row.get("metadata") or {}
+        fields = {name: metadata[name] for name in kept}
+        if has_rest:
+            rest = {name: value for name, value in metadata.items() if name not in kept}
+            fields[REST] = json.dumps(rest, ensure_ascii=False)
+        plain.append({**row, "metadata": fields} if "metadata" in row else dict(row))
     return plain
 
 
 def _alike(forms: Sequence[Form | None]) -> bool:
-    names = {form.name if form else "" for form in forms}
-    return names <= _TEXTS or (len(names) == 1 and names <= _SIMPLE)
+    """Whether values of those forms fit one simple column as they are."""
+    names = {form.name if form else None for form in forms}
+    return names <= {"date", "text"} or (len(names) == 1 and None not in names and not names & _NESTED)
 
 # %% ../../nbs/20_datasets/1_columns.ipynb #5df6dc3e
 def telling_rows(rows: Iterable[Mapping[str, Any]], *, strict: bool = True) -> tuple[Form, list[int]]:
@@ -194,7 +206,7 @@ def telling_rows(rows: Iterable[Mapping[str, Any]], *, strict: bool = True) -> t
             places.append(place)
     return form, places
 
-
+# %% ../../nbs/20_datasets/1_columns.ipynb #bbd07e8d
 def one_form(
     parts: Mapping[str, Sequence[Mapping[str, Any]]], *, strict: bool = True
 ) -> tuple[Form, dict[str, list[dict[str, Any]]]]:
@@ -220,19 +232,20 @@ def one_form(
     """
     rows = _with_plain_metadata([cleaned(row) for part in parts.values() for row in part])
     found, _ = telling_rows(rows, strict=strict)
-    form = Form("object", fields=dict(sorted(found.fields.items(), key=lambda one: one[0] == "metadata")))
-    made, first = {}, 0
+    form = Form("object", fields=dict(sorted(found.fields.items(), key=lambda named: named[0] == "metadata")))
+    of_parts, first = {}, 0
     for name, part in parts.items():
         of_part = rows[first : first + len(part)]
         first += len(part)
-        made[name] = [fitted(_whole(row) if strict else row, form) for row in of_part]
-    return form, made
+        of_parts[name] = [fitted(_not_empty(row) if strict else row, form) for row in of_part]
+    return form, of_parts
 
 
-def _whole(row: Mapping[str, Any]) -> Mapping[str, Any]:
+def _not_empty(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a row, or refuse it if there is nothing in it."""
     if not any(_holds(value) for name, value in row.items() if name != "metadata"):
-        about = row.get("metadata") or {}
-        where = f"item {about.get('position', '?')} of task {about.get('task_id', '?')}"
+        metadata = row.get("metadata") or {}
+        where = f"item {metadata.get('position', '?')} of task {metadata.get('task_id', '?')}"
         raise InputError(f"{where} has nothing in it", hint="Edit its answer or reject it.")
     return row
 

@@ -6,48 +6,34 @@
 from __future__ import annotations
 
 import itertools
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from ..errors import InputError
-from ..generating.templates import template_language
+from ..launching.kind import Turn, as_text, kind_of_example
 
 # %% auto #0
-__all__ = ['Shape', 'Format', 'Turn', 'turn_of', 'without_marks', 'preferences', 'shaped']
+__all__ = ['Row', 'Shape', 'SHAPES', 'turn_of', 'ShapeRule', 'conversations', 'without_marks', 'preferences', 'shape_rule',
+           'shaped']
 
 # %% ../../nbs/20_datasets/3_shapes.ipynb #566d0f67
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """What is asked and what is answered."""
-
-    asked: str
-    answered: str
+Row = Mapping[str, Any]
 
 
-_WORDS = {
-    "en": {
-        "better": "Why did this fail, and what is better?",
-        "works": "What works in {subject}, when it comes to {sub_topic}?",
-        "works at all": "What works in {subject}?",
-        "noted": "What does this text say?",
-    },
-    "pt-BR": {
-        "better": "Por que isso fracassou, e o que é melhor?",
-        "works": "O que funciona em {subject}, quando se trata de {sub_topic}?",
-        "works at all": "O que funciona em {subject}?",
-        "noted": "O que diz este texto?",
-    },
-}
+def _read_as_turn(example: Row) -> Turn:
+    kind = kind_of_example(example)
+    turn = kind.turn(example) if kind else None
+    if turn is None:
+        fields = ", ".join(name for name in example if name != "metadata")
+        raise InputError(
+            f"an example with the fields {fields} has no question and answer", hint="Export it as records."
+        )
+    return turn
 
-
-def _said(value: Any) -> str:
-    return value if isinstance(value, str) else "" if value is None else json.dumps(value, ensure_ascii=False)
-
-
-def turn_of(example: Mapping[str, Any]) -> Turn:
+# %% ../../nbs/20_datasets/3_shapes.ipynb #26ec291b
+def turn_of(example: Row) -> Turn:
     """Return an example as something asked and something answered.
 
     Parameters
@@ -60,55 +46,98 @@ def turn_of(example: Mapping[str, Any]) -> Turn:
     InputError
         If it is of no kind that can be read so, or nothing was answered.
     """
-    turn = _turn_of(example)
+    turn = _read_as_turn(example)
     if not turn.answered.strip():
-        about = example.get("metadata") or {}
-        where = f"item {about.get('position', '?')} of task {about.get('task_id', '?')}"
+        metadata = example.get("metadata") or {}
+        where = f"item {metadata.get('position', '?')} of task {metadata.get('task_id', '?')}"
         raise InputError(f"{where} has no answer", hint="Edit it or reject it.")
     return turn
 
+# %% ../../nbs/20_datasets/3_shapes.ipynb #8cb1bc67
+Shape = Literal["records", "openai", "sharegpt", "alpaca", "chatml", "preference"]
 
-def _turn_of(example: Mapping[str, Any]) -> Turn:
-    example = {name: value if name == "metadata" else _said(value) for name, value in example.items()}
-    about = example.get("metadata") or {}
-    words = _WORDS[template_language(str(about.get("language", "en")))]
-    text = f"{about['text']}\n\n" if about.get("text") else ""
-    if {"question", "answer"} <= example.keys():
-        return Turn(f"{text}{example['question']}", example["answer"])
-    if {"situation", "mistake", "why_it_failed", "better"} <= example.keys():
-        asked = f"{example['situation']} {example['mistake']}\n\n{words['better']}"
-        return Turn(asked, f"{example['why_it_failed']} {example['better']}")
-    if {"pattern", "why_it_works", "example"} <= example.keys():
-        wish = words["works" if about.get("sub_topic") else "works at all"].format_map({"subject": "", **about})
-        return Turn(wish, f"{example['pattern']} {example['why_it_works']} {example['example']}")
-    if {"claim", "summary"} <= example.keys():
-        return Turn(f"{text}{about.get('question') or words['noted']}", f"{example['claim']} {example['summary']}")
-    if "output" in example and about.get("input") is not None:
-        return Turn(_said(about["input"]), example["output"])
-    fields = ", ".join(name for name in example if name != "metadata")
-    raise InputError(
-        f"an example with the fields {fields} has no question and answer",
-        hint="Export it as records.",
+
+@dataclass(frozen=True, slots=True)
+class ShapeRule:
+    """How examples take a shape, and what others have to know of its rows.
+
+    Parameters
+    ----------
+    rows
+        Returns the rows, given all examples and a system prompt; it may be empty.
+    has_system_prompt
+        Whether a row has a place for the system prompt.
+    has_metadata
+        Whether a row has the ``metadata`` of its example.
+    has_own_fields
+        Whether a row has the fields that its example happens to have; else all rows have the same.
+    notes
+        Returns what a reader of the rows should know, as sentences of Markdown, given all examples.
+    """
+
+    rows: Callable[[Sequence[Row], str], Iterable[dict[str, Any]]]
+    has_system_prompt: bool = False
+    has_metadata: bool = False
+    has_own_fields: bool = False
+    notes: Callable[[Sequence[Row]], Iterable[str]] = lambda examples: ()
+
+
+SHAPES: dict[Shape, ShapeRule] = {}
+
+
+def conversations(
+    of_turn: Callable[[Turn, str], dict[str, Any]], notes: Callable[[Sequence[Row]], Iterable[str]] = lambda rows: ()
+) -> ShapeRule:
+    """Return the rule of a shape whose rows are conversations of one turn each.
+
+    Parameters
+    ----------
+    of_turn
+        Returns a row, given the turn and a system prompt; it may be empty.
+    notes
+        As in `ShapeRule`.
+    """
+    return ShapeRule(
+        lambda examples, system_prompt: (of_turn(turn_of(example), system_prompt) for example in examples),
+        has_system_prompt=True,
+        notes=notes,
     )
 
-# %% ../../nbs/20_datasets/3_shapes.ipynb #154e24ff
-Shape = Literal["records", "openai", "sharegpt", "alpaca", "chatml", "preference"]
-Format = Literal["jsonl", "parquet", "csv", "datasets"]
+# %% ../../nbs/20_datasets/3_shapes.ipynb #6f3e1b31
+def _records(examples: Sequence[Row], system_prompt: str) -> Iterator[dict[str, Any]]:
+    """Yield examples as they are."""
+    yield from map(dict, examples)
 
 
-def _openai(turn: Turn, system: str) -> dict[str, Any]:
-    first = [{"role": "system", "content": system}] if system else []
-    said = [{"role": "user", "content": turn.asked}, {"role": "assistant", "content": turn.answered}]
-    return {"messages": [*first, *said]}
+SHAPES["records"] = ShapeRule(_records, has_metadata=True, has_own_fields=True)
+
+# %% ../../nbs/20_datasets/3_shapes.ipynb #51fc5477
+def _openai(turn: Turn, system_prompt: str) -> dict[str, Any]:
+    """Return a turn as chat messages with their roles."""
+    first = [{"role": "system", "content": system_prompt}] if system_prompt else []
+    messages = [{"role": "user", "content": turn.asked}, {"role": "assistant", "content": turn.answered}]
+    return {"messages": [*first, *messages]}
 
 
-def _sharegpt(turn: Turn, system: str) -> dict[str, Any]:
-    first = [{"from": "system", "value": system}] if system else []
+SHAPES["openai"] = conversations(_openai)
+
+# %% ../../nbs/20_datasets/3_shapes.ipynb #70a0ca19
+def _sharegpt(turn: Turn, system_prompt: str) -> dict[str, Any]:
+    """Return a turn as what a human and a model say."""
+    first = [{"from": "system", "value": system_prompt}] if system_prompt else []
     return {"conversations": [*first, {"from": "human", "value": turn.asked}, {"from": "gpt", "value": turn.answered}]}
 
 
-def _alpaca(turn: Turn, system: str) -> dict[str, Any]:
-    return {"instruction": turn.asked, "input": "", "output": turn.answered, **({"system": system} if system else {})}
+SHAPES["sharegpt"] = conversations(_sharegpt)
+
+# %% ../../nbs/20_datasets/3_shapes.ipynb #0d3a55ad
+def _alpaca(turn: Turn, system_prompt: str) -> dict[str, Any]:
+    """Return a turn as an instruction and its output."""
+    row = {"instruction": turn.asked, "input": "", "output": turn.answered}
+    return {**row, "system": system_prompt} if system_prompt else row
+
+
+SHAPES["alpaca"] = conversations(_alpaca)
 
 # %% ../../nbs/20_datasets/3_shapes.ipynb #7e9d68b5
 _MARK = re.compile(
@@ -126,22 +155,24 @@ def without_marks(text: str) -> str:
     """
     return _MARK.sub(lambda found: " ".join(part for part in found.groups() if part), text)
 
+# %% ../../nbs/20_datasets/3_shapes.ipynb #f3f9ead9
+def _chatml(turn: Turn, system_prompt: str) -> dict[str, Any]:
+    """Return a turn as one text with the marks of ChatML."""
+    first = [("system", system_prompt)] if system_prompt else []
+    turns = [*first, ("user", turn.asked), ("assistant", turn.answered)]
+    return {"text": "".join(f"<|im_start|>{role}\n{without_marks(text)}<|im_end|>\n" for role, text in turns)}
 
-def _chatml(turn: Turn, system: str) -> dict[str, Any]:
-    turns = [("user", turn.asked), ("assistant", turn.answered)]
-    said = [("system", system), *turns] if system else turns
-    return {"text": "".join(f"<|im_start|>{role}\n{without_marks(text)}<|im_end|>\n" for role, text in said)}
+
+def _marks_changed(examples: Sequence[Row]) -> Iterator[str]:
+    texts = [text for turn in map(turn_of, examples) for text in (turn.asked, turn.answered)]
+    if count := sum(text != without_marks(text) for text in texts):
+        yield f"Marks of turns that stood in texts have blanks in them, as `<| im_end |>`; texts changed: {count}."
 
 
-_SHAPES: Mapping[str, Callable[[Turn, str], dict[str, Any]]] = {
-    "openai": _openai,
-    "sharegpt": _sharegpt,
-    "alpaca": _alpaca,
-    "chatml": _chatml,
-}
+SHAPES["chatml"] = conversations(_chatml, _marks_changed)
 
 # %% ../../nbs/20_datasets/3_shapes.ipynb #e5300ed9
-def preferences(rows: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+def preferences(rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
     """Yield preference pairs: ``prompt``, ``chosen``, ``rejected``, as trainers of DPO take them.
 
     Parameters
@@ -151,28 +182,54 @@ def preferences(rows: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     """
     failures = [row for row in rows if {"situation", "mistake", "better"} <= row.keys()]
     for row in failures:
-        sides = {"chosen": _said(row["better"]), "rejected": _said(row["mistake"])}
-        yield {"prompt": _said(row["situation"]), **sides, "metadata": row.get("metadata") or {}}
-    by_topic: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+        sides = {"chosen": as_text(row["better"]), "rejected": as_text(row["mistake"])}
+        yield {"prompt": as_text(row["situation"]), **sides, "metadata": row.get("metadata") or {}}
+    by_topic: dict[tuple[str, ...], list[Row]] = {}
     for row in failures:
         for topic in _topics(row):
             by_topic.setdefault(topic, []).append(row)
-    turns = {topic: itertools.cycle(found) for topic, found in by_topic.items()}
+    mistakes = {topic: itertools.cycle(found) for topic, found in by_topic.items()}
     for row in rows:
         near, wide = _topics(row)
-        if "pattern" in row and (beside := turns.get(near, turns.get(wide))) is not None:
+        if "pattern" in row and (beside := mistakes.get(near, mistakes.get(wide))) is not None:
             turn = turn_of(row)
-            sides = {"chosen": turn.answered, "rejected": _said(next(beside)["mistake"])}
+            sides = {"chosen": turn.answered, "rejected": as_text(next(beside)["mistake"])}
             yield {"prompt": turn.asked, **sides, "metadata": row.get("metadata") or {}}
 
 
-def _topics(row: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    about = row.get("metadata") or {}
-    subject, sub_topic = _said(about.get("subject")), _said(about.get("sub_topic"))
+def _topics(row: Row) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    metadata = row.get("metadata") or {}
+    subject, sub_topic = as_text(metadata.get("subject")), as_text(metadata.get("sub_topic"))
     return (subject, sub_topic), (subject,)
 
+# %% ../../nbs/20_datasets/3_shapes.ipynb #fd25bb0f
+def _preference(examples: Sequence[Row], system_prompt: str) -> list[dict[str, Any]]:
+    """Return preference pairs, or refuse examples that make none."""
+    pairs = list(preferences(examples))
+    if not pairs:
+        raise InputError(
+            "there is nothing to choose between", hint="Give failure cases, or these and success patterns."
+        )
+    return pairs
 
-def shaped(rows: Iterable[Mapping[str, Any]], shape: Shape, system_prompt: str = "") -> Iterator[dict[str, Any]]:
+
+SHAPES["preference"] = ShapeRule(_preference, has_metadata=True)
+
+# %% ../../nbs/20_datasets/3_shapes.ipynb #8306b7af
+def shape_rule(shape: Shape) -> ShapeRule:
+    """Return the rule of a shape.
+
+    Raises
+    ------
+    InputError
+        If there is no such shape.
+    """
+    if shape not in SHAPES:
+        raise InputError(f"there is no shape {shape!r}", hint=f"There are: {', '.join(SHAPES)}.")
+    return SHAPES[shape]
+
+
+def shaped(rows: Iterable[Row], shape: Shape, system_prompt: str = "") -> Iterator[dict[str, Any]]:
     """Yield examples in a shape.
 
     Parameters
@@ -190,19 +247,8 @@ def shaped(rows: Iterable[Mapping[str, Any]], shape: Shape, system_prompt: str =
     InputError
         If there is no such shape, an example or the instruction does not fit it, or no preference pair can be made.
     """
-    if shape not in get_args(Shape):
-        raise InputError(f"there is no shape {shape!r}", hint=f"There are: {', '.join(get_args(Shape))}.")
-    if system_prompt and shape not in _SHAPES:
-        raise InputError(f"the shape {shape} holds no system prompt", hint=f"These do: {', '.join(_SHAPES)}.")
-    if shape == "records":
-        yield from map(dict, rows)
-    elif shape == "preference":
-        pairs = list(preferences(list(rows)))
-        if not pairs:
-            raise InputError(
-                "there is nothing to choose between", hint="Give failure cases, or these and success patterns."
-            )
-        yield from pairs
-    else:
-        for row in rows:
-            yield _SHAPES[shape](turn_of(row), system_prompt)
+    rule = shape_rule(shape)
+    if system_prompt and not rule.has_system_prompt:
+        fit = ", ".join(name for name, other in SHAPES.items() if other.has_system_prompt)
+        raise InputError(f"the shape {shape} holds no system prompt", hint=f"These do: {fit}.")
+    yield from rule.rows(list(rows), system_prompt)

@@ -170,8 +170,9 @@ process_in_batches, aprocess_in_batches = verbs(
 )
 
 # %% ../../nbs/15a_launching/3_batches.ipynb #b3f864d0
-def _turn(example: Mapping[str, Any]) -> Turn:
-    return Turn(as_text((example.get("metadata") or {}).get("input")), as_text(example["output"]))
+def _turn(example: Mapping[str, Any]) -> Turn | None:
+    item = (example.get("metadata") or {}).get("input")
+    return None if item is None else Turn(as_text(item), as_text(example["output"]))
 
 
 async def _prompt_again(again: Again) -> Work:
@@ -204,6 +205,7 @@ PROMPT = register_kind(
         needs=("items",),
         function="process_in_batches",
         columns=("output",),
+        turn=_turn,
     )
 )
 FUNCTION = register_kind(
@@ -215,5 +217,6 @@ FUNCTION = register_kind(
         takes=frozenset({"processor"}),
         function="process_in_batches",
         columns=("output",),
+        turn=_turn,
     )
 )

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['Given', 'Again', 'Turn', 'as_text', 'after_text', 'Kind', 'register_kind', 'kinds', 'kind_named', 'name_in',
-           'kind_of', 'kinds_of']
+           'kind_of', 'kinds_of', 'kind_of_example']
 
 # %% ../../nbs/15a_launching/1_kind.ipynb #7d23ffd2
 Given = Literal["processor", "response_model", "model", "client"]
@@ -95,6 +95,10 @@ def after_text(example: Mapping[str, Any], question: str) -> str:
     return f"{text}\n\n{question}" if text else question
 
 
+def _no_turn(example: Mapping[str, Any]) -> Turn | None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """All that is known of a kind of work.
@@ -128,7 +132,7 @@ class Kind:
     essential
         The field of an answer that tells two apart; empty if the whole answer does.
     turn
-        Makes an example a turn; None if it is none. An example has the fields of the answer, and ``metadata``.
+        Makes an example a turn, or None of one that is none. An example has the fields of the answer, and ``metadata``.
     prompts
         The standing instructions of its prompts, which no answer may repeat.
     """
@@ -147,7 +151,7 @@ class Kind:
     response_model: type[BaseModel] | None = None
     columns: Sequence[str] = ()
     essential: str = ""
-    turn: Callable[[Mapping[str, Any]], Turn] | None = None
+    turn: Callable[[Mapping[str, Any]], Turn | None] = _no_turn
     prompts: Sequence[str] = ()
 
     def __post_init__(self) -> None:
@@ -232,4 +236,16 @@ def kind_of(task: Task) -> Kind:
 
 def kinds_of(task_kind: str) -> Iterator[Kind]:
     """Yield the kinds whose tasks the ledger calls so."""
-    return (kind for kind in kinds().values() if kind.task_kind == task_kind)
+    return (kind for kind in kinds().values() if task_kind and kind.task_kind == task_kind)
+
+# %% ../../nbs/15a_launching/1_kind.ipynb #b309a9b0
+def kind_of_example(example: Mapping[str, Any]) -> Kind | None:
+    """Return the kind of an example, told by its task if it has one, else by its fields; None if by neither."""
+
+    def fits(kind: Kind) -> bool:
+        fields = kind.response_model.model_fields if kind.response_model is not None else kind.columns
+        return bool(fields) and set(fields) <= example.keys()
+
+    named = kinds_of(str((example.get("metadata") or {}).get("kind", "")))
+    by_fields = sorted(kinds().values(), key=lambda kind: -len(kind.columns))
+    return next((kind for kind in [*named, *by_fields] if fits(kind)), None)
