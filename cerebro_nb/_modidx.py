@@ -1656,6 +1656,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                      'cerebro_nb/generating/synthetic.py'),
                                                  'cerebro_nb.generating.synthetic._kind': ( '18_generating/synthetic.html#_kind',
                                                                                             'cerebro_nb/generating/synthetic.py'),
+                                                 'cerebro_nb.generating.synthetic._texts_in': ( '18_generating/synthetic.html#_texts_in',
+                                                                                                'cerebro_nb/generating/synthetic.py'),
                                                  'cerebro_nb.generating.synthetic._words': ( '18_generating/synthetic.html#_words',
                                                                                              'cerebro_nb/generating/synthetic.py'),
                                                  'cerebro_nb.generating.synthetic.check_subject': ( '18_generating/synthetic.html#check_subject',

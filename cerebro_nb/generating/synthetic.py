@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -43,6 +43,15 @@ __all__ = ['MAX_SUBJECT', 'MAX_EXAMPLES', 'asynthetic_run', 'generate_qa', 'agen
            'failure_turn', 'success_turn', 'qa_run', 'failure_cases_run', 'success_patterns_run']
 
 # %% ../../nbs/18_generating/4_synthetic.ipynb #e410daea
+def _texts_in(value: Any) -> Iterator[str]:
+    """Yield the texts of a field: itself, or those of a list or an object."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list | tuple):
+        for part in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts_in(part)
+
+
 class _Distinct:
     """Remembers the examples of a task and refuses a copy."""
 
@@ -56,11 +65,11 @@ class _Distinct:
 
     async def check(self, example: BaseModel, text: str) -> None:
         values = example.model_dump()
-        if repeated := [name for name, value in values.items() if repeats_itself(value)]:
+        if repeated := [name for name, value in values.items() if any(map(repeats_itself, _texts_in(value)))]:
             raise InvalidOutput(
                 f"the {repeated[0]} repeats itself", hint="It will be asked again with another seed.", text=text
             )
-        like = await self._like(values[self._recipe.essential])
+        like = await self._like(str(values[self._recipe.essential]))
         if like is not None:
             raise DuplicateOutput(
                 f"the {self._recipe.essential} came before: {like[:80]}",

@@ -1,0 +1,391 @@
+"""One contract for every kind of work: what it is, its work made again, reused, shown and exported."""
+
+import dataclasses
+import hashlib
+import inspect
+import json
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from fakes import FakeOllama
+from pydantic import BaseModel, Field
+
+import cerebro_nb
+from cerebro_nb import (
+    Client,
+    Document,
+    Kind,
+    OllamaBackend,
+    Plan,
+    errors,
+    examples,
+    export_dataset,
+    generate_qa,
+    load_settings,
+    register_kind,
+    rerun,
+    resume,
+    retry_failed,
+    search_prompts,
+)
+from cerebro_nb.batching.work import next_seed
+from cerebro_nb.client.client import answer
+from cerebro_nb.concurrency.loop import LOOP
+from cerebro_nb.datasets.shapes import shaped
+from cerebro_nb.generating import synthetic
+from cerebro_nb.generating.recipes import RECIPES
+from cerebro_nb.launching import kind as registry
+from cerebro_nb.launching.kind import Turn, kind_named, kinds
+from cerebro_nb.launching.launch import RunArguments, launch, whole_signature
+from cerebro_nb.panels.form import RunForm, as_code
+
+LEAFLET = Document("\n\n".join(f"Tea number {n} wants patience: wait {n} minutes." for n in range(40)), "tea.txt")
+
+
+def fitting(schema, words, root=None):
+    """Return a value that fits a JSON schema, told from others by its words."""
+    root = root or schema
+    if "$ref" in schema:
+        return fitting(root["$defs"][schema["$ref"].rpartition("/")[2]], words, root)
+    if schema.get("type") == "object":
+        return {name: fitting(part, f"{words} {name}", root) for name, part in schema["properties"].items()}
+    if schema.get("type") == "array":
+        return [fitting(schema["items"], f"{words} {place}", root) for place in range(schema.get("minItems", 1))]
+    if schema.get("type") == "boolean":
+        return True
+    if schema.get("type") in ("integer", "number"):
+        return schema.get("minimum", 1)
+    if "enum" in schema:
+        return schema["enum"][0]
+    text = f"What of {words}?" if schema.get("pattern") else f"This is {words}."
+    number = 0
+    while len(text) < schema.get("minLength", 0):
+        number += 1
+        text += f" {hashlib.sha256(f'{words}{number}'.encode()).hexdigest()[:7]}"
+    return text
+
+
+def written(payload):
+    """Answer as a model would that always fits, and always says the same to the same request."""
+    asked = json.dumps([payload["messages"], payload["options"].get("seed"), payload["model"]], sort_keys=True)
+    words = " ".join(hashlib.sha256(asked.encode()).hexdigest()[place : place + 5] for place in (0, 5, 10, 15))
+    form = payload.get("format")
+    return json.dumps(fitting(form, words)) if form else f"It is {words}."
+
+
+@pytest.fixture
+def ledger_url(tmp_path):
+    return f"sqlite:///{tmp_path / 'ledger.db'}"
+
+
+@pytest.fixture
+def server():
+    with FakeOllama(written) as fake:
+        fake.models.append("judge")
+        yield fake
+
+
+@pytest.fixture
+def client(server):
+    made = Client(OllamaBackend(server.url), "tiny")
+    yield made
+    LOOP.run(made.aclose())
+
+
+def asked(server):
+    """Return all that the server was asked, one text a request, in an order that does not depend on time."""
+    chats = [payload for path, payload, _ in server.requests if path == "/api/chat"]
+    return sorted(json.dumps([chat["model"], chat["messages"], chat["options"].get("seed")]) for chat in chats)
+
+
+async def shout(item):
+    return item.upper()
+
+
+# How a run of each kind is made: positional and named arguments; `task` is the id of a task of Q&A pairs.
+ARGUMENTS = {
+    "qa": lambda task: (("tea", 5), {"seed": 1}),
+    "failure_cases": lambda task: (("tea", 5), {"seed": 1}),
+    "success_patterns": lambda task: (("tea", 5), {"seed": 1}),
+    "research": lambda task: ((["How hot?", "How long?", "Who?", "Why?", "When?"],), {"seed": 1}),
+    "judge": lambda task: ((task,), {"seed": 1}),
+    "prompt": lambda task: ((["a", "b", "c", "d", "e"], "Say {item}."), {"seed": 1}),
+    "function": lambda task: ((["a", "b", "c", "d", "e"], shout), {}),
+    "prompt_variants": lambda task: (("Name the fruit.", 5), {"seed": 1}),
+    "prompt_trials": lambda task: (
+        (
+            "Name it.",
+            [{"prompt": "Name {input}", "manner": "x"}],
+            ["a", "b", "c", "d", "e"],
+            task,
+            None,
+            None,
+            None,
+            "en",
+        ),
+        {"arguments": {"seed": 1}},
+    ),
+    "vectors": lambda task: (([LEAFLET],), {"chunk_tokens": 40, "embedder": "embedder"}),
+}
+
+
+def made(name, task, **given):
+    """Return a run of a kind, not started."""
+    kind = kind_named(name)
+    positional, named = ARGUMENTS[name](task)
+    if "client" not in kind.takes and not kind.asks_a_model:
+        given.pop("client", None)
+    if "arguments" in named:
+        return kind.make(*positional, {**named["arguments"], **given})
+    return kind.make(*positional, **named, **given)
+
+
+NAMES = sorted(kinds())
+
+
+def test_every_kind_is_held_to_the_contract():
+    assert set(NAMES) == set(ARGUMENTS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_kind_says_what_it_is(name):
+    kind = kind_named(name)
+    assert kind.name == name and {"en", "pt-BR"} <= set(kind.label)
+    assert kind.profile in load_settings({}).profiles
+    assert not kind.function or getattr(cerebro_nb, kind.function)
+    assert not kind.essential or kind.essential in kind.columns
+    form = RunForm(load_settings({}))
+    takes = set(whole_signature(getattr(kind.make, "func", kind.make)).parameters)
+    assert set(kind.needs) <= set(kind.fields) <= set(form.fields) and set(kind.fields.values()) <= takes
+    if kind.fields:
+        assert kind.function and kind.needs and (kind.called("pt-BR"), name) not in ((), None)
+
+
+@pytest.mark.parametrize("name", ["", "poems", "cerebro_nb"])
+def test_a_kind_that_is_not_there_is_refused_with_those_that_are(name):
+    with pytest.raises(errors.InputError) as refused:
+        kind_named(name)
+    assert all(known in refused.value.hint for known in NAMES)
+
+
+CHILD = """
+import sys
+sys.path.insert(0, {tests!r})
+from test_kinds import *
+from cerebro_nb import Ledger
+ledger = Ledger({url!r})
+client = Client(OllamaBackend({server!r}), "tiny")
+one_by_one = load_settings({{}}).profile("synthetic").replace(delay_s=0, batch_size=1, concurrency=1)
+run = made({name!r}, {task!r}, client=client, profile=one_by_one, ledger=ledger, show_progress=False)
+"""
+
+
+@pytest.fixture
+def task(client, ledger, quick):
+    """Return the id of a task with five Q&A pairs."""
+    return generate_qa("tea", 5, seed=3, client=client, profile=quick, ledger=ledger, show_progress=False).task_id
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "function"])
+def test_a_killed_run_is_gone_on_with_by_another_process_as_if_nothing_had_been(
+    name, server, client, ledger, quick, task
+):
+    given = {"client": client, "profile": quick, "ledger": ledger, "show_progress": False}
+    collection = {"collection": "whole"} if name == "vectors" else {}
+    server.requests.clear()
+    whole = made(name, task, **given, **collection).wait()
+    assert whole.progress.ok >= 5 and whole.progress.failed == 0
+    expected = asked(server)
+
+    server.requests.clear()
+    place = {"tests": str(Path(__file__).parent), "url": ledger.database.url, "server": server.url}
+    script = textwrap.dedent(CHILD).format(**place, name=name, task=task) + textwrap.dedent("""
+        import os, signal
+        def third(now):
+            if now.event == "item" and now.processed == 2:
+                os.kill(os.getpid(), signal.SIGKILL)
+        run.on_progress(third).wait()
+    """)
+    killed = subprocess.run([sys.executable, "-c", script], timeout=120, capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    (cut_off,) = ledger.unfinished()
+    again = resume(
+        cut_off.id, client=client, profile=None if name == "vectors" else quick, ledger=ledger, show_progress=False
+    )
+    assert again.task.status == "completed" and again.progress.failed == 0
+    assert set(asked(server)) == set(expected)
+    outputs = [item["output"] for item in ledger.items(again.task_id)]
+    assert outputs == [item["output"] for item in ledger.items(whole.task_id)]
+
+
+def test_a_function_is_given_again(ledger, quick):
+    given = {"profile": quick.replace(max_attempts=1), "ledger": ledger, "show_progress": False}
+
+    def fragile(item):
+        if item == "c":
+            raise ValueError("not this one")
+        return item.upper()
+
+    run = kind_named("function").make(["a", "b", "c"], fragile, **given).wait()
+    with pytest.raises(errors.InputError, match="Give it again"):
+        retry_failed(run.task_id, ledger=ledger, show_progress=False)
+    assert ledger.task(run.task_id).failed_items == 1  # nothing was touched
+    assert retry_failed(run.task_id, processor=str.upper, ledger=ledger, show_progress=False).results == ["A", "B", "C"]
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("function", "vectors")])
+def test_what_was_answered_before_is_not_asked_again(name, server, client, ledger, quick, task):
+    given = {"client": client, "profile": quick, "ledger": ledger, "show_progress": False}
+    first = made(name, task, **given).wait()
+    server.requests.clear()
+    second = made(name, task, **given, reuse=True).wait()
+    assert second.progress.failed == 0 and asked(server) == []
+    assert second.results == first.results
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_it_made_is_exported_and_trained_on_where_it_is_a_turn(name, client, ledger, quick, task, tmp_path):
+    run = made(name, task, client=client, profile=quick, ledger=ledger, show_progress=False).wait()
+    rows = list(examples(run))
+    assert len(rows) == run.progress.ok >= 5 and set(kind_named(name).columns) <= set(rows[0])
+    assert export_dataset(run, tmp_path / "records").parts["train"] >= 1
+    if kind_named(name).turn(rows[0]) is not None:
+        chats = list(shaped(rows, "openai"))
+        assert all(chat["messages"][-1]["content"].strip() for chat in chats)
+
+
+def test_a_trial_is_judged_again_by_who_judged_it(server, client, ledger, quick):
+    judge = Client(OllamaBackend(server.url), "judge")
+    broken = lambda payload: (500, {}, "no") if "judge" in payload["model"] else None  # noqa: E731
+    server.refuse = broken
+    once = quick.replace(max_attempts=1)
+    search = search_prompts(
+        "Name it.", ["a", "b"], 1, judge=judge, client=client, profile=once, ledger=ledger, show_progress=False
+    )
+    assert search.trials.progress.failed == 4
+    server.refuse = lambda payload: None
+    server.requests.clear()
+    again = retry_failed(search.trials.task_id, client=client, ledger=ledger, show_progress=False)
+    models = [payload["model"] for path, payload, _ in server.requests if path == "/api/chat"]
+    assert again.progress.ok == 4 and models.count("judge") == 4 and models.count("tiny") == 4
+    LOOP.run(judge.aclose())
+
+
+def test_a_recipe_may_have_fields_that_are_no_text(server, client, ledger, quick, monkeypatch):
+    class Ticket(BaseModel):
+        text: str = Field(min_length=20)
+        tags: list[str] = Field(min_length=2, max_length=2)
+        urgent: bool
+        hours: int = Field(ge=1)
+
+    qa = RECIPES["qa"]
+    tickets = dataclasses.replace(qa, response_model=Ticket, essential="text", from_text={}, beside_text={})
+    monkeypatch.setitem(synthetic.RECIPES, "qa", tickets)
+    run = generate_qa("a bank", 3, client=client, profile=quick, ledger=ledger, show_progress=False)
+    assert run.progress.ok == 3 and all(len(result["tags"]) == 2 for result in run.results)
+
+
+# --- a kind of one's own is one object
+
+
+class Haiku(BaseModel):
+    lines: list[str] = Field(min_length=3, max_length=3)
+    mood: Literal["calm", "wild"]
+
+
+def haiku_run(subject: str, n: int = 3, **arguments) -> cerebro_nb.Run:
+    async def opened(means):
+        client, options = means.asked
+        items = [{"subject": subject, "number": number} for number in range(n)]
+        return Plan(items, haiku_work(client, options), manifest={"about": subject})
+
+    return launch(HAIKU, Plan(subject=subject, open=opened, total=n), RunArguments(**arguments))
+
+
+def haiku_work(client, options):
+    async def work(item):
+        if item.reuses:
+            return item.reusable
+        wish = f"Haiku {item.value['number']} on {item.value['subject']}"
+        seeded = next_seed(options, item.attempt - 1)
+        return (await answer(client, wish, options=seeded, response_model=Haiku)).parsed
+
+    return work
+
+
+async def haiku_again(again):
+    return haiku_work(*again.asked)
+
+
+HAIKU = Kind(
+    "haiku",
+    {"en": "haiku", "pt-BR": "haicais"},
+    make=haiku_run,
+    again=haiku_again,
+    task_kind="haiku",
+    n=3,
+    fields={"subject": "subject", "n": "n"},
+    needs=("subject",),
+    function="haiku_run",
+    response_model=Haiku,
+    essential="lines",
+    turn=lambda example: Turn(f"A {example['mood']} haiku, please.", "\n".join(example["lines"])),
+)
+
+
+@pytest.fixture
+def haiku():
+    yield register_kind(HAIKU)
+    del registry._kinds["haiku"]
+
+
+def test_a_kind_of_ones_own_has_all_the_machinery(haiku, server, client, ledger, quick, tmp_path):
+    given = {"client": client, "profile": quick, "ledger": ledger, "show_progress": False}
+    server.refuse = lambda payload: (500, {}, "no") if "Haiku 1" in payload["messages"][-1]["content"] else None
+    run = haiku_run("rain", 4, seed=1, **{**given, "profile": quick.replace(max_attempts=1)}).wait()
+    assert run.progress.ok == 3 and run.progress.failed == 1 and list(run.df["mood"].dropna()) == ["calm"] * 3
+    server.refuse = lambda payload: None
+    assert retry_failed(run.task_id, client=client, ledger=ledger, show_progress=False).progress.ok == 4
+    server.requests.clear()
+    assert haiku_run("rain", 4, seed=1, reuse=True, **given).wait().results == run.results and asked(server) == []
+    assert rerun(run, client=client, show_progress=False).results == run.results
+    (first, *_) = shaped(examples(run), "openai")
+    assert (
+        first["messages"][0]["content"] == "A calm haiku, please." and first["messages"][1]["content"].count("\n") == 2
+    )
+    assert export_dataset(run, tmp_path / "haiku", shape="sharegpt").parts["train"] >= 1
+
+
+def test_a_kind_of_ones_own_stands_in_the_panel(haiku):
+    form = RunForm(load_settings({"CEREBRO_LOG_LANGUAGE": "pt-BR"}))
+    assert ("haicais", "haiku") in form.fields["kind"].entry.options
+    form.fields["kind"].entry.value = "haiku"
+    assert form.fields["n"].value == "3" and form.fields["documents"].layout.display == "none"
+    with pytest.raises(errors.InputError, match="Assunto"):
+        form.arguments()
+    form.fields["subject"].entry.value = "chuva"
+    code = as_code(form.arguments(), load_settings({}))
+    assert "haiku_run(" in code and "'chuva'" in code
+
+
+def test_a_task_whose_kind_nobody_knows_says_so(haiku, client, ledger, quick):
+    run = haiku_run("rain", 1, client=client, profile=quick, ledger=ledger, show_progress=False).wait()
+    del registry._kinds["haiku"]
+    with pytest.raises(errors.InputError, match="nobody knows"):
+        rerun(run.task_id, ledger=ledger, show_progress=False)
+    register_kind(HAIKU)
+
+
+@pytest.mark.parametrize("name", sorted({kind.function for kind in kinds().values() if kind.function}))
+def test_help_shows_every_parameter_with_its_type_and_a_word_on_it(name):
+    for function in (getattr(cerebro_nb, name), getattr(cerebro_nb, f"a{name}")):
+        signature, text = inspect.signature(function), inspect.getdoc(function)
+        assert not any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values())
+        for parameter in signature.parameters.values():
+            assert parameter.annotation is not parameter.empty
+            assert parameter.name in text, parameter.name
