@@ -284,7 +284,8 @@ def test_a_recipe_may_have_fields_that_are_no_text(server, client, ledger, quick
         hours: int = Field(ge=1)
 
     qa = RECIPES["qa"]
-    tickets = dataclasses.replace(qa, response_model=Ticket, essential="text", from_text={}, beside_text={})
+    wish = {"en": dataclasses.replace(qa.templates["en"], examples=())}
+    tickets = dataclasses.replace(qa, response_model=Ticket, essential="text", templates=wish, from_text={})
     monkeypatch.setitem(synthetic.RECIPES, "qa", tickets)
     run = generate_qa("a bank", 3, client=client, profile=quick, ledger=ledger, show_progress=False)
     assert run.progress.ok == 3 and all(len(result["tags"]) == 2 for result in run.results)
