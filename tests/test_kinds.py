@@ -39,6 +39,7 @@ from cerebro_nb.concurrency.loop import LOOP
 from cerebro_nb.datasets.shapes import shaped
 from cerebro_nb.generating import synthetic
 from cerebro_nb.generating.recipes import RECIPES
+from cerebro_nb.generating.trials import Contest, Scoring
 from cerebro_nb.launching import kind as registry
 from cerebro_nb.launching.kind import Turn, kind_named, kinds
 from cerebro_nb.launching.launch import RunArguments, launch, whole_signature
@@ -118,17 +119,8 @@ ARGUMENTS = {
     "function": lambda task: ((["a", "b", "c", "d", "e"], shout), {}),
     "prompt_variants": lambda task: (("Name the fruit.", 5), {"seed": 1}),
     "prompt_trials": lambda task: (
-        (
-            "Name it.",
-            [{"prompt": "Name {input}", "manner": "x"}],
-            ["a", "b", "c", "d", "e"],
-            task,
-            None,
-            None,
-            None,
-            "en",
-        ),
-        {"arguments": {"seed": 1}},
+        (Contest("Name it.", [{"prompt": "Name {input}", "manner": "x"}], ["a", "b", "c", "d", "e"], task), Scoring()),
+        {"seed": 1, "language": "en"},
     ),
     "vectors": lambda task: (([LEAFLET],), {"chunk_tokens": 40, "embedder": "embedder"}),
 }
@@ -140,8 +132,6 @@ def made(name, task, **given):
     positional, named = ARGUMENTS[name](task)
     if "client" not in kind.takes and not kind.asks_a_model:
         given.pop("client", None)
-    if "arguments" in named:
-        return kind.make(*positional, {**named["arguments"], **given})
     return kind.make(*positional, **named, **given)
 
 

@@ -55,15 +55,16 @@ class Template:
     def _beginning(self) -> tuple[Message, ...]:
         """The turns that are the same whatever is asked."""
         turns = [Message("system", self.system)]
-        for example, answer in self.examples:
-            turns.append(Message("user", self.wish.format_map(example)))
+        for fields, answer in self.examples:
+            turns.append(Message("user", self.wish.format_map(fields)))
             turns.append(Message("assistant", json.dumps(answer, ensure_ascii=False, separators=(",", ":"))))
         return tuple(turns)
 
     @property
     def sha256(self) -> str:
         """The hash of all that decides what is asked, in hexadecimal."""
-        decisive = [self.system, self.wish, [[dict(example), dict(answer)] for example, answer in self.examples]]
+        examples = [[dict(fields), dict(answer)] for fields, answer in self.examples]
+        decisive = [self.system, self.wish, examples]
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
     def record(self) -> dict[str, str | int]:

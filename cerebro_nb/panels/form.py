@@ -20,7 +20,8 @@ from ..protocol.messages import ModelInfo
 from ..batching.work import fill_prompt
 from ..launching.kind import Kind, kind_named, kinds, name_in
 from ..settings import Profile, Settings
-from ..generating.synthetic import MAX_EXAMPLES, check_subject
+from ..generating.synthetic import MAX_EXAMPLES
+from ..generating.angles import check_subject
 from ..tasks.ledger import Ledger
 
 # %% auto #0
