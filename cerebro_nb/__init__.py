@@ -100,13 +100,13 @@ if TYPE_CHECKING:
     from .texts.duplicates import find_duplicates as find_duplicates
     from .texts.embedders import Embedder as Embedder
     from .texts.embedders import get_embedder as get_embedder
-    from .vectors.vectorizing import Collection as Collection
-    from .vectors.vectorizing import Match as Match
-    from .vectors.vectorizing import asearch as asearch
+    from .vectors.collection import Collection as Collection
+    from .vectors.index import Match as Match
+    from .vectors.searching import asearch as asearch
+    from .vectors.searching import collections_df as collections_df
+    from .vectors.searching import search as search
     from .vectors.vectorizing import avectorize as avectorize
     from .vectors.vectorizing import avectorize_run as avectorize_run
-    from .vectors.vectorizing import collections_df as collections_df
-    from .vectors.vectorizing import search as search
     from .vectors.vectorizing import vectorize as vectorize
     from .vectors.vectorizing import vectorize_run as vectorize_run
 

@@ -24,7 +24,7 @@ from cerebro_nb import (
 from cerebro_nb.concurrency.control import Served
 from cerebro_nb.tasks.database import Database
 from cerebro_nb.tasks.ledger import FinishedItem, this_holder
-from cerebro_nb.vectors.vectorizing import Collection
+from cerebro_nb.vectors.collection import Collection
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(st.characters(), max_size=30),

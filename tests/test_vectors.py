@@ -7,7 +7,7 @@ from papers import APACHE, REFERENCE, pdf_of
 from servers import PostgresServer, pgvector_programs
 
 from cerebro_nb import Document, Ledger, collections_df, errors, load_settings, resume, search, vectorize, vectorize_run
-from cerebro_nb.vectors.vectorizing import Collection
+from cerebro_nb.vectors.collection import Collection
 
 QUICK = load_settings({}).profile("vectorization").replace(delay_s=0, backoff_s=0)
 OPTIONS = {"profile": QUICK, "show_progress": False}
@@ -53,7 +53,7 @@ def test_all_databases_give_the_same_answers(pgvector, postgres, tmp_path):
         ledger = Ledger(url)
         vectorize(Document(APACHE, "LICENSE"), embedder="wordllama", ledger=ledger, **OPTIONS)
         found.append([(match.start, round(match.score, 4)) for match in search("patent", 5, ledger=ledger)])
-        assert Collection(ledger=ledger)._has_pgvector() is (len(found) == 3)
+        assert ledger.database.has_extension("vector") is (len(found) == 3)
         ledger.close()
     assert found[0] == found[1] == found[2]
 

@@ -63,7 +63,8 @@ def research(arguments: argparse.Namespace) -> int:
 
 def vectorize(arguments: argparse.Namespace) -> int:
     """Turn documents into the vectors of a collection."""
-    from cerebro_nb.vectors.vectorizing import collections_df, vectorize_run
+    from cerebro_nb.vectors.searching import collections_df
+    from cerebro_nb.vectors.vectorizing import vectorize_run
 
     options = given(arguments, "embedder", "language", "profile", "backend", "base_url")
     run = vectorize_run(arguments.documents, arguments.collection, **options).wait()
@@ -74,7 +75,7 @@ def vectorize(arguments: argparse.Namespace) -> int:
 
 def search(arguments: argparse.Namespace) -> int:
     """Find what is near to a text in a collection."""
-    from cerebro_nb.vectors.vectorizing import search as found
+    from cerebro_nb.vectors.searching import search as found
 
     for match in found(arguments.text, arguments.k, arguments.collection):
         page = f", page {match.page}" if match.page else ""
