@@ -11,8 +11,9 @@ from simulated import SimulatedServer
 from virtual import virtual_time
 
 from cerebro_nb import Client, Message, OllamaBackend, ScriptedBackend, acall_llm, call_llm, errors, load_settings
-from cerebro_nb.client.client import choose_backend
-from cerebro_nb.client.structured import json_schema, parse_reply
+from cerebro_nb.client.choosing import choose_backend
+from cerebro_nb.client.schemas import json_schema
+from cerebro_nb.client.structured import parse_reply
 from cerebro_nb.concurrency.loop import LOOP
 from cerebro_nb.concurrency.retries import RetryPolicy
 from cerebro_nb.protocol.messages import LoadedModel, Reply, Timings, Usage

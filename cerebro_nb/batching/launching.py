@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from .run import Run
-from ..client.client import Client, Fallback, GenerationArguments, aget_client, named_as_settings
+from ..client.client import Client, aget_client
+from ..client.call import Fallback, GenerationArguments, named_as_settings
 from .work import Work
 from .progress import Listener
 from ..settings import GenerationOptions, Profile, load_settings

@@ -20,14 +20,8 @@ import cerebro_nb
 from .attempts import attempted, failure_of
 from ..client.outage import CircuitBreaker
 from ..cleaning import plain
-from cerebro_nb.client.client import (
-    Client,
-    Fallback,
-    GenerationArguments,
-    aget_client,
-    aget_fallback,
-    named_as_settings,
-)
+from ..client.client import Client, aget_client
+from ..client.call import Fallback, GenerationArguments, aget_fallback, named_as_settings
 from ..concurrency.control import ConcurrencyControl, Served
 from ..backends.pool import control_for, served_by
 from cerebro_nb.errors import (
@@ -53,7 +47,7 @@ from .work import Work, WorkItem, as_json, function_work, prompt_work
 from .progress import Listener, Progress, Tally, bar_listener, log_listener
 from ..concurrency.retries import RetryPolicy, retry_decision
 from ..settings import GenerationOptions, Profile, load_settings
-from ..client.structured import json_schema
+from ..client.schemas import json_schema
 from ..tasks.ledger import Ledger, Task, get_ledger
 from ..tasks.views import TaskView
 

@@ -22,7 +22,7 @@ __all__ = ['Parameters', 'Result', 'blocking_twin']
 # %% ../../nbs/10_concurrency/6_twins.ipynb #0d72d270
 _HOW_IT_BLOCKS = (
     "The same as `{name}`, for code that does not await. It can be called where a loop runs, as in a notebook's cell; "
-    "on Cerebro's own loop `{name}` is to be awaited. A KeyboardInterrupt (Ctrl-C, the kernel's stop button) cancels it."
+    "on Cerebro's own loop `{name}` must be awaited. A KeyboardInterrupt (Ctrl-C, the kernel's stop button) cancels it."
 )
 
 

@@ -11,7 +11,8 @@ from collections.abc import Collection as AnyCollection
 from typing import TYPE_CHECKING, Any, cast
 
 from ..batching.run import Run, base_manifest, refuse_unfit
-from ..client.client import Client, Fallback, GenerationArguments, aget_client, named_as_settings
+from ..client.client import Client, aget_client
+from ..client.call import Fallback, GenerationArguments, named_as_settings
 from ..texts.embedders import get_embedder
 from ..errors import InputError
 from ..batching.recorder import OF_THE_ITEMS

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Unpack
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..batching.run import Run
-from ..client.client import Client, answer
+from ..client.client import Client
+from ..client.call import answer
 from ..texts.duplicates import find_duplicates
 from ..texts.embedders import Embedder, get_embedder
 from ..errors import InputError

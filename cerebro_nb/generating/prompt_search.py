@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..batching.attempts import whole_number
 from ..batching.run import Run
-from ..client.client import Client, answer
+from ..client.client import Client
+from ..client.call import answer
 from ..texts.duplicates import essence
 from ..errors import CerebroError, DuplicateOutput, InputError, ProcessorFailed
 from ..language import check_language
