@@ -77,7 +77,7 @@ async def aget_fallback(settings: Settings) -> Fallback:
     return Fallback(settings.fallback.shrink, await aget_client(other) if other else None)
 
 # %% ../../nbs/13_client/7_call.ipynb #70354cd0
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Call:
     """Whom requests are sent to, in which scope, and what their answers must be."""
 

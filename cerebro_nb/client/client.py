@@ -8,8 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import weakref
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -97,6 +96,22 @@ class ClientClosed(ServerGone):
     """The client was closed before it was used; who goes on needs another one."""
 
 
+class _Use:
+    """Keeps connections open meanwhile."""
+
+    __slots__ = ("_call", "_calls")
+
+    def __init__(self, calls: set[asyncio.Future[None]]):
+        self._calls, self._call = calls, asyncio.get_running_loop().create_future()
+
+    def __enter__(self) -> None:
+        self._calls.add(self._call)
+
+    def __exit__(self, *_: object) -> None:
+        self._calls.discard(self._call)
+        self._call.set_result(None)
+
+
 class Connections:
     """The way to a backend, which is closed once nobody is on it, and stays closed."""
 
@@ -106,21 +121,14 @@ class Connections:
         self._calls: set[asyncio.Future[None]] = set()
         self._is_let_go = False
 
-    @contextmanager
-    def used(self) -> Iterator[None]:
-        """Keep them open meanwhile."""
+    def used(self) -> _Use:
+        """Keep them open for a block of ``with``."""
         if self.closed:
             raise ClientClosed(
                 f"the client of {self._backend.name} ({self._backend.base_url}) is closed",
                 hint="Make another one (Client, get_client), or close it when all that uses it has ended.",
             )
-        call = asyncio.get_running_loop().create_future()
-        self._calls.add(call)
-        try:
-            yield
-        finally:
-            self._calls.discard(call)
-            call.set_result(None)
+        return _Use(self._calls)
 
     async def use(self, work: Callable[[], Awaitable[Result]]) -> Result:
         """Do something while they are kept open."""
