@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from .batching.plans import Where as Where
     from .batching.progress import Progress as Progress
     from .batching.run import Run as Run
+    from .client.call import Fallback as Fallback
+    from .client.call import acall_llm as acall_llm
+    from .client.call import aget_fallback as aget_fallback
+    from .client.call import call_llm as call_llm
     from .client.client import Client as Client
-    from .client.client import Fallback as Fallback
-    from .client.client import acall_llm as acall_llm
     from .client.client import aget_client as aget_client
-    from .client.client import aget_fallback as aget_fallback
-    from .client.client import call_llm as call_llm
     from .client.client import get_client as get_client
     from .concurrency.loop import nest_kernel_loop as nest_kernel_loop
     from .datasets.comparing import Comparison as Comparison

@@ -15,7 +15,8 @@ from typing import Any
 
 from ..client.outage import CircuitBreaker
 from ..cleaning import plain
-from ..client.client import CallRecord, CallScope, Fallback
+from ..client.scope import CallRecord, CallScope
+from ..client.call import Fallback
 from ..concurrency.control import ConcurrencyControl
 from cerebro_nb.errors import (
     CerebroError,

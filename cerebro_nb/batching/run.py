@@ -17,7 +17,8 @@ from .plans import How, Plan, Where
 from .progress import Listener, Progress
 from .runner import Runner
 from ..cleaning import plain
-from ..client.client import Client, Fallback
+from ..client.client import Client
+from ..client.call import Fallback
 from ..concurrency.control import ConcurrencyControl
 from ..concurrency.loop import CLEAN_UP_S, LOOP, Terminated, wait_for
 from ..errors import InputError

@@ -15,7 +15,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from ..client.client import Client, answer
+from ..client.client import Client
+from ..client.call import answer
 from ..errors import CerebroError, InputError, error_text
 from ..protocol.messages import Reply
 from ..settings import GenerationOptions

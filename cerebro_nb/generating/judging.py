@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..batching.plans import Means, Plan
 from ..batching.run import Run
-from ..client.client import Client, answer
+from ..client.client import Client
+from ..client.call import answer
 from ..errors import InputError
 from ..language import check_language
 from ..launching.kind import Again, Kind, register_kind

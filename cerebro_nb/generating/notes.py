@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from ..batching.plans import Means, Plan
 from ..batching.run import Run
 from ..documents.chunks import Chunk, chunked
-from ..client.client import Client, answer
+from ..client.client import Client
+from ..client.call import answer
 from ..documents.documents import Document, Source, aread_documents
 from ..texts.embedders import Embedder, get_embedder
 from ..errors import InputError

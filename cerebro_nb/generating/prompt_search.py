@@ -17,7 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from ..batching.attempts import whole_number
 from ..batching.plans import Means, Plan
 from ..batching.run import Run
-from ..client.client import Client, aget_client, answer
+from ..client.client import Client, aget_client
+from ..client.call import answer
 from ..texts.duplicates import essence
 from ..errors import CerebroError, DuplicateOutput, InputError, ProcessorFailed
 from ..language import check_language

@@ -21,7 +21,8 @@ from .angles import plan_angles
 from ..batching.plans import Means, Plan
 from ..batching.run import Run
 from ..documents.chunks import CHUNK_TOKENS, chunked
-from ..client.client import Client, answer
+from ..client.client import Client
+from ..client.call import answer
 from ..documents.documents import Document, Source, aread_documents
 from ..texts.duplicates import NearMeanings, NearTexts
 from ..texts.embedders import Embedder, get_embedder

@@ -14,7 +14,8 @@ from typing import Any, ParamSpec, cast
 from ..batching.plans import How, Plan, Where
 from ..batching.progress import Listener
 from ..batching.run import Run
-from ..client.client import Client, Fallback, GenerationArguments, named_as_settings
+from ..client.client import Client
+from ..client.call import Fallback, GenerationArguments, named_as_settings
 from ..concurrency.loop import LOOP
 from .kind import Kind
 from ..settings import Profile, load_settings

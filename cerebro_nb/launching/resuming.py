@@ -15,7 +15,8 @@ from ..batching.plans import How, Means, Plan, Where
 from ..batching.recorder import OF_THE_ITEMS
 from ..batching.run import Run
 from ..batching.runner import base_manifest
-from ..client.client import Client, Fallback, GenerationArguments, named_as_settings
+from ..client.client import Client
+from ..client.call import Fallback, GenerationArguments, named_as_settings
 from ..errors import InputError
 from .batches import refuse_unfit
 from .kind import Again, Kind, kind_of

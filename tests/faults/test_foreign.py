@@ -27,7 +27,7 @@ from cerebro_nb import (
     tasks_df,
 )
 from cerebro_nb.cli.doctor import findings
-from cerebro_nb.client.client import choose_backend
+from cerebro_nb.client.choosing import choose_backend
 from cerebro_nb.concurrency.loop import LOOP
 from cerebro_nb.protocol.messages import ChatRequest
 
