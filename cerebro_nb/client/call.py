@@ -179,7 +179,17 @@ async def answer(
 
 # %% ../../nbs/13_client/7_call.ipynb #a182f58f
 class GenerationArguments(TypedDict, total=False):
-    """What a call may change of the settings' generation options; None leaves one as it is."""
+    """What a call may change of the settings' generation options; None leaves one as it is.
+
+    Parameters
+    ----------
+    max_tokens, num_ctx
+        Most tokens of the answer, and tokens of context, prompt and answer together.
+    timeout
+        Seconds that an answer may take, counted from when the request is sent.
+    top_p, seed, stop, think, keep_alive, prompt_cache
+        How it is generated, as `GenerationOptions` has it.
+    """
 
     max_tokens: int | None
     timeout: float | None
