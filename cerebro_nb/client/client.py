@@ -17,7 +17,8 @@ from typing import Any, Literal, TypedDict, TypeVar, Unpack
 
 from pydantic import BaseModel
 
-from ..backends.backend import Backend, OnText
+from ..backends.backend import Backend
+from ..protocol.answers import OnText
 from ..concurrency.retries import RetryPolicy
 from .context_window import check_prompt, check_read
 from cerebro_nb.errors import (
@@ -39,7 +40,7 @@ from cerebro_nb.errors import (
 from ..logs import get_logger
 from ..concurrency.loop import LOOP
 from ..protocol.messages import ChatRequest, EmbeddingReply, LoadedModel, Message, ModelInfo, Reply
-from ..protocol.replies import check_reply
+from ..protocol.answers import check_reply
 from ..settings import BackendName, FallbackSettings, GenerationOptions, Settings, load_settings
 from .structured import json_schema, parse_reply, repair_request
 
