@@ -153,8 +153,8 @@ async def with_models(server: HasModels, model: str, missing: ModelNotFound, hin
     except BackendError:
         return missing
     if model in names or f"{model}:latest" in names:
-        told = "The server has the model, and refused this request."
-        return BadRequest(missing.message, hint=told, **missing.details)
+        hint = "The server has the model, and refused this request."
+        return BadRequest(missing.message, hint=hint, **missing.details)
     message = f"{server.base_url} has no model {model!r}; it has: {', '.join(names) or 'none'}"
     return ModelNotFound(message, hint=hint.format(model=model), models=names, status=404)
 

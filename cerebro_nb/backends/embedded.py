@@ -114,13 +114,13 @@ def child_settings(settings: EmbeddedSettings, path: Path, model: str, key: str)
     return {"model_path": str(path), "name": model, "key": key, **sizes}
 
 # %% ../../nbs/12_backends/7_embedded.ipynb #b41a2bbe
-def first_line(child: subprocess.Popen[bytes], told: bytes, timeout_s: float) -> bytes:
+def first_line(child: subprocess.Popen[bytes], question: bytes, timeout_s: float) -> bytes:
     """Tell a child a line and return the line that it answers, empty if it ended or was killed for being late."""
     assert child.stdin is not None and child.stdout is not None
     late = threading.Timer(timeout_s, child.kill)
     late.start()
     try:
-        child.stdin.write(told + b"\n")
+        child.stdin.write(question + b"\n")
         child.stdin.flush()
         return child.stdout.readline()
     except OSError:

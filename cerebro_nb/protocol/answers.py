@@ -129,15 +129,15 @@ class LineReader:
             raise
         if event is None:
             return False
-        said = event.metadata
-        if said is not None and said.failed is not None:
-            what = f"the server failed in the middle of an answer: {excerpt(said.failed)}"
+        metadata, gathered = event.metadata, self.metadata
+        if metadata is not None and metadata.failed is not None:
+            what = f"the server failed in the middle of an answer: {excerpt(metadata.failed)}"
             raise ServerFailed(what, hint="It will be tried again.")
-        if not self.metadata.finish_reason:  # what comes after the end of an answer is none of it
+        if not gathered.finish_reason:  # what comes after the end of an answer is none of it
             self._text.add(event.text, event.thinking)
-        if said is not None:
-            self.metadata.gather(said)
-        return self.metadata.ended or bool(self.metadata.finish_reason)
+        if metadata is not None:
+            gathered.gather(metadata)
+        return gathered.ended or bool(gathered.finish_reason)
 
     async def read(self, arriving: AsyncGenerator[list[str], None]) -> None:
         """Take lines, those that come together in one list, until the answer has ended; errors are those of `take`."""

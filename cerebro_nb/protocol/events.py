@@ -195,8 +195,7 @@ def openai_event(line: str) -> Event | None:
     if not line:
         return None
     data = json_object(line, "the server")
-    is_error = data.get("error") is not None or data.get("object") == "error"
-    if is_error or ("detail" in data and "choices" not in data):
+    if data.get("error") is not None or data.get("object") == "error" or ("detail" in data and "choices" not in data):
         return Event(metadata=AnswerMetadata(failed=_failure(data)))
     text, thinking, reason, ended = _first_choice(data)
     if (text or thinking) and not (reason or ended or data.get("usage") or data.get("timings")):

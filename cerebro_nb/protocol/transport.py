@@ -168,20 +168,20 @@ def our_error(error: BaseException | None, errors: LibraryErrors, base_url: str)
     """
     if error is None or isinstance(error, CerebroError):
         return None
-    said = str(error) or type(error).__name__
+    text = str(error) or type(error).__name__
     if isinstance(error, errors.no_address):
-        return InputError(f"{base_url!r} is no address: {said}", hint="Give it as http://host:port.")
+        return InputError(f"{base_url!r} is no address: {text}", hint="Give it as http://host:port.")
     if isinstance(error, aiohttp.ClientHttpProxyError):  # its own text has the proxy's address, password and all
         what = f"the proxy on the way to {base_url} answered {error.status} {error.message}"
         return ConnectionFailed(what, hint="See HTTP_PROXY, HTTPS_PROXY and NO_PROXY in the environment.")
     if isinstance(error, errors.no_http) and not isinstance(error, aiohttp.ServerDisconnectedError):
-        return InvalidResponse(f"{base_url} sent what is no HTTP: {said}", hint="Something else may answer there.")
+        return InvalidResponse(f"{base_url} sent what is no HTTP: {text}", hint="Something else may answer there.")
     if isinstance(error, errors.nobody):
         hint = "Start the server or correct base_url; `cerebro doctor` shows what is there."
-        return ConnectionFailed(f"nobody answers at {base_url}: {said}", hint=hint)
+        return ConnectionFailed(f"nobody answers at {base_url}: {text}", hint=hint)
     if isinstance(error, errors.broken):
         hint = "If this repeats, look at the server's log."
-        return ConnectionBroken(f"the connection to {base_url} broke: {said}", hint=hint)
+        return ConnectionBroken(f"the connection to {base_url} broke: {text}", hint=hint)
     return None
 
 # %% ../../nbs/11_protocol/7_transport.ipynb #ec55b9c8
