@@ -266,7 +266,7 @@ def _new_session() -> aiohttp.ClientSession:
         auto_decompress=False,
     )
 
-
+# %% ../../nbs/11_protocol/7_transport.ipynb #310aa1b8
 class AiohttpTransport:
     """Sends requests by a session of our own, which is opened when it is first needed.
 
@@ -288,7 +288,7 @@ class AiohttpTransport:
     def _opened(self) -> aiohttp.ClientSession:
         """Return the session of the running loop."""
         if self._session is None or self._loop is not asyncio.get_running_loop():
-            self._left += [self._session] if self._session else []  # it is another process's too: it is not closed here
+            self._left += [self._session] if self._session else []
             self._loop = asyncio.get_running_loop()
             self._proxy = proxy_of(self._address)
             self._session = _new_session()
