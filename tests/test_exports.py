@@ -104,7 +104,7 @@ def test_the_chat_template_of_the_embedded_model_takes_chat_and_gives_chatml(led
     """The template is the one in the model's own file, as its engine tells it."""
     backend = EmbeddedBackend()
     LOOP.run(backend.load(backend.engine.model, load_settings({}).generation))
-    from cerebro_nb.backends.backend import HttpDoor
+    from cerebro_nb.protocol.http import HttpDoor
 
     async def props():
         door = HttpDoor(backend.engine.address, backend._headers)

@@ -23,12 +23,13 @@ from cerebro_nb import (
     errors,
     process_in_batches,
 )
-from cerebro_nb.backends.backend import HttpDoor, PartialAnswer
 from cerebro_nb.client.schemas import grammar_pattern
 from cerebro_nb.client.structured import parse_reply
 from cerebro_nb.concurrency.loop import LOOP
+from cerebro_nb.protocol.answers import PartialAnswer
+from cerebro_nb.protocol.events import openai_event
+from cerebro_nb.protocol.http import HttpDoor
 from cerebro_nb.protocol.messages import ChatRequest, Reply, Timings, Usage
-from cerebro_nb.protocol.replies import openai_event
 from cerebro_nb.protocol.thoughts import ThoughtSplitter, answer_and_thoughts
 
 GOOD = {

@@ -28,7 +28,7 @@ from cerebro_nb.errors import (
     error_text,
 )
 from .work import Work, WorkItem, as_json
-from ..protocol.replies import count_in, seconds_in
+from ..protocol.reading import count_in, seconds_in
 from ..concurrency.retries import RetryPolicy, retry_decision
 from ..settings import Profile
 

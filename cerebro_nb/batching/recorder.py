@@ -24,7 +24,7 @@ from ..logs import get_logger
 from ..concurrency.loop import LOOP
 from .work import WorkItem
 from .progress import Tally
-from ..protocol.replies import count_in
+from ..protocol.reading import count_in
 from ..tasks.schema import decoded
 from ..tasks.ledger import LEASE_S, EndedRows, FinishedItem, Ledger
 

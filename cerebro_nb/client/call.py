@@ -13,7 +13,8 @@ from typing import Any, Literal, TypedDict
 
 from pydantic import BaseModel
 
-from ..backends.backend import Backend, OnText
+from ..backends.backend import Backend
+from ..protocol.answers import OnText
 from .client import Client, ReadyModel, aget_client
 from .context_window import check_prompt, check_read
 from .schemas import json_schema
@@ -23,7 +24,7 @@ from ..concurrency.loop import LOOP
 from ..concurrency.twins import blocking_twin
 from ..errors import CerebroError, ContextExceeded, InputError, InvalidOutput, OutputError
 from ..protocol.messages import ChatRequest, Message, Reply
-from ..protocol.replies import check_reply
+from ..protocol.answers import check_reply
 from ..settings import FallbackSettings, GenerationOptions, Settings
 
 # %% auto #0

@@ -19,7 +19,7 @@ import aiohttp
 from yarl import URL
 
 from ..addresses import ServerAddress
-from ..backends.backend import proxy_of
+from ..protocol.transport import proxy_of
 from ..cleaning import plain
 from ..errors import FetchFailed, InputError
 
