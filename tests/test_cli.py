@@ -18,7 +18,7 @@ from cerebro_nb.cli.main import main, parser
 from cerebro_nb.concurrency.loop import Terminated
 from cerebro_nb.datasets.shapes import Format, Shape
 from cerebro_nb.settings import BackendName
-from cerebro_nb.tasks.ledger import FinishedItem
+from cerebro_nb.tasks.writing import FinishedItem
 
 CEREBRO = str(Path(sys.executable).with_name("cerebro"))
 

@@ -54,7 +54,8 @@ from .progress import Listener, Progress, Tally, bar_listener, log_listener
 from ..concurrency.retries import RetryPolicy, retry_decision
 from ..settings import GenerationOptions, Profile, load_settings
 from ..client.structured import json_schema
-from ..tasks.ledger import Ledger, Task, get_ledger
+from ..tasks.ledger import Ledger, get_ledger
+from ..tasks.reading import Task
 from ..tasks.views import TaskView
 
 if TYPE_CHECKING:

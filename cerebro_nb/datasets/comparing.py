@@ -15,7 +15,8 @@ from ..batching.run import Run
 from .examples import place_of, write_jsonl
 from ..concurrency.loop import LOOP
 from .resuming import arerun_run
-from ..tasks.ledger import Ledger, Task
+from ..tasks.ledger import Ledger
+from ..tasks.reading import Task
 from ..tasks.views import TaskLike, TaskView, view_of
 
 if TYPE_CHECKING:

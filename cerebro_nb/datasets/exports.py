@@ -28,7 +28,8 @@ from ..errors import InputError, MissingDependency
 from ..concurrency.loop import LOOP
 from ..generating.recipes import RECIPES
 from .shapes import Format, Shape, shaped, turn_of, without_marks
-from ..tasks.ledger import Ledger, Task
+from ..tasks.ledger import Ledger
+from ..tasks.reading import Task
 from ..tasks.views import TaskLike, TaskView, view_of
 
 # %% auto #0

@@ -23,7 +23,8 @@ from ..generating.recipes import RECIPES
 from ..settings import GenerationOptions, Profile, load_settings
 from ..generating.notes import research_work
 from ..generating.synthetic import example_work
-from ..tasks.ledger import Ledger, Task, get_ledger
+from ..tasks.ledger import Ledger, get_ledger
+from ..tasks.reading import Task
 from ..vectors.vectorizing import Collection, embedder_of, vector_work
 from ..tasks.views import TaskLike, view_of
 

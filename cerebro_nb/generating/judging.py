@@ -25,7 +25,8 @@ from ..batching.work import Work, WorkItem, next_seed
 from .recipes import RECIPES
 from ..texts.rules import broken_rules
 from ..settings import GenerationOptions
-from ..tasks.ledger import Ledger, Task
+from ..tasks.ledger import Ledger
+from ..tasks.reading import Task
 from .templates import Template, in_language, template_language
 from ..tasks.views import TaskLike, item_output, view_of
 
