@@ -89,11 +89,11 @@ if TYPE_CHECKING:
     from .settings import Settings as Settings
     from .settings import load_settings as load_settings
     from .tasks.ledger import Ledger as Ledger
-    from .tasks.ledger import Task as Task
     from .tasks.ledger import complete_task as complete_task
     from .tasks.ledger import create_progress_task as create_progress_task
     from .tasks.ledger import get_ledger as get_ledger
     from .tasks.ledger import update_task_progress as update_task_progress
+    from .tasks.reading import Task as Task
     from .tasks.views import TaskView as TaskView
     from .tasks.views import items_df as items_df
     from .tasks.views import tasks_df as tasks_df

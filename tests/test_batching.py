@@ -41,7 +41,7 @@ from cerebro_nb import (
 from cerebro_nb.batching.work import WorkItem
 from cerebro_nb.client.scope import AttemptClock
 from cerebro_nb.concurrency.loop import LOOP
-from cerebro_nb.tasks.ledger import LEASE_S
+from cerebro_nb.tasks.leases import LEASE_S
 
 
 class Gate:

@@ -39,8 +39,9 @@ from cerebro_nb.datasets.card import data_card
 from cerebro_nb.datasets.formats import FORMATS, FormatRule
 from cerebro_nb.datasets.shapes import SHAPES, conversations, shaped, turn_of, without_marks
 from cerebro_nb.datasets.splitting import essential_text, split_rows
-from cerebro_nb.tasks.ledger import FinishedItem, Ledger
+from cerebro_nb.tasks.ledger import Ledger
 from cerebro_nb.tasks.views import TaskView
+from cerebro_nb.tasks.writing import FinishedItem
 
 datasets.disable_progress_bars()
 TEXTS = [
@@ -604,7 +605,7 @@ HOSTILE = st.lists(st.sampled_from(MARKUP) | st.text(), min_size=1, max_size=3).
 @given(st.tuples(HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE))
 def test_whatever_a_name_is_it_is_a_name_in_the_card(names):
     subject, kind, model, licence, language = names
-    from cerebro_nb.tasks.ledger import Task
+    from cerebro_nb.tasks.reading import Task
 
     manifest = {"model": model, "model_digest": model, "language": language}
     task = Task(

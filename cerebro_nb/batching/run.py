@@ -23,7 +23,7 @@ from ..concurrency.control import ConcurrencyControl
 from ..concurrency.loop import CLEAN_UP_S, LOOP, Terminated, wait_for
 from ..errors import InputError
 from ..settings import GenerationOptions, Profile
-from ..tasks.ledger import Task
+from ..tasks.reading import Task
 from ..tasks.views import TaskView
 
 # %% auto #0

@@ -24,7 +24,8 @@ from .shapes import SHAPES, Shape, shape_rule, shaped
 from .splitting import distinct_rows, divided
 from ..errors import InputError
 from ..files import make_folder, place_of, whole_folder, written_to
-from ..tasks.ledger import Ledger, Task
+from ..tasks.ledger import Ledger
+from ..tasks.reading import Task
 from ..tasks.views import TaskLike, TaskView
 from ..texts.embedders import Embedder
 

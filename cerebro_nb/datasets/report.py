@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from ..concurrency.loop import LOOP
 from ..generating.judging import verdicts
 from ..launching.kind import Kind, kind_named, kinds_of
-from ..tasks.ledger import Ledger, Task
+from ..tasks.ledger import Ledger
+from ..tasks.reading import Task
 from ..tasks.views import TaskLike, item_output, view_of
 from ..texts.duplicates import find_duplicates
 from ..texts.embedders import Embedder, get_embedder

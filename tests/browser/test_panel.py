@@ -298,7 +298,7 @@ MANY = """
 from cerebro_nb import Ledger, ResultsTable, TaskView
 ledger = Ledger("sqlite:///{folder}/many.db")
 task_id = ledger.create_task("qa_generation", "many", 50_000)
-from cerebro_nb.tasks.ledger import FinishedItem
+from cerebro_nb.tasks.writing import FinishedItem
 for first in range(0, 50_000, 1000):
     items = [({{"angle": str(n)}}, str(n)) for n in range(first, first + 1000)]
     ledger.add_items(task_id, first, items)
