@@ -7,12 +7,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .backends.backend import Backend as Backend
     from .backends.backend import ScriptedBackend as ScriptedBackend
+    from .backends.embedded import EmbeddedBackend as EmbeddedBackend
+    from .backends.ollama import OllamaBackend as OllamaBackend
+    from .backends.openai import OpenAIBackend as OpenAIBackend
+    from .backends.pool import EndpointPool as EndpointPool
+    from .backends.pulling import pull_model as pull_model
+    from .batching.launching import RunArguments as RunArguments
+    from .batching.progress import Progress as Progress
     from .batching.run import Run as Run
     from .batching.run import abatch_run as abatch_run
     from .batching.run import aprocess_in_batches as aprocess_in_batches
     from .batching.run import process_in_batches as process_in_batches
-    from .documents.chunks import Chunk as Chunk
-    from .documents.chunks import chunked as chunked
     from .client.client import Client as Client
     from .client.client import Fallback as Fallback
     from .client.client import acall_llm as acall_llm
@@ -20,63 +25,41 @@ if TYPE_CHECKING:
     from .client.client import aget_fallback as aget_fallback
     from .client.client import call_llm as call_llm
     from .client.client import get_client as get_client
+    from .concurrency.loop import nest_kernel_loop as nest_kernel_loop
+    from .datasets.comparing import Comparison as Comparison
+    from .datasets.comparing import arerun as arerun
+    from .datasets.comparing import compare as compare
+    from .datasets.comparing import rerun as rerun
+    from .datasets.comparing import write_manifest as write_manifest
     from .datasets.examples import examples as examples
     from .datasets.examples import save_jsonl as save_jsonl
-    from .documents.documents import Document as Document
-    from .documents.documents import aread_documents as aread_documents
-    from .documents.documents import read_documents as read_documents
-    from .texts.duplicates import find_duplicates as find_duplicates
-    from .backends.embedded import EmbeddedBackend as EmbeddedBackend
-    from .texts.embedders import Embedder as Embedder
-    from .texts.embedders import get_embedder as get_embedder
-    from .backends.pool import EndpointPool as EndpointPool
-    from .errors import CerebroError as CerebroError
     from .datasets.exports import Export as Export
     from .datasets.exports import aexport_dataset as aexport_dataset
     from .datasets.exports import export_dataset as export_dataset
-    from .panels.form import RunForm as RunForm
-    from .language import show_log as show_log
-    from .concurrency.loop import nest_kernel_loop as nest_kernel_loop
-    from .protocol.messages import Message as Message
-    from .protocol.messages import Reply as Reply
-    from .panels.monitor import RunMonitor as RunMonitor
-    from .backends.ollama import OllamaBackend as OllamaBackend
-    from .backends.openai import OpenAIBackend as OpenAIBackend
-    from .panels.panel import Panel as Panel
-    from .panels.panel import panel as panel
-    from .batching.launching import RunArguments as RunArguments
-    from .batching.progress import Progress as Progress
-    from .generating.prompt_search import PromptSearch as PromptSearch
-    from .generating.prompt_search import asearch_prompts as asearch_prompts
-    from .generating.prompt_search import search_prompts as search_prompts
-    from .backends.pulling import pull_model as pull_model
+    from .datasets.resuming import aresume as aresume
+    from .datasets.resuming import aretry_failed as aretry_failed
+    from .datasets.resuming import resume as resume
+    from .datasets.resuming import retry_failed as retry_failed
+    from .datasets.resuming import unfinished as unfinished
+    from .documents.chunks import Chunk as Chunk
+    from .documents.chunks import chunked as chunked
+    from .documents.documents import Document as Document
+    from .documents.documents import aread_documents as aread_documents
+    from .documents.documents import read_documents as read_documents
+    from .errors import CerebroError as CerebroError
     from .generating.judging import QualityReport as QualityReport
     from .generating.judging import ajudge as ajudge
     from .generating.judging import aquality_report as aquality_report
     from .generating.judging import judge as judge
     from .generating.judging import quality_report as quality_report
     from .generating.judging import verdicts as verdicts
-    from .datasets.comparing import Comparison as Comparison
-    from .datasets.comparing import arerun as arerun
-    from .datasets.comparing import compare as compare
-    from .datasets.comparing import rerun as rerun
-    from .datasets.comparing import write_manifest as write_manifest
     from .generating.notes import agenerate_notes as agenerate_notes
     from .generating.notes import anotes_run as anotes_run
     from .generating.notes import generate_notes as generate_notes
     from .generating.notes import notes_run as notes_run
-    from .panels.items_table import ResultsTable as ResultsTable
-    from .datasets.resuming import aresume as aresume
-    from .datasets.resuming import aretry_failed as aretry_failed
-    from .datasets.resuming import resume as resume
-    from .datasets.resuming import retry_failed as retry_failed
-    from .datasets.resuming import unfinished as unfinished
-    from .panels.tasks_table import RunsTable as RunsTable
-    from .settings import GenerationOptions as GenerationOptions
-    from .settings import PROFILES as PROFILES
-    from .settings import Profile as Profile
-    from .settings import Settings as Settings
-    from .settings import load_settings as load_settings
+    from .generating.prompt_search import PromptSearch as PromptSearch
+    from .generating.prompt_search import asearch_prompts as asearch_prompts
+    from .generating.prompt_search import search_prompts as search_prompts
     from .generating.synthetic import agenerate_failure_cases as agenerate_failure_cases
     from .generating.synthetic import agenerate_qa as agenerate_qa
     from .generating.synthetic import agenerate_success_patterns as agenerate_success_patterns
@@ -86,12 +69,32 @@ if TYPE_CHECKING:
     from .generating.synthetic import generate_success_patterns as generate_success_patterns
     from .generating.synthetic import plan_angles as plan_angles
     from .generating.synthetic import synthetic_run as synthetic_run
+    from .language import show_log as show_log
+    from .panels.form import RunForm as RunForm
+    from .panels.items_table import ResultsTable as ResultsTable
+    from .panels.monitor import RunMonitor as RunMonitor
+    from .panels.panel import Panel as Panel
+    from .panels.panel import panel as panel
+    from .panels.tasks_table import RunsTable as RunsTable
+    from .profiles import GenerationOptions as GenerationOptions
+    from .profiles import PROFILES as PROFILES
+    from .profiles import Profile as Profile
+    from .protocol.messages import Message as Message
+    from .protocol.messages import Reply as Reply
+    from .settings import Settings as Settings
+    from .settings import load_settings as load_settings
     from .tasks.ledger import Ledger as Ledger
     from .tasks.ledger import Task as Task
     from .tasks.ledger import complete_task as complete_task
     from .tasks.ledger import create_progress_task as create_progress_task
     from .tasks.ledger import get_ledger as get_ledger
     from .tasks.ledger import update_task_progress as update_task_progress
+    from .tasks.views import TaskView as TaskView
+    from .tasks.views import items_df as items_df
+    from .tasks.views import tasks_df as tasks_df
+    from .texts.duplicates import find_duplicates as find_duplicates
+    from .texts.embedders import Embedder as Embedder
+    from .texts.embedders import get_embedder as get_embedder
     from .vectors.vectorizing import Collection as Collection
     from .vectors.vectorizing import Match as Match
     from .vectors.vectorizing import asearch as asearch
@@ -101,9 +104,6 @@ if TYPE_CHECKING:
     from .vectors.vectorizing import search as search
     from .vectors.vectorizing import vectorize as vectorize
     from .vectors.vectorizing import vectorize_run as vectorize_run
-    from .tasks.views import TaskView as TaskView
-    from .tasks.views import items_df as items_df
-    from .tasks.views import tasks_df as tasks_df
 
 
 def _homes() -> dict[str, str]:

@@ -65,7 +65,7 @@ from cerebro_nb.protocol.replies import (
     json_object,
     kept,
 )
-from ..settings import GenerationOptions
+from ..profiles import GenerationOptions
 from ..protocol.thoughts import ThoughtSplitter
 
 if TYPE_CHECKING:

@@ -35,7 +35,8 @@ from ..logs import get_logger
 from ..protocol.messages import ChatRequest, EmbeddingReply, LoadedModel, ModelInfo, Reply
 from .openai import OpenAIBackend
 from .pulling import BUNDLED, PACKAGED_MODELS, file_sha256, packaged_model_path
-from ..settings import EmbeddedSettings, GenerationOptions
+from ..settings import EmbeddedSettings
+from ..profiles import GenerationOptions
 
 _log = get_logger(__name__)
 

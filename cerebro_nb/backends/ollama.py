@@ -36,7 +36,7 @@ from cerebro_nb.errors import (
 from ..logs import get_logger
 from ..protocol.messages import ChatRequest, EmbeddingReply, LoadedModel, ModelInfo, Reply, Usage
 from ..protocol.replies import count_in, object_in, ollama_event, vectors_in
-from ..settings import GenerationOptions
+from ..profiles import GenerationOptions
 
 if TYPE_CHECKING:
     import httpx

@@ -17,7 +17,7 @@ from ..errors import BackendError, CerebroError, ConnectionFailed
 from ..logs import get_logger
 from ..protocol.messages import ChatRequest, EmbeddingReply, LoadedModel, ModelInfo, Reply
 from ..concurrency.retries import retry_decision
-from ..settings import GenerationOptions
+from ..profiles import GenerationOptions
 
 _log = get_logger(__name__)
 

@@ -14,7 +14,8 @@ from .run import Run
 from ..client.client import Client, Fallback, GenerationArguments, aget_client, named_as_settings
 from .work import Work
 from .progress import Listener
-from ..settings import GenerationOptions, Profile, load_settings
+from ..profiles import GenerationOptions, Profile
+from ..settings import load_settings
 from ..tasks.ledger import Ledger
 
 # %% auto #0

@@ -52,7 +52,8 @@ from ..concurrency.loop import CLEAN_UP_S, LOOP, Terminated, wait_for
 from .work import Work, WorkItem, as_json, function_work, prompt_work
 from .progress import Listener, Progress, Tally, bar_listener, log_listener
 from ..concurrency.retries import RetryPolicy, retry_decision
-from ..settings import GenerationOptions, Profile, load_settings
+from ..profiles import GenerationOptions, Profile
+from ..settings import load_settings
 from ..client.structured import json_schema
 from ..tasks.ledger import Ledger, Task, get_ledger
 from ..tasks.views import TaskView

@@ -40,7 +40,8 @@ from ..logs import get_logger
 from ..concurrency.loop import LOOP
 from ..protocol.messages import ChatRequest, EmbeddingReply, LoadedModel, Message, ModelInfo, Reply
 from ..protocol.replies import check_reply
-from ..settings import BackendName, FallbackSettings, GenerationOptions, Settings, load_settings
+from ..settings import BackendName, FallbackSettings, Settings, load_settings
+from ..profiles import GenerationOptions
 from .structured import json_schema, parse_reply, repair_request
 
 _log = get_logger(__name__)

@@ -14,7 +14,7 @@ from typing import TypeVar
 import tenacity
 
 from ..errors import CerebroError, RequestTimeout
-from ..settings import Profile
+from ..profiles import Profile
 
 # %% auto #0
 __all__ = ['PARTS_OF_A_TRY', 'MAX_WAIT_S', 'Answer', 'RetryDecision', 'retry_decision', 'RetryPolicy']

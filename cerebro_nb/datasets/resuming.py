@@ -20,7 +20,8 @@ from ..batching.work import Work, WorkItem, function_work, prompt_work
 from ..generating.prompt_search import Check, trial_work, variant_work
 from ..generating.judging import judge_work
 from ..generating.recipes import RECIPES
-from ..settings import GenerationOptions, Profile, load_settings
+from ..profiles import GenerationOptions, Profile
+from ..settings import load_settings
 from ..generating.notes import research_work
 from ..generating.synthetic import example_work
 from ..tasks.ledger import Ledger, Task, get_ledger

@@ -24,7 +24,7 @@ from ..batching.launching import Plan, RunArguments, aplanned_run
 from ..batching.work import Work, WorkItem, next_seed
 from .recipes import RECIPES
 from ..texts.rules import broken_rules
-from ..settings import GenerationOptions
+from ..profiles import GenerationOptions
 from ..tasks.ledger import Ledger, Task
 from .templates import Template, in_language, template_language
 from ..tasks.views import TaskLike, item_output, view_of

@@ -20,7 +20,7 @@ from ..language import check_language
 from ..concurrency.loop import LOOP
 from ..batching.launching import Plan, RunArguments, aplanned_run
 from ..batching.work import Work, WorkItem, next_seed
-from ..settings import GenerationOptions
+from ..profiles import GenerationOptions
 from .templates import Template, in_language, template_language
 
 # %% auto #0

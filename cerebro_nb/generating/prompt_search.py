@@ -24,7 +24,7 @@ from ..concurrency.loop import LOOP
 from ..batching.launching import Plan, RunArguments, aplanned_run
 from ..batching.work import Work, WorkItem, as_json, next_seed
 from .judging import RUBRICS, verdict
-from ..settings import GenerationOptions
+from ..profiles import GenerationOptions
 from .templates import Template, in_language, template_language
 from ..concurrency.threads import in_thread
 

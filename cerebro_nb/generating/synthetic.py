@@ -29,7 +29,7 @@ from ..batching.launching import Plan, RunArguments, aplanned_run
 from ..batching.work import Work, WorkItem, next_seed
 from .recipes import RECIPES, Question, Recipe
 from ..texts.rules import repeats_itself
-from ..settings import GenerationOptions
+from ..profiles import GenerationOptions
 from ..tasks.ledger import Ledger, get_ledger
 from .templates import in_language, template_language
 

@@ -23,7 +23,8 @@ from ..concurrency.loop import LOOP
 from ..batching.work import Work, WorkItem
 from ..batching.progress import Listener
 from ..tasks.schema import CHUNKS, COLLECTIONS, VECTORS
-from ..settings import Profile, load_settings
+from ..profiles import Profile
+from ..settings import load_settings
 from ..tasks.ledger import Ledger, get_ledger
 
 if TYPE_CHECKING:
