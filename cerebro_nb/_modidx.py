@@ -1464,7 +1464,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'cerebro_nb.errors.TaskHeld': ('errors.html#taskheld', 'cerebro_nb/errors.py'),
                                    'cerebro_nb.errors.TaskNotFound': ('errors.html#tasknotfound', 'cerebro_nb/errors.py'),
                                    'cerebro_nb.errors.WrongAddress': ('errors.html#wrongaddress', 'cerebro_nb/errors.py'),
-                                   'cerebro_nb.errors._told': ('errors.html#_told', 'cerebro_nb/errors.py'),
+                                   'cerebro_nb.errors._fit_to_show': ('errors.html#_fit_to_show', 'cerebro_nb/errors.py'),
                                    'cerebro_nb.errors.error_record': ('errors.html#error_record', 'cerebro_nb/errors.py'),
                                    'cerebro_nb.errors.error_text': ('errors.html#error_text', 'cerebro_nb/errors.py')},
             'cerebro_nb.files': { 'cerebro_nb.files.private_folder': ('files.html#private_folder', 'cerebro_nb/files.py'),

@@ -52,23 +52,6 @@ def check_language(tag: str) -> str:
         raise InputError(f"{tag!r} is no language tag", hint="Give a BCP-47 tag such as en, pt-BR, es-MX or de.")
     return str(language.to_tag())
 
-
-def language_name(tag: str) -> str:
-    """Return the English name of a language, such as ``Portuguese (Brazil)`` for ``pt-BR``.
-
-    Raises
-    ------
-    InputError
-        If it is no tag of a known language.
-    """
-    import langcodes
-
-    language = langcodes.Language.get(check_language(tag))
-    more = [("script", language.script), ("region", language.territory)]
-    more += [("variant", variant) for variant in language.variants or ()]
-    closer = ", ".join(_registered(kind, subtag) for kind, subtag in more if subtag)
-    return _registered("language", language.language or tag) + (f" ({closer})" if closer else "")
-
 # %% ../nbs/09_language.ipynb #91533ec1
 _BETTER_KNOWN = {
     "dv": "Divehi",
@@ -103,6 +86,23 @@ def _registry() -> dict[tuple[str, str], str]:
 
 def _registered(kind: str, subtag: str) -> str:
     return _BETTER_KNOWN.get(subtag) or _CLOSER.sub("", _registry().get((kind, subtag), subtag))
+
+# %% ../nbs/09_language.ipynb #91ed5152
+def language_name(tag: str) -> str:
+    """Return the English name of a language, such as ``Portuguese (Brazil)`` for ``pt-BR``.
+
+    Raises
+    ------
+    InputError
+        If it is no tag of a known language.
+    """
+    import langcodes
+
+    language = langcodes.Language.get(check_language(tag))
+    more = [("script", language.script), ("region", language.territory)]
+    more += [("variant", variant) for variant in language.variants or ()]
+    closer = ", ".join(_registered(kind, subtag) for kind, subtag in more if subtag)
+    return _registered("language", language.language or tag) + (f" ({closer})" if closer else "")
 
 # %% ../nbs/09_language.ipynb #0566a98f
 @cache
