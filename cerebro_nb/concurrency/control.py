@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 # %% auto #0
 __all__ = ['MOST_AT_ONCE', 'Served', 'ConcurrencyControl']
@@ -53,85 +53,128 @@ class _Refusals:
         return excess
 
 # %% ../../nbs/10_concurrency/5_control.ipynb #13b88813
-_ON_THE_WAY = 0.85  # a share above this may be served whole: the rest is spent on the way, and grows with the traffic
-_NOBODY = 0.5  # fewer than that in a queue are none
 _TOLERANCE = 1.5  # how much slower than at first a call may be where waits are not known: lengths differ
-_SURE = 0.25  # relative error of a mean latency that is trusted
-_LEAST = 3  # answers that tell anything of their spread
 
 
 class _Times:
-    """What answers took, and what they usually take."""
+    """What the answers under one limit took."""
 
     def __init__(self) -> None:
-        # What was measured while nobody queued: in all, and of how many.
-        self._usual: tuple[float, int] = (0.0, 0)
-        self.clear()
-
-    def clear(self) -> None:
-        """Begin with the answers under another limit."""
-        self._latencies: list[float] = []
+        self.latencies: list[float] = []
         self._waits: list[float] = []
 
     def add(self, latency_s: float, wait_s: float | None) -> None:
         """Take in an answer."""
-        self._latencies.append(latency_s)
+        self.latencies.append(latency_s)
         if wait_s is not None:
             self._waits.append(wait_s)
 
     @property
     def count(self) -> int:
         """How many answers there are."""
-        return len(self._latencies)
+        return len(self.latencies)
 
     @property
-    def are_told(self) -> bool:
+    def waits_are_known(self) -> bool:
         """Whether the wait of each is known."""
         return len(self._waits) == self.count
 
     @property
     def tolerance(self) -> float:
         """By which factor the share that was served may be wrong."""
-        return 1.0 if self.are_told else _TOLERANCE
+        return 1.0 if self.waits_are_known else _TOLERANCE
 
     @property
-    def are_sure(self) -> bool:
-        """Whether the mean latency is known well enough to compare it."""
-        if self.count < _LEAST:
-            return False
-        spread = statistics.stdev(self._latencies) / (statistics.fmean(self._latencies) or 1.0)
-        earlier = 1 / self._usual[1] if self._usual[1] else 0.0
-        return spread * math.sqrt(1 / self.count + earlier) < _SURE
-
-    @property
-    def _measured(self) -> float:
-        return sum(self._waits if self.are_told else self._latencies)
-
-    def _usual_of_so_many(self) -> float:
-        total, count = self._usual
-        if count:
-            return self.count * total / count
-        first = self.count * min(self._waits) if self.are_told else self._measured
-        queued = self._measured - first > (sum(self._latencies) - self._measured) / 2
-        return first if queued else self._measured  # if they queue already, only the first of them did not wait
-
-    def served_share(self) -> float:
-        """Return which share of the requests was being served; the others waited."""
-        usual, measured = self._usual_of_so_many(), self._measured
-        service = sum(self._latencies) - measured if self.are_told else usual
-        return service / ((service + max(0.0, measured - usual)) or 1.0)
-
-    def learn(self, is_alone: bool, nobody_waits: bool) -> None:
-        """Learn what is usual: of one request at a time, of the first there are, or of those that nobody waited for."""
-        total, count = self._usual
-        if is_alone:  # nobody queues behind one
-            self._usual = self._measured, self.count
-        elif not count:
-            self._usual = self._usual_of_so_many(), self.count
-        elif nobody_waits:
-            self._usual = total + self._measured, count + self.count
+    def measured(self) -> list[float]:
+        """What is measured of each: its wait if all are known, else all the time it took, in seconds."""
+        return self._waits if self.waits_are_known else self.latencies
 
 # %% ../../nbs/10_concurrency/5_control.ipynb #689606a8
+_SURE = 0.25  # relative error of a mean latency that is trusted
+_LEAST = 3  # answers that tell anything of their spread
+
+
+class _Usual:
+    """What is usually measured, learned while nobody queues."""
+
+    def __init__(self) -> None:
+        self._total_s, self._count = 0.0, 0
+
+    def is_sure(self, times: _Times) -> bool:
+        """Whether the mean latency is known well enough to compare it."""
+        if times.count < _LEAST:
+            return False
+        spread = statistics.stdev(times.latencies) / (statistics.fmean(times.latencies) or 1.0)
+        earlier = 1 / self._count if self._count else 0.0
+        return spread * math.sqrt(1 / times.count + earlier) < _SURE
+
+    def of(self, times: _Times) -> float:
+        """Return what would be measured of so many answers, in all, if nobody queued."""
+        measured = sum(times.measured)
+        if self._count:
+            return times.count * self._total_s / self._count
+        first = times.count * min(times.measured) if times.waits_are_known else measured
+        queued = measured - first > (sum(times.latencies) - measured) / 2
+        return first if queued else measured  # if they queue already, only the first of them did not wait
+
+    def served_share(self, times: _Times) -> float:
+        """Return which share of the requests was being served; the others waited."""
+        usual, measured = self.of(times), sum(times.measured)
+        service = sum(times.latencies) - measured if times.waits_are_known else usual
+        return service / ((service + max(0.0, measured - usual)) or 1.0)
+
+    def learn(self, times: _Times, is_alone: bool, nobody_waits: bool) -> None:
+        """Learn what is usual: of one request at a time, of the first there are, or of those that nobody waited for."""
+        if is_alone:  # nobody queues behind one
+            self._total_s, self._count = sum(times.measured), times.count
+        elif not self._count:
+            self._total_s, self._count = self.of(times), times.count
+        elif nobody_waits:
+            self._total_s, self._count = self._total_s + sum(times.measured), self._count + times.count
+
+# %% ../../nbs/10_concurrency/5_control.ipynb #9f1f61c2
+_ON_THE_WAY = 0.85  # a share above this may be served whole: the rest is spent on the way, and grows with the traffic
+_NOBODY = 0.5  # fewer than that in a queue are none
+
+
+@dataclass(frozen=True, slots=True)
+class _Share:
+    """Which share of the requests under a limit was being served.
+
+    Parameters
+    ----------
+    limit
+        So many were under way.
+    measured
+        The share, 0 to 1, as it was measured.
+    tolerance
+        By which factor that may be wrong.
+    starts
+        Whether it was measured while the limit doubles.
+    """
+
+    limit: int
+    measured: float
+    tolerance: float
+    starts: bool
+
+    @property
+    def surely_nobody(self) -> bool:
+        """Whether surely nobody waited."""
+        return self.limit * (1 - self.measured) < _NOBODY
+
+    @property
+    def nobody_waits(self) -> bool:
+        """Whether perhaps nobody waited."""
+        return self.surely_nobody or self.measured > _ON_THE_WAY
+
+    @property
+    def served(self) -> float:
+        """The share that will be served if as many go on."""
+        served = min(1.0, self.measured * self.tolerance)
+        return max(0.5, 2 - 1 / max(0.5, served)) if self.starts and not self.nobody_waits else served
+
+# %% ../../nbs/10_concurrency/5_control.ipynb #fd0a2711
 MOST_AT_ONCE = 1024
 
 
@@ -150,11 +193,172 @@ class Served:
     count: int
     is_most: bool
 
-# %% ../../nbs/10_concurrency/5_control.ipynb #861eaee6
-_WINDOW = 8  # requests that one decision is made from, at the least
+
+class _Learned:
+    """What is known of a server.
+
+    Parameters
+    ----------
+    served
+        How many at once it served well, as far as is known.
+    learns
+        Whether that is found out; where the server says how many slots it has, it is not.
+    """
+
+    def __init__(self, served: Served | None, learns: bool):
+        self.served, self._learns = served, learns
+        #: The highest limit under which no call was late.
+        self.in_time = 0
+
+    def note_late(self, limit: int) -> None:
+        """Note that calls were late, and that the limit has gone back to this one."""
+        self.in_time = min(self.in_time, limit)
+        if self._learns:
+            self.served = Served(limit, False)
+
+    def note_served(self, share: _Share, most: int, peak: int) -> None:
+        """Note how many of at most so many were served, with so many under way at the peak."""
+        may_be_more = share.nobody_waits if share.starts or share.limit == most else share.surely_nobody
+        count = share.limit if may_be_more else round(share.limit * share.served / share.tolerance)
+        count, is_most = max(1, min(count, peak)), not may_be_more and peak >= share.limit
+        if self._learns and (is_most or self.served is None or count > self.served.count):
+            self.served = Served(count, is_most)
+
+# %% ../../nbs/10_concurrency/5_control.ipynb #92d6d75d
 _LONGEST_HOLD = 16  # decisions
 
 
+class _Course:
+    """How the limit goes on, decision by decision.
+
+    Parameters
+    ----------
+    doubles_to
+        While nobody waits it doubles up to this.
+    """
+
+    def __init__(self, doubles_to: int):
+        self._doubles_to = doubles_to
+        self._hold, self._next_hold, self._refused_at = 0, 1, 0
+        self._streak = 0  # decisions in a row by which surely nobody waited
+
+    def starts(self, limit: int) -> bool:
+        """Whether the limit still doubles."""
+        return limit < self._doubles_to
+
+    def go_back(self, limit: int) -> None:
+        """Note that this limit was too much."""
+        self._doubles_to, self._refused_at, self._streak = 1, limit, 0
+        self._hold, self._next_hold = self._next_hold, min(_LONGEST_HOLD, 2 * self._next_hold)
+
+    def follow(self, share: _Share) -> int:
+        """Return the limit that comes after answers of which this share was being served."""
+        limit, more = share.limit, max(1, share.limit // 5)
+        if share.starts and share.nobody_waits:
+            return min(self._doubles_to, limit + (limit if share.surely_nobody else more))
+        self._doubles_to = 1
+        if limit > self._refused_at:
+            self._next_hold = 1
+        # What is measured wavers: a number a little above a whole one is that one, unless a tolerance is in it already.
+        served = math.ceil(round(limit * share.served - (0.25 if share.tolerance == 1.0 else 0.5), 6))
+        if self._hold:
+            self._hold -= 1
+            return min(limit, served + 1)
+        streak, self._streak = self._streak, self._streak + 1 if share.surely_nobody else 0
+        return served + (min(limit, more * 2**streak) if share.nobody_waits else 1)
+
+# %% ../../nbs/10_concurrency/5_control.ipynb #31448089
+_WINDOW = 8  # requests that one decision is made from, at the least
+
+
+@dataclass(slots=True)
+class _Window:
+    """What became of the requests since the last decision: those that were answered, were refused, and were late."""
+
+    times: _Times = field(default_factory=_Times)
+    refused: int = 0
+    late: int = 0
+
+    @property
+    def noted(self) -> int:
+        """How many requests it has."""
+        return self.times.count + self.refused
+
+    @property
+    def is_late(self) -> bool:
+        """Whether what was refused was late, for the most part."""
+        return self.late > self.refused / 2
+
+    def is_enough(self, limit: int, starts: bool, is_first: bool, usual: _Usual) -> bool:
+        """Whether there are enough of them for a decision."""
+        mostly_refused = self.refused > self.times.count and self.noted >= max(_WINDOW, limit // 2)
+        return mostly_refused or self.noted >= self._wanted(limit, starts, is_first, usual)
+
+    def _wanted(self, limit: int, starts: bool, is_first: bool, usual: _Usual) -> int:
+        if not starts:
+            return max(_WINDOW, limit if is_first else 2 * limit)
+        if self.refused:
+            return max(_WINDOW, limit)
+        if self.times.waits_are_known:
+            return limit
+        # Those that were sent together come together, so it takes a second round to see who waits.
+        return max(0 if usual.is_sure(self.times) else _WINDOW, 2 * limit)
+
+# %% ../../nbs/10_concurrency/5_control.ipynb #861eaee6
+class _Rule:
+    """Makes the next limit of what became of the requests under one.
+
+    Parameters
+    ----------
+    most
+        The highest limit.
+    doubles_to
+        As in `_Course`.
+    learned
+        Is told what is found out.
+    """
+
+    def __init__(self, most: int, doubles_to: int, learned: _Learned):
+        self._most, self.learned, self._is_first = most, learned, True
+        self._course, self._usual, self._refusals = _Course(doubles_to), _Usual(), _Refusals()
+
+    def starts(self, limit: int) -> bool:
+        """Whether the limit still doubles."""
+        return self._course.starts(limit)
+
+    def is_due(self, limit: int, window: _Window) -> bool:
+        """Whether there is to be a decision."""
+        return window.is_enough(limit, self.starts(limit), self._is_first, self._usual)
+
+    def next_limit(self, limit: int, window: _Window, peak: int, back_to: int | None = None) -> int:
+        """Return the next limit; with ``back_to`` it is that one, for this one is too much."""
+        self._is_first = False
+        excess = self._refusals.excess(limit, window.refused, window.noted, window.is_late)
+        if back_to is None and excess:
+            back_to = round(limit * (1 - excess if window.is_late else max(0.5, 1 - excess)))
+        if back_to is not None:
+            self._course.go_back(limit)
+            back_to = self._within(back_to)
+            if window.is_late:
+                self.learned.note_late(back_to)
+            return back_to
+        return self._within(self._follow(limit, window, peak)) if window.times.count else limit
+
+    def _within(self, limit: int) -> int:
+        return min(self._most, max(1, limit))
+
+    def _follow(self, limit: int, window: _Window, peak: int) -> int:
+        times = window.times
+        share = _Share(limit, self._usual.served_share(times), times.tolerance, self.starts(limit))
+        self._usual.learn(times, limit == 1, share.starts and share.surely_nobody)
+        if not window.late:
+            self.learned.in_time = max(self.learned.in_time, limit)
+        # Where items rest after refusals, fewer are under way than the limit says.
+        if window.refused / window.noted <= _CHANCE:
+            self.learned.note_served(share, self._most, peak)
+        return self._course.follow(share)
+
+# %% ../../nbs/10_concurrency/5_control.ipynb #1dc84d53
 class ConcurrencyControl:
     """Decides how many requests are under way at once.
 
@@ -170,19 +374,17 @@ class ConcurrencyControl:
 
     def __init__(self, most: int, slots: int | None = None, served: Served | None = None):
         self.most = most
-        #: How many at once were served well, as far as is known.
-        self.served = served
         #: How many may be under way now.
-        self.limit = min(most, slots or (served.count if served else 1))
-        self._doubles_to = self.limit if slots or (served and served.is_most) else most
-        self._learns = slots is None
-        self._changes, self._decisions = 0, 0
-        self._refusals = _Refusals()
-        self._hold, self._next_hold, self._refused_at = 0, 1, 0
-        self._streak = 0  # decisions in a row by which surely nobody waited
-        self._times, self._refused, self._late = _Times(), 0, 0
-        self._in_time = 0  # the highest limit under which no call was late
+        self.limit = limit = min(most, slots or (served.count if served else 1))
+        is_known = slots or (served and served.is_most)
+        self._rule = _Rule(most, limit if is_known else most, _Learned(served, slots is None))
+        self._window, self._changes = _Window(), 0
         self._under_way = self._peak = 0
+
+    @property
+    def served(self) -> Served | None:
+        """How many at once were served well, as far as is known."""
+        return self._rule.learned.served
 
     def begin(self) -> int:
         """Note that a request is sent; what is returned is given to `end` or to `pressure`, and then it is left."""
@@ -207,107 +409,29 @@ class ConcurrencyControl:
             Seconds of these that it waited for its turn; None if that is not known.
         """
         # At the start it doubles: half of what is under way is of the limit before, and its waits tell as much.
-        is_told_at_start = self._starts and wait_s is not None and begun == self._changes - 1
-        if begun == self._changes or is_told_at_start:
-            self._times.add(latency_s, wait_s)
+        tells_at_start = wait_s is not None and begun == self._changes - 1 and self._rule.starts(self.limit)
+        if begun == self._changes or tells_at_start:
+            self._window.times.add(latency_s, wait_s)
             self._perhaps_decide()
 
     def pressure(self, begun: int, is_late: bool = False) -> None:
         """Note that the server refused a request because it is busy, or that its answer did not come in time."""
         if begun == self._changes:
-            self._refused += 1
-            self._late += is_late
-            if is_late and 0 < self._in_time < self.limit:
-                self._decide(self.limit - self._in_time)
+            self._window.refused += 1
+            self._window.late += is_late
+            in_time = self._rule.learned.in_time
+            if is_late and 0 < in_time < self.limit:
+                self._decide(back_to=in_time)
             else:
                 self._perhaps_decide()
 
-    # --- when to decide
-
-    @property
-    def _starts(self) -> bool:
-        return self.limit < self._doubles_to
-
     def _perhaps_decide(self) -> None:
-        noted = self._times.count + self._refused
-        mostly_refused = self._refused > self._times.count and noted >= max(_WINDOW, self.limit // 2)
-        if mostly_refused or noted >= self._wanted():
+        if self._rule.is_due(self.limit, self._window):
             self._decide()
 
-    def _wanted(self) -> int:
-        """Return how many requests the next decision wants."""
-        if not self._starts:
-            rounds = 2 if self._decisions else 1  # what was remembered may be wrong by now
-            return max(_WINDOW, rounds * self.limit)
-        if self._refused:
-            return max(_WINDOW, self.limit)
-        if self._times.are_told:
-            return self.limit
-        # Those that were sent together come together, so it takes a second round to see who waits.
-        return max(0 if self._times.are_sure else _WINDOW, 2 * self.limit)
-
-    # --- what to decide
-
-    def _decide(self, too_many: int = 0) -> None:
-        noted = self._times.count + self._refused
-        refused_share, is_late = self._refused / noted, self._late > self._refused / 2
-        excess = self._refusals.excess(self.limit, self._refused, noted, is_late)
-        if too_many:
-            self._step_back(1 - too_many / self.limit, is_late)
-        elif excess:
-            self._step_back(1 - excess if is_late else max(0.5, 1 - excess), is_late)
-        elif self._times.count:
-            self._follow(self._times.served_share(), self._times.tolerance, refused_share <= _CHANCE)
-        self._times.clear()
-        self._refused = self._late = 0
-        self._peak = self._under_way
-        self._decisions += 1
-
-    def _step_back(self, share: float, is_late: bool) -> None:
-        self._doubles_to, self._refused_at, self._streak = 1, self.limit, 0
-        # The more often it was too much, the longer it is left at that before more is tried.
-        self._hold, self._next_hold = self._next_hold, min(_LONGEST_HOLD, 2 * self._next_hold)
-        self._set(round(self.limit * share))
-        if is_late:
-            self._in_time = min(self._in_time, self.limit)
-            if self._learns:
-                self.served = Served(self.limit, False)
-
-    def _follow(self, share: float, tolerance: float, is_quiet: bool) -> None:
-        surely_nobody = self.limit * (1 - share) < _NOBODY
-        nobody_waits = surely_nobody or share > _ON_THE_WAY
-        self._times.learn(self.limit == 1, self._starts and surely_nobody)
-        self._in_time = self._in_time if self._late else max(self._in_time, self.limit)
-        served_share = min(1.0, share * tolerance)
-        if self._starts and not nobody_waits:
-            # Those that were sent together waited half as long as those that follow each other will.
-            served_share = max(0.5, 2 - 1 / max(0.5, served_share))
-        if is_quiet:  # where items rest after refusals, fewer are under way than the limit says
-            is_least = nobody_waits if self._starts or self.limit == self.most else surely_nobody
-            self._note_served(self.limit if is_least else round(self.limit * served_share / tolerance), not is_least)
-        more = max(1, self.limit // 5)
-        if self._starts and nobody_waits:
-            self._set(min(self._doubles_to, self.limit + (self.limit if surely_nobody else more)))
-            return
-        self._doubles_to = 1
-        if self.limit > self._refused_at:
-            self._next_hold = 1
-        # What is measured wavers: a number a little above a whole one is that one, unless a tolerance is in it already.
-        served = math.ceil(round(self.limit * served_share - (0.25 if tolerance == 1.0 else 0.5), 6))
-        if self._hold:
-            self._hold -= 1
-            self._set(min(self.limit, served + 1))
-        else:
-            self._set(served + (min(self.limit, more * 2**self._streak) if nobody_waits else 1))
-            self._streak = self._streak + 1 if surely_nobody else 0
-
-    def _note_served(self, count: int, is_most: bool) -> None:
-        is_most, count = is_most and self._peak >= self.limit, max(1, min(count, self._peak))
-        if self._learns and (is_most or self.served is None or count > self.served.count):
-            self.served = Served(count, is_most)
-
-    def _set(self, limit: int) -> None:
-        limit = min(self.most, max(1, limit))
+    def _decide(self, back_to: int | None = None) -> None:
+        limit = self._rule.next_limit(self.limit, self._window, self._peak, back_to)
+        self._window, self._peak = _Window(), self._under_way
         if limit != self.limit:
             self.limit = limit
             self._changes += 1
