@@ -92,6 +92,7 @@ if TYPE_CHECKING:
     from .tasks.views import TaskView as TaskView
     from .tasks.views import items_df as items_df
     from .tasks.views import tasks_df as tasks_df
+    from .texts.duplicates import afind_duplicates as afind_duplicates
     from .texts.duplicates import find_duplicates as find_duplicates
     from .texts.embedders import Embedder as Embedder
     from .texts.embedders import get_embedder as get_embedder

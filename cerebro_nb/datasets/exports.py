@@ -22,7 +22,7 @@ import cerebro_nb
 from ..cleaning import cleaned, plain
 from .columns import Form, one_form, telling_rows, typed_early
 from .examples import examples, is_private, make_folder, place_of, write_jsonl, written_to
-from ..texts.duplicates import NearTexts, find_duplicates
+from ..texts.duplicates import NearTexts, afind_duplicates
 from ..texts.embedders import Embedder
 from ..errors import InputError, MissingDependency
 from ..concurrency.loop import LOOP
@@ -45,7 +45,7 @@ def essential_text(example: Mapping[str, Any]) -> str:
 
 
 async def _distinct(rows: list[dict[str, Any]], embedder: Embedder | None) -> tuple[list[dict[str, Any]], Counter[str]]:
-    found = await find_duplicates([essential_text(row) for row in rows], embedder)
+    found = await afind_duplicates([essential_text(row) for row in rows], embedder)
     dropped = {one.place for one in found}
     return [row for place, row in enumerate(rows) if place not in dropped], Counter(one.kind for one in found)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ..batching.run import Run, base_manifest, refuse_unfit
 from ..client.client import Client, Fallback, GenerationArguments, aget_client, named_as_settings
-from ..texts.embedders import get_embedder
+from ..texts.embedders import as_embedder
 from ..errors import InputError
 from ..batching.recorder import OF_THE_ITEMS
 from ..concurrency.loop import LOOP
@@ -62,8 +62,7 @@ def _by_recipe(
                 hint="Give it again: resume(task, check).",
             )
         return trial_work(client, options, check, client, manifest["scored_by"], language)
-    named = str(manifest["embedder"]).removeprefix(f"{client.backend.name}:") if "embedder" in manifest else None
-    embedder = get_embedder(named, language, client) if named else None
+    embedder = as_embedder(manifest["embedder"], language, client) if "embedder" in manifest else None
     return example_work(client, RECIPES[recipe], task.subject, language, options, earlier, embedder)
 
 

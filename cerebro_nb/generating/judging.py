@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..batching.run import Run
 from ..client.client import Client, answer
-from ..texts.duplicates import find_duplicates
-from ..texts.embedders import Embedder, get_embedder
+from ..texts.duplicates import afind_duplicates
+from ..texts.embedders import Embedder, as_embedder
 from ..errors import InputError
 from ..language import check_language
 from ..concurrency.loop import LOOP
@@ -297,7 +297,7 @@ async def aquality_report(
     examples = [item_output(item) for item in answered]
     language = str(of.manifest.get("language", "en"))
     recipe = next((recipe for recipe in RECIPES.values() if recipe.task_kind == of.kind), None)
-    told_apart = get_embedder(embedder, language) if isinstance(embedder, str) else embedder
+    told_apart = None if embedder is None else as_embedder(embedder, language)
     essential = recipe.essential if recipe else None
     texts = [str(made.get(essential, made)) if isinstance(made, Mapping) else str(made) for made in examples]
     prompts = [template.system for template in recipe.templates.values()] if recipe else []
@@ -307,7 +307,7 @@ async def aquality_report(
         return [broken_rules(one, language, prompts, essential) for one in fields]
 
     broken = await asyncio.to_thread(held_to_rules)
-    repeated = {one.place: one.kind for one in await find_duplicates(texts, told_apart)}
+    repeated = {one.place: one.kind for one in await afind_duplicates(texts, told_apart)}
     flagged = {
         item["position"]: [*rules, *([f"{repeated[place]} duplicate"] if place in repeated else [])]
         for place, (item, rules) in enumerate(zip(answered, broken, strict=True))

@@ -14,7 +14,7 @@ from ..batching.run import Run
 from ..documents.chunks import Chunk, chunked
 from ..client.client import Client, answer
 from ..documents.documents import Document, Source, aread_documents
-from ..texts.embedders import Embedder, get_embedder
+from ..texts.embedders import Embedder, as_embedder
 from ..errors import InputError
 from ..language import check_language
 from ..concurrency.loop import LOOP
@@ -265,7 +265,7 @@ async def anotes_run(
         tag = check_language(language or client.settings.language)
         chunks = list(chunked(read, chunk_tokens))
         if asked and chunks:
-            near = embedder if isinstance(embedder, Embedder) else get_embedder(embedder, tag, client)
+            near = as_embedder(embedder, tag, client)
             items = await nearest_pieces(asked, chunks, near, k)
         else:
             items = [_piece(chunk) for chunk in chunks] if chunks else [{"question": question} for question in asked]

@@ -21,7 +21,7 @@ from ..documents.chunks import CHUNK_TOKENS, chunked
 from ..client.client import Client, answer
 from ..documents.documents import Document, Source, aread_documents
 from ..texts.duplicates import NearMeanings, NearTexts
-from ..texts.embedders import Embedder, get_embedder
+from ..texts.embedders import Embedder, as_embedder
 from ..errors import DuplicateOutput, InputError, InvalidOutput
 from ..language import check_language
 from ..concurrency.loop import LOOP
@@ -324,7 +324,7 @@ async def asynthetic_run(
         tag = check_language(language or client.settings.language)
         texts = template_language(tag)
         seed = random.SystemRandom().randrange(2**31) if options.seed is None else options.seed
-        told_apart = get_embedder(embedder, tag, client) if isinstance(embedder, str) else embedder
+        told_apart = None if embedder is None else as_embedder(embedder, tag, client)
         items, templates = plan_angles(wanted, seed, tag), [recipe.templates[texts]]
         if documents:
             items = plan_texts(items, documents, recipe, unanswerable, chunk_tokens)

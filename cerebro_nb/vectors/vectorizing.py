@@ -17,7 +17,7 @@ from ..batching.run import Run
 from ..documents.chunks import CHUNK_TOKENS, Chunk, chunked
 from ..client.client import Client, aget_client
 from ..documents.documents import Source, aread_documents
-from ..texts.embedders import Embedder, get_embedder
+from ..texts.embedders import Embedder, as_embedder
 from ..errors import CerebroError, InputError, ProcessorFailed
 from ..concurrency.loop import LOOP
 from ..batching.work import Work, WorkItem
@@ -439,9 +439,7 @@ async def embedder_of(
     if name and ":" in name and client is None and wish is None:
         backend, _, name = name.partition(":")
         client = await aget_client(backend=backend)
-    elif client is not None and name:
-        name = name.removeprefix(f"{client.backend.name}:")
-    return get_embedder(name, language, client)
+    return as_embedder(name, language, client)
 
 
 def vectorize_run(documents: Source | Iterable[Source], collection: str = DEFAULT_COLLECTION, **options: Any) -> Run:
