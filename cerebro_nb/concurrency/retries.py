@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import math
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -17,7 +19,8 @@ from ..errors import CerebroError, RequestTimeout, Retry
 from ..profiles import Profile
 
 # %% auto #0
-__all__ = ['RULES', 'Answer', 'MAX_WAIT_S', 'RetryDecision', 'retry_decision', 'TryCount', 'RetryPolicy']
+__all__ = ['RULES', 'Answer', 'MAX_WAIT_S', 'RetryDecision', 'retry_decision', 'TryCount', 'RetryPolicy', 'doubling_rests',
+           'until_back']
 
 # %% ../../nbs/10_concurrency/4_retries.ipynb #2424a16e
 @dataclass(frozen=True, slots=True)
@@ -187,3 +190,41 @@ class RetryPolicy:
             sleep=rest,
             reraise=True,
         )
+
+# %% ../../nbs/10_concurrency/4_retries.ipynb #bc05b62d
+def doubling_rests(first_s: float = 0.5, longest_s: float = 15.0) -> Iterator[float]:
+    """Yield how long to rest before each look, in seconds: each is twice the one before, up to the longest.
+
+    Parameters
+    ----------
+    first_s, longest_s
+        The first rest and the longest.
+    """
+    for doublings in itertools.count():
+        yield min(longest_s, first_s * 2.0 ** min(doublings, 100))
+
+
+async def until_back(
+    is_back: Callable[[], Awaitable[bool]], within_s: float = math.inf, rests: Iterator[float] | None = None
+) -> bool:
+    """Rest and look, until something is back; return False if it did not come back in time.
+
+    Parameters
+    ----------
+    is_back
+        Looks for it.
+    within_s
+        Seconds to wait for it; the last rest is cut short, so that it is looked for at the end of them.
+    rests
+        Seconds before each look; `doubling_rests` if None. Whoever has gone away before may go on with theirs.
+    """
+    clock = asyncio.get_running_loop().time
+    until = clock() + within_s
+    for rest_s in rests or doubling_rests():
+        left = until - clock()
+        if left <= 0:
+            return False
+        await asyncio.sleep(min(rest_s, left))
+        if await is_back():
+            return True
+    return False
