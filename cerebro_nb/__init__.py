@@ -81,11 +81,11 @@ if TYPE_CHECKING:
     from .panels.panel import Panel as Panel
     from .panels.panel import panel as panel
     from .panels.tasks_table import RunsTable as RunsTable
+    from .profiles import GenerationOptions as GenerationOptions
+    from .profiles import PROFILES as PROFILES
+    from .profiles import Profile as Profile
     from .protocol.messages import Message as Message
     from .protocol.messages import Reply as Reply
-    from .settings import GenerationOptions as GenerationOptions
-    from .settings import PROFILES as PROFILES
-    from .settings import Profile as Profile
     from .settings import Settings as Settings
     from .settings import load_settings as load_settings
     from .tasks.ledger import Ledger as Ledger

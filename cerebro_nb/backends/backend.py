@@ -16,7 +16,7 @@ from ..protocol.answers import OnText, PartialAnswer, ReadEvent
 from ..protocol.events import AnswerMetadata
 from ..protocol.http import HttpDoor
 from ..protocol.messages import ChatRequest, EmbeddingReply, LoadedModel, ModelInfo, Reply, Usage
-from ..settings import GenerationOptions
+from ..profiles import GenerationOptions
 
 _log = get_logger(__name__)
 

@@ -36,7 +36,8 @@ from ..logs import get_logger
 from ..protocol.answers import OnText
 from ..protocol.http_errors import memory_error
 from ..protocol.messages import ChatRequest, EmbeddingReply, LoadedModel, ModelInfo, Reply
-from ..settings import EmbeddedSettings, GenerationOptions
+from ..settings import EmbeddedSettings
+from ..profiles import GenerationOptions
 
 _log = get_logger(__name__)
 

@@ -30,7 +30,7 @@ from ..protocol.events import openai_event
 from ..protocol.http import HttpDoor, bearer, key_hint
 from ..protocol.messages import ChatRequest, EmbeddingReply, LoadedModel, ModelInfo, Reply, Usage
 from ..protocol.reading import count_in, object_in, vectors_in
-from ..settings import GenerationOptions
+from ..profiles import GenerationOptions
 
 if TYPE_CHECKING:
     import httpx

@@ -19,7 +19,7 @@ from ..logs import get_logger
 from ..protocol.answers import OnText
 from ..protocol.messages import ChatRequest, EmbeddingReply, LoadedModel, ModelInfo, Reply
 from ..concurrency.retries import retry_decision
-from ..settings import GenerationOptions
+from ..profiles import GenerationOptions
 
 _log = get_logger(__name__)
 

@@ -30,7 +30,7 @@ from cerebro_nb.errors import (
 from .work import Work, WorkItem, as_json
 from ..protocol.reading import count_in, seconds_in
 from ..concurrency.retries import RetryPolicy, retry_decision
-from ..settings import Profile
+from ..profiles import Profile
 
 # %% auto #0
 __all__ = ['failure_of', 'whole_number', 'text_of', 'attempt_rows', 'kept_rows', 'Outcome', 'attempted']

@@ -14,7 +14,7 @@ from .work import Work, WorkItem
 from ..client.client import Client, aget_client
 from ..client.call import Fallback
 from ..errors import InputError
-from ..settings import GenerationOptions, Profile
+from ..profiles import GenerationOptions, Profile
 from ..tasks.ledger import Ledger
 
 # %% auto #0

@@ -22,7 +22,7 @@ from ..client.call import Fallback
 from ..concurrency.control import ConcurrencyControl
 from ..concurrency.loop import CLEAN_UP_S, LOOP, Terminated, wait_for
 from ..errors import InputError
-from ..settings import GenerationOptions, Profile
+from ..profiles import GenerationOptions, Profile
 from ..tasks.reading import Task
 from ..tasks.views import TaskView
 

@@ -44,7 +44,8 @@ from cerebro_nb.errors import (
     error_text,
 )
 from ..logs import get_logger
-from ..settings import Profile, load_settings
+from ..profiles import Profile
+from ..settings import load_settings
 from ..tasks.ledger import Ledger
 
 _log = get_logger(__name__)

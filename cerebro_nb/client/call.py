@@ -25,7 +25,8 @@ from ..concurrency.twins import blocking_twin
 from ..errors import CerebroError, ContextExceeded, InputError, InvalidOutput, OutputError
 from ..protocol.messages import ChatRequest, Message, Reply
 from ..protocol.answers import check_reply
-from ..settings import FallbackSettings, GenerationOptions, Settings
+from ..settings import FallbackSettings, Settings
+from ..profiles import GenerationOptions
 
 # %% auto #0
 __all__ = ['call_llm', 'Fallback', 'aget_fallback', 'answer', 'GenerationArguments', 'named_as_settings', 'acall_llm']

@@ -24,7 +24,8 @@ from cerebro_nb.errors import (
 )
 from ..logs import get_logger
 from ..protocol.messages import ModelInfo
-from ..settings import BackendName, GenerationOptions, Settings
+from ..settings import BackendName, Settings
+from ..profiles import GenerationOptions
 
 _log = get_logger(__name__)
 

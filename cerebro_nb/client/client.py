@@ -23,15 +23,8 @@ from ..concurrency.twins import blocking_twin
 from ..errors import ServerGone
 from ..logs import get_logger
 from ..protocol.messages import EmbeddingReply, LoadedModel, ModelInfo
-from cerebro_nb.settings import (
-    EmbeddedSettings,
-    FallbackSettings,
-    GenerationOptions,
-    Profile,
-    Settings,
-    TrainingPreset,
-    load_settings,
-)
+from ..settings import EmbeddedSettings, FallbackSettings, Settings, load_settings
+from ..profiles import GenerationOptions, Profile, TrainingPreset
 
 _log = get_logger(__name__)
 

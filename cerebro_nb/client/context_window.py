@@ -9,7 +9,7 @@ import re
 
 from ..errors import ContextExceeded, PromptTruncated, SettingsError
 from ..protocol.messages import ChatRequest, Reply
-from ..settings import GenerationOptions
+from ..profiles import GenerationOptions
 
 # %% auto #0
 __all__ = ['fewest_tokens', 'likely_tokens', 'check_options', 'check_prompt', 'check_read']

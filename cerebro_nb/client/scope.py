@@ -16,7 +16,7 @@ from ..backends.backend import Backend
 from ..concurrency.retries import RetryPolicy
 from ..errors import CerebroError
 from ..protocol.messages import ChatRequest, Reply
-from ..settings import GenerationOptions
+from ..profiles import GenerationOptions
 
 # %% auto #0
 __all__ = ['CallRecord', 'AttemptClock', 'Callee', 'CallChange', 'CallScope', 'current_scope', 'own_policy']

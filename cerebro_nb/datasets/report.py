@@ -17,8 +17,8 @@ from ..launching.kind import Kind, kind_named, kinds_of
 from ..tasks.ledger import Ledger
 from ..tasks.reading import Task
 from ..tasks.views import TaskLike, item_output, view_of
-from ..texts.duplicates import find_duplicates
-from ..texts.embedders import Embedder, get_embedder
+from ..texts.duplicates import afind_duplicates
+from ..texts.embedders import Embedder, as_embedder
 from ..texts.rules import broken_rules
 
 if TYPE_CHECKING:
@@ -107,9 +107,9 @@ async def _flags(
     """Return what speaks against the answered items of a task, by position; those that nothing does are not in it."""
     examples, kind = [item_output(item) for item in answered], next(kinds_of(task.kind), None)
     language = str(task.manifest.get("language", "en"))
-    finder = get_embedder(embedder, language) if isinstance(embedder, str) else embedder
+    finder = None if embedder is None else as_embedder(embedder, language)
     broken = await asyncio.to_thread(_rules_broken, examples, language, kind)
-    found = await find_duplicates([_telling_text(example, kind) for example in examples], finder)
+    found = await afind_duplicates([_telling_text(example, kind) for example in examples], finder)
     copies = {duplicate.place: [f"{duplicate.kind} duplicate"] for duplicate in found}
     reasons = {
         item["position"]: [*rules, *copies.get(place, [])]

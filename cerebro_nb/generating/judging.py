@@ -20,7 +20,7 @@ from ..language import check_language
 from ..launching.kind import Again, Kind, register_kind
 from ..launching.launch import RunArguments, awaitable, launch, of_the_run, verbs
 from ..batching.work import Work, WorkItem, next_seed
-from ..settings import GenerationOptions
+from ..profiles import GenerationOptions
 from ..tasks.ledger import Ledger
 from .templates import Template, in_language, template_language
 from ..tasks.views import TaskLike, TaskView, item_output, view_of

@@ -22,7 +22,7 @@ from ..language import check_language
 from ..launching.kind import Again, Kind, Turn, after_text, as_text, register_kind
 from ..launching.launch import RunArguments, awaitable, launch, of_the_run, verbs
 from ..batching.work import Work, WorkItem, next_seed
-from ..settings import GenerationOptions
+from ..profiles import GenerationOptions
 from .templates import Template, in_language, template_language
 
 # %% auto #0

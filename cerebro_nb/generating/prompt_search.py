@@ -27,7 +27,7 @@ from ..launching.kind import Again, Kind, register_kind
 from ..launching.launch import RunArguments, launch
 from ..batching.work import Work, WorkItem, as_json, next_seed
 from .judging import RUBRICS, verdict
-from ..settings import GenerationOptions
+from ..profiles import GenerationOptions
 from .templates import Template, in_language, template_language
 from ..concurrency.threads import in_thread
 

@@ -33,7 +33,7 @@ from ..launching.launch import RunArguments, awaitable, launch, of_the_run, verb
 from ..batching.work import Work, WorkItem, next_seed
 from .recipes import RECIPES, Question, Recipe
 from ..texts.rules import repeats_itself
-from ..settings import GenerationOptions
+from ..profiles import GenerationOptions
 from ..tasks.ledger import Ledger
 from .templates import in_language, template_language
 

@@ -16,7 +16,8 @@ from ..errors import InputError
 from .kind import Again, Kind, Turn, as_text, register_kind
 from .launch import LaunchArguments, awaitable, how_of, of_the_run, verbs, where_of
 from ..logs import get_logger
-from ..settings import Profile, load_settings
+from ..profiles import Profile
+from ..settings import load_settings
 
 if TYPE_CHECKING:
     from pydantic import BaseModel

@@ -18,7 +18,7 @@ from ..batching.run import Run
 from ..batching.work import Work
 from ..client.client import Client
 from ..errors import InputError
-from ..settings import GenerationOptions, Profile
+from ..profiles import GenerationOptions, Profile
 from ..tasks.ledger import Ledger
 from ..tasks.reading import Task
 

@@ -18,7 +18,8 @@ from ..client.client import Client
 from ..client.call import Fallback, GenerationArguments, named_as_settings
 from ..concurrency.loop import LOOP
 from .kind import Kind
-from ..settings import Profile, load_settings
+from ..profiles import Profile
+from ..settings import load_settings
 from ..tasks.ledger import Ledger
 
 # %% auto #0

@@ -21,7 +21,8 @@ from ..errors import InputError
 from .batches import refuse_unfit
 from .kind import Again, Kind, kind_of
 from .launch import verbs
-from ..settings import GenerationOptions, Profile, load_settings
+from ..profiles import GenerationOptions, Profile
+from ..settings import load_settings
 from ..tasks.ledger import Ledger, get_ledger
 from ..tasks.reading import Task
 from ..tasks.views import TaskLike, view_of

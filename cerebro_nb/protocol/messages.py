@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic_core import to_json
 
-from ..settings import GenerationOptions
+from ..profiles import GenerationOptions
 
 # %% auto #0
 __all__ = ['compact_json', 'Role', 'json_bytes', 'Message', 'ChatRequest', 'Usage', 'Timings', 'Reply', 'EmbeddingReply',

@@ -26,7 +26,8 @@ from ..batching.progress import Listener
 from ..tasks.schema import CHUNKS, COLLECTIONS, VECTORS
 from ..launching.kind import Again, Kind, register_kind
 from ..launching.launch import awaitable, verbs
-from ..settings import Profile, load_settings
+from ..profiles import Profile
+from ..settings import load_settings
 from ..tasks.ledger import Ledger, get_ledger
 
 if TYPE_CHECKING:
