@@ -136,10 +136,11 @@ class LoopAtWork:
     def _serve(self) -> None:
         _run_on(self.loop, self._is_to_end)
         self._when_ended(self)
-        ended = LoopEnded("Cerebro's loop has ended before this was done", hint="Do it again: there is a new loop.")
         for future in list(self._waiting):
             with contextlib.suppress(concurrent.futures.InvalidStateError):
-                future.set_exception(ended)
+                future.set_exception(
+                    LoopEnded("Cerebro's loop has ended before this was done", hint="Do it again: there is a new loop.")
+                )
 
     def submit(self, work: Coroutine[Any, Any, Result]) -> concurrent.futures.Future[Result]:
         """Start a coroutine, without waiting; cancelling the future cancels it."""
