@@ -18,7 +18,7 @@ from ..errors import BackendError, CerebroError, ConnectionFailed
 from ..logs import get_logger
 from ..protocol.answers import OnText
 from ..protocol.messages import ChatRequest, EmbeddingReply, LoadedModel, ModelInfo, Reply
-from ..concurrency.retries import retry_decision
+from ..concurrency.retries import doubling_rests, retry_decision, until_back
 from ..profiles import GenerationOptions
 
 _log = get_logger(__name__)
@@ -28,7 +28,6 @@ __all__ = ['Answer', 'Endpoint', 'PoolControl', 'note_failure', 'ask_one', 'leas
            'loaded_together', 'EndpointPool', 'control_for', 'served_by']
 
 # %% ../../nbs/12_backends/8_pool.ipynb #df3dc2e4
-_FIRST_REST_S, _LONGEST_REST_S = 0.5, 15.0
 Answer = TypeVar("Answer")
 
 
@@ -45,11 +44,11 @@ class Endpoint:
         self.backend = backend
         self.in_flight = self.sent = 0
         #: Failures since it last answered, and how often it was left alone for a while.
-        self.failures = self.rests = 0
+        self.failures, self.rests = 0, doubling_rests()
         self.slots: int | None = None
         self.control = ConcurrencyControl(1)
         #: The task that waits for it to come back, or None while it is there.
-        self.away: asyncio.Task[None] | None = None
+        self.away: asyncio.Task[bool] | None = None
         #: The model that it is to have ready, once one was named.
         self.wanted: tuple[str, GenerationOptions] | None = None
 
@@ -58,24 +57,11 @@ class Endpoint:
         """How busy it would be with one request more, then how often it was asked: the least is asked next."""
         return (self.in_flight + 1) / self.control.limit, self.sent
 
-    @property
-    def rest_s(self) -> float:
-        """Seconds until it is looked for again; they double each time."""
-        return float(min(_LONGEST_REST_S, _FIRST_REST_S * 2 ** min(self.rests, 10)))
-
     def leave_out(self, error: CerebroError) -> None:
         """Take it for away, and look for it until it is back."""
         if self.away is None:
             _log.warning("%s is left out until it is back: %s", self.backend.base_url, error.message)
-            self.away = asyncio.create_task(self._until_back())
-
-    async def _until_back(self) -> None:
-        back = False
-        while not back:
-            rest_s = self.rest_s
-            self.rests += 1
-            await asyncio.sleep(rest_s)
-            back = await self.look()
+            self.away = asyncio.create_task(until_back(self.look, rests=self.rests))
 
     async def look(self) -> bool:
         """Look for it while it is away; if it is there again, it gets the model and its share of the work."""
@@ -176,7 +162,7 @@ async def ask_one(
         endpoint.in_flight -= 1
         if begun is not None:
             endpoint.control.leave()
-    endpoint.failures = endpoint.rests = 0
+    endpoint.failures, endpoint.rests = 0, doubling_rests()
     return answer
 
 # %% ../../nbs/12_backends/8_pool.ipynb #9c27af84

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from ..backends.backend import Backend
 from .scope import Callee
+from ..concurrency.retries import until_back
 from ..errors import CerebroError, ConnectionFailed, RequestTimeout, ServerFailed, ServerGone
 
 # %% auto #0
@@ -26,9 +27,6 @@ async def _is_there(backend: Backend) -> bool:
     return True
 
 # %% ../../nbs/13_client/8_outage.ipynb #5ace1c20
-_FIRST_REST_S, _LONGEST_REST_S = 0.5, 15.0
-
-
 async def _outlast(callee: Callee, error: CerebroError, outage_s: float, tell: Callable[[str | None], None]) -> bool:
     """Return False if a server is there, and True when it is back.
 
@@ -41,15 +39,10 @@ async def _outlast(callee: Callee, error: CerebroError, outage_s: float, tell: C
         return False
     address = callee.backend.base_url
     tell(address)
-    clock = asyncio.get_running_loop().time
-    until, rest_s = clock() + outage_s, _FIRST_REST_S
-    while (left := until - clock()) > 0:
-        await asyncio.sleep(min(rest_s, left))
-        rest_s = min(2 * rest_s, _LONGEST_REST_S)
-        if await _is_there(callee.backend):
-            callee.forget()
-            tell(None)
-            return True
+    if await until_back(lambda: _is_there(callee.backend), outage_s):
+        callee.forget()
+        tell(None)
+        return True
     raise ServerGone(
         f"{address} did not come back within {outage_s:g} s: {error.message}",
         hint="Start the server, then resume the task: what was answered is kept. outage_s sets how long to wait.",

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..concurrency.loop import LOOP
+from ..concurrency.twins import blocking_twin
 from ..generating.judging import verdicts
 from ..launching.kind import Kind, kind_named, kinds_of
 from ..tasks.ledger import Ledger
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     import pandas
 
 # %% auto #0
-__all__ = ['share_bars', 'QualityReport', 'aquality_report', 'quality_report']
+__all__ = ['quality_report', 'share_bars', 'QualityReport', 'aquality_report']
 
 # %% ../../nbs/20_datasets/9_report.ipynb #16313ad7
 _BAR = 220  # pixels of a whole bar
@@ -177,11 +178,4 @@ async def aquality_report(
     return QualityReport(its_task.id, _measures(items, texts, flagged, scores), flagged)
 
 # %% ../../nbs/20_datasets/9_report.ipynb #8c98bb80
-def quality_report(
-    task: TaskLike, *, embedder: str | Embedder | None = None, ledger: Ledger | None = None
-) -> QualityReport:
-    """Look at all examples of a task; the same as `aquality_report`, for code that does not await."""
-    return LOOP.run(aquality_report(task, embedder=embedder, ledger=ledger))
-
-
-quality_report.__doc__ = aquality_report.__doc__  # which says what each parameter is
+quality_report = blocking_twin(aquality_report)

@@ -20,13 +20,14 @@ from ..errors import CerebroError, DocumentUnreadable, InputError, SourceError
 from .fetching import MAX_BYTES, fetch
 from ..logs import get_logger
 from ..concurrency.loop import LOOP, wait_for
+from ..concurrency.twins import blocking_twin
 from .readers import Job, Limits, Reader, begin
 from ..concurrency.threads import in_thread
 
 _log = get_logger(__name__)
 
 # %% auto #0
-__all__ = ['MAX_FILE_BYTES', 'Source', 'Document', 'read_bytes', 'Documents', 'aread_documents', 'read_documents']
+__all__ = ['MAX_FILE_BYTES', 'Source', 'read_documents', 'Document', 'read_bytes', 'Documents', 'aread_documents']
 
 # %% ../../nbs/16_documents/8_documents.ipynb #55619fd8
 @dataclass(frozen=True, slots=True)
@@ -310,8 +311,4 @@ async def aread_documents(
     return found
 
 
-def read_documents(
-    sources: Source | Iterable[Source], *, allow_private: bool = False, encoding: str | None = None
-) -> Documents:
-    """Read documents; the same as `aread_documents`, for code that does not await."""
-    return LOOP.run(aread_documents(sources, allow_private=allow_private, encoding=encoding))
+read_documents = blocking_twin(aread_documents)

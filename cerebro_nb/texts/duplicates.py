@@ -12,12 +12,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ..concurrency.loop import LOOP
+from ..concurrency.twins import blocking_twin
 from .embedders import Embedder, as_embedder
 
 # %% auto #0
-__all__ = ['NEAR', 'DuplicateKind', 'essence', 'NearTexts', 'near_cosine', 'NearMeanings', 'Duplicate', 'afind_duplicates',
-           'find_duplicates']
+__all__ = ['NEAR', 'DuplicateKind', 'find_duplicates', 'essence', 'NearTexts', 'near_cosine', 'NearMeanings', 'Duplicate',
+           'afind_duplicates']
 
 # %% ../../nbs/17_texts/2_duplicates.ipynb #4a10b1f3
 def essence(text: str) -> str:
@@ -203,6 +203,4 @@ async def afind_duplicates(texts: Sequence[str], embedder: str | Embedder | None
     return [found[place] for place in sorted(found)]
 
 
-def find_duplicates(texts: Sequence[str], embedder: str | Embedder | None = None) -> list[Duplicate]:
-    """Find the texts that repeat an earlier one; the same as `afind_duplicates`, for code that does not await."""
-    return LOOP.run(afind_duplicates(texts, embedder))
+find_duplicates = blocking_twin(afind_duplicates)
