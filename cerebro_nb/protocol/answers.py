@@ -108,9 +108,10 @@ class LineReader:
     """
 
     def __init__(self, read_event: ReadEvent, text: AnswerText):
-        self._read_event, self._text = read_event, text
+        self._read_event, self._add = read_event, text.add
         #: What the answer said of itself.
         self.metadata = AnswerMetadata()
+        self._has_ended = False
 
     def take(self, line: str) -> bool:
         """Take the next line; return whether the answer has ended.
@@ -134,10 +135,11 @@ class LineReader:
             what = f"the server failed in the middle of an answer: {excerpt(metadata.failed)}"
             raise ServerFailed(what, hint="It will be tried again.")
         if not gathered.finish_reason:  # what comes after the end of an answer is none of it
-            self._text.add(event.text, event.thinking)
+            self._add(event.text, event.thinking)
         if metadata is not None:
             gathered.gather(metadata)
-        return gathered.ended or bool(gathered.finish_reason)
+            self._has_ended = gathered.ended or bool(gathered.finish_reason)
+        return self._has_ended
 
     async def read(self, arriving: AsyncGenerator[list[str], None]) -> None:
         """Take lines, those that come together in one list, until the answer has ended; errors are those of `take`."""
