@@ -1,4 +1,4 @@
-"""The design note's claim on a real model: ten examples in one call, before, against one example a call, after.
+"""Whether one example a call is better than ten: on a real model, ten in one call, before, against one a call, after.
 
 An example counts if it has the form of a pair, does not repeat itself, and is none that was counted before. Seconds are
 of the wall; the embedded model answers, and the Ollama of this machine too if there is one.

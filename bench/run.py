@@ -27,7 +27,7 @@ from httpx_aiohttp import AiohttpTransport
 
 from cerebro_nb import Client, OllamaBackend, generate_qa, load_settings
 from cerebro_nb.backends.ollama import ollama_options
-from cerebro_nb.client.structured import json_schema
+from cerebro_nb.client.schemas import json_schema
 from cerebro_nb.concurrency.loop import LOOP
 from cerebro_nb.generating.angles import plan_angles
 from cerebro_nb.generating.recipes import RECIPES

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from .batching.plans import Where as Where
     from .batching.progress import Progress as Progress
     from .batching.run import Run as Run
+    from .client.call import Fallback as Fallback
+    from .client.call import acall_llm as acall_llm
+    from .client.call import aget_fallback as aget_fallback
+    from .client.call import call_llm as call_llm
     from .client.client import Client as Client
-    from .client.client import Fallback as Fallback
-    from .client.client import acall_llm as acall_llm
     from .client.client import aget_client as aget_client
-    from .client.client import aget_fallback as aget_fallback
-    from .client.client import call_llm as call_llm
     from .client.client import get_client as get_client
     from .concurrency.loop import nest_kernel_loop as nest_kernel_loop
     from .datasets.comparing import Comparison as Comparison
@@ -81,19 +81,19 @@ if TYPE_CHECKING:
     from .panels.panel import Panel as Panel
     from .panels.panel import panel as panel
     from .panels.tasks_table import RunsTable as RunsTable
+    from .profiles import GenerationOptions as GenerationOptions
+    from .profiles import PROFILES as PROFILES
+    from .profiles import Profile as Profile
     from .protocol.messages import Message as Message
     from .protocol.messages import Reply as Reply
-    from .settings import GenerationOptions as GenerationOptions
-    from .settings import PROFILES as PROFILES
-    from .settings import Profile as Profile
     from .settings import Settings as Settings
     from .settings import load_settings as load_settings
     from .tasks.ledger import Ledger as Ledger
-    from .tasks.ledger import Task as Task
     from .tasks.ledger import complete_task as complete_task
     from .tasks.ledger import create_progress_task as create_progress_task
     from .tasks.ledger import get_ledger as get_ledger
     from .tasks.ledger import update_task_progress as update_task_progress
+    from .tasks.reading import Task as Task
     from .tasks.views import TaskView as TaskView
     from .tasks.views import items_df as items_df
     from .tasks.views import tasks_df as tasks_df

@@ -79,8 +79,8 @@ def parse_address(text: str, source: str = "the address") -> ServerAddress:
         raise SettingsError(f"{source} {shown} is no address of a server", hint=hint) from None
     if url.query_string or url.fragment:
         raise SettingsError(f"{source} (not shown) has a query or a fragment", hint=hint)
-    given = f"{url.user or ''}:{url.password or ''}"
-    authorization = "" if given == ":" else f"Basic {base64.b64encode(given.encode()).decode()}"
+    login = f"{url.user or ''}:{url.password or ''}"
+    authorization = "" if login == ":" else f"Basic {base64.b64encode(login.encode()).decode()}"
     return ServerAddress(str(url.with_user(None)).rstrip("/"), authorization)
 
 # %% ../nbs/04_addresses.ipynb #1f4ba9da
@@ -110,9 +110,9 @@ def ollama_address(environ: Mapping[str, str] | None = None) -> ServerAddress:
     ----------
     Ollama, envconfig/config.go, ``Host``.
     """
-    given = (os.environ if environ is None else environ).get("OLLAMA_HOST", "").strip().strip("\"'").strip()
-    scheme, found, rest = given.partition("://")
-    scheme, rest = (scheme.lower(), rest) if found else ("http", given)
+    text = (os.environ if environ is None else environ).get("OLLAMA_HOST", "").strip().strip("\"'").strip()
+    scheme, found, rest = text.partition("://")
+    scheme, rest = (scheme.lower(), rest) if found else ("http", text)
     place, slash, path = rest.partition("/")
     user, at, place = place.rpartition("@")
     port = {"http": "80", "https": "443"}.get(scheme, "") if found else str(DEFAULT_OLLAMA_PORT)

@@ -59,5 +59,5 @@ def cleaned(value: Any, clean: Callable[[str], str] = encodable) -> Any:
     if isinstance(value, str):
         return clean(value)
     if isinstance(value, Mapping):
-        return {cleaned(name, clean): cleaned(one, clean) for name, one in value.items()}
-    return [cleaned(one, clean) for one in value] if isinstance(value, list | tuple) else value
+        return {cleaned(name, clean): cleaned(part, clean) for name, part in value.items()}
+    return [cleaned(part, clean) for part in value] if isinstance(value, list | tuple) else value

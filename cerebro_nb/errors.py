@@ -23,18 +23,18 @@ Retry = Literal["never", "transient", "broken", "refused", "pressure"]
 MOST_CHARACTERS = 2_000
 
 
-def _told(text: str) -> str:
+def _fit_to_show(text: str) -> str:
     return shown(text if len(text) <= MOST_CHARACTERS else f"{text[: MOST_CHARACTERS - 1]}…")
 
 
 def error_text(error: BaseException) -> str:
     """Return what an exception says of itself, also one that cannot; at most `MOST_CHARACTERS` of it."""
     try:
-        return _told(str(error))
-    except BaseException as failed:
-        return f"({type(failed).__name__} while it was asked what it says)"
+        return _fit_to_show(str(error))
+    except BaseException as failure:
+        return f"({type(failure).__name__} while it was asked what it says)"
 
-
+# %% ../nbs/02_errors.ipynb #afad272a
 class CerebroError(Exception):
     """Root of every error that Cerebro raises on purpose.
 
@@ -53,8 +53,8 @@ class CerebroError(Exception):
     retry: ClassVar[Retry] = "never"
 
     def __init__(self, message: str, *, hint: str = "", **details: Any):
-        super().__init__(_told(message))
-        self.message, self.hint, self.details = _told(message), _told(hint), details
+        super().__init__(_fit_to_show(message))
+        self.message, self.hint, self.details = _fit_to_show(message), _fit_to_show(hint), details
         self.item: int | None = None
 
     def __str__(self) -> str:

@@ -22,7 +22,7 @@ def _plain_argument(value: object) -> object:
     )
     return plain(text if len(text) <= MOST_CHARACTERS else f"{text[: MOST_CHARACTERS - 1]}…")
 
-
+# %% ../nbs/03_logs.ipynb #a3ff123e
 class CleanRecords(logging.Filter):
     """Cleans what a record was told: texts on one line and cut, numbers as they are."""
 
@@ -43,7 +43,7 @@ class CleanRecords(logging.Filter):
 
 CLEAN = CleanRecords()
 
-
+# %% ../nbs/03_logs.ipynb #2610122c
 def get_logger(name: str) -> logging.Logger:
     """Return a logger of this package, whose records are clean whatever they are told.
 

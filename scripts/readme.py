@@ -5,25 +5,20 @@ import sys
 from pathlib import Path
 
 import nbformat
-from nbclient import NotebookClient
 from nbconvert import MarkdownExporter
 from nbdev.clean import nbdev_clean
+from outputs import executed
 
 ROOT = Path(__file__).parent.parent
 INDEX = ROOT / "nbs" / "index.ipynb"
 
 
 def execute() -> None:
-    """Run the notebook and keep its outputs in it."""
-    notebook = nbformat.read(INDEX, as_version=4)
-    NotebookClient(
-        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": INDEX.parent}}
-    ).execute()
+    """Run the notebook and keep the values of its cells in it."""
+    notebook = executed(INDEX)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if output.output_type == "execute_result"]
-            for output in cell.outputs:
-                output.data = {"text/plain": output.data["text/plain"]}
     nbformat.write(notebook, INDEX)
     nbdev_clean(str(INDEX))
 

@@ -129,3 +129,33 @@ def test_the_law_sees_a_whole_chapter():
 def test_the_law_lets_pass_what_is_no_import_at_work():
     assert not imported("if TYPE_CHECKING:\n    from cerebro_nb.panels.panel import panel", "errors")
     assert not imported("import cerebro_nb\ncerebro_nb.__version__\nfrom panels import x", "errors")
+
+
+# --- docs/architecture.md is the map
+
+MAP = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+
+
+def test_the_map_has_every_chapter_and_every_room_in_order():
+    rows = re.findall(r"^\| `nbs/([\w/]*)` \| ((?:`\w+` ?)+)\| .+ \|$", MAP, re.MULTILINE)
+    drawn = [
+        f"{chapter.partition('_')[2]}.{room}" if chapter else room
+        for chapter, named in rows
+        for room in re.findall(r"`(\w+)`", named)
+    ]
+    assert drawn == ROOMS
+
+
+def test_the_map_names_only_what_is_there():
+    named = re.findall(r"`((?:nbs|tests|docs|scripts|cerebro_nb)/[\w./*-]*)`", MAP)
+    missing = [path for path in named if not list(ROOT.glob(path.rstrip("/")))]
+    assert len(named) > 20 and not missing
+
+
+@pytest.mark.parametrize(
+    "what",
+    ["num_ctx", "backend", "column", "kind", "shape", "retry", "chunker", "field of the panel", "command", "database"],
+)
+def test_the_map_says_where_a_new_thing_goes(what):
+    rows = re.findall(r"^\| (?!what)([^|]+) \| (.*`nbs/.*) \|$", MAP.partition("## To add something")[2], re.MULTILINE)
+    assert any(what in title for title, _ in rows)

@@ -216,7 +216,7 @@ def test_a_first_short_run_makes_no_later_one_slower(first, ledger, new_ledger):
 
 
 def test_what_cannot_be_noted_ends_no_run(ledger, caplog):
-    with ledger.database._engine.execution_options(cerebro_writes=True).begin() as connection:
+    with ledger.database.connections.writing() as connection:
         connection.exec_driver_sql("DROP TABLE servers")
     run = timed(SimulatedServer(4, 0.1, tells_times=True), 50, AUTO, ledger)[1]
     assert run.progress.status == "completed" and ledger.task(run.task_id).lease_holder is None
@@ -227,7 +227,7 @@ def test_what_cannot_be_noted_ends_no_run(ledger, caplog):
 @pytest.mark.parametrize("served", [0, -5, 2**31 - 1, 4])
 def test_an_odd_row_is_as_none(address, served, ledger):
     row = {"host": socket.gethostname()[:120], "address": address, "model": '"tiny"', "served": served}
-    with ledger.database._engine.execution_options(cerebro_writes=True).begin() as connection:
+    with ledger.database.connections.writing() as connection:
         connection.execute(
             sql.text("INSERT INTO servers VALUES (:host, :address, :model, :served, :is_most, 0)"),
             {**row, "is_most": True},

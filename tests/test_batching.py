@@ -39,9 +39,9 @@ from cerebro_nb import (
     unfinished,
 )
 from cerebro_nb.batching.work import WorkItem
-from cerebro_nb.client.client import CallScope
+from cerebro_nb.client.scope import AttemptClock
 from cerebro_nb.concurrency.loop import LOOP
-from cerebro_nb.tasks.ledger import LEASE_S
+from cerebro_nb.tasks.leases import LEASE_S
 
 
 class Gate:
@@ -307,7 +307,7 @@ def test_an_attempt_has_its_own_time_limit(quick, ledger, virtual):
     run = process_in_batches([0, 1, 2], slow, once_more, ledger=ledger, show_progress=False)
     assert run.results == [0, None, 2] and run.errors[1]["type"] == "RequestTimeout"
     assert run.df["attempts"].tolist() == [1, 2, 1]
-    limit_s = 25 + CallScope.GRACE_S
+    limit_s = 25 + AttemptClock.GRACE_S
     assert begun == [(0, 0), (1, 0), (2, 0), (1, limit_s)] and virtual.time() == 2 * limit_s
 
 

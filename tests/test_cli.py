@@ -19,7 +19,7 @@ from cerebro_nb.concurrency.loop import Terminated
 from cerebro_nb.datasets.formats import Format
 from cerebro_nb.datasets.shapes import Shape
 from cerebro_nb.settings import BackendName
-from cerebro_nb.tasks.ledger import FinishedItem
+from cerebro_nb.tasks.writing import FinishedItem
 
 CEREBRO = str(Path(sys.executable).with_name("cerebro"))
 

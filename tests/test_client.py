@@ -1,7 +1,9 @@
 """One call: which backend, how it is retried, and the repair of answers."""
 
 import asyncio
+import inspect
 import json
+import pydoc
 
 import pytest
 from hypothesis import given
@@ -10,9 +12,26 @@ from pydantic import BaseModel, ConfigDict, Field
 from simulated import SimulatedServer
 from virtual import virtual_time
 
-from cerebro_nb import Client, Message, OllamaBackend, ScriptedBackend, acall_llm, call_llm, errors, load_settings
-from cerebro_nb.client.client import choose_backend
-from cerebro_nb.client.structured import json_schema, parse_reply
+from cerebro_nb import (
+    Client,
+    Message,
+    OllamaBackend,
+    Run,
+    ScriptedBackend,
+    acall_llm,
+    aget_client,
+    call_llm,
+    errors,
+    get_client,
+    load_settings,
+    resume,
+)
+from cerebro_nb.batching.work import prompt_work
+from cerebro_nb.client.call import GenerationArguments
+from cerebro_nb.client.choosing import choose_backend
+from cerebro_nb.client.client import SHARED_CLIENTS, ClientClosed
+from cerebro_nb.client.schemas import json_schema
+from cerebro_nb.client.structured import parse_reply
 from cerebro_nb.concurrency.loop import LOOP
 from cerebro_nb.concurrency.retries import RetryPolicy
 from cerebro_nb.protocol.messages import LoadedModel, Reply, Timings, Usage
@@ -125,6 +144,167 @@ def test_many_loops_share_a_client(on_fake):
         return (await acall_llm("x", client=on_fake)).text
 
     assert [asyncio.run(ask()) for _ in range(3)] == ["echo x"] * 3
+
+
+# --- what is taken
+
+
+@pytest.mark.parametrize("twins", [(acall_llm, call_llm), (aget_client, get_client)])
+def test_a_twin_has_the_whole_signature_and_says_that_it_blocks(twins):
+    awaited, blocking = twins
+    assert inspect.signature(awaited) == inspect.signature(blocking)
+    kinds = {parameter.kind for parameter in inspect.signature(blocking).parameters.values()}
+    assert not kinds & {inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL}
+    assert "block" in inspect.getdoc(blocking).splitlines()[0]
+    assert (blocking.__module__, blocking.__name__) == (awaited.__module__, awaited.__name__.removeprefix("a"))
+
+
+def test_help_shows_every_parameter_of_a_call_with_its_type():
+    shown = pydoc.plain(pydoc.render_doc(call_llm))
+    for name, kind in GenerationArguments.__annotations__.items():
+        assert f"{name}: {kind.__forward_arg__!r} = None" in shown
+    assert "the turns of a conversation" in shown
+
+
+def test_a_misspelt_argument_is_told_by_the_name_that_was_called():
+    with pytest.raises(TypeError, match=r"^call_llm\(\) got an unexpected keyword argument 'max_token'"):
+        call_llm("x", max_token=3)
+
+
+def test_the_sync_face_works_where_a_loop_runs(on_fake):
+    async def cell():
+        with Client(ScriptedBackend(["well"])) as client:
+            return call_llm("x", client=client).text
+
+    assert asyncio.run(cell()) == "well"
+
+
+# --- closing
+
+
+class Closing(SimulatedServer):
+    """Notes when it is closed."""
+
+    closed_at = ()
+
+    async def aclose(self):
+        self.closed_at = (*self.closed_at, asyncio.get_running_loop().time())
+
+
+def test_a_client_is_closed_by_with_once_and_then_says_what_to_do(clock):
+    server = Closing()
+    with Client(server, "tiny") as client:
+        assert call_llm("x", client=client).text == "echo x" and not server.closed_at
+    client.close()
+    LOOP.run(client.aclose())
+    assert len(server.closed_at) == 1
+    uses = (
+        lambda: call_llm("x", client=client),
+        lambda: LOOP.run(client.amodels()),
+        lambda: LOOP.run(client.aprepare()),
+        lambda: LOOP.run(client.manifest()),
+        lambda: LOOP.run(client.aembed(["x"], "letters")),
+    )
+    for use in uses:
+        with pytest.raises(ClientClosed, match=r"simulated .* is closed") as refused:
+            use()
+        assert "Make another one" in refused.value.hint
+    assert len(server.calls) == 1
+
+
+def test_a_with_that_fails_closes_too(ollama):
+    with pytest.raises(ZeroDivisionError), Client(OllamaBackend(ollama.url), "tiny") as client:
+        call_llm("x", client=client)
+        raise ZeroDivisionError
+    with pytest.raises(ClientClosed):
+        call_llm("x", client=client)
+
+
+def test_closing_waits_for_the_calls_under_way(clock):
+    server = Closing(1, 5.0)
+    client = Client(server, "tiny")
+
+    async def scenario():
+        calls = [asyncio.create_task(acall_llm(text, client=client)) for text in ("sent", "queued")]
+        await asyncio.sleep(1)
+        await asyncio.gather(client.aclose(), client.aclose())
+        return [(await call).text for call in calls]
+
+    assert LOOP.run(scenario()) == ["echo sent", "echo queued"] and server.closed_at == (10,)
+
+
+def test_a_client_that_was_not_closed_for_impatience_can_be_closed_again(clock):
+    server = Closing(1, 5.0)
+    client = Client(server, "tiny")
+
+    async def scenario():
+        call = asyncio.create_task(acall_llm("x", client=client))
+        await asyncio.sleep(1)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(client.aclose(), 1)
+        assert not server.closed_at
+        await client.aclose()
+        return (await call).text
+
+    assert LOOP.run(scenario()) == "echo x" and server.closed_at == (5,)
+
+
+def test_a_client_closed_under_a_run_ends_it_and_no_item_fails_by_it(quick, ledger, virtual):
+    server = Closing(1, 5.0)
+    client = Client(server, "tiny")
+    options = load_settings({}).options(is_training=True, timeout_s=quick.timeout_s)
+    run = Run(
+        range(8),
+        prompt_work(client, "item {item}", options),
+        quick,
+        client=client,
+        options=options,
+        manifest={"prompt": "item {item}", "system_prompt": None},
+        ledger=ledger,
+        show_progress=False,
+    )
+
+    async def scenario():
+        run.start()
+        await asyncio.sleep(7)
+        await client.aclose()
+        await run
+
+    with pytest.raises(ClientClosed, match="is closed"):
+        LOOP.run(scenario())
+    assert server.closed_at == (10,) and run.task.status == "failed"
+    assert (run.task.ok_items, run.task.failed_items) == (2, 0)
+    with Client(server, "tiny") as another:
+        again = resume(run.task_id, client=another, ledger=ledger, show_progress=False)
+    assert again.results == [f"echo item {n}" for n in range(8)]
+
+
+def test_all_shared_clients_are_closed_at_once_and_made_anew(ollama, openai):
+    def both():
+        return (
+            get_client(backend="ollama", base_url=ollama.url, model="tiny"),
+            get_client(backend="openai", base_url=openai.url, model="tiny"),
+        )
+
+    clients = both()
+    assert both() == clients
+    SHARED_CLIENTS.close()
+    for client in clients:
+        with pytest.raises(ClientClosed):
+            call_llm("x", client=client)
+    assert not set(both()) & set(clients) and both() == both()
+    for client in both():
+        assert call_llm("x", client=client).text == "echo x"
+    SHARED_CLIENTS.close()
+    SHARED_CLIENTS.close()
+
+
+def test_a_shared_client_closed_by_who_had_it_is_not_given_to_the_next(ollama):
+    whom = {"backend": "ollama", "base_url": ollama.url, "model": "tiny"}
+    with get_client(**whom) as client:
+        assert call_llm("x", **whom).text == "echo x"
+    assert get_client(**whom) is not client and call_llm("x", **whom).text == "echo x"
+    SHARED_CLIENTS.close()
 
 
 # --- structured output

@@ -137,8 +137,8 @@ def test_a_fault_in_a_text_makes_no_other_encoding_of_it(caplog):
 
 @given(st.binary(max_size=300), st.sampled_from(["", "utf-8", "shift_jis", "unicode_escape", "nonsense"]))
 @example(b"\xff\xfe\x00\xd8", "")
-def test_any_bytes_are_some_text(content, told):
-    text, _ = decoded(content, "any", told=told)
+def test_any_bytes_are_some_text(content, declared):
+    text, _ = decoded(content, "any", declared=declared)
     tidied(text).encode()
 
 
@@ -818,7 +818,7 @@ def test_no_way_leads_inside_unless_that_is_said(way, site):
 
 def test_no_redirect_leads_inside(site, monkeypatch):
     """The first hop is let through, as a public one would be; the second is looked at like the first."""
-    from cerebro_nb import fetching
+    from cerebro_nb.documents import fetching
 
     looked = []
 

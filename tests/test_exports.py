@@ -39,8 +39,9 @@ from cerebro_nb.datasets.card import data_card
 from cerebro_nb.datasets.formats import FORMATS, FormatRule
 from cerebro_nb.datasets.shapes import SHAPES, conversations, shaped, turn_of, without_marks
 from cerebro_nb.datasets.splitting import essential_text, split_rows
-from cerebro_nb.tasks.ledger import FinishedItem, Ledger
+from cerebro_nb.tasks.ledger import Ledger
 from cerebro_nb.tasks.views import TaskView
+from cerebro_nb.tasks.writing import FinishedItem
 
 datasets.disable_progress_bars()
 TEXTS = [
@@ -104,7 +105,7 @@ def test_the_chat_template_of_the_embedded_model_takes_chat_and_gives_chatml(led
     """The template is the one in the model's own file, as its engine tells it."""
     backend = EmbeddedBackend()
     LOOP.run(backend.load(backend.engine.model, load_settings({}).generation))
-    from cerebro_nb.backends.backend import HttpDoor
+    from cerebro_nb.protocol.http import HttpDoor
 
     async def props():
         door = HttpDoor(backend.engine.address, backend._headers)
@@ -604,7 +605,7 @@ HOSTILE = st.lists(st.sampled_from(MARKUP) | st.text(), min_size=1, max_size=3).
 @given(st.tuples(HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE))
 def test_whatever_a_name_is_it_is_a_name_in_the_card(names):
     subject, kind, model, licence, language = names
-    from cerebro_nb.tasks.ledger import Task
+    from cerebro_nb.tasks.reading import Task
 
     manifest = {"model": model, "model_digest": model, "language": language}
     task = Task(

@@ -34,7 +34,7 @@ from cerebro_nb import (
     search_prompts,
 )
 from cerebro_nb.batching.work import next_seed
-from cerebro_nb.client.client import answer
+from cerebro_nb.client.call import answer
 from cerebro_nb.concurrency.loop import LOOP
 from cerebro_nb.datasets.shapes import shaped
 from cerebro_nb.generating import synthetic

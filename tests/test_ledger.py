@@ -22,8 +22,12 @@ from cerebro_nb import (
     update_task_progress,
 )
 from cerebro_nb.concurrency.control import Served
-from cerebro_nb.tasks.database import Database
-from cerebro_nb.tasks.ledger import FinishedItem, this_holder
+from cerebro_nb.tasks.database import OPEN_DATABASES
+from cerebro_nb.tasks.engines import for_writing, open_engine
+from cerebro_nb.tasks.leases import this_holder
+from cerebro_nb.tasks.ledger import SHARED_LEDGERS, get_ledger
+from cerebro_nb.tasks.schema import SCHEMA_VERSION, SERVERS, VECTORS, prepare_schema
+from cerebro_nb.tasks.writing import FinishedItem
 from cerebro_nb.vectors.collection import Collection
 
 values = st.recursive(
@@ -136,7 +140,7 @@ def test_what_posts_are_waiting_is_written_at_close(tmp_path):
 
 def test_committed_is_on_disk_and_readers_are_not_held_up(tmp_path):
     ledger = Ledger(f"sqlite:///{tmp_path / 'wal.db'}")
-    with ledger.database._engine.connect() as connection:
+    with ledger.database.connections.reading() as connection:
         assert connection.execute(sql.text("PRAGMA journal_mode")).scalar() == "wal"
         assert connection.execute(sql.text("PRAGMA synchronous")).scalar() == 2
     reader = sqlite3.connect(tmp_path / "wal.db")
@@ -177,24 +181,71 @@ def test_a_url_that_is_none_and_a_ledger_in_memory_are_refused():
 
 # --- versions
 
-FIRST_SCHEMA = Path(__file__).parent / "data" / "schema_1.sql"
+DATA = Path(__file__).parent / "data"
+#: What differs from database to database in the files of old ledgers.
+OF_SQLITE = {"{vector}": "BLOB", "{value}": "x'0000003f000080be'"}
+OF_POSTGRESQL = {"{vector}": "REAL[]", "{value}": "'{0.5,-0.25}'"}
 
 
-def test_a_ledger_of_the_first_version_is_brought_forward_and_keeps_its_rows(ledger_url):
-    engine = Database(ledger_url)._engine  # the driver of either kind; its tables are replaced by the old ones
-    with engine.execution_options(cerebro_writes=True).begin() as connection:
-        for table in ("servers", "vectors", "chunks", "collections", "attempts", "items", "tasks", "cerebro_schema"):
-            connection.execute(sql.text(f"DROP TABLE {table}"))
-        for statement in FIRST_SCHEMA.read_text().split(";"):
-            if statement.strip():
-                connection.exec_driver_sql(statement)
+def make_ledger_of(version, url):
+    """Make a ledger as the Cerebro of a schema's version made it, with a task that it worked on."""
+    engine, file = open_engine(url)
+    text = (DATA / f"schema_{version}.sql").read_text()
+    for name, value in (OF_SQLITE if file else OF_POSTGRESQL).items():
+        text = text.replace(name, value)
+    with for_writing(engine).begin() as connection:
+        for statement in filter(str.strip, text.split(";")):
+            connection.exec_driver_sql(statement)
     engine.dispose()
+
+
+def shape_of(inspector):
+    """Return the columns of each table with whether they may be empty, and the names of its indexes."""
+    shape = {}
+    for table in inspector.get_table_names():
+        key = inspector.get_pk_constraint(table)["constrained_columns"]
+        columns = {column["name"]: column["nullable"] for column in inspector.get_columns(table)}
+        columns |= dict.fromkeys(key, False)  # SQLite takes a key that may be empty for one that is never
+        shape[table] = columns, {index["name"] for index in inspector.get_indexes(table)}
+    return shape
+
+
+def current_shape():
+    engine = sql.create_engine("sqlite://")
+    with engine.begin() as connection:
+        prepare_schema(connection)
+        shape = shape_of(sql.inspect(connection))
+    engine.dispose()
+    return shape
+
+
+@pytest.mark.parametrize("version", range(1, SCHEMA_VERSION + 1))
+def test_a_ledger_of_each_version_is_brought_forward_and_keeps_its_rows(version, ledger_url):
+    make_ledger_of(version, ledger_url)
     ledger = Ledger(ledger_url)
     task = ledger.task("0123456789ab")
-    assert (task.subject, task.ok_items, task.lease_holder) == ("copywriting", 1, None)
-    assert ledger.items(task.id)[0]["output"] == {"question": "Why?"} and ledger.attempts(task.id)[0]["step"] == "call"
+    assert (task.kind, task.subject, task.status, task.ok_items) == ("qa_generation", "copywriting", "completed", 1)
+    assert task.lease_holder == ("elsewhere:1:abc" if version >= 2 else None)
+    (item,), (attempt,) = ledger.items(task.id), ledger.attempts(task.id)
+    assert (item["input"], item["output"], item["attempts"]) == ("x", {"question": "Why?"}, 1)
+    assert (item["step"], item["completion_tokens"]) == (("call", 11) if version >= 3 else (None, None))
+    assert item["mark"] == ("accepted" if version >= 4 else None) and ledger.has_accepted(task.id) == (version >= 4)
+    assert item["edited"] == ({"question": "Why so?"} if version >= 4 else None)
+    assert (attempt["step"], attempt["model"], attempt["request"]) == ("call", "tiny", {})
+    vectors = ledger.database.read(sql.select(VECTORS))
+    assert [row["vector"].tolist() for row in vectors] == ([[0.5, -0.25]] if version >= 5 else [])
+    assert ledger.reusable(["k"]) == ({"k": {"question": "Why?"}} if version >= 3 else {})
+    assert len(ledger.database.read(sql.select(SERVERS))) == (version >= 7)
+    with ledger.database.connections.reading() as connection:
+        assert shape_of(sql.inspect(connection)) == current_shape()
+
+    # And it can be gone on with.
     ledger.claim(task.id)
-    Collection("notes", ledger).open("a model", 2)
+    ledger.update_task(task.id, total_items=2)
+    ledger.add_items(task.id, 1, [("y", "k2")])
+    ledger.finish_item(FinishedItem(task.id, 1, ("y", "k2"), "ok", "b", None, [{"step": "call"}], 1.0, 2.0)).result()
+    assert ledger.task(task.id).ok_items == 2 and len(ledger.attempts(task.id)) == 2
+    Collection("others", ledger).open("a model", 2)
     ledger.note_served("tiny", {"http://somewhere": Served(4, True)})
     ledger.close()
     Ledger(ledger_url).close()
@@ -336,3 +387,75 @@ def test_a_database_that_cannot_be_used_leaves_no_connection(tmp_path):
     with pytest.raises(errors.LedgerError):
         Ledger(f"sqlite:///{file}")
     assert not open_here(file)
+
+
+# --- what was closed
+
+
+def of_item(task_id):
+    return FinishedItem(task_id, 0, ("a", "k"), "ok", 1, None, [], 1.0, 2.0)
+
+
+USES = {
+    "read": lambda ledger, task_id: ledger.task(task_id),
+    "read by pages": lambda ledger, task_id: list(ledger.pages(task_id)),
+    "create": lambda ledger, task_id: ledger.create_task("qa", "s", 1),
+    "update": lambda ledger, task_id: ledger.update_task(task_id, status="completed"),
+    "add": lambda ledger, task_id: ledger.add_items(task_id, 0, [("a", "k")]),
+    "finish": lambda ledger, task_id: ledger.finish_item(of_item(task_id)),
+    "claim": lambda ledger, task_id: ledger.claim(task_id),
+    "mark": lambda ledger, task_id: ledger.mark_items(task_id, [0], "accepted"),
+    "note": lambda ledger, task_id: ledger.note_served("tiny", {"http://somewhere": Served(4, True)}),
+}
+
+
+@pytest.mark.parametrize("use", USES.values(), ids=USES)
+def test_a_ledger_that_was_closed_is_not_opened_again_in_silence(use, tmp_path):
+    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
+    task_id = ledger.create_task("qa", "s", 1)
+    ledger.close()
+    ledger.close()  # twice is no harm
+    with pytest.raises(errors.LedgerError, match="was closed") as refused:
+        use(ledger, task_id)
+    assert "Ledger(...)" in refused.value.hint and "get_ledger()" in refused.value.hint
+    assert not open_here(tmp_path / "ledger.db")
+    with Ledger(ledger.database.url) as again:
+        assert again.task(task_id).status == "in_progress"
+
+
+def test_what_is_posted_to_a_closed_ledger_is_told_so_that_it_can_be_put_aside(ledger):
+    task_id = ledger.create_task("qa", "s", 1)
+    ledger.close()
+    outcomes = []
+    ledger.post_item(of_item(task_id), lambda rows, _, error: outcomes.append((rows.row["output"], error)))
+    ((output, error),) = outcomes
+    assert output == "1" and isinstance(error, errors.LedgerError) and "was closed" in error.message
+
+
+def test_the_shared_ledger_that_was_closed_is_a_fresh_one_when_it_is_asked_for(tmp_path):
+    url = f"sqlite:///{tmp_path / 'shared.db'}"
+    with get_ledger(url) as first:
+        task_id = create_progress_task("qa", "s", 1, ledger=first)
+    second = get_ledger(url)
+    assert second is not first and second is get_ledger(url) and second.task(task_id).kind == "qa"
+    SHARED_LEDGERS.close_all()
+    assert second.database.is_closed and get_ledger(url).task(task_id).kind == "qa"
+    SHARED_LEDGERS.close_all()
+
+
+def test_all_databases_of_the_process_can_be_closed(ledger, tmp_path):
+    other = Ledger(f"sqlite:///{tmp_path / 'other.db'}")
+    task_id = other.create_task("qa", "s", 1)
+    other.add_items(task_id, 0, [("a", "k")])
+    OPEN_DATABASES.close_all()
+    assert ledger.database.is_closed and other.database.is_closed and not open_here(tmp_path / "other.db")
+    with Ledger(other.database.url) as again:
+        assert again.count_items(task_id) == 1
+
+
+def test_what_reads_a_ledger_page_by_page_keeps_it_open(tmp_path):
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    with Ledger(url) as ledger:
+        task_id = ledger.create_task("qa", "s", 3, items=list(enumerate("abc")))
+    pages = Ledger(url).pages(task_id, size=1)
+    assert [item["position"] for page in pages for item in page] == [0, 1, 2]

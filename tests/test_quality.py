@@ -103,9 +103,15 @@ def test_copies_of_earlier_tasks_are_refused_when_that_is_wished(options, ledger
     assert generate_qa("tea", 1, client=scripted(first), against_earlier=True, **options).progress.retried == 0
 
 
+@pytest.mark.parametrize("embedder", ["nomic-embed-text", 0.9, object()])
+def test_what_is_no_embedder_is_refused(embedder):
+    with pytest.raises(errors.InputError, match="embedder"):
+        find_duplicates(["green tea", "black tea"], embedder)
+
+
 @given(st.lists(st.text(min_size=1, max_size=40), min_size=1, max_size=20))
 def test_of_equal_texts_the_first_is_kept_and_only_it(texts):
-    found = {one.place for one in LOOP.run(find_duplicates([*texts, *texts]))}
+    found = {one.place for one in find_duplicates([*texts, *texts])}
     kept = [essence(text) for place, text in enumerate([*texts, *texts]) if place not in found]
     assert len(kept) == len(set(kept)) and {essence(text) for text in texts} >= set(kept)
     assert all(place in found for place in range(len(texts), 2 * len(texts)))

@@ -23,12 +23,13 @@ from cerebro_nb import (
     errors,
     process_in_batches,
 )
-from cerebro_nb.backends.backend import HttpDoor, PartialAnswer
-from cerebro_nb.client.patterns import grammar_pattern
+from cerebro_nb.client.schemas import grammar_pattern
 from cerebro_nb.client.structured import parse_reply
 from cerebro_nb.concurrency.loop import LOOP
+from cerebro_nb.protocol.answers import PartialAnswer
+from cerebro_nb.protocol.events import openai_event
+from cerebro_nb.protocol.http import HttpDoor
 from cerebro_nb.protocol.messages import ChatRequest, Reply, Timings, Usage
-from cerebro_nb.protocol.replies import openai_event
 from cerebro_nb.protocol.thoughts import ThoughtSplitter, answer_and_thoughts
 
 GOOD = {
@@ -328,7 +329,7 @@ def test_any_pattern_is_said_in_simple_words_or_not_at_all(pattern):
 
 
 def test_the_patterns_of_our_own_recipes_are_told_to_servers():
-    from cerebro_nb.client.structured import json_schema
+    from cerebro_nb.client.schemas import json_schema
     from cerebro_nb.generating.recipes import RECIPES
 
     for recipe in RECIPES.values():
@@ -396,7 +397,7 @@ def test_a_text_or_nothing_stays_so_where_its_pattern_cannot_be_told():
 
     from pydantic import Field
 
-    from cerebro_nb.client.structured import json_schema
+    from cerebro_nb.client.schemas import json_schema
 
     class Maybe(BaseModel):
         word: Annotated[str, Field(pattern=r"(?i)^yes$")] | None = None

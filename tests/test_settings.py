@@ -1,5 +1,7 @@
 """Where values come from, and how wrong ones are refused."""
 
+from traceback import format_exception
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -54,6 +56,32 @@ def test_the_source_of_a_refused_value_may_be_any(tmp_path):
         load_settings({}).options(num_predict=0)
     with pytest.raises(errors.SettingsError, match="base_url"):
         load_settings({}, base_url="http://user:secret@host")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"base_url": "http://user:s3cret@host"},
+        {"fallback": {"base_url": "http://user:s3cret@host"}},
+        {"databse_url": "postgresql://user:s3cret@host/db"},
+    ],
+)
+def test_a_refused_address_is_not_repeated_where_it_may_hold_a_password(values):
+    with pytest.raises(errors.SettingsError) as refused:
+        load_settings({}, **values)
+    assert "(not shown)" in refused.value.message and "s3cret" not in "".join(format_exception(refused.value))
+
+
+def test_a_group_that_is_given_a_single_value_is_refused(tmp_path, caplog):
+    for values in ({"profiles": "fast"}, {"profiles": {"mine": "fast"}}, {"generation": "hot"}):
+        with pytest.raises(errors.SettingsError, match=f"{next(iter(values))}.*{'fast|hot'}.*argument"):
+            load_settings({}, **values)
+    write(tmp_path / "cerebro.toml", 'generation = "hot"\n')
+    with pytest.raises(errors.SettingsError, match=r"generation \(cerebro\.toml\)"):
+        load_settings({"CEREBRO_GENERATION__SEED": "1"})
+    (tmp_path / "cerebro.toml").unlink()
+    assert load_settings({"CEREBRO_PROFILES": "fast"}) == load_settings({})
+    assert "CEREBRO_PROFILES is no setting" in caplog.text
 
 
 def test_a_wrong_name_is_told_with_the_names_of_its_section(tmp_path):

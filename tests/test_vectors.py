@@ -103,7 +103,7 @@ def test_a_server_that_fails_once_is_asked_again_and_a_cut_run_is_gone_on_with(a
     options = {"embedder": "tiny", "chunk_tokens": 12, "overlap_tokens": 0, "ledger": any_ledger, **OPTIONS}
     with FakeOpenAI() as server:
         run = vectorize_run(Document(text, "a.txt"), backend="openai", base_url=server.url, **options)
-        server.faults = [(503, {}, "")] * 200
+        run.on_progress(lambda now: now.event == "started" and server.faults.extend([(503, {}, "")] * 200))
         run.wait()
         assert run.progress.failed == 10 and run.errors[0]["type"] == "ServerBusy"
         server.faults = []

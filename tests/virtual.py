@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from cerebro_nb import Ledger
-from cerebro_nb.concurrency.loop import LOOP
+from cerebro_nb.concurrency.loop import LOOP, LoopAtWork
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
@@ -95,10 +95,35 @@ def virtual_time(*ledgers: Ledger, left_s: float = math.inf) -> Iterator[Virtual
     loop, state = VirtualLoop(settle, left_s), random.getstate()
     random.seed(0)
     try:
-        with LOOP.replaced(loop):
+        with handed_in(loop):
             yield loop
     finally:
         random.setstate(state)
+
+
+@contextmanager
+def handed_in(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    """Have Cerebro work on another loop; at the end what is under way on it is cancelled, and it is closed."""
+    at_work = LoopAtWork(loop, LOOP.keeper.lose)
+    before = LOOP.keeper.exchange(at_work)
+    try:
+        yield
+    finally:
+        try:
+            LOOP.run(_last(loop, at_work))
+            at_work.stop()
+            loop.close()
+        finally:
+            LOOP.keeper.exchange(before)
+
+
+async def _last(loop: asyncio.AbstractEventLoop, at_work: LoopAtWork) -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(at_work.close(), *others, return_exceptions=True)
+    await loop.shutdown_asyncgens()
+    await loop.shutdown_default_executor()
 
 
 def _nothing(connection, values) -> None:

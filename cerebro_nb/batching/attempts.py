@@ -15,7 +15,8 @@ from typing import Any
 
 from ..client.outage import CircuitBreaker
 from ..cleaning import plain
-from ..client.client import CallRecord, CallScope, Fallback
+from ..client.scope import CallRecord, CallScope
+from ..client.call import Fallback
 from ..concurrency.control import ConcurrencyControl
 from cerebro_nb.errors import (
     CerebroError,
@@ -27,9 +28,9 @@ from cerebro_nb.errors import (
     error_text,
 )
 from .work import Work, WorkItem, as_json
-from ..protocol.replies import count_in, seconds_in
+from ..protocol.reading import count_in, seconds_in
 from ..concurrency.retries import RetryPolicy, retry_decision
-from ..settings import Profile
+from ..profiles import Profile
 
 # %% auto #0
 __all__ = ['failure_of', 'whole_number', 'text_of', 'attempt_rows', 'kept_rows', 'Outcome', 'attempted']

@@ -11,9 +11,10 @@ from typing import Any
 
 from .progress import Listener
 from .work import Work, WorkItem
-from ..client.client import Client, Fallback, aget_client
+from ..client.client import Client, aget_client
+from ..client.call import Fallback
 from ..errors import InputError
-from ..settings import GenerationOptions, Profile
+from ..profiles import GenerationOptions, Profile
 from ..tasks.ledger import Ledger
 
 # %% auto #0

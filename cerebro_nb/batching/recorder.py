@@ -24,9 +24,11 @@ from ..logs import get_logger
 from ..concurrency.loop import LOOP
 from .work import WorkItem
 from .progress import Tally
-from ..protocol.replies import count_in
+from ..protocol.reading import count_in
 from ..tasks.schema import decoded
-from ..tasks.ledger import LEASE_S, EndedRows, FinishedItem, Ledger
+from ..tasks.leases import LEASE_S
+from ..tasks.writing import EndedRows, FinishedItem
+from ..tasks.ledger import Ledger
 
 _log = get_logger(__name__)
 

@@ -17,12 +17,13 @@ from .plans import How, Plan, Where
 from .progress import Listener, Progress
 from .runner import Runner
 from ..cleaning import plain
-from ..client.client import Client, Fallback
+from ..client.client import Client
+from ..client.call import Fallback
 from ..concurrency.control import ConcurrencyControl
 from ..concurrency.loop import CLEAN_UP_S, LOOP, Terminated, wait_for
 from ..errors import InputError
-from ..settings import GenerationOptions, Profile
-from ..tasks.ledger import Task
+from ..profiles import GenerationOptions, Profile
+from ..tasks.reading import Task
 from ..tasks.views import TaskView
 
 # %% auto #0

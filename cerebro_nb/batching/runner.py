@@ -21,7 +21,8 @@ from .plans import How, Means, Plan, Where
 from .progress import Tally, bar_listener, log_listener
 from .recorder import READ_AHEAD, Recorder
 from .work import WorkItem, as_json
-from ..client.client import Client, Fallback, aget_fallback
+from ..client.client import Client
+from ..client.call import Fallback, aget_fallback
 from ..client.outage import CircuitBreaker
 from ..concurrency.control import ConcurrencyControl, Served
 from ..concurrency.loop import LOOP
@@ -43,7 +44,8 @@ from cerebro_nb.errors import (
     error_text,
 )
 from ..logs import get_logger
-from ..settings import Profile, load_settings
+from ..profiles import Profile
+from ..settings import load_settings
 from ..tasks.ledger import Ledger
 
 _log = get_logger(__name__)

@@ -15,10 +15,11 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from ..client.client import Client, answer
+from ..client.client import Client
+from ..client.call import answer
 from ..errors import CerebroError, InputError, error_text
 from ..protocol.messages import Reply
-from ..settings import GenerationOptions
+from ..profiles import GenerationOptions
 from ..concurrency.threads import in_thread
 
 # %% auto #0

@@ -15,7 +15,8 @@ from typing import Literal
 
 import cerebro_nb
 from ..backends.embedded import BUNDLED_MODEL, embedded_problem
-from ..client.client import Client, choose_backend
+from ..client.client import Client
+from ..client.choosing import choose_backend
 from ..texts.embedders import wordllama_problem
 from ..errors import AuthenticationFailed, CerebroError, ModelNotFound
 from ..concurrency.loop import LOOP

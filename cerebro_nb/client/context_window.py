@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 
-from ..errors import ContextExceeded, PromptTruncated
+from ..errors import ContextExceeded, PromptTruncated, SettingsError
 from ..protocol.messages import ChatRequest, Reply
+from ..profiles import GenerationOptions
 
 # %% auto #0
-__all__ = ['fewest_tokens', 'likely_tokens', 'check_prompt', 'check_read']
+__all__ = ['fewest_tokens', 'likely_tokens', 'check_options', 'check_prompt', 'check_read']
 
 # %% ../../nbs/13_client/3_context_window.ipynb #88be7e33
 _BYTES_AT_MOST, _BYTES_LIKELY = 8, 4
@@ -31,6 +32,28 @@ def likely_tokens(text: str) -> int:
     return -(-_size(text) // _BYTES_LIKELY)
 
 # %% ../../nbs/13_client/3_context_window.ipynb #829a8e24
+def check_options(options: GenerationOptions, context_length: int | None) -> None:
+    """Refuse options that leave no room for a prompt.
+
+    Parameters
+    ----------
+    options
+        How answers are to be generated.
+    context_length
+        Tokens that the server holds for one request, or None if it does not tell.
+
+    Raises
+    ------
+    SettingsError
+        If an answer may be as long as the context.
+    """
+    if context_length is not None and options.num_predict >= context_length:
+        raise SettingsError(
+            f"num_predict = {options.num_predict} leaves no room for a prompt in a context of {context_length:,}",
+            hint="Lower max_tokens or raise num_ctx.",
+        )
+
+# %% ../../nbs/13_client/3_context_window.ipynb #0b567561
 def check_prompt(request: ChatRequest, context_length: int | None) -> None:
     """Refuse a prompt that cannot fit.
 
@@ -57,7 +80,7 @@ def check_prompt(request: ChatRequest, context_length: int | None) -> None:
             hint="Shorten the prompt or raise num_ctx.",
         )
 
-
+# %% ../../nbs/13_client/3_context_window.ipynb #5575159e
 def check_read(request: ChatRequest, reply: Reply, context_length: int | None) -> None:
     """Refuse an answer to a prompt that the server cut.
 

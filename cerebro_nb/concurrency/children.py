@@ -10,13 +10,14 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping
 from typing import IO
 
 import cerebro_nb
 
 # %% auto #0
-__all__ = ['child_environment', 'start_child']
+__all__ = ['child_environment', 'start_child', 'end_when_orphaned']
 
 # %% ../../nbs/10_concurrency/3_children.ipynb #daf26e94
 def _module_folders() -> list[str]:
@@ -66,3 +67,22 @@ def start_child(module: str, errors: IO[bytes] | int = subprocess.DEVNULL) -> su
         cwd=os.path.abspath(os.sep),
         start_new_session=True,
     )
+
+# %% ../../nbs/10_concurrency/3_children.ipynb #c3f3c17b
+def end_when_orphaned(step_s: float = 1.0) -> None:
+    """Have this process end at once when its parent has ended; only on POSIX.
+
+    Parameters
+    ----------
+    step_s
+        Seconds between two looks.
+    """
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            threading.Event().wait(step_s)
+        os._exit(0)
+
+    if os.name == "posix":
+        threading.Thread(target=watch, daemon=True).start()

@@ -19,218 +19,13 @@ from ..errors import CerebroError, InputError, error_text
 from ..logs import get_logger
 
 _log = get_logger(__name__)
+Result = TypeVar("Result")
 
 # %% auto #0
-__all__ = ['Result', 'CLEAN_UP_S', 'LOOP', 'LoopEnded', 'LoopThread', 'Terminated', 'signals_heard', 'wait_for',
-           'nest_kernel_loop']
+__all__ = ['Result', 'CLEAN_UP_S', 'LOOP', 'Terminated', 'signals_heard', 'wait_for', 'LoopEnded', 'LoopAtWork', 'LoopKeeper',
+           'LoopThread', 'nest_kernel_loop']
 
 # %% ../../nbs/10_concurrency/1_loop.ipynb #989004dd
-Result = TypeVar("Result")
-CLEAN_UP_S = 5.0
-
-
-class LoopEnded(CerebroError):
-    """The loop that worked on something has ended before it; what is used next gets a new loop."""
-
-# %% ../../nbs/10_concurrency/1_loop.ipynb #5dbf5f03
-class _Loop(asyncio.SelectorEventLoop):
-    """A loop that a forked child can leave behind: then nothing in it reaches for what is still the parent's."""
-
-    _left = False
-
-    def leave(self) -> None:
-        """Let go of it without closing anything."""
-        self._left = True
-        self.set_exception_handler(lambda loop, context: None)  # "never closed" is right, and no mistake
-
-    def is_closed(self) -> bool:
-        """Whether it is closed, or another process's."""
-        return self._left or super().is_closed()
-
-
-def _new_loop() -> asyncio.AbstractEventLoop:
-    # Windows forks nothing, and its own loop can do more there.
-    return _Loop() if hasattr(os, "fork") else asyncio.new_event_loop()
-
-# %% ../../nbs/10_concurrency/1_loop.ipynb #bead4b7b
-class LoopThread:
-    """A daemon thread that runs an event loop, started when first used and again when it is gone."""
-
-    def __init__(self) -> None:
-        self._forgetters: list[Callable[[], None]] = []
-        self._left: list[object] = []
-        self._lock = threading.RLock()
-        self._begin()
-
-    def _begin(self) -> None:
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
-        self._ending = False
-        self._waiting: set[concurrent.futures.Future[Any]] = set()
-        self._closers: list[Callable[[], Awaitable[None]]] = []
-
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop:
-        """The running loop; a new one if there was none, or its thread has ended."""
-        with self._lock:
-            return self._loop or self._served(_new_loop())
-
-    def _served(self, loop: asyncio.AbstractEventLoop) -> asyncio.AbstractEventLoop:
-        self._loop = loop
-        self._thread = threading.Thread(target=self._serve, args=[loop], name="cerebro-loop", daemon=True)
-        self._thread.start()
-        return loop
-
-    def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
-        asyncio.set_event_loop(loop)
-        try:
-            while not (self._ending or loop.is_closed()):
-                try:
-                    loop.run_forever()
-                except (SystemExit, KeyboardInterrupt) as error:  # of a task, which has ended by it
-                    _log.warning("a task ended with %s; the loop goes on", type(error).__name__)
-        except BaseException as error:  # of the loop itself, which would raise it again for ever
-            _log.error("Cerebro's loop has ended: %s: %s", type(error).__name__, error_text(error))
-        finally:
-            self._lose(loop)
-
-    def _lose(self, loop: asyncio.AbstractEventLoop) -> None:
-        with self._lock:
-            waiting, forgetters = self._waiting, list(self._forgetters)
-            self._begin()
-        for forget in forgetters:
-            forget()
-        for future in list(waiting):
-            with contextlib.suppress(concurrent.futures.InvalidStateError):
-                future.set_exception(
-                    LoopEnded("Cerebro's loop has ended before this was done", hint="Do it again: there is a new loop.")
-                )
-
-    def when_lost(self, forget: Callable[[], None]) -> None:
-        """Have a function called when there is to be a new loop: it forgets what was bound to the old one.
-
-        Parameters
-        ----------
-        forget
-            Is called when the thread has ended, and in a forked child. It must close nothing: a child's sockets are
-            its parent's too.
-        """
-        self._forgetters.append(forget)
-
-    def submit(self, work: Coroutine[Any, Any, Result]) -> concurrent.futures.Future[Result]:
-        """Start a coroutine on the loop, without waiting; cancelling the future cancels it."""
-        with self._lock:
-            future = asyncio.run_coroutine_threadsafe(work, self.loop)
-            self._waiting.add(future)
-        future.add_done_callback(self._waiting.discard)
-        return future
-
-    def run(self, work: Coroutine[Any, Any, Result]) -> Result:
-        """Run a coroutine on the loop and wait for it.
-
-        A KeyboardInterrupt (Ctrl-C, the kernel's stop button) or `Terminated` cancels it and waits briefly for its
-        clean-up.
-
-        Raises
-        ------
-        InputError
-            If called on the loop itself, where waiting would be for ever.
-        """
-        if threading.current_thread() is self._thread:
-            work.close()
-            raise InputError(
-                "a sync function was called on Cerebro's own loop",
-                hint="In an async processor, await the async twin, such as acall_llm.",
-            )
-        cleaned_up = threading.Event()
-
-        async def watched() -> Result:
-            try:
-                return await work
-            finally:
-                cleaned_up.set()
-
-        future = self.submit(watched())
-        try:
-            return wait_for(future)
-        except (KeyboardInterrupt, Terminated):
-            future.cancel()
-            cleaned_up.wait(CLEAN_UP_S)
-            raise
-
-    async def arun(self, work: Coroutine[Any, Any, Result]) -> Result:
-        """Await a coroutine that runs on the loop, from any loop; cancelling the wait cancels it."""
-        if asyncio.get_running_loop() is self.loop:
-            return await work
-        return await asyncio.wrap_future(self.submit(work))
-
-    def at_exit(self, close: Callable[[], Awaitable[None]]) -> None:
-        """Have something closed on the loop when the process ends; a forked child closes nothing of its parent's."""
-        if not self._closers:
-            atexit.register(self._close_all)
-        self._closers.append(close)
-
-    def _close_all(self) -> None:
-        if self._loop is None or not self._closers:
-            return
-
-        async def close_all() -> None:
-            await asyncio.gather(*(close() for close in self._closers), return_exceptions=True)
-
-        concurrent.futures.wait([self.submit(close_all())], timeout=2.0)
-
-    @contextlib.contextmanager
-    def replaced(self, loop: asyncio.AbstractEventLoop) -> Iterator[None]:
-        """Work on another loop meanwhile, such as one whose time a test gives, then again on the one there was.
-
-        Parameters
-        ----------
-        loop
-            One that does not run yet. At the end what is under way on it is cancelled, and it is closed.
-        """
-        with self._lock:
-            before = self._loop, self._thread, self._waiting, self._closers
-            self._begin()
-            self._served(loop)
-        try:
-            yield
-        finally:
-            try:
-                self._end()
-            finally:
-                with self._lock:
-                    self._loop, self._thread, self._waiting, self._closers = before
-
-    def _end(self) -> None:
-        loop, thread = self._loop, self._thread
-        if loop is None or thread is None:
-            return
-
-        async def last() -> None:
-            others = asyncio.all_tasks() - {asyncio.current_task()}
-            for task in others:
-                task.cancel()
-            await asyncio.gather(*(close() for close in self._closers), *others, return_exceptions=True)
-            await loop.shutdown_asyncgens()
-            await loop.shutdown_default_executor()
-            self._ending = True
-
-        self.run(last())
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
-
-    def _forked(self) -> None:
-        """Begin anew in a forked child, which has no thread but the one that forked."""
-        if isinstance(self._loop, _Loop):
-            self._loop.leave()
-        self._left.append((self._loop, self._closers, self._waiting))  # dropped, they would be tidied up
-        self._lock = threading.RLock()  # somebody who is not here may hold the other one
-        self._begin()
-        for forget in self._forgetters:
-            forget()
-
-# %% ../../nbs/10_concurrency/1_loop.ipynb #ce1675ca
 class Terminated(SystemExit):
     """SIGTERM or SIGHUP came while a sync face waited, or a command of the command line was at work.
 
@@ -263,7 +58,7 @@ def signals_heard() -> Iterator[None]:
         for number in ours:
             signal.signal(number, signal.SIG_DFL)
 
-
+# %% ../../nbs/10_concurrency/1_loop.ipynb #a87e1fdc
 def wait_for(future: concurrent.futures.Future[Result]) -> Result:
     """Wait for a future so that a KeyboardInterrupt is heard, and return its result.
 
@@ -278,10 +73,232 @@ def wait_for(future: concurrent.futures.Future[Result]) -> Result:
             pass
     return future.result()
 
-# %% ../../nbs/10_concurrency/1_loop.ipynb #597dfa93
+# %% ../../nbs/10_concurrency/1_loop.ipynb #5dbf5f03
+class _Loop(asyncio.SelectorEventLoop):
+    """A loop that a forked child can leave behind: then nothing in it reaches for what is still the parent's."""
+
+    _left = False
+
+    def leave(self) -> None:
+        """Let go of it without closing anything."""
+        self._left = True
+        self.set_exception_handler(lambda loop, context: None)  # "never closed" is right, and no mistake
+
+    def is_closed(self) -> bool:
+        """Whether it is closed, or another process's."""
+        return self._left or super().is_closed()
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    # Windows forks nothing, and its own loop can do more there.
+    return _Loop() if hasattr(os, "fork") else asyncio.new_event_loop()
+
+# %% ../../nbs/10_concurrency/1_loop.ipynb #bead4b7b
+def _run_on(loop: asyncio.AbstractEventLoop, is_to_end: threading.Event) -> None:
+    """Run a loop in this thread until it is to end, or cannot go on."""
+    asyncio.set_event_loop(loop)
+    try:
+        while not (is_to_end.is_set() or loop.is_closed()):
+            try:
+                loop.run_forever()
+            except (SystemExit, KeyboardInterrupt) as error:  # of a task, which has ended by it
+                _log.warning("a task ended with %s; the loop goes on", type(error).__name__)
+    except BaseException as error:  # of the loop itself, which would raise it again for ever
+        _log.error("Cerebro's loop has ended: %s: %s", type(error).__name__, error_text(error))
+
+# %% ../../nbs/10_concurrency/1_loop.ipynb #ce1675ca
+CLEAN_UP_S, _EXIT_S = 5.0, 2.0
+
+
+class LoopEnded(CerebroError):
+    """The loop that worked on something has ended before it; what is used next gets a new loop."""
+
+
+class LoopAtWork:
+    """A loop at work in a daemon thread of its own.
+
+    Parameters
+    ----------
+    loop
+        One that does not run yet.
+    when_ended
+        Is called with this, in the thread, when it has ended.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, when_ended: Callable[[LoopAtWork], None]):
+        self.loop, self._when_ended = loop, when_ended
+        self._is_to_end = threading.Event()
+        self._waiting: set[concurrent.futures.Future[Any]] = set()
+        self._closers: list[Callable[[], Awaitable[None]]] = []
+        self.thread = threading.Thread(target=self._serve, name="cerebro-loop", daemon=True)
+        self.thread.start()
+
+    def _serve(self) -> None:
+        _run_on(self.loop, self._is_to_end)
+        self._when_ended(self)
+        for future in list(self._waiting):
+            with contextlib.suppress(concurrent.futures.InvalidStateError):
+                future.set_exception(
+                    LoopEnded("Cerebro's loop has ended before this was done", hint="Do it again: there is a new loop.")
+                )
+
+    def submit(self, work: Coroutine[Any, Any, Result]) -> concurrent.futures.Future[Result]:
+        """Start a coroutine, without waiting; cancelling the future cancels it."""
+        future = asyncio.run_coroutine_threadsafe(work, self.loop)
+        self._waiting.add(future)
+        future.add_done_callback(self._waiting.discard)
+        return future
+
+    def at_exit(self, close: Callable[[], Awaitable[None]]) -> None:
+        """Have something closed on the loop when the process ends."""
+        if not self._closers:
+            atexit.register(self._exit)
+        self._closers.append(close)
+
+    def _exit(self) -> None:
+        if self.thread.is_alive():
+            concurrent.futures.wait([self.submit(self.close())], timeout=_EXIT_S)
+
+    async def close(self) -> None:
+        """Close what is to be closed, on the loop."""
+        await asyncio.gather(*(close() for close in self._closers), return_exceptions=True)
+
+    def stop(self) -> None:
+        """Have the loop stop, and wait for that."""
+        self._is_to_end.set()
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join()
+
+# %% ../../nbs/10_concurrency/1_loop.ipynb #3168de7d
+class LoopKeeper:
+    """Keeps one loop at work, and a new one when it is gone."""
+
+    def __init__(self) -> None:
+        #: Held by whoever must not see the loop end between two steps.
+        self.lock = threading.RLock()
+        self._forgetters: list[Callable[[], None]] = []
+        self._at_work: LoopAtWork | None = None
+        self._left: list[LoopAtWork | None] = []
+
+    @property
+    def at_work(self) -> LoopAtWork:
+        """The loop at work; a new one if there is none."""
+        with self.lock:
+            if self._at_work is None:
+                self._at_work = LoopAtWork(_new_loop(), self.lose)
+            return self._at_work
+
+    def exchange(self, at_work: LoopAtWork | None) -> LoopAtWork | None:
+        """Work on another loop from now on; return the one that was at work, if any."""
+        with self.lock:
+            before, self._at_work = self._at_work, at_work
+        return before
+
+    def when_lost(self, forget: Callable[[], None]) -> None:
+        """Have a function called when there is to be a new loop; see `LoopThread.when_lost`."""
+        self._forgetters.append(forget)
+
+    def lose(self, at_work: LoopAtWork) -> None:
+        """Forget a loop that has ended, and what was bound to it."""
+        with self.lock:
+            self._at_work = None if self._at_work is at_work else self._at_work
+            forgetters = list(self._forgetters)
+        for forget in forgetters:
+            forget()
+
+    def forked(self) -> None:
+        """Begin anew in a forked child, which has no thread but the one that forked."""
+        if self._at_work is not None and isinstance(self._at_work.loop, _Loop):
+            self._at_work.loop.leave()
+        self._left.append(self._at_work)  # dropped, it would be tidied up
+        self._at_work, self.lock = None, threading.RLock()  # somebody who is not here may hold the other one
+        for forget in self._forgetters:
+            forget()
+
+# %% ../../nbs/10_concurrency/1_loop.ipynb #63ae691f
+def _done_or_cancelled(
+    submit: Callable[[Coroutine[Any, Any, Result]], concurrent.futures.Future[Result]],
+    work: Coroutine[Any, Any, Result],
+) -> Result:
+    """Submit a coroutine and wait for it; an interrupted wait cancels it and waits briefly for its clean-up."""
+    cleaned_up = threading.Event()
+
+    async def watched() -> Result:
+        try:
+            return await work
+        finally:
+            cleaned_up.set()
+
+    future = submit(watched())
+    try:
+        return wait_for(future)
+    except (KeyboardInterrupt, Terminated):
+        future.cancel()
+        cleaned_up.wait(CLEAN_UP_S)
+        raise
+
+# %% ../../nbs/10_concurrency/1_loop.ipynb #81d3a1c1
+class LoopThread:
+    """A daemon thread that runs an event loop, started when first used and again when it is gone."""
+
+    def __init__(self) -> None:
+        #: Which loop that is now.
+        self.keeper = LoopKeeper()
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The running loop; a new one if there was none, or its thread has ended."""
+        return self.keeper.at_work.loop
+
+    def when_lost(self, forget: Callable[[], None]) -> None:
+        """Have a function called when there is to be a new loop: it forgets what was bound to the old one.
+
+        Parameters
+        ----------
+        forget
+            Is called when the thread has ended, and in a forked child. It must close nothing: a child's sockets are
+            its parent's too.
+        """
+        self.keeper.when_lost(forget)
+
+    def submit(self, work: Coroutine[Any, Any, Result]) -> concurrent.futures.Future[Result]:
+        """Start a coroutine on the loop, without waiting; cancelling the future cancels it."""
+        with self.keeper.lock:
+            return self.keeper.at_work.submit(work)
+
+    def run(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """Run a coroutine on the loop and wait for it.
+
+        A KeyboardInterrupt (Ctrl-C, the kernel's stop button) or `Terminated` cancels it and waits briefly for its
+        clean-up.
+
+        Raises
+        ------
+        InputError
+            If called on the loop itself, where waiting would be for ever.
+        """
+        if threading.current_thread() is self.keeper.at_work.thread:
+            work.close()
+            raise InputError(
+                "a sync function was called on Cerebro's own loop",
+                hint="In an async processor, await the async twin, such as acall_llm.",
+            )
+        return _done_or_cancelled(self.submit, work)
+
+    async def arun(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """Await a coroutine that runs on the loop, from any loop; cancelling the wait cancels it."""
+        if asyncio.get_running_loop() is self.loop:
+            return await work
+        return await asyncio.wrap_future(self.submit(work))
+
+    def at_exit(self, close: Callable[[], Awaitable[None]]) -> None:
+        """Have something closed on the loop when the process ends; a forked child closes nothing of its parent's."""
+        self.keeper.at_work.at_exit(close)
+
+
 LOOP = LoopThread()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=LOOP._forked)
+    os.register_at_fork(after_in_child=LOOP.keeper.forked)
 
 # %% ../../nbs/10_concurrency/1_loop.ipynb #028262a0
 def nest_kernel_loop() -> None:

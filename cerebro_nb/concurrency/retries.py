@@ -6,24 +6,23 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import math
 import random
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import tenacity
 
-from ..errors import CerebroError, RequestTimeout
-from ..settings import Profile
+from ..errors import CerebroError, RequestTimeout, Retry
+from ..profiles import Profile
 
 # %% auto #0
-__all__ = ['PARTS_OF_A_TRY', 'MAX_WAIT_S', 'Answer', 'RetryDecision', 'retry_decision', 'RetryPolicy']
+__all__ = ['RULES', 'Answer', 'MAX_WAIT_S', 'RetryDecision', 'retry_decision', 'TryCount', 'RetryPolicy', 'doubling_rests',
+           'until_back']
 
 # %% ../../nbs/10_concurrency/4_retries.ipynb #2424a16e
-#: What part of a try a failure is, by what its class says of a retry, where that is less than one.
-PARTS_OF_A_TRY = {"refused": 1 / 3, "pressure": 1 / 3, "broken": 1 / 2}
-
-
 @dataclass(frozen=True, slots=True)
 class RetryDecision:
     """What follows from an error.
@@ -49,6 +48,16 @@ class RetryDecision:
     retry_after_s: float | None = None
 
 
+#: What follows from each word.
+RULES: Mapping[Retry, RetryDecision] = {
+    "never": RetryDecision(retry=False),
+    "transient": RetryDecision(retry=True),
+    "broken": RetryDecision(retry=True, part=1 / 2),
+    "refused": RetryDecision(retry=True, part=1 / 3),
+    "pressure": RetryDecision(retry=True, part=1 / 3, pressure=True),
+}
+
+
 def retry_decision(error: BaseException) -> RetryDecision:
     """Decide whether an attempt that failed this way is worth repeating.
 
@@ -57,14 +66,60 @@ def retry_decision(error: BaseException) -> RetryDecision:
     error
         What the attempt raised; an exception that is not ours is never retried.
     """
-    if not isinstance(error, CerebroError) or error.retry == "never":
-        return RetryDecision(retry=False)
-    part, pressure = PARTS_OF_A_TRY.get(error.retry, 1.0), error.retry == "pressure"
-    return RetryDecision(True, part, pressure, isinstance(error, RequestTimeout), error.details.get("retry_after_s"))
+    if not isinstance(error, CerebroError):
+        return RULES["never"]
+    rule = RULES.get(error.retry, RULES["transient"])  # a class of somebody else's may have any word
+    if not rule.retry:
+        return rule
+    advised_s = error.details.get("retry_after_s")
+    return replace(rule, late=isinstance(error, RequestTimeout), retry_after_s=advised_s)
 
 # %% ../../nbs/10_concurrency/4_retries.ipynb #3483d7d4
-MAX_WAIT_S = 60.0
 Answer = TypeVar("Answer")
+
+
+@dataclass(slots=True)
+class TryCount:
+    """How many tries are spent.
+
+    Parameters
+    ----------
+    most
+        So many there are, >= 1.
+    in_parts
+        Whether a failure that says little of the request counts as a part of a try; where there is but one, it is one.
+    spent
+        So many are spent.
+    number
+        The number of the try that is under way, from 1; after a part of one it is the same again.
+    """
+
+    most: int
+    in_parts: bool = False
+    spent: float = 0.0
+    number: int = 1
+
+    async def tried(self, work: Callable[[int], Awaitable[Answer]]) -> Answer:
+        """Do a try, with its number, and count it if it fails."""
+        try:
+            return await work(self.number)
+        except CerebroError as error:
+            self.fail(error)
+            raise
+
+    def fail(self, error: CerebroError) -> None:
+        """Count a failure."""
+        part = retry_decision(error).part if self.in_parts and self.most > 1 else 1.0
+        self.spent += part
+        self.number += part == 1.0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no try is left."""
+        return round(self.spent, 6) >= self.most  # three thirds are a whole
+
+# %% ../../nbs/10_concurrency/4_retries.ipynb #5bc131bd
+MAX_WAIT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +133,7 @@ class RetryPolicy:
     backoff_s
         Seconds that the first wait takes at most; this doubles each time, up to a minute. 0 does not wait.
     in_parts
-        Whether a try that says little of the request counts as a part of one; where there is but one, it is one.
+        As in `TryCount`.
     draw
         Draws the seconds to wait, between none and the most; `uniform` of a `random.Random` with a seed repeats itself.
     """
@@ -112,32 +167,64 @@ class RetryPolicy:
         rest
             Waits for so many seconds.
         """
+        count = TryCount(self.max_attempts, self.in_parts)
         try:
-            return await work(1)
+            return await count.tried(work)
         except CerebroError as error:
-            if self.max_attempts == 1 or not retry_decision(error).retry:
+            if count.is_over or not retry_decision(error).retry:
                 raise
             first = error
-        spent, number = 0.0, 1
-
-        def is_enough(state: tenacity.RetryCallState) -> bool:
-            nonlocal spent, number
-            error = state.outcome.exception() if state.outcome else None
-            part = retry_decision(error).part if error and self.in_parts else 1.0
-            spent, number = spent + part, number + (part == 1.0)
-            return round(spent, 6) >= self.max_attempts
-
         # Most succeed at once, so tenacity is asked only now, and is told what happened.
-        retrying = tenacity.AsyncRetrying(
-            stop=is_enough,
+        async for attempt in self._retrying(count, rest):
+            with attempt:
+                if attempt.retry_state.attempt_number == 1:
+                    raise first
+                return await count.tried(work)
+        raise AssertionError("unreachable: the last error is raised")
+
+    def _retrying(self, count: TryCount, rest: Callable[[float], Awaitable[None]]) -> tenacity.AsyncRetrying:
+        return tenacity.AsyncRetrying(
+            stop=lambda state: count.is_over,
             wait=self.wait_s,
             retry=tenacity.retry_if_exception(lambda error: retry_decision(error).retry),
             sleep=rest,
             reraise=True,
         )
-        async for attempt in retrying:
-            with attempt:
-                if attempt.retry_state.attempt_number == 1:
-                    raise first
-                return await work(number)
-        raise AssertionError("unreachable: the last error is raised")
+
+# %% ../../nbs/10_concurrency/4_retries.ipynb #bc05b62d
+def doubling_rests(first_s: float = 0.5, longest_s: float = 15.0) -> Iterator[float]:
+    """Yield how long to rest before each look, in seconds: each is twice the one before, up to the longest.
+
+    Parameters
+    ----------
+    first_s, longest_s
+        The first rest and the longest.
+    """
+    for doublings in itertools.count():
+        yield min(longest_s, first_s * 2.0 ** min(doublings, 100))
+
+
+async def until_back(
+    is_back: Callable[[], Awaitable[bool]], within_s: float = math.inf, rests: Iterator[float] | None = None
+) -> bool:
+    """Rest and look, until something is back; return False if it did not come back in time.
+
+    Parameters
+    ----------
+    is_back
+        Looks for it.
+    within_s
+        Seconds to wait for it; the last rest is cut short, so that it is looked for at the end of them.
+    rests
+        Seconds before each look; `doubling_rests` if None. Whoever has gone away before may go on with theirs.
+    """
+    clock = asyncio.get_running_loop().time
+    until = clock() + within_s
+    for rest_s in rests or doubling_rests():
+        left = until - clock()
+        if left <= 0:
+            return False
+        await asyncio.sleep(min(rest_s, left))
+        if await is_back():
+            return True
+    return False

@@ -66,7 +66,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _left_of(function: Callable[..., Any]) -> int:
-    return sum(one is function for one in list(_left.values()))
+    return sum(left is function for left in list(_left.values()))
 
 
 def _leave(call: asyncio.Future[Any], function: Callable[..., Any]) -> None:
@@ -108,12 +108,12 @@ async def in_thread(function: Callable[..., Result], *arguments: Any) -> Result:
     ended: asyncio.Future[tuple[Result | None, BaseException | None]] = loop.create_future()
 
     def job() -> Callable[[], None]:
-        told: tuple[Result | None, BaseException | None]
+        outcome: tuple[Result | None, BaseException | None]
         try:
-            told = context.run(function, *arguments), None
+            outcome = context.run(function, *arguments), None
         except BaseException as error:
-            told = None, error
-        return lambda: _tell(loop, ended, told)
+            outcome = None, error
+        return lambda: _tell(loop, ended, outcome)
 
     try:
         worker = _Worker.idle.pop()
@@ -132,12 +132,12 @@ async def in_thread(function: Callable[..., Result], *arguments: Any) -> Result:
     return cast(Result, result)
 
 
-def _tell(loop: asyncio.AbstractEventLoop, ended: asyncio.Future[Any], told: Any) -> None:
+def _tell(loop: asyncio.AbstractEventLoop, ended: asyncio.Future[Any], outcome: Any) -> None:
     def tell() -> None:
         _at_work.discard(ended)
         _left.pop(ended, None)
         if not ended.done():
-            ended.set_result(told)
+            ended.set_result(outcome)
 
     with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
         loop.call_soon_threadsafe(tell)

@@ -14,7 +14,7 @@ from ..cleaning import cleaned, plain
 from .columns import Form
 from .formats import Format, format_rule
 from .shapes import Shape, shape_rule
-from ..tasks.ledger import Task
+from ..tasks.reading import Task
 
 # %% auto #0
 __all__ = ['markdown_text', 'notes_of', 'data_card']

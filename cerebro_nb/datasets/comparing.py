@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from .examples import save_rows, views_of
 from ..files import place_of
-from ..tasks.ledger import Ledger, Task
+from ..tasks.ledger import Ledger
+from ..tasks.reading import Task
 from ..tasks.views import TaskLike, TaskView, view_of
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ from .columns import one_form, typed_early
 from ..files import place_of, write_jsonl, written_to
 from ..logs import get_logger
 from ..settings import load_settings
-from ..tasks.ledger import Ledger, Task
+from ..tasks.ledger import Ledger
+from ..tasks.reading import Task
 from ..tasks.views import TaskLike, TaskView, item_output, view_of
 
 _log = get_logger(__name__)

@@ -16,6 +16,7 @@ from typing import Any
 
 import cerebro_nb
 from ..concurrency.loop import LOOP
+from ..concurrency.twins import blocking_twin
 from .card import data_card, notes_of
 from .columns import Form, one_form, typed_early
 from .examples import SAFE_IN_THE_LEDGER, examples, is_private, views_of
@@ -24,12 +25,13 @@ from .shapes import SHAPES, Shape, shape_rule, shaped
 from .splitting import distinct_rows, divided
 from ..errors import InputError
 from ..files import make_folder, place_of, whole_folder, written_to
-from ..tasks.ledger import Ledger, Task
+from ..tasks.ledger import Ledger
+from ..tasks.reading import Task
 from ..tasks.views import TaskLike, TaskView
 from ..texts.embedders import Embedder
 
 # %% auto #0
-__all__ = ['Export', 'aexport_dataset', 'export_dataset']
+__all__ = ['export_dataset', 'Export', 'aexport_dataset']
 
 # %% ../../nbs/20_datasets/7_exports.ipynb #57d65cc7
 @dataclass(frozen=True, slots=True)
@@ -224,40 +226,4 @@ async def aexport_dataset(
     return Export(place, counts, dict(dropped))
 
 # %% ../../nbs/20_datasets/7_exports.ipynb #85ad1c69
-def export_dataset(
-    tasks: TaskLike | Iterable[TaskLike],
-    path: str | Path,
-    *,
-    shape: Shape = "records",
-    format: Format = "jsonl",
-    test_share: float = 0.0,
-    seed: int = 0,
-    distinct: bool = True,
-    embedder: Embedder | None = None,
-    system_prompt: str = "",
-    licence: str = "",
-    spreadsheet_safe: bool = False,
-    overwrite: bool = False,
-    ledger: Ledger | None = None,
-) -> Export:
-    """Write the examples of tasks as a data set; the same as `aexport_dataset`, for code that does not await."""
-    return LOOP.run(
-        aexport_dataset(
-            tasks,
-            path,
-            shape=shape,
-            format=format,
-            test_share=test_share,
-            seed=seed,
-            distinct=distinct,
-            embedder=embedder,
-            system_prompt=system_prompt,
-            licence=licence,
-            spreadsheet_safe=spreadsheet_safe,
-            overwrite=overwrite,
-            ledger=ledger,
-        )
-    )
-
-
-export_dataset.__doc__ = aexport_dataset.__doc__  # which says what each parameter is
+export_dataset = blocking_twin(aexport_dataset)

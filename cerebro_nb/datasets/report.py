@@ -12,19 +12,21 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..concurrency.loop import LOOP
+from ..concurrency.twins import blocking_twin
 from ..generating.judging import verdicts
 from ..launching.kind import Kind, kind_named, kinds_of
-from ..tasks.ledger import Ledger, Task
+from ..tasks.ledger import Ledger
+from ..tasks.reading import Task
 from ..tasks.views import TaskLike, item_output, view_of
-from ..texts.duplicates import find_duplicates
-from ..texts.embedders import Embedder, get_embedder
+from ..texts.duplicates import afind_duplicates
+from ..texts.embedders import Embedder, as_embedder
 from ..texts.rules import broken_rules
 
 if TYPE_CHECKING:
     import pandas
 
 # %% auto #0
-__all__ = ['share_bars', 'QualityReport', 'aquality_report', 'quality_report']
+__all__ = ['quality_report', 'share_bars', 'QualityReport', 'aquality_report']
 
 # %% ../../nbs/20_datasets/9_report.ipynb #16313ad7
 _BAR = 220  # pixels of a whole bar
@@ -106,9 +108,9 @@ async def _flags(
     """Return what speaks against the answered items of a task, by position; those that nothing does are not in it."""
     examples, kind = [item_output(item) for item in answered], next(kinds_of(task.kind), None)
     language = str(task.manifest.get("language", "en"))
-    finder = get_embedder(embedder, language) if isinstance(embedder, str) else embedder
+    finder = None if embedder is None else as_embedder(embedder, language)
     broken = await asyncio.to_thread(_rules_broken, examples, language, kind)
-    found = await find_duplicates([_telling_text(example, kind) for example in examples], finder)
+    found = await afind_duplicates([_telling_text(example, kind) for example in examples], finder)
     copies = {duplicate.place: [f"{duplicate.kind} duplicate"] for duplicate in found}
     reasons = {
         item["position"]: [*rules, *copies.get(place, [])]
@@ -176,11 +178,4 @@ async def aquality_report(
     return QualityReport(its_task.id, _measures(items, texts, flagged, scores), flagged)
 
 # %% ../../nbs/20_datasets/9_report.ipynb #8c98bb80
-def quality_report(
-    task: TaskLike, *, embedder: str | Embedder | None = None, ledger: Ledger | None = None
-) -> QualityReport:
-    """Look at all examples of a task; the same as `aquality_report`, for code that does not await."""
-    return LOOP.run(aquality_report(task, embedder=embedder, ledger=ledger))
-
-
-quality_report.__doc__ = aquality_report.__doc__  # which says what each parameter is
+quality_report = blocking_twin(aquality_report)

@@ -15,7 +15,7 @@ from .columns import telling_rows
 from .shapes import Shape, shape_rule
 from ..errors import InputError
 from ..launching.kind import kind_of_example, kinds
-from ..texts.duplicates import NearTexts, find_duplicates
+from ..texts.duplicates import NearTexts, afind_duplicates
 from ..texts.embedders import Embedder
 
 # %% auto #0
@@ -42,7 +42,7 @@ async def distinct_rows(
     embedder
         Finds those in other words too; None leaves them.
     """
-    found = await find_duplicates([essential_text(row) for row in rows], embedder)
+    found = await afind_duplicates([essential_text(row) for row in rows], embedder)
     dropped = {duplicate.place for duplicate in found}
     kept = [row for place, row in enumerate(rows) if place not in dropped]
     return kept, Counter(duplicate.kind for duplicate in found)

@@ -130,12 +130,12 @@ def _guesses(content: bytes) -> Iterable[str]:
             western = name == "cp1252" and not _ICELANDIC.search(text)
             rank = (_oddities(text), not western, -match.coherence, match.chaos, _COMMON.index(name))
             ranked.append((match.chaos, rank, name))
-    least = min((one[0] for one in ranked), default=0.0)
-    near = sorted(one[1:] for one in ranked if one[0] <= least + 0.1)
+    least = min((chaos for chaos, _, _ in ranked), default=0.0)
+    near = sorted((rank, name) for chaos, rank, name in ranked if chaos <= least + 0.1)
     yield from (name for _, name in near)
 
 # %% ../../nbs/16_documents/2_decoding.ipynb #699b9eca
-def decoded(content: bytes, source: str, encoding: str | None = None, told: str = "") -> tuple[str, str]:
+def decoded(content: bytes, source: str, encoding: str | None = None, declared: str = "") -> tuple[str, str]:
     """Return a text from its bytes, and a word about its encoding if that was guessed.
 
     Parameters
@@ -146,7 +146,7 @@ def decoded(content: bytes, source: str, encoding: str | None = None, told: str 
         What they are of, for the errors.
     encoding
         The encoding that the user named; it is never replaced by another.
-    told
+    declared
         The encoding that the server or the page named, or empty. It may be wrong.
 
     Returns
@@ -173,13 +173,13 @@ def decoded(content: bytes, source: str, encoding: str | None = None, told: str 
     marked = next((name for mark, name in _MARKS if content.startswith(mark)), None)
     if marked:
         return content.decode(marked, "replace").removeprefix("\ufeff"), ""
-    server = known_encoding(told) if told else None
-    return _unmarked(content, _AS_IN_BROWSERS.get(server or "", server))
+    known = known_encoding(declared) if declared else None
+    return _unmarked(content, _AS_IN_BROWSERS.get(known or "", known))
 
 
-def _unmarked(content: bytes, told: str | None) -> tuple[str, str]:
-    wide = None if told else _without_mark(content)
-    for name in filter(None, (told, "utf-8" if wide is None else None)):
+def _unmarked(content: bytes, declared: str | None) -> tuple[str, str]:
+    wide = None if declared else _without_mark(content)
+    for name in filter(None, (declared, "utf-8" if wide is None else None)):
         try:
             return content.decode(name), ""
         except UnicodeDecodeError:
@@ -194,6 +194,6 @@ def _unmarked(content: bytes, told: str | None) -> tuple[str, str]:
             return content.decode(name), f"its encoding is guessed to be {name}; encoding= names another"
         except UnicodeDecodeError:
             continue
-    name = told or "cp1252"
+    name = declared or "cp1252"
     text = content.decode(name, "replace")
     return text, f"it is no valid {name}: {text.count(chr(0xFFFD)):,} characters are lost; encoding= names another"

@@ -19,7 +19,7 @@ import aiohttp
 from yarl import URL
 
 from ..addresses import ServerAddress
-from ..backends.backend import proxy_of
+from ..protocol.transport import proxy_of
 from ..cleaning import plain
 from ..errors import FetchFailed, InputError
 
@@ -78,26 +78,27 @@ def read_url(url: str, base: URL | None = None) -> URL:
     InputError
         If it is not http or https, names no host, or holds a user name or password.
     """
-    refused = InputError(f"{plain(url)!r} is no address of a page", hint="Give it as https://host/path.")
+    refusal = InputError(f"{plain(url)!r} is no address of a page", hint="Give it as https://host/path.")
     try:
-        read = URL(url) if base is None else base.join(URL(url))
-        host = read.host_subcomponent or ""
+        address = URL(url) if base is None else base.join(URL(url))
+        host = address.host_subcomponent or ""
         named = bool(_HOST.fullmatch(host)) or ipaddress.ip_address(host.strip("[]")).version == 6
     except ValueError as error:
-        raise refused from error
-    if "@" in url.partition("//")[2].partition("/")[0] or read.user is not None or read.password is not None:
+        raise refusal from error
+    if "@" in url.partition("//")[2].partition("/")[0] or address.user is not None or address.password is not None:
         raise InputError("an address with a user name or password in it is not fetched", hint="Save the page first.")
-    if read.scheme not in ("http", "https") or not named or "\\" in url or plain(url) != url:
-        raise refused
-    return read
+    if address.scheme not in ("http", "https") or not named or "\\" in url or plain(url) != url:
+        raise refusal
+    return address
 
 # %% ../../nbs/16_documents/1_fetching.ipynb #62ca4d2a
 class _Inside(OSError):
     """An address is inside a private network."""
 
 
-def _outside_only(place: tuple[Any, ...]) -> socket.socket:
-    family, kind, protocol, _, (address, *_) = place
+def _outside_only(address_info: tuple[Any, ...]) -> socket.socket:
+    """Return a socket to an address, as `socket.getaddrinfo` names it, if that is not inside."""
+    family, kind, protocol, _, (address, *_) = address_info
     if not is_public(address):
         raise _Inside(address)
     return socket.socket(family, kind, protocol)
@@ -110,6 +111,7 @@ def _proxy_refused(proxy: ServerAddress, url: URL, status: int) -> FetchFailed:
 
 
 async def _refuse_inside(host: str) -> None:
+    """Refuse a name that is known here to lead inside."""
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, 0, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
@@ -161,7 +163,49 @@ async def _body_of(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
         raise FetchFailed(f"{response.url} has more than {max_bytes:,} bytes", hint="Save it and give a part.")
     return bytes(content)
 
-# %% ../../nbs/16_documents/1_fetching.ipynb #e4edd60c
+# %% ../../nbs/16_documents/1_fetching.ipynb #88ebf505
+async def _one_hop(url: URL, allow_private: bool, max_bytes: int) -> Fetched | URL:
+    """Return what is at an address, or where it leads on to."""
+    proxy = proxy_of(ServerAddress(str(url)))
+    check = None if allow_private or proxy else _outside_only
+    connector = aiohttp.TCPConnector(resolver=aiohttp.ThreadedResolver(), socket_factory=check)
+    login = {"Proxy-Authorization": proxy.authorization} if proxy and proxy.authorization else {}
+    headers = {"accept-encoding": "identity", **(login if url.scheme == "http" else {})}
+    unlimited = aiohttp.ClientTimeout(total=None)  # the fetch has its own, over all its hops
+    try:
+        if proxy and not allow_private:
+            await _refuse_inside(url.host or "")
+        async with (
+            aiohttp.ClientSession(connector=connector, auto_decompress=False, timeout=unlimited) as session,
+            session.get(
+                url, allow_redirects=False, headers=headers, proxy=proxy.url if proxy else None, proxy_headers=login
+            ) as response,
+        ):
+            if proxy and response.status == 407:
+                raise _proxy_refused(proxy, url, response.status)
+            if response.status in (301, 302, 303, 307, 308) and "location" in response.headers:
+                return read_url(response.headers["location"], url)
+            if response.status != 200:
+                raise FetchFailed(f"{url} answered {response.status}", hint="Does it open in a browser?")
+            content = await _body_of(response, max_bytes)
+            media_type = response.content_type if "content-type" in response.headers else ""
+            return Fetched(str(url), content, media_type, response.charset or "")
+    except aiohttp.ClientHttpProxyError as error:
+        if proxy is None:
+            raise
+        raise _proxy_refused(proxy, url, error.status) from error
+    except OSError as error:
+        inside = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+        if not isinstance(inside, _Inside):
+            raise
+        raise FetchFailed(
+            f"{url.host} is inside a private network ({inside})",
+            hint="If you mean to read from there, say allow_private=True.",
+        ) from error
+    finally:
+        await connector.close()
+
+# %% ../../nbs/16_documents/1_fetching.ipynb #656f692d
 async def fetch(
     url: str, *, allow_private: bool = False, max_bytes: int = MAX_BYTES, timeout_s: float = TIMEOUT_S
 ) -> Fetched:
@@ -194,12 +238,12 @@ async def fetch(
     try:
         async with asyncio.timeout(timeout_s):
             for _ in range(MAX_REDIRECTS + 1):
-                got = await _one_hop(place, allow_private, max_bytes)
-                if isinstance(got, Fetched):
-                    return got
-                if place.scheme == "https" and got.scheme == "http":
-                    raise FetchFailed(f"{place} leads on to {got}, which is not encrypted", hint="Give that one.")
-                place = got
+                found = await _one_hop(place, allow_private, max_bytes)
+                if isinstance(found, Fetched):
+                    return found
+                if place.scheme == "https" and found.scheme == "http":
+                    raise FetchFailed(f"{place} leads on to {found}, which is not encrypted", hint="Give that one.")
+                place = found
     except TimeoutError as late:
         raise FetchFailed(f"{place} was not read within {timeout_s:g} s", hint="Save it and give the file.") from late
     except aiohttp.ClientConnectorDNSError as error:
@@ -207,45 +251,3 @@ async def fetch(
     except (aiohttp.ClientError, OSError, EOFError, ValueError, zlib.error) as error:
         raise FetchFailed(f"{place} cannot be read: {error}", hint="Does it open in a browser?") from error
     raise FetchFailed(f"{place} redirects more than {MAX_REDIRECTS} times", hint="Give the last address.")
-
-# %% ../../nbs/16_documents/1_fetching.ipynb #88ebf505
-async def _one_hop(url: URL, allow_private: bool, max_bytes: int) -> Fetched | URL:
-    """Return what is at an address, or where it leads on to."""
-    proxy = proxy_of(ServerAddress(str(url)))
-    check = None if allow_private or proxy else _outside_only
-    connector = aiohttp.TCPConnector(resolver=aiohttp.ThreadedResolver(), socket_factory=check)
-    login = {"Proxy-Authorization": proxy.authorization} if proxy and proxy.authorization else {}
-    asked = {"accept-encoding": "identity", **(login if url.scheme == "http" else {})}
-    unlimited = aiohttp.ClientTimeout(total=None)  # the fetch has its own, over all its hops
-    try:
-        if proxy and not allow_private:
-            await _refuse_inside(url.host or "")
-        async with (
-            aiohttp.ClientSession(connector=connector, auto_decompress=False, timeout=unlimited) as session,
-            session.get(
-                url, allow_redirects=False, headers=asked, proxy=proxy.url if proxy else None, proxy_headers=login
-            ) as response,
-        ):
-            if proxy and response.status == 407:
-                raise _proxy_refused(proxy, url, response.status)
-            if response.status in (301, 302, 303, 307, 308) and "location" in response.headers:
-                return read_url(response.headers["location"], url)
-            if response.status != 200:
-                raise FetchFailed(f"{url} answered {response.status}", hint="Does it open in a browser?")
-            content = await _body_of(response, max_bytes)
-            media_type = response.content_type if "content-type" in response.headers else ""
-            return Fetched(str(url), content, media_type, response.charset or "")
-    except aiohttp.ClientHttpProxyError as error:
-        if proxy is None:
-            raise
-        raise _proxy_refused(proxy, url, error.status) from error
-    except OSError as error:
-        inside = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-        if not isinstance(inside, _Inside):
-            raise
-        raise FetchFailed(
-            f"{url.host} is inside a private network ({inside})",
-            hint="If you mean to read from there, say allow_private=True.",
-        ) from error
-    finally:
-        await connector.close()

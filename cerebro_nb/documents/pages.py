@@ -28,7 +28,7 @@ def _value(number: str) -> int:
     if number.isdecimal():
         return int(number)
     values = [_ROMAN[letter] for letter in number.lower()]
-    return sum(-one if one < after else one for one, after in zip(values, [*values[1:], 0], strict=True))
+    return sum(-value if value < after else value for value, after in zip(values, [*values[1:], 0], strict=True))
 
 
 def _numbers(line: str) -> set[int]:
@@ -37,13 +37,18 @@ def _numbers(line: str) -> set[int]:
         return set()
     last = line.rstrip().rpartition(" ")[2]
     found = (_NUMBER.match(line), _LAST_NUMBER.fullmatch(last))
-    return {_value(one[1]) for one in found if one}
+    return {_value(match[1]) for match in found if match}
 
 # %% ../../nbs/16_documents/3_pages.ipynb #c9e2dd61
 Lines = list[str]
 
 
-def _grows(pages: Sequence[Lines], edge: int) -> set[int]:
+def _edge(lines: Lines, edge: int) -> Lines:
+    """Return the lines at the top of a page (0), or at its foot (1) from below."""
+    return lines[:_DEEP] if edge == 0 else lines[: -_DEEP - 1 : -1]
+
+
+def _distances(pages: Sequence[Lines], edge: int) -> set[int]:
     """Return how far the printed numbers are from the pages' places, where three pages agree."""
     apart = Counter(
         number - place
@@ -51,10 +56,6 @@ def _grows(pages: Sequence[Lines], edge: int) -> set[int]:
         for number in set().union(*(_numbers(line) for line in _edge(lines, edge)[:1]))
     )
     return {distance for distance, count in apart.items() if count >= 3}
-
-
-def _edge(lines: Lines, edge: int) -> Lines:
-    return lines[:_DEEP] if edge == 0 else lines[: -_DEEP - 1 : -1]
 
 
 def _heads(pages: Sequence[Lines], edge: int) -> set[tuple[int, str]]:
@@ -71,7 +72,7 @@ def _heads(pages: Sequence[Lines], edge: int) -> set[tuple[int, str]]:
                 found |= {(place, line) for place in (first, second, third)}
     return found
 
-
+# %% ../../nbs/16_documents/3_pages.ipynb #806f62aa
 def without_heads(pages: Sequence[Lines]) -> list[Lines]:
     """Return the pages' lines without page numbers and running heads and feet.
 
@@ -82,15 +83,15 @@ def without_heads(pages: Sequence[Lines]) -> list[Lines]:
     """
     left = [list(lines) for lines in pages]
     for edge in (0, 1):
-        distances, heads = _grows(left, edge), _heads(left, edge)
+        distances, heads = _distances(left, edge), _heads(left, edge)
         for place, lines in enumerate(left):
             numbered = False
             for line in _edge(lines, edge):
-                number = not numbered and any(one - place in distances for one in _numbers(line))
+                is_number = not numbered and any(number - place in distances for number in _numbers(line))
                 # What would leave a page empty is no head of it.
-                if not number and ((place, line.casefold()) not in heads or len(lines) == 1):
+                if not is_number and ((place, line.casefold()) not in heads or len(lines) == 1):
                     break
-                numbered |= number
+                numbered |= is_number
                 del lines[0 if edge == 0 else -1]
     return left
 
@@ -118,7 +119,7 @@ def _entry(line: str) -> tuple[int, int] | None:
     named = any(letter.isalpha() for letter in before)
     return (_value(trimmed), sum(mark in ".·…_" for mark in dots)) if named else None
 
-
+# %% ../../nbs/16_documents/3_pages.ipynb #936f219d
 def without_contents(lines: Lines, goes_on: bool = False) -> Lines:
     """Return a page's lines without the lines of a table of contents, and the heading of it.
 
@@ -131,7 +132,7 @@ def without_contents(lines: Lines, goes_on: bool = False) -> Lines:
     """
     entries = [_entry(line) for line in lines]
     numbers = [entry[0] for entry in entries if entry]
-    rising = sum(one <= after for one, after in itertools.pairwise(numbers))
+    rising = sum(before <= after for before, after in itertools.pairwise(numbers))
     dotted = any(entry and entry[1] >= _MANY for entry in entries)
     # A table of numbers may look like this too, but has neither dots nor that heading.
     likely = dotted or goes_on or any(line.casefold() in _HEADINGS for line in lines)
@@ -274,6 +275,22 @@ def numbers_of(pages: Iterable[int]) -> str:
     return f"page{'s' if len(runs) > 1 or len(runs[0]) > 1 else ''} {shown}"
 
 # %% ../../nbs/16_documents/3_pages.ipynb #5c1635cf
+def _set(pages: Sequence[Lines]) -> tuple[str, tuple[int, ...]]:
+    """Return the text of pages, and where each begins in it."""
+    parts: list[str] = []
+    starts, size = [], 0
+    for lines in pages:
+        if lines and parts:
+            goes_on = parts[-1][-1] not in '.!?:;"”»' and lines[0][0].islower()
+            parts.append("\n" if goes_on else "\n\n")
+            size += len(parts[-1])
+        starts.append(size)
+        if lines:
+            parts.append("\n".join(lines))
+            size += len(parts[-1])
+    return "".join(parts), tuple(starts)
+
+# %% ../../nbs/16_documents/3_pages.ipynb #c760da8e
 def text_of(pages: Sequence[str]) -> Printed:
     """Return the text of pages, without what only paper needs.
 
@@ -285,34 +302,20 @@ def text_of(pages: Sequence[str]) -> Printed:
     if not pages:
         return Printed("", (), "", ())
     whole = joined(accented("\x0c".join(pages))).split("\x0c")
-    lines = [[line for raw in page.split("\n") if (line := raw.strip(" \t"))] for page in whole]
-    cleared = without_heads(lines)
-    kept = list(cleared)
+    printed = [[line for raw in page.split("\n") if (line := raw.strip(" \t"))] for page in whole]
+    headless = without_heads(printed)
+    kept = list(headless)
     for place in range(min(len(kept), max(20, len(kept) // 5))):
-        goes_on = place > 0 and len(kept[place - 1]) < len(cleared[place - 1])
-        kept[place] = without_contents(cleared[place], goes_on)
-    cover = is_cover(kept)
-    heading = kept[0][0] if cover else ""
-    without = [([] if cover and place == 0 else one) for place, one in enumerate(kept)]
-    said = []
-    if heads := sum(len(one) < len(before) for one, before in zip(cleared, lines, strict=True)):
-        said.append(f"running heads and page numbers of {heads:,} pages")
-    if contents := [place + 1 for place, one in enumerate(kept) if len(one) < len(cleared[place])]:
-        said.append(f"contents on {numbers_of(contents)}")
-    return _set(without, heading, (*said, "the cover") if cover else tuple(said))
-
-
-def _set(pages: Sequence[Lines], heading: str, said: tuple[str, ...]) -> Printed:
-    parts: list[str] = []
-    starts, size = [], 0
-    for lines in pages:
-        if lines and parts:
-            # A sentence goes on over the page where it does not end and the next page does not begin one.
-            goes_on = parts[-1][-1] not in '.!?:;"”»' and lines[0][0].islower()
-            parts.append("\n" if goes_on else "\n\n")
-            size += len(parts[-1])
-        starts.append(size)
-        if lines:
-            parts.append("\n".join(lines))
-            size += len(parts[-1])
-    return Printed("".join(parts), tuple(starts), heading, said)
+        goes_on = place > 0 and len(kept[place - 1]) < len(headless[place - 1])
+        kept[place] = without_contents(headless[place], goes_on)
+    left_out = []
+    if heads := sum(len(lines) < len(before) for lines, before in zip(headless, printed, strict=True)):
+        left_out.append(f"running heads and page numbers of {heads:,} pages")
+    if contents := [place + 1 for place, lines in enumerate(kept) if len(lines) < len(headless[place])]:
+        left_out.append(f"contents on {numbers_of(contents)}")
+    heading = ""
+    if is_cover(kept):
+        heading, kept[0] = kept[0][0], []
+        left_out.append("the cover")
+    text, starts = _set(kept)
+    return Printed(text, starts, heading, tuple(left_out))

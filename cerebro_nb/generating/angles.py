@@ -15,7 +15,7 @@ from ..documents.chunks import CHUNK_TOKENS, chunked
 from ..documents.documents import Document
 from ..errors import InputError
 from .templates import template_language
-from ..settings import GenerationOptions
+from ..profiles import GenerationOptions
 
 # %% auto #0
 __all__ = ['MAX_SUBJECT', 'DIMENSIONS', 'check_subject', 'seed_of', 'plan_angles', 'plan_texts']

@@ -14,13 +14,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from ..batching.plans import Means, Plan
 from ..batching.run import Run
 from ..batching.work import Work, WorkItem, next_seed
-from ..client.client import Client, answer
+from ..client.client import Client
+from ..client.call import answer
 from ..errors import InputError
 from .templates import Template, in_language, template_language
 from ..language import check_language
 from ..launching.kind import Again, Kind, register_kind
 from ..launching.launch import RunArguments, awaitable, launch, of_the_run, verbs
-from ..settings import GenerationOptions
+from ..profiles import GenerationOptions
 from ..tasks.ledger import Ledger
 from ..tasks.views import TaskLike, TaskView, item_output, view_of
 

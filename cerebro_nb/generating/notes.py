@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from ..batching.plans import Means, Plan
 from ..batching.run import Run
 from ..batching.work import Work, WorkItem, next_seed
-from ..client.client import Client, answer
+from ..client.client import Client
+from ..client.call import answer
 from ..documents.chunks import Chunk, chunked
 from ..documents.documents import Document, Source, aread_documents
 from ..errors import InputError
@@ -22,7 +23,7 @@ from .templates import Template, in_language, template_language
 from ..language import check_language
 from ..launching.kind import Again, Kind, Turn, after_text, as_text, register_kind
 from ..launching.launch import RunArguments, awaitable, launch, of_the_run, verbs
-from ..settings import GenerationOptions
+from ..profiles import GenerationOptions
 from ..texts.embedders import Embedder, get_embedder
 from ..texts.quotes import find_quote
 

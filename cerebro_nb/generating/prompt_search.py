@@ -16,8 +16,9 @@ from ..batching.attempts import whole_number
 from ..batching.plans import Means, Plan
 from ..batching.run import Run
 from ..batching.work import Work, WorkItem, as_json, next_seed
-from ..client.client import Client, answer
-from ..concurrency.loop import LOOP
+from ..client.client import Client
+from ..client.call import answer
+from ..concurrency.twins import blocking_twin
 from ..errors import DuplicateOutput, InputError
 from .angles import seed_of
 from .templates import Template, in_language, template_language
@@ -25,14 +26,14 @@ from .trials import PLACE, Check, Contest, Scoring, ranked, trials_run, with_pla
 from ..language import check_language
 from ..launching.kind import Again, Kind, register_kind
 from ..launching.launch import RunArguments, launch, whole_docstring, whole_signature
-from ..settings import GenerationOptions
+from ..profiles import GenerationOptions
 from ..texts.duplicates import essence
 
 if TYPE_CHECKING:
     import pandas
 
 # %% auto #0
-__all__ = ['VARIANTS', 'Variant', 'variant_work', 'variants_run', 'PromptSearch', 'asearch_prompts', 'search_prompts']
+__all__ = ['VARIANTS', 'search_prompts', 'Variant', 'variant_work', 'variants_run', 'PromptSearch', 'asearch_prompts']
 
 # %% ../../nbs/18_generating/9_prompt_search.ipynb #3954e909
 class Variant(BaseModel):
@@ -298,21 +299,4 @@ async def asearch_prompts(
     return PromptSearch(task, variants, trials, ranked(items, prompts))
 
 # %% ../../nbs/18_generating/9_prompt_search.ipynb #0d7b929c
-@_written_out
-def search_prompts(
-    task: str,
-    cases: Sequence[Any],
-    n: int = 5,
-    *,
-    check: Check | None = None,
-    rubric: str | None = None,
-    judge: Client | None = None,
-    language: str | None = None,
-    **arguments: Unpack[RunArguments],
-) -> PromptSearch:
-    """Find the prompt that does a task best."""
-    search = asearch_prompts(task, cases, n, check=check, rubric=rubric, judge=judge, language=language, **arguments)
-    return LOOP.run(search)
-
-
-search_prompts.__doc__ = asearch_prompts.__doc__
+search_prompts = blocking_twin(asearch_prompts)

@@ -18,7 +18,8 @@ from ..batching.attempts import text_of, whole_number
 from ..batching.plans import Means, Plan
 from ..batching.run import Run
 from ..batching.work import Work, WorkItem, next_seed
-from ..client.client import Client, answer
+from ..client.client import Client
+from ..client.call import answer
 from ..documents.chunks import CHUNK_TOKENS
 from ..documents.documents import Document, Source, aread_documents
 from ..errors import InputError
@@ -28,7 +29,7 @@ from .templates import in_language, template_language
 from ..language import check_language
 from ..launching.kind import Again, Kind, kind_named, register_kind
 from ..launching.launch import RunArguments, awaitable, launch, of_the_run, verbs
-from ..settings import GenerationOptions
+from ..profiles import GenerationOptions
 from ..tasks.ledger import Ledger
 from ..texts.distinct import Distinct, check_example
 from ..texts.embedders import Embedder, get_embedder

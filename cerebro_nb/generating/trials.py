@@ -15,7 +15,8 @@ from typing import Any, Unpack
 from ..batching.plans import Means, Plan
 from ..batching.run import Run
 from ..batching.work import Work, WorkItem, next_seed
-from ..client.client import Client, aget_client, answer
+from ..client.client import Client, aget_client
+from ..client.call import answer
 from ..concurrency.threads import in_thread
 from ..errors import CerebroError, InputError, ProcessorFailed
 from .judging import RUBRICS, verdict
@@ -23,7 +24,7 @@ from .templates import template_language
 from ..language import check_language
 from ..launching.kind import Again, Kind, register_kind
 from ..launching.launch import RunArguments, launch
-from ..settings import GenerationOptions
+from ..profiles import GenerationOptions
 
 # %% auto #0
 __all__ = ['PLACE', 'Check', 'TRIALS', 'with_place', 'filled', 'checked_score', 'Scoring', 'trial_work', 'confidence_interval',

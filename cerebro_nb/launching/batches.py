@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, Unpack
 from ..batching.plans import How, Means, Plan
 from ..batching.run import Run
 from ..batching.work import Work, function_work, prompt_work
-from ..client.structured import json_schema
+from ..client.schemas import json_schema
 from ..errors import InputError
 from .kind import Again, Kind, Turn, as_text, register_kind
 from .launch import LaunchArguments, awaitable, how_of, of_the_run, verbs, where_of
 from ..logs import get_logger
-from ..settings import Profile, load_settings
+from ..profiles import Profile
+from ..settings import load_settings
 
 if TYPE_CHECKING:
     from pydantic import BaseModel

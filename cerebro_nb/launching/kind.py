@@ -18,8 +18,9 @@ from ..batching.run import Run
 from ..batching.work import Work
 from ..client.client import Client
 from ..errors import InputError
-from ..settings import GenerationOptions, Profile
-from ..tasks.ledger import Ledger, Task
+from ..profiles import GenerationOptions, Profile
+from ..tasks.ledger import Ledger
+from ..tasks.reading import Task
 
 if TYPE_CHECKING:
     from pydantic import BaseModel

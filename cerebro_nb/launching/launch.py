@@ -14,10 +14,12 @@ from typing import Any, ParamSpec, cast
 from ..batching.plans import How, Plan, Where
 from ..batching.progress import Listener
 from ..batching.run import Run
-from ..client.client import Client, Fallback, GenerationArguments, named_as_settings
+from ..client.client import Client
+from ..client.call import Fallback, GenerationArguments, named_as_settings
 from ..concurrency.loop import LOOP
 from .kind import Kind
-from ..settings import Profile, load_settings
+from ..profiles import Profile
+from ..settings import load_settings
 from ..tasks.ledger import Ledger
 
 # %% auto #0
@@ -100,12 +102,12 @@ def how_of(arguments: RunArguments, profile: str, is_training: bool = True) -> H
     settings = client.settings if client else load_settings()
     chosen = settings.profile(arguments.get("profile") or profile)
     generation = {name: value for name, value in arguments.items() if name not in _OF_THE_RUN}
-    options = settings.options(
-        is_training=is_training,
-        timeout_s=chosen.timeout_s,
-        temperature=arguments.get("temperature"),
+    named = {
+        "timeout_s": chosen.timeout_s,
+        "temperature": arguments.get("temperature"),
         **named_as_settings(cast(GenerationArguments, generation)),
-    )
+    }
+    options = settings.options(is_training=is_training, **named)
     whom = {name: arguments.get(name) for name in _WHOM}
     return How(chosen, client, whom, options, arguments.get("fallback"), log_language=settings.log_language)
 

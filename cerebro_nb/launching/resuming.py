@@ -15,13 +15,16 @@ from ..batching.plans import How, Means, Plan, Where
 from ..batching.recorder import OF_THE_ITEMS
 from ..batching.run import Run
 from ..batching.runner import base_manifest
-from ..client.client import Client, Fallback, GenerationArguments, named_as_settings
+from ..client.client import Client
+from ..client.call import Fallback, GenerationArguments, named_as_settings
 from ..errors import InputError
 from .batches import refuse_unfit
 from .kind import Again, Kind, kind_of
 from .launch import verbs
-from ..settings import GenerationOptions, Profile, load_settings
-from ..tasks.ledger import Ledger, Task, get_ledger
+from ..profiles import GenerationOptions, Profile
+from ..settings import load_settings
+from ..tasks.ledger import Ledger, get_ledger
+from ..tasks.reading import Task
 from ..tasks.views import TaskLike, view_of
 
 if TYPE_CHECKING:

@@ -19,7 +19,8 @@ from ..concurrency.loop import LOOP
 from ..protocol.messages import ModelInfo
 from ..batching.work import fill_prompt
 from ..launching.kind import Kind, kind_named, kinds, name_in
-from ..settings import Profile, Settings
+from ..profiles import Profile
+from ..settings import Settings
 from ..generating.synthetic import MAX_EXAMPLES
 from ..generating.angles import check_subject
 from ..tasks.ledger import Ledger

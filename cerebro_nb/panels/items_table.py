@@ -17,7 +17,7 @@ from .grid import Column, Grid, Row, preview
 from ..language import texts
 from ..concurrency.loop import LOOP
 from ..settings import load_settings
-from ..tasks.ledger import Mark
+from ..tasks.reading import Mark
 from ..tasks.views import TaskView, item_output, item_row, items_frame
 
 if TYPE_CHECKING:

@@ -19,7 +19,8 @@ from ..language import texts
 from ..concurrency.loop import LOOP
 from ..datasets.comparing import differences
 from ..settings import load_settings
-from ..tasks.ledger import Ledger, Task, get_ledger
+from ..tasks.ledger import Ledger, get_ledger
+from ..tasks.reading import Task
 
 # %% auto #0
 __all__ = ['RunsTable']

@@ -12,14 +12,13 @@ from typing import Any, Literal
 
 from pydantic_core import to_json
 
-from ..settings import GenerationOptions
+from ..profiles import GenerationOptions
 
 # %% auto #0
-__all__ = ['Role', 'compact_json', 'json_bytes', 'Message', 'ChatRequest', 'Usage', 'Timings', 'Reply', 'EmbeddingReply',
+__all__ = ['compact_json', 'Role', 'json_bytes', 'Message', 'ChatRequest', 'Usage', 'Timings', 'Reply', 'EmbeddingReply',
            'ModelInfo', 'LoadedModel']
 
 # %% ../../nbs/11_protocol/1_messages.ipynb #bfde1df2
-Role = Literal["system", "user", "assistant"]
 #: Compact ASCII JSON: it carries any text, lone surrogates and NUL included.
 compact_json = json.JSONEncoder(separators=(",", ":")).encode
 
@@ -31,6 +30,9 @@ def json_bytes(value: Any) -> bytes:
     except ValueError:
         return compact_json(value).encode()
 
+# %% ../../nbs/11_protocol/1_messages.ipynb #8217d91c
+Role = Literal["system", "user", "assistant"]
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
@@ -39,7 +41,7 @@ class Message:
     role: Role
     content: str
 
-
+# %% ../../nbs/11_protocol/1_messages.ipynb #76e01109
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
     """One call to a model.
@@ -78,7 +80,7 @@ class ChatRequest:
             "json_schema": self.json_schema,
         }
 
-# %% ../../nbs/11_protocol/1_messages.ipynb #8217d91c
+# %% ../../nbs/11_protocol/1_messages.ipynb #f6785c49
 @dataclass(frozen=True, slots=True)
 class Usage:
     """Tokens read and written, as the server counted them."""
@@ -86,7 +88,7 @@ class Usage:
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
 
-
+# %% ../../nbs/11_protocol/1_messages.ipynb #7991c4a4
 @dataclass(frozen=True, slots=True)
 class Timings:
     """Where the time of a call went, in seconds.
@@ -114,7 +116,7 @@ class Timings:
             return None
         return max(0.0, self.total_s - (self.load_s or 0.0) - self.prompt_s - self.generate_s)
 
-
+# %% ../../nbs/11_protocol/1_messages.ipynb #42b1b199
 @dataclass(frozen=True, slots=True)
 class Reply:
     """One answer of a model.
@@ -158,19 +160,8 @@ class Reply:
 
     def with_parsed(self, parsed: Any) -> Reply:
         """Return the same reply with its checked object."""
-        return Reply(
-            self.text,
-            self.finish_reason,
-            self.usage,
-            self.timings,
-            self.model,
-            self.backend,
-            parsed,
-            self.thinking,
-            self.endpoint,
-            self.conceded,
-            self.raw,
-        )
+        before = (self.text, self.finish_reason, self.usage, self.timings, self.model, self.backend)
+        return Reply(*before, parsed, self.thinking, self.endpoint, self.conceded, self.raw)
 
     @property
     def tokens_per_second(self) -> float | None:
@@ -179,7 +170,7 @@ class Reply:
             return None
         return self.usage.completion_tokens / self.timings.generate_s
 
-# %% ../../nbs/11_protocol/1_messages.ipynb #76e01109
+# %% ../../nbs/11_protocol/1_messages.ipynb #8a46df03
 @dataclass(frozen=True, slots=True)
 class EmbeddingReply:
     """Vectors for a list of texts, in the order of the texts."""
@@ -189,7 +180,7 @@ class EmbeddingReply:
     backend: str
     usage: Usage = field(default_factory=Usage)
 
-
+# %% ../../nbs/11_protocol/1_messages.ipynb #e74e59e3
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
     """A model that a server has.
@@ -217,7 +208,7 @@ class ModelInfo:
     loaded: bool | None = None
     capabilities: tuple[str, ...] = ()
 
-
+# %% ../../nbs/11_protocol/1_messages.ipynb #668f0dcc
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
     """A model that is ready to answer.

@@ -10,10 +10,10 @@ import json
 import re
 
 # %% auto #0
-__all__ = ['ThoughtSplitter', 'split_thoughts', 'answer_and_thoughts']
+__all__ = ['opening_mark', 'cut_at_closing', 'split_thoughts', 'ThoughtSplitter', 'answer_and_thoughts']
 
 # %% ../../nbs/11_protocol/2_thoughts.ipynb #d4849a81
-_PAIRS = {
+_CLOSING_OF = {
     **{f"<{word}>": f"</{word}>" for word in ("think", "thinking", "thought", "thoughts", "seed:think")},
     "[think]": "[/think]",
     "◁think▷": "◁/think▷",
@@ -22,25 +22,97 @@ _PAIRS = {
     "<|channel|>": "final<|message|>",  # gpt-oss: every channel before the final one
     "<|start|>assistant<|channel|>": "final<|message|>",
 }
-_LONGEST = max(map(len, _PAIRS))
-_FINDING = {mark: re.compile(re.escape(mark), re.IGNORECASE) for mark in _PAIRS.values()}
-_FINDING["final<|message|>"] = re.compile(r"final\s*(?:<\|constrain\|>\s*\w{1,20}\s*)?<\|message\|>", re.IGNORECASE)
-_LONGEST_CLOSING = 60
-_FIRST = {mark[0] for mark in _PAIRS}
-_MOST_HELD = 1_000  # blanks before a mark
-_OPENINGS = "|".join(map(re.escape, _PAIRS))
-_OPENING, _LATE_OPENING = (
-    re.compile(_OPENINGS, re.IGNORECASE),
-    re.compile(f"(?:^|\n)[ \t]*({_OPENINGS})", re.IGNORECASE),
+_FIRST_LETTERS = {mark[0] for mark in _CLOSING_OF}
+_LONGEST_OPENING = max(map(len, _CLOSING_OF))
+
+
+def opening_mark(start: str) -> str | None:
+    """Return the mark that a text begins with, empty if it begins with none, None if more of the text is to tell."""
+    if start and start[0] not in _FIRST_LETTERS:
+        return ""
+    lowered = start[:_LONGEST_OPENING].lower()
+    found = next((mark for mark in _CLOSING_OF if lowered.startswith(mark)), "")
+    return None if not found and any(mark.startswith(lowered) for mark in _CLOSING_OF) else found
+
+# %% ../../nbs/11_protocol/2_thoughts.ipynb #8887cef9
+_CLOSING_PATTERN = {mark: re.compile(re.escape(mark), re.IGNORECASE) for mark in _CLOSING_OF.values()}
+_CLOSING_PATTERN["final<|message|>"] = re.compile(
+    r"final\s*(?:<\|constrain\|>\s*\w{1,20}\s*)?<\|message\|>", re.IGNORECASE
 )
-# A closing mark that an answer speaks of ends no thought: one that does stands at the end of a line or a sentence.
-_CLOSINGS = "|".join(re.escape(mark) for mark in _PAIRS.values() if "/" in mark)
-_CLOSING = re.compile(
+_LONGEST_CLOSING = 60
+
+
+def cut_at_closing(thought: str, closing: str) -> tuple[str, str, bool]:
+    """Return what is thought for certain, what comes after it or is not certain yet, and whether the mark was there."""
+    if found := _CLOSING_PATTERN[closing].search(thought):
+        return thought[: found.start()], thought[found.end() :], True
+    certain = max(0, len(thought) - _LONGEST_CLOSING)
+    return thought[:certain], thought[certain:], False
+
+# %% ../../nbs/11_protocol/2_thoughts.ipynb #a486db9b
+_OPENINGS = "|".join(map(re.escape, _CLOSING_OF))
+_OPENING = re.compile(_OPENINGS, re.IGNORECASE)
+_LATE_OPENING = re.compile(f"(?:^|\n)[ \t]*({_OPENINGS})", re.IGNORECASE)
+_CLOSINGS = "|".join(re.escape(mark) for mark in _CLOSING_OF.values() if "/" in mark)
+_LONE_CLOSING = re.compile(
     f"(?:^|(?<=[\n.!?}}]))(?:{_CLOSINGS})|(?<![`\"'“])(?:{_CLOSINGS})(?=\\s*(?:\n|[{{[]|$))", re.IGNORECASE
 )
-_TAIL = re.compile(
+
+
+def _late_thoughts(text: str) -> tuple[list[str], list[str], str]:
+    """Return the parts between the thoughts that begin a line, those thoughts, and what comes after the last."""
+    parts, thoughts, place = list[str](), list[str](), 0
+    absent, fences, seen = set[str](), 0, 0
+    for opening in _LATE_OPENING.finditer(text):
+        closing = _CLOSING_OF[opening[1].lower()]
+        fences, seen = fences + text.count("```", seen, opening.start(1)), opening.start(1)
+        if opening.start(1) < place or closing in absent or fences % 2:
+            continue  # within another, or in a piece of code that shows one
+        if (closed := _CLOSING_PATTERN[closing].search(text, opening.end())) is None:
+            absent.add(closing)  # and it is not looked for again
+        else:
+            parts.append(text[place : opening.start(1)].strip())
+            thoughts.append(text[opening.end() : closed.start()])
+            place = closed.end()
+    return parts, thoughts, text[place:]
+
+# %% ../../nbs/11_protocol/2_thoughts.ipynb #ae09e1e4
+_END_MARK = re.compile(
     r"(?<![ \t`\"'])<\|(?:return|end|im_end|eot_id|endoftext|end_response|end_of_solution)\|>\s*$", re.IGNORECASE
 )
+
+
+def _is_json(text: str) -> bool:
+    if not text.lstrip().startswith(("{", "[")):
+        return False
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def split_thoughts(text: str) -> tuple[str, str]:
+    """Return a text without the thoughts in it, and the thoughts.
+
+    Parameters
+    ----------
+    text
+        What a model wrote, from where it did not begin with a thought.
+    """
+    if not ("/" in text or "|>" in text) or _is_json(text):
+        return text, ""
+    answer, thoughts, rest = _late_thoughts(text)
+    if not thoughts and not _OPENING.search(rest):
+        *early, last = _LONE_CLOSING.split(rest)
+        thoughts, rest = early, last if early else rest
+    if thoughts or _END_MARK.search(rest):
+        text = "\n".join(filter(None, [*answer, _END_MARK.sub("", rest).strip()]))
+    return text, "\n".join(thoughts)
+
+# %% ../../nbs/11_protocol/2_thoughts.ipynb #cd6190d2
+_BLANKS = "\ufeff\u200b\u2060\xa0 \t\r\n"
+_MOST_HELD = 1_000  # blanks before a mark
 
 
 class ThoughtSplitter:
@@ -48,25 +120,18 @@ class ThoughtSplitter:
 
     def __init__(self) -> None:
         self._answer, self._thoughts = io.StringIO(), io.StringIO()
-        self._held = ""
-        self._closing = ""
+        self._held = self._closing = ""
         self._begun = False
 
     def add(self, piece: str) -> str:
         """Take the next piece; return what of the answer is certain now, to be shown as it comes."""
-        if self._begun:
-            self._answer.write(piece)
-            return piece
-        self._held += piece
-        while self._out_of_the_thought() if self._closing else self._into_a_thought():
-            pass
-        return self._released() if self._begun else ""
-
-    def _released(self) -> str:
-        """Let go of what was held, which is answer."""
-        text, self._held = self._held, ""
-        self._answer.write(text)
-        return text
+        if not self._begun:
+            self._held += piece
+            while self._out_of_the_thought() if self._closing else self._into_a_thought():
+                pass
+            piece, self._held = (self._held, "") if self._begun else ("", self._held)
+        self._answer.write(piece)
+        return piece
 
     def think(self, piece: str) -> None:
         """Take a piece that the server itself calls thinking."""
@@ -74,31 +139,20 @@ class ThoughtSplitter:
 
     def _into_a_thought(self) -> bool:
         """Step into a thought if what is held begins with a mark; return whether there may be more to find."""
-        start = self._held.lstrip("\ufeff\u200b\u2060\xa0 \t\r\n")
-        lowered = start[:_LONGEST].lower()
-        # Most answers begin with a word: that is seen at its first letter.
-        marks = _PAIRS if not start or start[0] in _FIRST else ()
-        opening = next((mark for mark in marks if lowered.startswith(mark)), "")
+        start = self._held.lstrip(_BLANKS)
+        opening = opening_mark(start)
         if opening:
-            self._held, self._closing = start[len(opening) :], _PAIRS[opening]
-        elif len(self._held) < _MOST_HELD and any(mark.startswith(lowered) for mark in marks):
-            return False
-        else:
+            self._held, self._closing = start[len(opening) :], _CLOSING_OF[opening]
+        elif opening is not None or len(self._held) >= _MOST_HELD:
             self._begun = True
             self._held = start if self._thoughts.tell() else self._held  # blanks part a thought from the answer
         return bool(opening)
 
     def _out_of_the_thought(self) -> bool:
-        found = _FINDING[self._closing].search(self._held)
-        if found is None:
-            # All but what may be the beginning of the mark is thought for certain.
-            certain = max(0, len(self._held) - _LONGEST_CLOSING)
-            self._thoughts.write(self._held[:certain])
-            self._held = self._held[certain:]
-            return False
-        self._thoughts.write(self._held[: found.start()])
-        self._held, self._closing = self._held[found.end() :], ""
-        return True
+        thought, self._held, is_closed = cut_at_closing(self._held, self._closing)
+        self._thoughts.write(thought)
+        self._closing = "" if is_closed else self._closing
+        return is_closed
 
     def whole(self) -> tuple[str, str]:
         """Return the answer and the thoughts, when all has arrived."""
@@ -111,48 +165,6 @@ class ThoughtSplitter:
     def text(self) -> str:
         """All of the answer that has arrived so far."""
         return self._answer.getvalue()
-
-# %% ../../nbs/11_protocol/2_thoughts.ipynb #8887cef9
-def split_thoughts(text: str) -> tuple[str, str]:
-    """Return a text without the thoughts in it, and the thoughts.
-
-    Parameters
-    ----------
-    text
-        What a model wrote, from where it did not begin with a thought.
-    """
-    if not ("/" in text or "|>" in text) or _is_json(text):
-        return text, ""
-    answer, thoughts, place = list[str](), list[str](), 0
-    absent, fences, seen = set[str](), 0, 0
-    for late in _LATE_OPENING.finditer(text):
-        closing = _PAIRS[late[1].lower()]
-        fences, seen = fences + text.count("```", seen, late.start(1)), late.start(1)
-        if late.start(1) < place or closing in absent or fences % 2:
-            continue  # within another, or in a piece of code that shows one
-        if (closed := _FINDING[closing].search(text, late.end())) is None:
-            absent.add(closing)  # and it is not looked for again
-        else:
-            answer.append(text[place : late.start(1)].strip())
-            thoughts.append(text[late.end() : closed.start()])
-            place = closed.end()
-    rest = text[place:]
-    if not thoughts and not _OPENING.search(rest):
-        *early, last = _CLOSING.split(rest)
-        thoughts, rest = early, last if early else rest
-    if thoughts or _TAIL.search(rest):
-        text = "\n".join(filter(None, [*answer, _TAIL.sub("", rest).strip()]))
-    return text, "\n".join(thoughts)
-
-
-def _is_json(text: str) -> bool:
-    if not text.lstrip().startswith(("{", "[")):
-        return False
-    try:
-        json.loads(text)
-    except (ValueError, RecursionError):
-        return False
-    return True
 
 # %% ../../nbs/11_protocol/2_thoughts.ipynb #845e2536
 def answer_and_thoughts(text: str) -> tuple[str, str]:

@@ -39,12 +39,12 @@ def encoded(value: Any) -> EncodedJson | None:
     except (TypeError, ValueError) as error:
         raise LedgerError(f"a row cannot be written: {error}", hint="Give values that JSON can hold.") from error
 
-
+# %% ../../nbs/14_tasks/1_schema.ipynb #b0e70c6f
 def decoded(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return a row with the values that its JSON texts stand for."""
     return {name: json.loads(value) if isinstance(value, EncodedJson) else value for name, value in row.items()}
 
-
+# %% ../../nbs/14_tasks/1_schema.ipynb #7f313d6e
 class JsonText(TypeDecorator[Any]):
     """A JSON value, stored as ASCII text."""
 
@@ -59,7 +59,7 @@ class JsonText(TypeDecorator[Any]):
         """Read a value."""
         return None if value is None else json.loads(value)
 
-
+# %% ../../nbs/14_tasks/1_schema.ipynb #f7678344
 _metadata = sql.MetaData()
 _SCHEMA = sql.Table("cerebro_schema", _metadata, sql.Column("version", sql.Integer, nullable=False))
 
@@ -84,7 +84,7 @@ TASKS = sql.Table(
     sql.Column("lease_until", sql.Double),
 )
 
-# %% ../../nbs/14_tasks/1_schema.ipynb #ebbeb212
+# %% ../../nbs/14_tasks/1_schema.ipynb #d77c6d25
 #: Which items have an answer that may be given again. It is said to the letter in the index and in the query, so that
 #: the one serves the other.
 REUSABLE = sql.text("status = 'ok' AND step IN ('call', 'repair', 'reuse')")
@@ -111,6 +111,7 @@ ITEMS = sql.Table(
     sql.Index("items_by_key", "key", sqlite_where=REUSABLE, postgresql_where=REUSABLE),
 )
 
+# %% ../../nbs/14_tasks/1_schema.ipynb #98b735eb
 ATTEMPTS = sql.Table(
     "attempts",
     _metadata,
@@ -126,7 +127,7 @@ ATTEMPTS = sql.Table(
     sql.Column("started_at", sql.Double),
 )
 
-# %% ../../nbs/14_tasks/1_schema.ipynb #b0e70c6f
+# %% ../../nbs/14_tasks/1_schema.ipynb #788cbca4
 class VectorType(TypeDecorator[Any]):
     """A vector of float32: bytes in SQLite, ``REAL[]`` in PostgreSQL."""
 
@@ -152,7 +153,7 @@ class VectorType(TypeDecorator[Any]):
             numpy.asarray(value, numpy.float32) if isinstance(value, list) else numpy.frombuffer(value, numpy.float32)
         )
 
-
+# %% ../../nbs/14_tasks/1_schema.ipynb #36483301
 COLLECTIONS = sql.Table(
     "collections",
     _metadata,
@@ -240,7 +241,7 @@ _STEPS: Sequence[Sequence[str]] = (
 )
 SCHEMA_VERSION = 1 + len(_STEPS)
 
-
+# %% ../../nbs/14_tasks/1_schema.ipynb #c543477b
 def _version(connection: sql.Connection) -> int:
     """Return the version of the tables, 0 if there are none."""
     if not sql.inspect(connection).has_table(_SCHEMA.name):
@@ -264,7 +265,7 @@ def is_current(connection: sql.Connection) -> bool:
     """
     return _version(connection) == SCHEMA_VERSION
 
-
+# %% ../../nbs/14_tasks/1_schema.ipynb #902e1975
 def prepare_schema(connection: sql.Connection) -> None:
     """Make the tables, or bring older ones forward, in the transaction of the connection.
 

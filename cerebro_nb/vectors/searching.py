@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sql
 
 from ..client.client import Client
-from ..concurrency.loop import LOOP
+from ..concurrency.twins import blocking_twin
 from ..errors import InputError
 from ..tasks.ledger import Ledger, get_ledger
 from ..tasks.schema import CHUNKS, COLLECTIONS, VECTORS
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import pandas
 
 # %% auto #0
-__all__ = ['Searches', 'asearch', 'search', 'collections_df']
+__all__ = ['search', 'Searches', 'asearch', 'collections_df']
 
 # %% ../../nbs/19_vectors/5_searching.ipynb #b77614b0
 class Searches:
@@ -93,20 +93,7 @@ async def asearch(
     return await asyncio.to_thread(_SEARCHES.nearest, collection, ledger, vector, k)
 
 # %% ../../nbs/19_vectors/5_searching.ipynb #62b3ad5a
-def search(
-    text: str,
-    k: int = 5,
-    collection: str = DEFAULT_COLLECTION,
-    *,
-    embedder: Embedder | None = None,
-    client: Client | None = None,
-    ledger: Ledger | None = None,
-) -> list[Match]:
-    """Find the pieces of a collection that are nearest to a text in meaning."""
-    return LOOP.run(asearch(text, k, collection, embedder=embedder, client=client, ledger=ledger))
-
-
-search.__doc__ = asearch.__doc__
+search = blocking_twin(asearch)
 
 # %% ../../nbs/19_vectors/5_searching.ipynb #ba0c6a73
 def collections_df(*, ledger: Ledger | None = None) -> pandas.DataFrame:

@@ -20,7 +20,8 @@ from ..documents.documents import Document, Source, aread_documents
 from ..errors import InputError
 from ..launching.kind import Again, Kind, register_kind
 from ..launching.launch import awaitable, verbs
-from ..settings import Profile, load_settings
+from ..profiles import Profile
+from ..settings import load_settings
 from ..tasks.ledger import Ledger
 from ..texts.embedders import Embedder, get_embedder
 from .collection import DEFAULT_COLLECTION, Collection

@@ -49,7 +49,7 @@ def test_set_run_watch_look_mark_and_save_with_the_mouse_alone(lab, page, pictur
     expect(page.get_by_text("Name a subject and press Run.", exact=True)).to_be_visible()
     picture("1-empty")
     press(page, "Run")
-    expect(page.get_by_text("the subject is empty")).to_be_visible()
+    expect(page.get_by_text("Fill in: Subject")).to_be_visible()
     fill(page, Subject="copywriting", How_many="6")
     expect(page.get_by_text("6 calls in batches of 3, 1 at once; at most 4,800 tokens written")).to_be_visible()
     press(page, "Run")
@@ -249,7 +249,7 @@ def test_documents_become_notes_and_pairs(lab, page, picture, tmp_path):
         fill(page, Documents=str(leaflet))
         expect(page.get_by_text("How many calls there are, the documents will tell.")).to_be_visible()
         press(page, "Run")
-        expect(page.get_by_text("research: completed")).to_be_visible()
+        expect(page.get_by_text("research notes: completed")).to_be_visible()
         expect(rows(page)).to_have_count(1)
         expect(rows(page).first).to_contain_text("Green tea wants warm water.")
         picture("12-research")
@@ -298,7 +298,7 @@ MANY = """
 from cerebro_nb import Ledger, ResultsTable, TaskView
 ledger = Ledger("sqlite:///{folder}/many.db")
 task_id = ledger.create_task("qa_generation", "many", 50_000)
-from cerebro_nb.tasks.ledger import FinishedItem
+from cerebro_nb.tasks.writing import FinishedItem
 for first in range(0, 50_000, 1000):
     items = [({{"angle": str(n)}}, str(n)) for n in range(first, first + 1000)]
     ledger.add_items(task_id, first, items)

@@ -27,7 +27,7 @@ from cerebro_nb import (
     tasks_df,
 )
 from cerebro_nb.cli.doctor import findings
-from cerebro_nb.client.client import choose_backend
+from cerebro_nb.client.choosing import choose_backend
 from cerebro_nb.concurrency.loop import LOOP
 from cerebro_nb.protocol.messages import ChatRequest
 
@@ -624,6 +624,20 @@ def test_a_format_that_ollama_refuses_gives_way():
         assert (
             ollama.requests[-1][1]["format"] == "json" and "schema" in ollama.requests[-1][1]["messages"][-1]["content"]
         )
+
+
+def test_a_format_that_ollama_refuses_to_several_at_once_gives_way_by_one_step():
+    with FakeOllama(lambda payload: '{"question":"Why?"}', slots=4, seconds=0.05) as ollama:
+        ollama.refuse = lambda payload: (
+            (400, {}, '{"error": "invalid JSON schema in format"}') if isinstance(payload.get("format"), dict) else None
+        )
+        request = ChatRequest("tiny", (Message("user", "x"),), GenerationOptions(), Pair.model_json_schema())
+
+        async def several(backend):
+            return await asyncio.gather(*(backend.complete(request) for _ in range(4)))
+
+        replies = using(OllamaBackend(ollama.url), several)
+    assert {reply.conceded for reply in replies} == {("format: json",)}
 
 
 def test_a_moderated_item_and_a_not_found_of_its_own_end_no_run(quick, tmp_path):

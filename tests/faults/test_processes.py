@@ -156,7 +156,7 @@ class Fragile(LoopThread):
     """A loop that can be made to end, as nothing that we know of does."""
 
     def end(self):
-        thread, loop = self._thread, self.loop
+        thread, loop = self.keeper.at_work.thread, self.loop
         loop.call_soon_threadsafe(lambda: setattr(loop, "is_closed", lambda: True) or loop.stop())
         thread.join(60)
         assert not thread.is_alive()
@@ -191,7 +191,8 @@ def test_a_loop_that_cannot_go_on_ends_once_and_tells_who_waits(caplog):
     def fail(timeout):
         raise OSError("the selector is closed")
 
-    waiting, thread, lock, loop = broken.submit(wait()), broken._thread, broken._lock, broken.loop
+    waiting, keeper, at_work = broken.submit(wait()), broken.keeper, broken.keeper.at_work
+    lock, thread, loop = keeper.lock, at_work.thread, at_work.loop
     assert waits.wait(60)
     loop.call_soon_threadsafe(setattr, loop._selector, "select", fail)
     with pytest.raises(LoopEnded):
@@ -199,7 +200,7 @@ def test_a_loop_that_cannot_go_on_ends_once_and_tells_who_waits(caplog):
     thread.join(60)
     assert not thread.is_alive()
     assert len([record for record in caplog.records if record.name == "cerebro_nb.concurrency.loop"]) == 1
-    assert broken._lock is lock  # whoever waited for it and who comes next keep each other out
+    assert keeper.lock is lock  # whoever waited for it and who comes next keep each other out
     assert broken.run(echo(1)) == 1
     del loop._selector.select
     loop.close()
@@ -216,7 +217,7 @@ def test_a_task_that_leaves_takes_no_loop_with_it(error):
         assert isinstance(task.exception(), error)
         return threading.current_thread()
 
-    assert LOOP.run(start()) is LOOP.run(start()) is LOOP._thread
+    assert LOOP.run(start()) is LOOP.run(start()) is LOOP.keeper.at_work.thread
 
 
 # --- functions that block

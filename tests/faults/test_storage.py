@@ -30,7 +30,7 @@ class Waits(threading.Event):
                 if "it is tried again" in record.getMessage():
                     self.set()
 
-        logger = logging.getLogger("cerebro_nb.tasks.database")
+        logger = logging.getLogger("cerebro_nb.tasks.group_commit")
         handler = Handler()
         logger.addHandler(handler)
         self.end = lambda: logger.removeHandler(handler)
@@ -228,6 +228,30 @@ def test_a_ledger_that_is_taken_away_in_mid_run_ends_the_run_and_its_answers_are
     fresh.close()
 
 
+def test_a_ledger_that_is_closed_in_mid_run_ends_the_run_and_its_answers_are_put_aside(tmp_path, quick, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    ledger = Ledger(f"sqlite:///{tmp_path}/closed.db")
+    worked = []
+
+    async def work(n):
+        if n == 30:
+            await asyncio.to_thread(ledger.close)
+        worked.append(n)
+        return n
+
+    with pytest.raises(errors.LedgerError, match="was closed") as failure:
+        process_in_batches(range(600), work, quick, ledger=ledger, show_progress=False)
+    (aside,) = tmp_path.glob("cerebro-unsaved-*.jsonl")
+    assert str(aside) in failure.value.hint and len(worked) < 600
+    put_aside = {row["position"] for row in map(json.loads, aside.read_text().splitlines())}
+    with Ledger(ledger.database.url) as fresh:
+        (task,) = fresh.tasks()
+        kept = {item["position"] for item in fresh.items(task.id, "ok")}
+        assert put_aside and kept and not put_aside & kept
+        assert set(worked[:-1]) <= put_aside | kept  # the last one may have been stopped
+        assert resume(task.id, work, ledger=fresh, show_progress=False).results == list(range(600))
+
+
 def test_the_shared_ledger_of_a_file_that_is_gone_is_a_new_one(tmp_path, quick):
     url = f"sqlite:///{tmp_path}/shared.db"
     process_in_batches([1], answer, quick, ledger=get_ledger(url), show_progress=False)
@@ -248,7 +272,7 @@ def test_a_ledger_stays_where_it_is_when_the_process_changes_its_folder(tmp_path
     ledger = Ledger(url)
     process_in_batches([1], answer, quick, ledger=ledger, show_progress=False)
     monkeypatch.chdir(tmp_path / "other")
-    ledger.database._engine.dispose()  # what is opened next is opened from the other folder
+    ledger.database.connections.engine.dispose()  # what is opened next is opened from the other folder
     assert process_in_batches([1, 2], answer, quick, ledger=ledger, show_progress=False).results == [1, 2]
     assert sorted(task.ok_items for task in ledger.tasks()) == [1, 2]
     assert list((tmp_path / "other").iterdir()) == []
@@ -262,7 +286,7 @@ def test_the_shared_ledger_of_a_relative_place_stays_one(tmp_path, monkeypatch, 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "other").mkdir()
     first = get_ledger(url)
-    assert get_ledger(f"sqlite:///{first.database._file.path}") is first
+    assert get_ledger(f"sqlite:///{first.database.connections.file.path}") is first
     monkeypatch.chdir(tmp_path / "other")
     assert get_ledger(url) is first
     assert list((tmp_path / "other").iterdir()) == []
@@ -272,12 +296,13 @@ def test_the_shared_ledger_of_a_relative_place_stays_one(tmp_path, monkeypatch, 
 def test_the_shared_ledger_that_is_gone_leaves_no_thread(tmp_path):
     url = f"sqlite:///{tmp_path}/shared.db"
     first = get_ledger(url)
+    writers = {thread for thread in threading.enumerate() if thread.name == "cerebro-ledger"}
     first.create_task("batch", "", 1)
-    thread = first.database._thread
+    (writer,) = {thread for thread in threading.enumerate() if thread.name == "cerebro-ledger"} - writers
     for file in tmp_path.glob("shared.db*"):
         file.unlink()
     get_ledger(url).close()
-    assert not thread.is_alive()
+    assert not writer.is_alive()
 
 
 def test_a_drive_that_is_not_there_is_said():

@@ -1,0 +1,22 @@
+CREATE TABLE cerebro_schema (version INTEGER NOT NULL);
+CREATE TABLE tasks (id VARCHAR(12) NOT NULL, kind TEXT NOT NULL, subject TEXT NOT NULL, status VARCHAR(16) NOT NULL,
+    total_items INTEGER, processed_items INTEGER NOT NULL, ok_items INTEGER NOT NULL, failed_items INTEGER NOT NULL,
+    metadata TEXT NOT NULL, manifest TEXT NOT NULL, results TEXT, created_at DOUBLE PRECISION NOT NULL, updated_at
+    DOUBLE PRECISION NOT NULL, finished_at DOUBLE PRECISION, lease_holder VARCHAR(120), lease_until DOUBLE
+    PRECISION, PRIMARY KEY (id));
+CREATE INDEX ix_tasks_created_at ON tasks (created_at);
+CREATE TABLE attempts (task_id VARCHAR(12) NOT NULL, position INTEGER NOT NULL, number INTEGER NOT NULL, step
+    VARCHAR(32) NOT NULL, backend VARCHAR(32), model TEXT, request TEXT, reply TEXT, error TEXT, started_at DOUBLE
+    PRECISION, PRIMARY KEY (task_id, position, number), FOREIGN KEY(task_id) REFERENCES tasks (id));
+CREATE TABLE items (task_id VARCHAR(12) NOT NULL, position INTEGER NOT NULL, key VARCHAR(64) NOT NULL, input TEXT,
+    status VARCHAR(16) NOT NULL, output TEXT, error TEXT, attempts INTEGER DEFAULT '0' NOT NULL, step VARCHAR(32),
+    finish_reason VARCHAR(32), prompt_tokens INTEGER, completion_tokens INTEGER, mark VARCHAR(16), edited TEXT,
+    started_at DOUBLE PRECISION, finished_at DOUBLE PRECISION, PRIMARY KEY (task_id, position), FOREIGN KEY(task_id)
+    REFERENCES tasks (id));
+CREATE INDEX items_by_key ON items (key);
+INSERT INTO cerebro_schema VALUES (4);
+INSERT INTO tasks VALUES ('0123456789ab', '"qa_generation"', '"copywriting"', 'completed', 1, 1, 1, 0, '{}', '{}',
+    NULL, 1, 2, 2, 'elsewhere:1:abc', 1);
+INSERT INTO items VALUES ('0123456789ab', 0, 'k', '"x"', 'ok', '{"question":"Why?"}', NULL, 1, 'call', 'stop', 7,
+    11, 'accepted', '{"question":"Why so?"}', 1, 2);
+INSERT INTO attempts VALUES ('0123456789ab', 0, 1, 'call', 'ollama', '"tiny"', '{}', '{}', NULL, 1);
