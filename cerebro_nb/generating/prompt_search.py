@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..batching.attempts import whole_number
+from ..batching.records import whole_number
 from ..batching.plans import Means, Plan
 from ..batching.run import Run
 from ..client.client import Client, aget_client, answer

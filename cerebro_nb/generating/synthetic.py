@@ -16,7 +16,7 @@ from typing import Any, Unpack
 
 from pydantic import BaseModel
 
-from ..batching.attempts import text_of, whole_number
+from ..batching.records import text_of, whole_number
 from .angles import plan_angles
 from ..batching.plans import Means, Plan
 from ..batching.run import Run
