@@ -6,18 +6,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from gettext import NullTranslations
 from typing import Any, Literal
 
 from ..cleaning import plain
 from ..language import texts
 from ..logs import get_logger
+from ..tasks.reading import Task
 
 _log = get_logger(__name__)
 
 # %% auto #0
-__all__ = ['Event', 'Listener', 'Progress', 'log_listener', 'bar_listener', 'Tally']
+__all__ = ['Event', 'Listener', 'Progress', 'log_listener', 'bar_listener', 'tell_all', 'stopwatch', 'Tally', 'count_on']
 
 # %% ../../nbs/15_batching/1_progress.ipynb #96c119e3
 Event = Literal["started", "batch_started", "item", "batch_finished", "waiting", "going_on", "finished"]
@@ -94,6 +97,41 @@ class Progress:
 Listener = Callable[[Progress], Any]
 
 # %% ../../nbs/15_batching/1_progress.ipynb #a8bb275e
+def _line(now: Progress, catalogue: NullTranslations) -> str | None:
+    """Return the text of the line that an event has by itself, or None if it has none."""
+    if now.event == "batch_started" and now.batch_items:
+        return catalogue.ngettext(
+            "Processing batch %(batch)s/%(batches)s (%(items)s item, progress: %(processed)s/%(total)s)",
+            "Processing batch %(batch)s/%(batches)s (%(items)s items, progress: %(processed)s/%(total)s)",
+            now.batch_items,
+        )
+    if now.event == "waiting":
+        return catalogue.gettext("%(server)s does not answer: the run waits until it is back")
+    if now.event == "going_on":
+        return catalogue.gettext("The server is back: the run goes on")
+    if now.event == "finished":
+        return catalogue.gettext("Task %(task)s %(status)s: %(ok)s of %(total)s ok, %(failed)s failed")
+    return None
+
+
+def _facts(now: Progress, catalogue: NullTranslations) -> dict[str, object]:
+    """Return what a line may name."""
+    return {
+        "task": now.task_id,
+        "label": now.label,
+        "status": catalogue.gettext(now.status),
+        "total": "?" if now.total is None else now.total,
+        "processed": now.processed,
+        "percentage": now.percentage,
+        "ok": now.ok,
+        "failed": now.failed,
+        "batch": now.batch,
+        "batches": now.batches or "?",
+        "items": now.batch_items,
+        "server": now.waiting_for,
+    }
+
+# %% ../../nbs/15_batching/1_progress.ipynb #e74cc533
 def log_listener(log_language: str) -> Listener:
     """Return a listener that writes the log lines of a run.
 
@@ -102,53 +140,17 @@ def log_listener(log_language: str) -> Listener:
     log_language
         ``en`` or ``pt-BR``.
     """
-    told = -1
+    logged = -1
 
     def listen(now: Progress) -> None:
-        nonlocal told
+        nonlocal logged
         catalogue = texts(log_language)
-        total = "?" if now.total is None else now.total
-        if now.event == "batch_started" and now.batch_items:
-            line = catalogue.ngettext(
-                "Processing batch %(batch)s/%(batches)s (%(items)s item, progress: %(processed)s/%(total)s)",
-                "Processing batch %(batch)s/%(batches)s (%(items)s items, progress: %(processed)s/%(total)s)",
-                now.batch_items,
-            )
-            _log.info(
-                line,
-                {
-                    "batch": now.batch,
-                    "batches": now.batches or "?",
-                    "items": now.batch_items,
-                    "processed": now.processed,
-                    "total": total,
-                },
-            )
-        tenth = now.event == "item" and not now.batch_items and now.percentage // 10 > told // 10
-        if now.total and now.percentage != told and (tenth or now.event == "batch_finished"):
-            told = now.percentage
-            _log.info(
-                catalogue.gettext("%(label)s progress: %(percentage)s%%"),
-                {"label": now.label, "percentage": now.percentage},
-            )
-        if now.event == "waiting":
-            _log.warning(
-                catalogue.gettext("%(server)s does not answer: the run waits until it is back"),
-                {"server": now.waiting_for},
-            )
-        if now.event == "going_on":
-            _log.info(catalogue.gettext("The server is back: the run goes on"))
-        if now.event == "finished":
-            _log.info(
-                catalogue.gettext("Task %(task)s %(status)s: %(ok)s of %(total)s ok, %(failed)s failed"),
-                {
-                    "task": now.task_id,
-                    "status": catalogue.gettext(now.status),
-                    "ok": now.ok,
-                    "total": total,
-                    "failed": now.failed,
-                },
-            )
+        if line := _line(now, catalogue):
+            _log.log(logging.WARNING if now.event == "waiting" else logging.INFO, line, _facts(now, catalogue))
+        is_a_tenth = now.event == "item" and not now.batch_items and now.percentage // 10 > logged // 10
+        if now.total and now.percentage != logged and (is_a_tenth or now.event == "batch_finished"):
+            logged = now.percentage
+            _log.info(catalogue.gettext("%(label)s progress: %(percentage)s%%"), _facts(now, catalogue))
 
     return listen
 
@@ -175,6 +177,30 @@ def bar_listener() -> Listener:
     return listen
 
 # %% ../../nbs/15_batching/1_progress.ipynb #059d027b
+def tell_all(listeners: Iterable[Listener], now: Progress) -> None:
+    """Tell each listener what happened; what one of them raises is logged.
+
+    Parameters
+    ----------
+    listeners
+        Whom to tell, in this order.
+    now
+        How far the run is.
+    """
+    for listener in listeners:
+        try:
+            listener(now)
+        except BaseException:  # it is another's, and is not what works on the items
+            _log.exception("a progress listener failed; the run goes on")
+
+# %% ../../nbs/15_batching/1_progress.ipynb #bdf47517
+def stopwatch() -> Callable[[], float]:
+    """Return a function that tells the seconds since now, by the clock of the running loop."""
+    clock = asyncio.get_running_loop().time
+    started_at = clock()
+    return lambda: clock() - started_at
+
+# %% ../../nbs/15_batching/1_progress.ipynb #9c0559fe
 class Tally:
     """Counts what a run has done and tells its listeners.
 
@@ -198,9 +224,7 @@ class Tally:
 
     def start(self) -> None:
         """Start the clock, which is that of the running loop."""
-        clock = asyncio.get_running_loop().time
-        began = clock()
-        self._elapsed_s = lambda: clock() - began
+        self._elapsed_s = stopwatch()
 
     def snapshot(self, event: Event = "item") -> Progress:
         """Return how far the run is, now."""
@@ -235,9 +259,18 @@ class Tally:
 
     def tell(self, event: Event) -> None:
         """Tell every listener what happened."""
-        now = self.snapshot(event)
-        for listener in self.listeners:
-            try:
-                listener(now)
-            except BaseException:  # it is another's, and is not what works on the items
-                _log.exception("a progress listener failed; the run goes on")
+        tell_all(self.listeners, self.snapshot(event))
+
+# %% ../../nbs/15_batching/1_progress.ipynb #11ac961e
+def count_on(tally: Tally, task: Task) -> None:
+    """Have a tally count on from what a task has.
+
+    Parameters
+    ----------
+    tally
+        What the run counts.
+    task
+        The task, as the ledger has it.
+    """
+    tally.task_id, tally.total = task.id, task.total_items
+    tally.ok, tally.failed, tally.earlier = task.ok_items, task.failed_items, task.processed_items

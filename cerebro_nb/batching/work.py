@@ -23,7 +23,7 @@ from ..profiles import GenerationOptions
 from ..concurrency.threads import in_thread
 
 # %% auto #0
-__all__ = ['Work', 'MOST_SIZE', 'WorkItem', 'as_json', 'fill_prompt', 'prompt_work', 'next_seed', 'function_work']
+__all__ = ['Work', 'MOST_SIZE', 'WorkItem', 'as_json', 'fill_prompt', 'next_seed', 'prompt_work', 'function_work']
 
 # %% ../../nbs/15_batching/2_work.ipynb #2ea0c4eb
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -62,75 +62,58 @@ class WorkItem:
 Work = Callable[[WorkItem], Awaitable[Any]]
 
 # %% ../../nbs/15_batching/2_work.ipynb #359b17a6
-_MOST_LEVELS = 100  # of a user's value, which we walk through ourselves: no reply's limit
 MOST_SIZE = 100_000_000
-_OF_A_VALUE = 100  # so many characters does a value in a list or a dict count: a million of them is the most
-_MOST_BITS = 3_300  # a thousand digits: Python reads no number from a text of more than 4,300
 
 
-class _Plain:
-    """Makes one value plain, within the limits of depth and size."""
+class _Allowance:
+    """How much of a value may still come: characters, and for each value of a list or a dict a hundred of them."""
 
     __slots__ = ("left",)
 
     def __init__(self) -> None:
         self.left = MOST_SIZE
 
-    def of(self, value: Any, depth: int = 0) -> Any:
-        kind = type(value)
-        if value is None or kind is bool:
-            return value
-        if isinstance(value, str):
-            return self._text(value)
-        if isinstance(value, int):
-            return self._whole(value)
-        if isinstance(value, float):
-            return self._number(value)
-        if depth == _MOST_LEVELS:
-            raise ValueError(f"it is more than {_MOST_LEVELS} deep")
-        if isinstance(value, (list, tuple)):
-            self._spend(_OF_A_VALUE * len(value))
-            return [self.of(one, depth + 1) for one in value]
-        if isinstance(value, dict):
-            return self._fields(value, depth)
-        return self.of(_opened(value), depth + 1)
-
-    def _spend(self, size: int) -> None:
+    def spend(self, size: int) -> None:
         self.left -= size
         if self.left < 0:
             raise ValueError(f"it has more than {MOST_SIZE:,} characters, or a million values")
 
-    def _text(self, value: str) -> str:
-        self._spend(len(value))
+    def spend_values(self, count: int) -> None:
+        self.spend(100 * count)
+
+    def text(self, value: str) -> str:
+        """Return a text as Python's own."""
+        self.spend(len(value))
         return str.__str__(value)
 
-    def _whole(self, value: int) -> int:
+# %% ../../nbs/15_batching/2_work.ipynb #e28f4e85
+_MOST_BITS = 3_300  # a thousand digits
+
+
+def _plain_number(value: int | float) -> int | float:
+    """Return a number as Python's own."""
+    if isinstance(value, int):
         whole = int.__int__(value)
         if whole.bit_length() > _MOST_BITS:
             raise ValueError("a number in it has more than a thousand digits")
         return whole
+    number = float.__float__(value)
+    if not math.isfinite(number):
+        raise ValueError(f"JSON has no {json.dumps(number)}; None is what is missing")
+    return number
 
-    def _number(self, value: float) -> float:
-        number = float.__float__(value)
-        if not math.isfinite(number):
-            raise ValueError(f"JSON has no {json.dumps(number)}; None is what is missing")
-        return number
+# %% ../../nbs/15_batching/2_work.ipynb #71c6b386
+def _plain_key(key: Any, allowance: _Allowance) -> str:
+    """Return a key as JSON writes it."""
+    if isinstance(key, str):
+        return allowance.text(key)
+    if key is None or type(key) is bool:
+        return json.dumps(key)
+    if isinstance(key, int | float):
+        return json.dumps(_plain_number(key))
+    raise TypeError(f"{type(key).__name__} is no key")
 
-    def _fields(self, value: dict[Any, Any], depth: int) -> dict[str, Any]:
-        self._spend(_OF_A_VALUE * len(value))
-        made = {self._name(name): self.of(one, depth + 1) for name, one in value.items()}
-        if len(made) != len(value):
-            raise ValueError("two of its keys are one in JSON")
-        return made
-
-    def _name(self, name: Any) -> str:
-        if isinstance(name, str):
-            return self._text(name)
-        if name is None or isinstance(name, int | float):
-            return json.dumps(self.of(name))
-        raise TypeError(f"{type(name).__name__} is no key")
-
-
+# %% ../../nbs/15_batching/2_work.ipynb #1e98616f
 def _opened(value: Any) -> Any:
     """Return the plainer value that an object stands for."""
     if isinstance(value, Reply):
@@ -143,7 +126,31 @@ def _opened(value: Any) -> Any:
         return value.tolist()
     raise TypeError(f"{type(value).__name__} is no plain value")
 
-# %% ../../nbs/15_batching/2_work.ipynb #a936c113
+# %% ../../nbs/15_batching/2_work.ipynb #2e411a9d
+_MOST_LEVELS = 100  # of a user's value, which we walk through ourselves: no reply's limit
+
+
+def _plain(value: Any, allowance: _Allowance, depth: int = 0) -> Any:
+    if value is None or type(value) is bool:
+        return value
+    if isinstance(value, str):
+        return allowance.text(value)
+    if isinstance(value, (int, float)):
+        return _plain_number(value)
+    if depth == _MOST_LEVELS:
+        raise ValueError(f"it is more than {_MOST_LEVELS} deep")
+    if isinstance(value, (list, tuple)):
+        allowance.spend_values(len(value))
+        return [_plain(part, allowance, depth + 1) for part in value]
+    if isinstance(value, dict):
+        allowance.spend_values(len(value))
+        fields = {_plain_key(name, allowance): _plain(part, allowance, depth + 1) for name, part in value.items()}
+        if len(fields) != len(value):
+            raise ValueError("two of its keys are one in JSON")
+        return fields
+    return _plain(_opened(value), allowance, depth + 1)
+
+# %% ../../nbs/15_batching/2_work.ipynb #1439d33d
 def as_json(value: Any, what: str, refusal: type[CerebroError] = InputError) -> Any:
     """Return a value as plain JSON values.
 
@@ -163,7 +170,7 @@ def as_json(value: Any, what: str, refusal: type[CerebroError] = InputError) -> 
         If JSON cannot hold it.
     """
     try:
-        return _Plain().of(value)
+        return _plain(value, _Allowance())
     except BaseException as error:  # of a method of the value, which may raise anything
         raise refusal(
             f"{what} is a {type(value).__name__} that cannot be kept: {error_text(error)}",
@@ -198,7 +205,15 @@ def fill_prompt(prompt: str, value: Any) -> str:
     except ValueError as error:
         raise InputError(f"the prompt's braces do not match: {error}", hint="Write {{ for a brace.") from error
 
+# %% ../../nbs/15_batching/2_work.ipynb #dd52b721
+def next_seed(options: GenerationOptions, steps: int) -> GenerationOptions:
+    """Return options whose seed, if there is one, is some steps further: the same seed would fail the same way."""
+    if options.seed is None or steps == 0:
+        return options
+    varied: GenerationOptions = options.replace(seed=(options.seed + steps) % 2**31)
+    return varied
 
+# %% ../../nbs/15_batching/2_work.ipynb #79debb90
 def prompt_work(
     client: Client,
     prompt: str,
@@ -229,14 +244,6 @@ def prompt_work(
         )
 
     return work
-
-
-def next_seed(options: GenerationOptions, steps: int) -> GenerationOptions:
-    """Return options whose seed, if there is one, is some steps further: the same seed would fail the same way."""
-    if options.seed is None or steps == 0:
-        return options
-    varied: GenerationOptions = options.replace(seed=(options.seed + steps) % 2**31)
-    return varied
 
 # %% ../../nbs/15_batching/2_work.ipynb #06da2797
 def function_work(function: Callable[[Any], Any]) -> Work:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..batching.attempts import whole_number
+from ..batching.records import whole_number
 from ..batching.plans import Means, Plan
 from ..batching.run import Run
 from ..batching.work import Work, WorkItem, as_json, next_seed

@@ -14,7 +14,8 @@ from typing import Any, Unpack
 
 from pydantic import BaseModel
 
-from ..batching.attempts import text_of, whole_number
+from ..batching.records import text_of
+from ..batching.records import whole_number
 from ..batching.plans import Means, Plan
 from ..batching.run import Run
 from ..batching.work import Work, WorkItem, next_seed

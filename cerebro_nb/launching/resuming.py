@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from ..batching.plans import How, Means, Plan, Where
-from ..batching.recorder import OF_THE_ITEMS
+from ..batching.records import OF_THE_ITEMS
 from ..batching.run import Run
 from ..batching.runner import base_manifest
 from ..client.client import Client
