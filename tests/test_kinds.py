@@ -43,7 +43,8 @@ from cerebro_nb.generating.trials import Contest, Scoring
 from cerebro_nb.launching import kind as registry
 from cerebro_nb.launching.kind import Turn, kind_named, kinds
 from cerebro_nb.launching.launch import RunArguments, launch, whole_signature
-from cerebro_nb.panels.form import RunForm, as_code
+from cerebro_nb.panels.code import as_code
+from cerebro_nb.panels.form import RunForm
 
 LEAFLET = Document("\n\n".join(f"Tea number {n} wants patience: wait {n} minutes." for n in range(40)), "tea.txt")
 

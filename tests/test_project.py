@@ -100,8 +100,8 @@ def test_the_catalogue_has_every_text(language):
             for message in read_po(file)
             if message.id
         }
-    from cerebro_nb.panels.form import _UNITS
-    from cerebro_nb.panels.monitor import _STATES
+    from cerebro_nb.panels.fields import NUMBERS
+    from cerebro_nb.panels.monitor import STATES
 
     used = set()
     for path in MODULES:
@@ -109,9 +109,9 @@ def test_the_catalogue_has_every_text(language):
             called = getattr(node.func, "attr", getattr(node.func, "id", "")) if isinstance(node, ast.Call) else ""
             if called in ("gettext", "ngettext", "say", "_say"):
                 used |= {node.args[0].value} if isinstance(node.args[0], ast.Constant) else set()
-    # Those that are looked up by a value: a status, a unit.
-    used |= {state.replace("_", " ") for state in (*_STATES, "paused", "waiting")}
-    used |= {unit for unit in _UNITS.values() if unit}
+    # Those that are looked up by a value: a status, the words on a number.
+    used |= {state.replace("_", " ") for state in STATES}
+    used |= {words for number in NUMBERS for words in (number.title, number.unit, number.empty) if words}
     assert len(used) > 100 and used <= set(messages)
     for message in messages.values():
         texts = message.string if isinstance(message.string, tuple) else (message.string,)

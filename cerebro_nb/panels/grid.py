@@ -19,10 +19,6 @@ from ..language import texts
 __all__ = ['PREVIEW', 'Column', 'Row', 'preview', 'sendable', 'grid_labels', 'Grid']
 
 # %% ../../nbs/21_panels/1_grid.ipynb #5efe808b
-PREVIEW = 500
-_STATIC = Path(cerebro_nb.__file__).parent / "panels" / "static"
-
-
 class Column(TypedDict, total=False):
     """A column: its name, its title, a CSS width, and whether its texts are numbers, or words to be translated."""
 
@@ -41,6 +37,9 @@ class Row(TypedDict, total=False):
     status: str
     mark: str | None
 
+# %% ../../nbs/21_panels/1_grid.ipynb #c39ceea9
+PREVIEW = 500
+
 
 def preview(text: str) -> str:
     """Return a text as the table shows it: in one line, and its beginning if it is long."""
@@ -53,10 +52,10 @@ def sendable(value: Any) -> Any:
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode()
     if isinstance(value, Mapping):
-        return {sendable(name): sendable(one) for name, one in value.items()}
-    return [sendable(one) for one in value] if isinstance(value, list | tuple) else value
+        return {sendable(name): sendable(part) for name, part in value.items()}
+    return [sendable(part) for part in value] if isinstance(value, list | tuple) else value
 
-# %% ../../nbs/21_panels/1_grid.ipynb #c39ceea9
+# %% ../../nbs/21_panels/1_grid.ipynb #c72566f4
 def grid_labels(log_language: str) -> dict[str, str]:
     """Return the words the table shows, in a language of the panels."""
     say = texts(log_language).gettext
@@ -82,6 +81,9 @@ def grid_labels(log_language: str) -> dict[str, str]:
         "completed": say("completed"),
         "cancelled": say("cancelled"),
     }
+
+# %% ../../nbs/21_panels/1_grid.ipynb #0795b35f
+_STATIC = Path(cerebro_nb.__file__).parent / "panels" / "static"
 
 
 class Grid(anywidget.AnyWidget):
