@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from .backend import Backend
-from ..concurrency.control import ConcurrencyControl, Served
+from ..concurrency.control import ConcurrencyControl, Control, Served
 from ..errors import BackendError, CerebroError, ConnectionFailed
 from ..logs import get_logger
 from ..protocol.answers import OnText
@@ -78,42 +78,46 @@ class Endpoint:
         return True
 
 # %% ../../nbs/12_backends/8_pool.ipynb #e7f53d83
-class PoolControl(ConcurrencyControl):
-    """Decides how many requests are under way at once over several servers.
+class PoolControl:
+    """Adds up how many requests several servers may have under way at once; each server's own control learns.
 
     Parameters
     ----------
     most
         Never more than this in all.
     endpoints
-        The servers; each learns by itself.
+        The servers: who asks one tells that one's control.
     served
         By address, how many at once a server served well before.
     """
 
+    served = None  # each endpoint knows its own
+
     def __init__(self, most: int, endpoints: Sequence[Endpoint], served: Mapping[str, Served] = MappingProxyType({})):
-        self._endpoints = endpoints
+        self._most, self._endpoints = most, endpoints
         for endpoint in endpoints:
             if not endpoint.in_flight:  # another run has learned already, and is at work
                 known = served.get(endpoint.backend.base_url)
                 endpoint.control = ConcurrencyControl(most, endpoint.slots, known)
-        super().__init__(most)
 
     @property
     def limit(self) -> int:
         """How many may be under way now."""
         present = sum(endpoint.control.limit for endpoint in self._endpoints if endpoint.away is None)
-        return max(1, min(self.most, present))
+        return max(1, min(self._most, present))
 
-    @limit.setter
-    def limit(self, value: int) -> None:
-        """Leave it: the servers' controllers decide."""
+    def begin(self) -> int:
+        """Return nothing to remember: the endpoint's control is told."""
+        return 0
+
+    def leave(self) -> None:
+        """Leave it to the endpoint's control."""
 
     def end(self, begun: int, latency_s: float, wait_s: float | None = None) -> None:
-        """Leave it: the server that answered was told."""
+        """Leave it to the control of the endpoint that answered."""
 
     def pressure(self, begun: int, is_late: bool = False) -> None:
-        """Leave it: the controller of the server that asked for less, or was late, was told."""
+        """Leave it to the control of the endpoint that asked for less, or was late."""
 
 # %% ../../nbs/12_backends/8_pool.ipynb #ecdd8cff
 _FAILURES = 3
@@ -305,7 +309,7 @@ class EndpointPool:
 # %% ../../nbs/12_backends/8_pool.ipynb #4931bfaa
 def control_for(
     backend: Backend, most: int, slots: int | None, served: Mapping[str, Served] = MappingProxyType({})
-) -> ConcurrencyControl:
+) -> Control:
     """Return what decides how many requests to a backend are under way at once.
 
     Parameters
@@ -324,7 +328,7 @@ def control_for(
     return ConcurrencyControl(most, slots, served.get(backend.base_url))
 
 
-def served_by(backend: Backend, control: ConcurrencyControl) -> dict[str, Served]:
+def served_by(backend: Backend, control: Control) -> dict[str, Served]:
     """Return, by address, how many requests at once each server served well, as far as a run has found out.
 
     Parameters

@@ -16,7 +16,7 @@ from .work import Work, WorkItem, as_json
 from ..client.scope import CallScope
 from ..client.call import Fallback
 from ..client.outage import CircuitBreaker
-from ..concurrency.control import ConcurrencyControl
+from ..concurrency.control import ConcurrencyControl, Control
 from ..concurrency.retries import RetryPolicy, retry_decision
 from ..errors import CerebroError, OutputError, ProcessorFailed, RequestTimeout
 from ..profiles import Profile
@@ -128,12 +128,12 @@ class AttemptContext:
     profile: Profile
     fallback: Fallback | None = None
     breaker: CircuitBreaker = field(default_factory=lambda: CircuitBreaker(0))
-    control: ConcurrencyControl = field(default_factory=lambda: ConcurrencyControl(1))
+    control: Control = field(default_factory=lambda: ConcurrencyControl(1))
     stopping: Callable[[], bool] | None = None
     rest: Callable[[float], Awaitable[None]] = asyncio.sleep
 
 # %% ../../nbs/15_batching/4_attempts.ipynb #532c1b3b
-def note_failure(control: ConcurrencyControl, begun: int, error: CerebroError, outcome: Outcome) -> None:
+def note_failure(control: Control, begun: int, error: CerebroError, outcome: Outcome) -> None:
     """Tell the control what an attempt that failed says of how many requests may be under way.
 
     Parameters

@@ -20,7 +20,7 @@ from .runner import Runner
 from ..cleaning import plain
 from ..client.client import Client
 from ..client.call import Fallback
-from ..concurrency.control import ConcurrencyControl
+from ..concurrency.control import Control
 from ..concurrency.loop import CLEAN_UP_S, LOOP, Terminated, wait_for
 from ..errors import InputError
 from ..profiles import GenerationOptions, Profile
@@ -169,7 +169,7 @@ class Run(TaskView):
         return self._runner.opening.manifest
 
     @property
-    def control(self) -> ConcurrencyControl:
+    def control(self) -> Control:
         """How many items an adaptive profile has under way at once."""
         return self._runner.opening.control
 

@@ -24,7 +24,7 @@ from .work import Work, WorkItem, as_json
 from ..client.client import Client
 from ..client.call import Fallback, aget_fallback
 from ..client.outage import CircuitBreaker
-from ..concurrency.control import ConcurrencyControl, Served
+from ..concurrency.control import ConcurrencyControl, Control, Served
 from ..concurrency.retries import RetryPolicy
 from ..errors import BackendError, CerebroError, InputError, TaskHeld, error_text
 from ..logs import get_logger
@@ -68,7 +68,7 @@ async def recalled(ledger: Ledger, client: Client) -> dict[str, Served]:
     return known
 
 
-async def remember(ledger: Ledger, client: Client, control: ConcurrencyControl) -> None:
+async def remember(ledger: Ledger, client: Client, control: Control) -> None:
     """Leave to the next run how many requests at once the servers of a client's model served well."""
     if not (served := served_by(client.backend, control)):
         return
@@ -109,7 +109,7 @@ class Opening:
         #: What decides the answers, as far as it is known.
         self.manifest = dict(plan.manifest)
         #: How many items an adaptive profile has under way at once.
-        self.control = ConcurrencyControl(how.profile.concurrency)
+        self.control: Control = ConcurrencyControl(how.profile.concurrency)
 
     async def find_items(self, ledger: Ledger) -> None:
         """Find whom to ask, and then, if the plan has an opening, items, work, manifest and subject."""

@@ -8,10 +8,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from typing import Protocol
+
 from .waits import AnswerTimes, ServedShare, UsualTimes
 
 # %% auto #0
-__all__ = ['MOST_AT_ONCE', 'Served', 'ConcurrencyControl']
+__all__ = ['MOST_AT_ONCE', 'Served', 'Control', 'ConcurrencyControl']
 
 # %% ../../nbs/10_concurrency/6_control.ipynb #33c1dcd2
 _CHANCE = 0.1  # a share of refusals that is no reason to ask for less
@@ -238,8 +240,32 @@ class _Rule:
         return self._course.follow(share)
 
 # %% ../../nbs/10_concurrency/6_control.ipynb #1dc84d53
+class Control(Protocol):
+    """Says how many requests may be under way at once, and is told what became of each."""
+
+    @property
+    def limit(self) -> int:
+        """How many may be under way now."""
+
+    @property
+    def served(self) -> Served | None:
+        """How many at once were served well, as far as is known."""
+
+    def begin(self) -> int:
+        """Note that a request is sent; what is returned is given to `end` or to `pressure`, and then it is left."""
+
+    def leave(self) -> None:
+        """Note that a request is no longer under way, whatever became of it."""
+
+    def end(self, begun: int, latency_s: float, wait_s: float | None = None) -> None:
+        """Note that a request was answered."""
+
+    def pressure(self, begun: int, is_late: bool = False) -> None:
+        """Note that a request was refused for what is under way, or was late."""
+
+
 class ConcurrencyControl:
-    """Decides how many requests are under way at once.
+    """Decides how many requests to one server are under way at once.
 
     Parameters
     ----------

@@ -133,21 +133,22 @@ class SharedLedgers:
 SHARED_LEDGERS = SharedLedgers()
 
 # %% ../../nbs/14_tasks/8_ledger.ipynb #67616b7c
-def get_ledger(url: str | None = None) -> Ledger:
+def get_ledger(url: str | Ledger | None = None) -> Ledger:
     """Return the shared ledger of a database.
 
     Parameters
     ----------
     url
         A SQLAlchemy URL; the settings' (SQLite in the data folder) if None. A relative file keeps the place it had when
-        it was first asked for, wherever the process goes.
+        it was first asked for, wherever the process goes. A ledger is returned as it is, so that whoever takes one or
+        None need not ask which.
 
     Raises
     ------
     LedgerError
         If the database cannot be opened.
     """
-    return SHARED_LEDGERS.get(url or load_settings().ledger_url)
+    return url if isinstance(url, Ledger) else SHARED_LEDGERS.get(url or load_settings().ledger_url)
 
 # %% ../../nbs/14_tasks/8_ledger.ipynb #912b4fc3
 def create_progress_task(kind: str, subject: str, total_items: int, *, ledger: Ledger | None = None) -> str:
@@ -169,7 +170,7 @@ def create_progress_task(kind: str, subject: str, total_items: int, *, ledger: L
     LedgerError
         If the database cannot be written.
     """
-    return (ledger or get_ledger()).create_task(kind, subject, total_items)
+    return get_ledger(ledger).create_task(kind, subject, total_items)
 
 # %% ../../nbs/14_tasks/8_ledger.ipynb #7a72c6e5
 def update_task_progress(
@@ -195,7 +196,7 @@ def update_task_progress(
     TaskNotFound
         If there is no such task.
     """
-    ledger = ledger or get_ledger()
+    ledger = get_ledger(ledger)
     task = ledger.task(task_id)
     if processed < 0 or (task.total_items is not None and processed > task.total_items):
         raise InputError(f"processed = {processed} is not between 0 and {task.total_items}")
@@ -221,6 +222,6 @@ def complete_task(task_id: str, ok: bool = True, results: Any = None, *, ledger:
     TaskNotFound
         If there is no such task.
     """
-    ledger = ledger or get_ledger()
+    ledger = get_ledger(ledger)
     task = ledger.task(task_id)
     ledger.update_task(task.id, status="completed" if ok else "failed", results=results, finished_at=time.time())

@@ -158,7 +158,7 @@ def view_of(task: TaskLike, ledger: Ledger | None = None) -> TaskView:
         return task
     if not isinstance(task, Task | str):
         raise InputError(f"a {type(task).__name__} names no task", hint="Give a Run, a Task or a task's id.")
-    ledger = ledger or get_ledger()
+    ledger = get_ledger(ledger)
     return TaskView(ledger, ledger.task(task if isinstance(task, str) else task.id).id)
 
 # %% ../../nbs/14_tasks/9_views.ipynb #a6dd49cc
@@ -186,7 +186,7 @@ def tasks_df(limit: int = 100, *, ledger: Ledger | None = None) -> pandas.DataFr
         "created_at",
         "finished_at",
     ]
-    tasks = (ledger or get_ledger()).tasks(limit)
+    tasks = get_ledger(ledger).tasks(limit)
     rows = [[task.id, *(cleaned(getattr(task, name), plain) for name in columns)] for task in tasks]
     frame = pandas.DataFrame(rows, columns=["task_id", *columns])
     for name in ("created_at", "finished_at"):
