@@ -263,7 +263,7 @@ class Control(Protocol):
     def pressure(self, begun: int, is_late: bool = False) -> None:
         """Note that a request was refused for what is under way, or was late."""
 
-
+# %% ../../nbs/10_concurrency/6_control.ipynb #988e5226
 class ConcurrencyControl:
     """Decides how many requests to one server are under way at once.
 

@@ -194,7 +194,7 @@ async def _function_again(again: Again) -> Work:
         )
     return function_work(again.processor)
 
-
+# %% ../../nbs/16_launching/3_batches.ipynb #f71c7241
 PROMPT = register_kind(
     Kind(
         "prompt",

@@ -112,7 +112,7 @@ def _how(kind: Kind, task: Task, arguments: ResumeArguments, changes: dict[str, 
     options = GenerationOptions(**manifest["options"]).replace(**named_as_settings(cast(GenerationArguments, changes)))
     return How(profile, client, whom, options, log_language=settings.log_language)
 
-
+# %% ../../nbs/16_launching/4_resuming.ipynb #8f04a2d3
 def _run_of(
     task: Task,
     ledger: Ledger,
@@ -148,13 +148,20 @@ def _run_of(
     )
     return Run(plan, how, Where(ledger, show_progress=arguments.get("show_progress", True)))
 
-
+# %% ../../nbs/16_launching/4_resuming.ipynb #57b67b62
 def _is_over(task: Task, ledger: Ledger) -> bool:
     """Whether a task went to its end: one that failed did so only if each of its items did."""
     ended = task.status == "completed" or (task.status == "failed" and task.failed_items == task.total_items)
     return ended and ledger.unanswered(task.id) == 0 and ledger.count_items(task.id, "pending") == 0
 
 
+def _over(task: Task, ledger: Ledger) -> Run:
+    """Return a run that ended as its task did."""
+    profile = Profile(**task.manifest["profile"]) if "profile" in task.manifest else load_settings().profile("auto")
+    plan = Plan(kind=task.kind, subject=task.subject, task_id=task.id)
+    return Run(plan, How(profile), Where(ledger, show_progress=False)).as_ended(task)
+
+# %% ../../nbs/16_launching/4_resuming.ipynb #26ccdb53
 async def aresume_run(
     task: TaskLike,
     processor: Callable[[Any], Any] | None = None,
@@ -200,12 +207,12 @@ async def aresume_run(
         return _over(of, ledger)
     return _run_of(of, ledger, arguments, items=() if items is None else items, processor=processor)
 
-
-def _over(task: Task, ledger: Ledger) -> Run:
-    """Return a run that ended as its task did."""
-    profile = Profile(**task.manifest["profile"]) if "profile" in task.manifest else load_settings().profile("auto")
-    plan = Plan(kind=task.kind, subject=task.subject, task_id=task.id)
-    return Run(plan, How(profile), Where(ledger, show_progress=False)).as_ended(task)
+# %% ../../nbs/16_launching/4_resuming.ipynb #7bf3235c
+def _reopen(ledger: Ledger, task_id: str, positions: AnyCollection[int] | None) -> None:
+    ledger.claim(task_id)
+    if not ledger.reopen_failed(task_id, positions):
+        ledger.release(task_id)
+        raise InputError(f"task {task_id} has no failed items" + (" at those positions" if positions else ""))
 
 
 async def aretry_run(
@@ -244,14 +251,7 @@ async def aretry_run(
     reopen = partial(_reopen, ledger, of.id, positions)
     return _run_of(of, ledger, arguments, processor=processor, before=reopen)
 
-
-def _reopen(ledger: Ledger, task_id: str, positions: AnyCollection[int] | None) -> None:
-    ledger.claim(task_id)
-    if not ledger.reopen_failed(task_id, positions):
-        ledger.release(task_id)
-        raise InputError(f"task {task_id} has no failed items" + (" at those positions" if positions else ""))
-
-
+# %% ../../nbs/16_launching/4_resuming.ipynb #82383fff
 async def arerun_run(
     task: TaskLike, processor: Callable[..., Any] | None = None, **arguments: Unpack[ResumeArguments]
 ) -> Run:
