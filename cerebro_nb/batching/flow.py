@@ -218,6 +218,7 @@ class Steering:
     def begin(self) -> None:
         """Take the running task for the run's: from now on it can be cancelled."""
         self._task = asyncio.current_task()
+        self._heed()
 
     def open(self, gate: asyncio.Event) -> None:
         """Open the gate through which items go, unless the run is to pause: from now on it can be paused."""

@@ -137,6 +137,9 @@ class Plan:
         stands. None if all is known.
     total
         How many items there will be, if that is known before the opening.
+    before
+        Is called, where it may block, once the task to go on with is this run's and before its items are read; what it
+        raises ends the run and leaves the task as it was.
     task_id
         A task of the ledger to go on with: its items without an answer are worked on, and ``items`` says only what a
         generator had still to give. A new task if empty.
@@ -150,4 +153,5 @@ class Plan:
     manifest: Mapping[str, Any] = field(default_factory=dict)
     open: Callable[[Means], Awaitable[Plan]] | None = None
     total: int | None = None
+    before: Callable[[], None] = lambda: None
     task_id: str = ""

@@ -235,13 +235,27 @@ class TaskKeeper:
         source = replace(self._source, task_id=self._tally.task_id, manifest=dict(decisive))
         return itertools.chain(source.listed(items), source.recorded(inputs))
 
-    async def reopen(self, task_id: str, further: Iterator[Any], decisive: Mapping[str, Any]) -> Iterator[WorkItem]:
-        """Take a task to go on with and return its items without an answer, then what a generator had still to give."""
+    async def reopen(
+        self,
+        task_id: str,
+        further: Iterator[Any],
+        decisive: Mapping[str, Any],
+        before: Callable[[], None] = lambda: None,
+    ) -> Iterator[WorkItem]:
+        """Take a task to go on with and return its items without an answer, then what a generator had still to give.
+
+        What is to be done ``before``, once the task is this run's, may fail: then the task is left as it was.
+        """
         recorded = 0
 
         def take() -> None:
             nonlocal recorded
             self.lease.take(task_id)
+            try:
+                before()
+            except BaseException:
+                self.ledger.release(task_id)
+                raise
             self.ledger.update_task(task_id, status="in_progress", finished_at=None)
             task, recorded = self.ledger.task(task_id), self.ledger.count_items(task_id)
             count_on(self._tally, task)
@@ -280,7 +294,8 @@ class Backlog:
     def do(self) -> None:
         """Count one that is done, on the writer's thread."""
         self._done += 1
-        if self._waits and self._done >= self._waits[0][0]:
+        first = self._waits[:1]  # the loop may take it away meanwhile
+        if first and self._done >= first[0][0]:
             LOOP.loop.call_soon_threadsafe(self._wake)
 
     def _wake(self) -> None:

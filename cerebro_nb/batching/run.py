@@ -215,6 +215,11 @@ class Run(TaskView):
         CerebroError
             If no item could be worked on: no server, a wrong model or key, a ledger that cannot be written.
         """
+        if LOOP.is_here:
+            raise InputError(
+                f"{self!r} was waited for on Cerebro's own loop, where that would be for ever",
+                hint="In an async processor or a listener, await the run, or the async twin such as agenerate_qa.",
+            )
         wait_or_cancel(self._awaited(), self.cancel)
         return self
 

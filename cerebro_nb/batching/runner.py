@@ -168,7 +168,7 @@ async def opened(
         inputs, tally.total = iter(listed), len(listed)
     await opening.make_ready(keeper.ledger, stopping)
     if plan.task_id:
-        return await keeper.reopen(plan.task_id, inputs, opening.manifest)
+        return await keeper.reopen(plan.task_id, inputs, opening.manifest, plan.before)
     assert opening.fallback is not None
     around = base_manifest(opening.how.profile, opening.fallback)
     return await keeper.create(plan.kind, plan.subject, inputs, opening.manifest, around)

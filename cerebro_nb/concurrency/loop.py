@@ -266,6 +266,11 @@ class LoopThread:
         with self.keeper.lock:
             return self.keeper.at_work.submit(work)
 
+    @property
+    def is_here(self) -> bool:
+        """Whether this very thread is the loop's: to wait for the loop here would be for ever."""
+        return threading.current_thread() is self.keeper.at_work.thread
+
     def run(self, work: Coroutine[Any, Any, Result]) -> Result:
         """Run a coroutine on the loop and wait for it.
 
@@ -277,7 +282,7 @@ class LoopThread:
         InputError
             If called on the loop itself, where waiting would be for ever.
         """
-        if threading.current_thread() is self.keeper.at_work.thread:
+        if self.is_here:
             work.close()
             raise InputError(
                 "a sync function was called on Cerebro's own loop",

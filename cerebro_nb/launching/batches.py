@@ -14,7 +14,7 @@ from ..batching.work import Work, function_work, prompt_work
 from ..client.schemas import json_schema
 from ..errors import InputError
 from .kind import Again, Kind, Turn, as_text, register_kind
-from .launch import LaunchArguments, awaitable, how_of, of_the_run, verbs, where_of
+from .launch import LaunchArguments, awaitable, how_of, of_the_run, verbs, where_of, without_none
 from ..logs import get_logger
 from ..profiles import Profile
 from ..settings import load_settings
@@ -103,6 +103,7 @@ def batch_run(
     SettingsError, InputError
         If a value is refused.
     """
+    arguments = without_none(arguments)
     if not isinstance(items, Iterable):
         raise InputError(f"a {type(items).__name__} holds no items", hint="Give a list, or a generator.")
     if isinstance(items, Collection) and len(items) == 0:
@@ -144,6 +145,8 @@ _NOT_OF_A_FUNCTION = "this is for a prompt; a function asks its model itself, as
 def _of_function(
     items: Iterable[Any], function: Callable[[Any], Any], profile: str | Profile, arguments: BatchArguments
 ) -> Run:
+    if unknown := sorted(set(arguments) - set(BatchArguments.__annotations__)):
+        raise InputError(f"{', '.join(unknown)}: there is no such option", hint="See help(process_in_batches).")
     if arguments.get("reuse"):
         raise InputError(
             "reuse=True wants a prompt: what a function would answer cannot be known before it is called",

@@ -10,20 +10,23 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..batching.run import Run
 from ..batching.work import Work
 from ..client.client import Client
-from ..errors import InputError
+from ..errors import InputError, error_text
+from ..logs import get_logger
 from ..profiles import GenerationOptions, Profile
 from ..tasks.ledger import Ledger
 from ..tasks.reading import Task
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
+
+_log = get_logger(__name__)
 
 # %% auto #0
 __all__ = ['Given', 'Again', 'Turn', 'as_text', 'after_text', 'Kind', 'register_kind', 'kinds', 'kind_named', 'name_in',
@@ -156,6 +159,8 @@ class Kind:
     prompts: Sequence[str] = ()
 
     def __post_init__(self) -> None:
+        if not isinstance(self.label, Mapping) or "en" not in self.label:
+            raise InputError(f"the kind {self.name!r} has no English label", hint='Give label={"en": ...}.')
         if not self.columns and self.response_model is not None:
             object.__setattr__(self, "columns", tuple(self.response_model.model_fields))
 
@@ -181,8 +186,18 @@ def register_kind(kind: Kind) -> Kind:
 
     One of the same name is replaced: in a notebook a cell may be run again.
     """
+    if not isinstance(kind, Kind):
+        raise InputError(f"a {type(kind).__name__} is no kind", hint="Give a Kind.")
     _kinds[kind.name] = kind
     return kind
+
+
+def _take_in(point: EntryPoint) -> None:
+    """Register what another package brings; one that is broken is said, and leaves the others."""
+    try:
+        register_kind(point.load())
+    except Exception as error:  # whatever is wrong with another package
+        _log.warning("the kind %s of %s cannot be loaded: %s", point.name, point.value, error_text(error))
 
 
 def kinds() -> Mapping[str, Kind]:
@@ -190,12 +205,14 @@ def kinds() -> Mapping[str, Kind]:
     global _loaded
     with _loading:
         if not _loaded:
+            by_hand = dict(_kinds)
             for chapter in map(import_module, _CHAPTERS):
                 for room in iter_modules(chapter.__path__, f"{chapter.__name__}."):
                     import_module(room.name)
-            for point in entry_points(group="cerebro_nb.kinds"):
-                register_kind(point.load())
             _loaded = True
+            for point in entry_points(group="cerebro_nb.kinds"):
+                _take_in(point)
+            _kinds.update(by_hand)
     return _kinds
 
 

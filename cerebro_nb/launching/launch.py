@@ -9,22 +9,22 @@ import functools
 import inspect
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ParamSpec, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
 from ..batching.plans import How, Plan, Where
 from ..batching.progress import Listener
 from ..batching.run import Run
 from ..client.client import Client
 from ..client.call import Fallback, GenerationArguments, named_as_settings
-from ..concurrency.loop import LOOP
+from ..concurrency.twins import blocking_twin
 from .kind import Kind
 from ..profiles import Profile
 from ..settings import load_settings
 from ..tasks.ledger import Ledger
 
 # %% auto #0
-__all__ = ['Parameters', 'Made', 'LaunchArguments', 'RunArguments', 'of_the_run', 'how_of', 'where_of', 'launch',
-           'whole_signature', 'whole_docstring', 'verbs', 'awaitable']
+__all__ = ['Arguments', 'Parameters', 'Made', 'LaunchArguments', 'RunArguments', 'without_none', 'of_the_run', 'how_of',
+           'where_of', 'launch', 'whole_signature', 'whole_docstring', 'verbs', 'awaitable']
 
 # %% ../../nbs/16_launching/2_launch.ipynb #58c4fccf
 class LaunchArguments(GenerationArguments, total=False):
@@ -75,6 +75,14 @@ _OF_THE_RUN = set(RunArguments.__annotations__) - set(GenerationArguments.__anno
 _WHOM = ("model", "backend", "base_url")
 
 
+Arguments = TypeVar("Arguments", bound=Mapping[str, object])
+
+
+def without_none(arguments: Arguments) -> Arguments:
+    """Return a maker's arguments without those that are None: they are as if they had not been given."""
+    return cast(Arguments, {name: value for name, value in arguments.items() if value is not None})
+
+
 def of_the_run(arguments: Mapping[str, Any], dictionary: type[Any]) -> RunArguments:
     """Return a maker's arguments without those that its own dictionary adds to every run's."""
     own = set(dictionary.__annotations__) - set(RunArguments.__annotations__)
@@ -98,6 +106,7 @@ def how_of(arguments: RunArguments, profile: str, is_training: bool = True) -> H
     SettingsError
         If a value is refused.
     """
+    arguments = without_none(arguments)
     client = arguments.get("client")
     settings = client.settings if client else load_settings()
     chosen = settings.profile(arguments.get("profile") or profile)
@@ -109,11 +118,13 @@ def how_of(arguments: RunArguments, profile: str, is_training: bool = True) -> H
     }
     options = settings.options(is_training=is_training, **named)
     whom = {name: arguments.get(name) for name in _WHOM}
-    return How(chosen, client, whom, options, arguments.get("fallback"), log_language=settings.log_language)
+    fallback, outage_s = arguments.get("fallback"), settings.outage_s
+    return How(chosen, client, whom, options, fallback, outage_s, settings.log_language)
 
 
 def where_of(arguments: LaunchArguments) -> Where:
     """Return where a run is kept, and who watches it."""
+    arguments = without_none(arguments)
     return Where(
         arguments.get("ledger"),
         arguments.get("reuse", False),
@@ -186,8 +197,7 @@ def whole_docstring(function: Callable[..., Any]) -> str:
 
 # %% ../../nbs/16_launching/2_launch.ipynb #d78547ea
 Parameters = ParamSpec("Parameters")
-
-
+#: What a maker returns: a run, or the coroutine of one.
 Made = Run | Coroutine[Any, Any, Run]
 
 
@@ -206,24 +216,15 @@ def verbs(
         What they do, in a line: the first of their docstrings.
     """
 
-    def made(run: Made) -> Run:
-        return run if isinstance(run, Run) else LOOP.run(run)
-
-    @functools.wraps(maker)
-    def blocking(*positional: Parameters.args, **named: Parameters.kwargs) -> Run:
-        return made(maker(*positional, **named)).wait()
-
     @functools.wraps(maker)
     async def awaited(*positional: Parameters.args, **named: Parameters.kwargs) -> Run:
         run = maker(*positional, **named)
         return await (run if isinstance(run, Run) else await run)
 
-    rest = (
-        whole_docstring(maker).partition("\n")[2].replace("Not started.", "Ended; an item that failed does not raise.")
-    )
-    _named(blocking, name, f"{does}\n{rest}", maker)
-    _named(awaited, f"a{name}", f"{does}\n{rest}", maker)
-    return blocking, awaited
+    rest = whole_docstring(maker).partition("\n")[2]
+    ended = rest.replace("Not started.", "Ended; an item that failed does not raise.")
+    _named(awaited, f"a{name}", f"{does}\n{ended}", maker)
+    return blocking_twin(awaited), awaited
 
 
 def _named(function: Any, name: str, docstring: str, maker: Callable[..., Any]) -> None:

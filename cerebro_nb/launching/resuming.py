@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Collection as AnyCollection
 from functools import partial
-from typing import TYPE_CHECKING, Any, Unpack, cast
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
 
 from ..batching.plans import How, Means, Plan, Where
 from ..batching.records import OF_THE_ITEMS
@@ -17,7 +18,7 @@ from ..batching.run import Run
 from ..batching.runner import base_manifest
 from ..client.client import Client
 from ..client.call import Fallback, GenerationArguments, named_as_settings
-from ..errors import InputError
+from ..errors import InputError, error_text
 from .batches import refuse_unfit
 from .kind import Again, Kind, kind_of
 from .launch import verbs
@@ -26,13 +27,14 @@ from ..settings import load_settings
 from ..tasks.ledger import Ledger, get_ledger
 from ..tasks.reading import Task
 from ..tasks.views import TaskLike, view_of
+from ..values import CheckedValues
 
 if TYPE_CHECKING:
     import pandas
     from pydantic import BaseModel
 
 # %% auto #0
-__all__ = ['resume', 'aresume', 'retry_failed', 'aretry_failed', 'rerun', 'arerun', 'ResumeArguments', 'aresume_run',
+__all__ = ['Known', 'resume', 'aresume', 'retry_failed', 'aretry_failed', 'rerun', 'arerun', 'ResumeArguments', 'aresume_run',
            'aretry_run', 'arerun_run', 'unfinished']
 
 # %% ../../nbs/16_launching/4_resuming.ipynb #676984d3
@@ -70,6 +72,7 @@ class ResumeArguments(GenerationArguments, total=False):
 
 _OF_THE_CALLER = ("response_model", "client", "ledger", "show_progress")
 _WHOM = ("backend", "model", "base_url")
+Known = TypeVar("Known", bound=CheckedValues)
 _CHANGES = {*_WHOM, "profile", *GenerationArguments.__annotations__, *GenerationOptions.model_fields}
 
 
@@ -98,18 +101,33 @@ def _refuse(kind: Kind, task: Task, processor: Any, arguments: ResumeArguments, 
             refuse_unfit({"client": arguments.get("client")}, f"task {task.id} is worked on by a function")
 
 # %% ../../nbs/16_launching/4_resuming.ipynb #43505f0d
+def _of_manifest(task: Task, name: str, form: type[Known]) -> Known:
+    """Return what a task's manifest says, as an object."""
+    try:
+        return form(**task.manifest[name])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"the manifest of task {task.id} has no {name} that can be read: {error_text(error)}",
+            hint="Only a task that a run of Cerebro made can be gone on with.",
+        ) from error
+
+
 def _how(kind: Kind, task: Task, arguments: ResumeArguments, changes: dict[str, Any]) -> How:
     settings, manifest = load_settings(), task.manifest
-    profile = settings.profile(changes.pop("profile", None) or Profile(**manifest["profile"]))
+    profile = settings.profile(changes.pop("profile", None) or _of_manifest(task, "profile", Profile))
     if not kind.asks_a_model:
         return How(profile, log_language=settings.log_language)
     client = arguments.get("client")
     whom = {name: manifest.get(name) for name in _WHOM}
     if client is None:
-        whom |= {name: value for name in _WHOM if (value := changes.pop(name, None))}
-    if whom["backend"] == "embedded":
+        changed = {name: value for name in _WHOM if (value := changes.pop(name, None))}
+        # Another kind of server has another address, and other models.
+        whom = changed if changed.get("backend", whom["backend"]) != whom["backend"] else {**whom, **changed}
+    if whom.get("backend") == "embedded":
         whom["base_url"] = None
-    options = GenerationOptions(**manifest["options"]).replace(**named_as_settings(cast(GenerationArguments, changes)))
+    options = _of_manifest(task, "options", GenerationOptions).replace(
+        **named_as_settings(cast(GenerationArguments, changes))
+    )
     return How(profile, client, whom, options, log_language=settings.log_language)
 
 # %% ../../nbs/16_launching/4_resuming.ipynb #8f04a2d3
@@ -132,9 +150,13 @@ def _run_of(
         client = means.client or arguments.get("client")
         form = arguments.get("response_model")
         again = Again(task, ledger, how.profile, client, means.options, processor, form, fresh)
-        work = await kind.again(again)
-        await asyncio.to_thread(before)
-        return Plan(items, work)
+        try:
+            return Plan(items, await kind.again(again))
+        except KeyError as error:
+            raise InputError(
+                f"the manifest of task {task.id} does not say its {error}",
+                hint="Only a task that a run of Cerebro made can be gone on with.",
+            ) from error
 
     around = {*base_manifest(how.profile, Fallback()), *OF_THE_ITEMS}
     manifest = {name: value for name, value in task.manifest.items() if name not in around}
@@ -144,6 +166,7 @@ def _run_of(
         label=kind.called(how.log_language) if kind.task_kind else task.kind,
         manifest={**manifest, "rerun_of": task.id} if fresh else manifest,
         open=opened,
+        before=before,
         task_id="" if fresh else task.id,
     )
     return Run(plan, how, Where(ledger, show_progress=arguments.get("show_progress", True)))
@@ -157,7 +180,9 @@ def _is_over(task: Task, ledger: Ledger) -> bool:
 
 def _over(task: Task, ledger: Ledger) -> Run:
     """Return a run that ended as its task did."""
-    profile = Profile(**task.manifest["profile"]) if "profile" in task.manifest else load_settings().profile("auto")
+    profile = load_settings().profile("auto")
+    with contextlib.suppress(InputError):  # nothing is worked on: how it was does not matter
+        profile = _of_manifest(task, "profile", Profile)
     plan = Plan(kind=task.kind, subject=task.subject, task_id=task.id)
     return Run(plan, How(profile), Where(ledger, show_progress=False)).as_ended(task)
 
@@ -209,9 +234,7 @@ async def aresume_run(
 
 # %% ../../nbs/16_launching/4_resuming.ipynb #7bf3235c
 def _reopen(ledger: Ledger, task_id: str, positions: AnyCollection[int] | None) -> None:
-    ledger.claim(task_id)
     if not ledger.reopen_failed(task_id, positions):
-        ledger.release(task_id)
         raise InputError(f"task {task_id} has no failed items" + (" at those positions" if positions else ""))
 
 

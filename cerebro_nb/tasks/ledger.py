@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
@@ -112,17 +113,19 @@ class SharedLedgers:
 
     def __init__(self) -> None:
         self._ledgers: dict[str, Ledger] = {}
+        self._making = threading.Lock()
         self._settled = functools.cache(absolute_url)
 
     def get(self, url: str) -> Ledger:
         """Return the ledger of a database, a new one where there is none that can be used."""
         url = self._settled(url)
-        there = self._ledgers.get(url)
-        if there is None or there.database.is_closed or not there.database.in_place:
-            self._ledgers[url] = Ledger(url)
-            if there is not None:
-                there.close()
-        return self._ledgers[url]
+        with self._making:
+            there = self._ledgers.get(url)
+            if there is None or there.database.is_closed or not there.database.in_place:
+                self._ledgers[url] = Ledger(url)
+                if there is not None:
+                    there.close()
+            return self._ledgers[url]
 
     def close_all(self) -> None:
         """Close them; who asks for one again gets a new one."""
