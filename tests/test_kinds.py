@@ -1,13 +1,16 @@
 """One contract for every kind of work: what it is, its work made again, reused, shown and exported."""
 
+import asyncio
 import dataclasses
 import hashlib
 import inspect
 import json
+import re
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from pathlib import Path
 from typing import Literal
 
@@ -19,19 +22,24 @@ import cerebro_nb
 from cerebro_nb import (
     Client,
     Document,
+    How,
     Kind,
     OllamaBackend,
     Plan,
+    Run,
+    Where,
     errors,
     examples,
     export_dataset,
     generate_qa,
     load_settings,
+    process_in_batches,
     register_kind,
     rerun,
     resume,
     retry_failed,
     search_prompts,
+    synthetic_run,
 )
 from cerebro_nb.batching.work import next_seed
 from cerebro_nb.client.call import answer
@@ -41,6 +49,7 @@ from cerebro_nb.generating import synthetic
 from cerebro_nb.generating.recipes import RECIPES
 from cerebro_nb.generating.trials import Contest, Scoring
 from cerebro_nb.launching import kind as registry
+from cerebro_nb.launching.batches import batch_run
 from cerebro_nb.launching.kind import Turn, kind_named, kinds
 from cerebro_nb.launching.launch import RunArguments, launch, whole_signature
 from cerebro_nb.panels.code import as_code
@@ -154,7 +163,7 @@ def test_a_kind_says_what_it_is(name):
     takes = set(whole_signature(getattr(kind.make, "func", kind.make)).parameters)
     assert set(kind.needs) <= set(kind.fields) <= set(form.fields) and set(kind.fields.values()) <= takes
     if kind.fields:
-        assert kind.function and kind.needs and (kind.called("pt-BR"), name) not in ((), None)
+        assert kind.function and kind.needs and (kind.called("en"), name) in form.fields["kind"].entry.options
 
 
 @pytest.mark.parametrize("name", ["", "poems", "cerebro_nb"])
@@ -282,6 +291,110 @@ def test_a_recipe_may_have_fields_that_are_no_text(server, client, ledger, quick
     assert run.progress.ok == 3 and all(len(result["tags"]) == 2 for result in run.results)
 
 
+# --- a run is made without reading or asking, and opened once it is started
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("judge", "prompt_trials")])
+def test_making_a_run_reads_and_asks_nothing(name, server, client, tmp_path):
+    run = made(name, "0", client=client)
+    assert not run.ended and run.progress.processed == 0
+    assert server.requests == [] and not (tmp_path / "data").exists()
+
+
+def test_a_document_that_is_not_there_is_said_once_the_run_is_waited_for(client, ledger):
+    run = synthetic_run("qa", from_documents="nowhere.txt", client=client, ledger=ledger, show_progress=False)
+    with pytest.raises(errors.InputError):
+        run.wait()
+    assert run.progress.status == "failed" and ledger.tasks() == []
+
+
+def test_a_run_is_cancelled_while_it_opens_or_before_it_starts(ledger, quick):
+    begun = threading.Event()
+
+    async def opened(means):
+        begun.set()
+        await asyncio.Event().wait()
+
+    opening, waiting = (Run(Plan(open=one), How(quick), Where(ledger, show_progress=False)) for one in (opened, opened))
+    opening.start()
+    assert begun.wait(60)
+    opening.cancel()
+    waiting.cancel()
+    for run in (opening, waiting):
+        assert run.wait().progress.status == "cancelled" and run.task_id == ""
+    assert ledger.tasks() == []
+
+
+def refusing_the_second(payload):
+    return (500, {}, "no") if "Say b." in payload["messages"][-1]["content"] else None
+
+
+def test_a_retry_that_cannot_begin_leaves_the_task_as_it_was(server, client, ledger, quick):
+    server.refuse = refusing_the_second
+    once = quick.replace(max_attempts=1)
+    run = process_in_batches(list("abc"), "Say {item}.", once, client=client, ledger=ledger, show_progress=False)
+    before = run.task, ledger.items(run.task_id)
+    gone = Client(OllamaBackend(server.url), "tiny")
+    LOOP.run(gone.aclose())
+    with pytest.raises(errors.CerebroError):
+        retry_failed(run.task_id, client=gone, ledger=ledger, show_progress=False)
+    assert (run.task, ledger.items(run.task_id)) == before
+    with pytest.raises(errors.InputError, match="no failed items at those"):
+        retry_failed(run.task_id, [0], client=client, ledger=ledger, show_progress=False)
+    assert (run.task.status, run.task.failed_items, run.task.lease_holder) == ("completed", 1, None)
+
+
+def test_a_retry_of_a_task_that_is_worked_on_is_refused_and_harms_nothing(ledger, quick):
+    failed, go_on = threading.Event(), asyncio.Event()
+
+    async def work(item):
+        if item == 0:
+            raise ValueError("not this one")
+        await go_on.wait()
+        return item
+
+    once = quick.replace(max_attempts=1, batch_size=1)
+    run = batch_run([0, 1, 2], work, once, ledger=ledger, show_progress=False)
+    run.on_progress(lambda now: now.failed and failed.set()).start()
+    assert failed.wait(60)
+    with pytest.raises(errors.TaskHeld):
+        retry_failed(run.task_id, processor=work, ledger=ledger, show_progress=False)
+    LOOP.loop.call_soon_threadsafe(go_on.set)
+    assert run.wait().results == [None, 1, 2] and run.task.status == "completed"
+
+
+def test_a_blocking_verb_on_the_loop_itself_is_refused(ledger, quick):
+    given = {"profile": quick.replace(max_attempts=1), "ledger": ledger, "show_progress": False}
+
+    async def inner(item):
+        return process_in_batches([item], shout, **given).results
+
+    async def waiting(item):
+        return batch_run([item], shout, **given).wait().results
+
+    for work in (inner, waiting):
+        run = process_in_batches(["a"], work, **given)
+        assert "loop" in run.errors[0]["message"] and "await" in run.errors[0]["hint"]
+
+
+def test_an_argument_that_is_none_is_as_if_it_had_not_been_given(client, ledger, quick):
+    none = dict.fromkeys(("show_progress", "reuse", "timeout", "chunk_tokens", "unanswerable", "language", "seed"))
+    run = synthetic_run("qa", "tea", 2, profile=quick, client=client, ledger=ledger, **none)
+    assert run.options.timeout_s == quick.timeout_s and run.wait().progress.ok == 2
+
+
+def test_a_package_whose_kind_cannot_be_loaded_leaves_the_others(tmp_path):
+    broken = tmp_path / "broken-1.0.dist-info"
+    broken.mkdir()
+    (broken / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
+    (broken / "entry_points.txt").write_text("[cerebro_nb.kinds]\npoems = no_such_module:POEMS\n")
+    script = (
+        "import sys; sys.path.append(sys.argv[1])\nfrom cerebro_nb.launching.kind import kinds; print(sorted(kinds()))"
+    )
+    told = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, timeout=120)
+    assert "qa" in told.stdout and "poems" in told.stderr and "no_such_module" in told.stderr
+
+
 # --- a kind of one's own is one object
 
 
@@ -378,6 +491,6 @@ def test_help_shows_every_parameter_with_its_type_and_a_word_on_it(name):
     for function in (getattr(cerebro_nb, name), getattr(cerebro_nb, f"a{name}")):
         signature, text = inspect.signature(function), inspect.getdoc(function)
         assert not any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values())
+        described = {name for names in re.findall(r"^([a-z_, ]+)$", text, re.MULTILINE) for name in names.split(", ")}
         for parameter in signature.parameters.values():
-            assert parameter.annotation is not parameter.empty
-            assert parameter.name in text, parameter.name
+            assert parameter.annotation is not parameter.empty and parameter.name in described, parameter.name

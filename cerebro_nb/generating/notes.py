@@ -22,7 +22,7 @@ from ..errors import InputError
 from .templates import Template, in_language, template_language
 from ..language import check_language
 from ..launching.kind import Again, Kind, Turn, after_text, as_text, register_kind
-from ..launching.launch import RunArguments, awaitable, launch, of_the_run, verbs
+from ..launching.launch import RunArguments, awaitable, launch, of_the_run, verbs, without_none
 from ..profiles import GenerationOptions
 from ..texts.embedders import Embedder, get_embedder
 from ..texts.quotes import find_quote
@@ -301,6 +301,7 @@ def notes_run(
     SourceError
         Once it is started, if a document cannot be read.
     """
+    arguments = without_none(arguments)
     listed = [questions] if isinstance(questions, str) else list(questions)
     listed = [question.strip() for question in listed if question.strip()]
     if not listed and documents is None:

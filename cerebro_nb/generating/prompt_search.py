@@ -5,8 +5,9 @@
 # %% ../../nbs/19_generating/9_prompt_search.ipynb #14b0bf85
 from __future__ import annotations
 
+import asyncio
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
@@ -97,7 +98,9 @@ _WISH = {
 }
 
 # %% ../../nbs/19_generating/9_prompt_search.ipynb #34992d4d
-def variant_work(client: Client, task: str, language: str, options: GenerationOptions) -> Work:
+def variant_work(
+    client: Client, task: str, language: str, options: GenerationOptions, earlier: Iterable[Mapping[str, Any]] = ()
+) -> Work:
     """Return the work of writing one variant of a prompt an item.
 
     Parameters
@@ -110,9 +113,11 @@ def variant_work(client: Client, task: str, language: str, options: GenerationOp
         BCP-47 tag of the prompts.
     options
         How they are generated; the seed is the item's.
+    earlier
+        Variants that there are already; a copy of one is refused.
     """
     template = in_language(_WISH[template_language(language)], language)
-    seen = {essence(with_place(task))}
+    seen = {essence(with_place(task)), *(essence(variant["prompt"]) for variant in earlier)}
 
     async def written(item: WorkItem) -> str:
         if item.reuses:
@@ -168,7 +173,8 @@ def variants_run(task: str, n: int, language: str | None = None, **arguments: Un
 
 async def _variants_again(again: Again) -> Work:
     client, options = again.asked
-    return variant_work(client, again.manifest["task"], again.manifest["language"], options)
+    earlier = await asyncio.to_thread(again.answers)
+    return variant_work(client, again.manifest["task"], again.manifest["language"], options, earlier)
 
 
 VARIANTS = register_kind(

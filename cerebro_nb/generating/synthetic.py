@@ -29,7 +29,7 @@ from .recipes import RECIPES, Question, Recipe, manifest_of
 from .templates import in_language, template_language
 from ..language import check_language
 from ..launching.kind import Again, Kind, kind_named, register_kind
-from ..launching.launch import RunArguments, awaitable, launch, of_the_run, verbs
+from ..launching.launch import RunArguments, awaitable, launch, of_the_run, verbs, without_none
 from ..profiles import GenerationOptions
 from ..tasks.ledger import Ledger
 from ..texts.distinct import Distinct, check_example
@@ -196,6 +196,7 @@ def synthetic_run(kind: str, subject: str = "", n: int | None = None, **argument
     SourceError
         Once it is started, if a document cannot be read.
     """
+    arguments = without_none(arguments)
     if kind not in RECIPES:
         raise InputError(f"there is no recipe {kind!r}", hint=f"There are: {', '.join(RECIPES)}.")
     recipe = RECIPES[kind]
