@@ -1,5 +1,5 @@
 # `make demo` and `make test` set everything up by themselves, in .venv.
-.PHONY: demo test quick pythons artefacts panel check lint types notebooks readme catalogues bench picture lock clean help
+.PHONY: demo test quick pythons artefacts panel check lint types notebooks readme outputs catalogues bench picture lock clean help
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -45,6 +45,9 @@ notebooks: $(VENV)/.dev ## notebooks are clean and exported with no difference
 
 readme: $(VENV)/.dev ## README.md is what nbs/index.ipynb says
 	$(BIN)/python scripts/readme.py --check
+
+outputs: $(VENV)/.dev ## run the notebooks of the rooms, and keep what they show
+	$(BIN)/python scripts/outputs.py
 
 catalogues: $(VENV)/.dev ## compile the translations
 	$(BIN)/pybabel compile --directory cerebro_nb/locale --domain cerebro

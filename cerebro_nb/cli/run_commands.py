@@ -48,7 +48,7 @@ def _add_demo(parser: ArgumentParser) -> None:
 
 @command(_add_demo)
 def demo(arguments: Namespace) -> int:
-    """Generate the example of the design note with the embedded model: 6 pairs about copywriting."""
+    """Generate an example with the embedded model: 6 pairs about copywriting."""
     from cerebro_nb.generating.synthetic import synthetic_run
 
     portuguese = arguments.language == "pt-BR"
