@@ -8,8 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import json
-import os
 import tempfile
 import time
 from array import array
@@ -19,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .progress import Tally, count_on
-from .records import input_hash, kept_rows, keyed
+from .records import UnsavedAnswers, input_hash, kept_rows, keyed
 from .work import WorkItem
 from ..concurrency.loop import LOOP
 from ..errors import CerebroError, LedgerError, TaskHeld, error_record
@@ -27,13 +25,12 @@ from ..logs import get_logger
 from ..tasks.leases import LEASE_S
 from ..tasks.writing import EndedRows, FinishedItem
 from ..tasks.ledger import Ledger
-from ..tasks.schema import decoded
 
 _log = get_logger(__name__)
 
 # %% auto #0
-__all__ = ['READ_AHEAD', 'MOST_UNWRITTEN', 'to_its_end', 'Lease', 'in_groups', 'ItemSource', 'TaskKeeper', 'Backlog',
-           'UnsavedAnswers', 'AnswerWriter', 'check_whole', 'write_end']
+__all__ = ['OnError', 'READ_AHEAD', 'MOST_UNWRITTEN', 'to_its_end', 'Lease', 'in_groups', 'ItemSource', 'note_reopened',
+           'TaskKeeper', 'Backlog', 'AnswerWriter', 'check_whole', 'write_end']
 
 # %% ../../nbs/15_batching/5_recorder.ipynb #89810f75
 async def to_its_end(work: Callable[[], None]) -> None:
@@ -46,6 +43,7 @@ async def to_its_end(work: Callable[[], None]) -> None:
         raise
 
 # %% ../../nbs/15_batching/5_recorder.ipynb #c06ed45e
+OnError = Callable[[BaseException], None]
 _at_work: set[tuple[str, str]] = set()
 LOOP.when_lost(_at_work.clear)
 
@@ -61,14 +59,22 @@ class Lease:
         Is called when the task is kept no longer.
     """
 
-    def __init__(self, ledger: Ledger, on_error: Callable[[BaseException], None]):
+    def __init__(self, ledger: Ledger, on_error: OnError):
         self._ledger, self._on_error, self._task_id = ledger, on_error, ""
 
-    def take(self, task_id: str) -> None:
-        """Claim a task that is there; it blocks. A TaskHeld is raised if somebody works on it, even this process."""
+    def take(self, task_id: str, before: Callable[[], None] = lambda: None) -> None:
+        """Claim a task that is there; it blocks. A TaskHeld is raised if somebody works on it, even this process.
+
+        What is to be done ``before`` it is kept may fail: then the task is left as it was.
+        """
         if (self._ledger.database.url, task_id) in _at_work:
             raise TaskHeld(f"task {task_id} is being worked on by this process", hint="Wait for that run or cancel it.")
         self._ledger.claim(task_id)
+        try:
+            before()
+        except BaseException:
+            self._ledger.release(task_id)
+            raise
         self.hold(task_id)
 
     def hold(self, task_id: str) -> None:
@@ -155,7 +161,7 @@ class ItemSource:
     task_id: str
     manifest: Mapping[str, Any]
     read_ahead: int
-    on_error: Callable[[BaseException], None]
+    on_error: OnError
     reuse: bool = False
 
     def listed(self, items: Sequence[tuple[Any, str]]) -> Iterator[WorkItem]:
@@ -188,6 +194,13 @@ class ItemSource:
             self.on_error(error)
 
 # %% ../../nbs/15_batching/5_recorder.ipynb #c2f1c1e9
+def note_reopened(ledger: Ledger, tally: Tally, task_id: str) -> int:
+    """Note that a task is worked on again, count what it has, and return how many of its items are recorded."""
+    ledger.update_task(task_id, status="in_progress", finished_at=None)
+    count_on(tally, ledger.task(task_id))
+    return ledger.count_items(task_id)
+
+# %% ../../nbs/15_batching/5_recorder.ipynb #748c286c
 class TaskKeeper:
     """Makes the task of a run, or takes one that there is.
 
@@ -205,14 +218,7 @@ class TaskKeeper:
         Offer items the answers that the ledger has to the same key.
     """
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        tally: Tally,
-        read_ahead: int,
-        on_error: Callable[[BaseException], None],
-        reuse: bool = False,
-    ):
+    def __init__(self, ledger: Ledger, tally: Tally, read_ahead: int, on_error: OnError, reuse: bool = False):
         self.ledger, self.lease, self._tally = ledger, Lease(ledger, on_error), tally
         self._source = ItemSource(ledger, "", {}, read_ahead, on_error, reuse)
 
@@ -222,14 +228,13 @@ class TaskKeeper:
         """Record a new task and return its items; ``decisive`` decides the answers, what is ``around`` does not."""
         total = self._tally.total
         items = keyed([] if total is None else list(inputs), decisive)
-        of_a_list = {} if total is None else {"input_sha256": input_hash([value for value, _ in items])}
-        manifest = {**around, **of_a_list, **decisive}
+        of_list = {} if total is None else {"input_sha256": input_hash([value for value, _ in items])}
 
         def record() -> None:
-            self._tally.task_id = self.ledger.create_task(
-                kind, subject, total, manifest=manifest, leased=True, items=items
-            )
-            self.lease.hold(self._tally.task_id)
+            manifest = {**around, **of_list, **decisive}
+            task_id = self.ledger.create_task(kind, subject, total, manifest=manifest, leased=True, items=items)
+            self._tally.task_id = task_id
+            self.lease.hold(task_id)
 
         await to_its_end(record)
         source = replace(self._source, task_id=self._tally.task_id, manifest=dict(decisive))
@@ -242,28 +247,19 @@ class TaskKeeper:
         decisive: Mapping[str, Any],
         before: Callable[[], None] = lambda: None,
     ) -> Iterator[WorkItem]:
-        """Take a task to go on with and return its items without an answer, then what a generator had still to give.
-
-        What is to be done ``before``, once the task is this run's, may fail: then the task is left as it was.
-        """
+        """Take a task to go on with and return its items without an answer, then what a generator had still to give."""
         recorded = 0
 
         def take() -> None:
             nonlocal recorded
-            self.lease.take(task_id)
-            try:
-                before()
-            except BaseException:
-                self.ledger.release(task_id)
-                raise
-            self.ledger.update_task(task_id, status="in_progress", finished_at=None)
-            task, recorded = self.ledger.task(task_id), self.ledger.count_items(task_id)
-            count_on(self._tally, task)
+            self.lease.take(task_id, before)
+            recorded = note_reopened(self.ledger, self._tally, task_id)
 
         await to_its_end(take)
         source = replace(self._source, task_id=self._tally.task_id, manifest=dict(decisive))
-        further = itertools.islice(further, recorded, None)
-        return itertools.chain(source.unanswered(), source.recorded(further, recorded))
+        return itertools.chain(
+            source.unanswered(), source.recorded(itertools.islice(further, recorded, None), recorded)
+        )
 
 # %% ../../nbs/15_batching/5_recorder.ipynb #5478261e
 MOST_UNWRITTEN = 300
@@ -304,26 +300,6 @@ class Backlog:
             if not done.done():
                 done.set_result(None)
 
-# %% ../../nbs/15_batching/5_recorder.ipynb #e05731fb
-class UnsavedAnswers:
-    """Keeps answers that the ledger could not take in a file, which is made when there is one."""
-
-    def __init__(self) -> None:
-        #: The file, or None.
-        self.path: str | None = None
-
-    def add(self, ended: EndedRows) -> None:
-        """Keep an item and its attempts, as they would be in the ledger."""
-        row = decoded({**ended.row, "attempts": [decoded(attempt) for attempt in ended.attempts]})
-        try:
-            if self.path is None:
-                handle, self.path = tempfile.mkstemp(".jsonl", f"cerebro-unsaved-{row['task_id']}-")
-                os.close(handle)
-            with open(self.path, "a", encoding="ascii") as file:
-                file.write(json.dumps(row) + "\n")
-        except OSError as error:
-            _log.error("item %s of task %s is lost: %s", row["position"], row["task_id"], error)
-
 # %% ../../nbs/15_batching/5_recorder.ipynb #a3a7efca
 class AnswerWriter:
     """Posts how items ended to the ledger, and knows which are there.
@@ -336,7 +312,7 @@ class AnswerWriter:
         Is called, on the writer's thread, when the ledger refuses one.
     """
 
-    def __init__(self, ledger: Ledger, on_error: Callable[[BaseException], None]):
+    def __init__(self, ledger: Ledger, on_error: OnError):
         self._ledger, self._on_error, self._backlog = ledger, on_error, Backlog()
         #: The positions of the items that are on disk, in the order in which they came there.
         self.on_disk = array("I")

@@ -9,6 +9,8 @@ import contextlib
 import hashlib
 import json
 import operator
+import os
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,11 +22,15 @@ from ..client.scope import CallRecord
 from ..concurrency.retries import retry_decision
 from ..errors import CerebroError, InputError, ProcessorFailed, error_record, error_text
 from ..protocol.reading import count_in, seconds_in
-from ..tasks.writing import FinishedItem
+from ..logs import get_logger
+from ..tasks.schema import decoded
+from ..tasks.writing import EndedRows, FinishedItem
+
+_log = get_logger(__name__)
 
 # %% auto #0
 __all__ = ['OF_THE_ITEMS', 'deciding', 'keyed', 'input_hash', 'failure_of', 'whole_number', 'text_of', 'reply_record',
-           'attempt_rows', 'kept_rows', 'Outcome', 'finished_item']
+           'attempt_rows', 'kept_rows', 'Outcome', 'finished_item', 'UnsavedAnswers']
 
 # %% ../../nbs/15_batching/3_records.ipynb #c1532ea8
 #: What a manifest says of where the items came from: it decides no answer.
@@ -257,3 +263,23 @@ def finished_item(task_id: str, item: WorkItem, outcome: Outcome) -> FinishedIte
         count_in(reply["usage"], "prompt_tokens"),
         count_in(reply["usage"], "completion_tokens"),
     )
+
+# %% ../../nbs/15_batching/3_records.ipynb #eeda7ecd
+class UnsavedAnswers:
+    """Keeps answers that the ledger could not take in a file, which is made when there is one."""
+
+    def __init__(self) -> None:
+        #: The file, or None.
+        self.path: str | None = None
+
+    def add(self, ended: EndedRows) -> None:
+        """Keep an item and its attempts, as they would be in the ledger."""
+        row = decoded({**ended.row, "attempts": [decoded(attempt) for attempt in ended.attempts]})
+        try:
+            if self.path is None:
+                handle, self.path = tempfile.mkstemp(".jsonl", f"cerebro-unsaved-{row['task_id']}-")
+                os.close(handle)
+            with open(self.path, "a", encoding="ascii") as file:
+                file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            _log.error("item %s of task %s is lost: %s", row["position"], row["task_id"], error)

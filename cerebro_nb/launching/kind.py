@@ -215,7 +215,7 @@ def kinds() -> Mapping[str, Kind]:
             _kinds.update(by_hand)
     return _kinds
 
-
+# %% ../../nbs/16_launching/1_kind.ipynb #d9e061a2
 def kind_named(name: str) -> Kind:
     """Return a kind.
 
