@@ -270,6 +270,7 @@ def test_nobody_is_kept_out_in_either_theme_and_in_portuguese(theme, lab, page, 
         page.get_by_text("Lotes, tokens e tempo").click()
         fill(page, Assunto="chá", Temperatura="7")
         page.get_by_label("Temperatura").fill("0.7")
+        expect(page.get_by_text("6 chamadas em lotes de 3")).to_be_visible()  # the kernel has heard it
         press(page, "Executar")
         expect(page.get_by_text("Q&A: concluída")).to_be_visible()
         expect(rows(page)).to_have_count(6)
