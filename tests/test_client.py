@@ -14,10 +14,13 @@ from virtual import virtual_time
 
 from cerebro_nb import (
     Client,
+    How,
     Message,
     OllamaBackend,
+    Plan,
     Run,
     ScriptedBackend,
+    Where,
     acall_llm,
     aget_client,
     call_llm,
@@ -253,16 +256,9 @@ def test_a_client_closed_under_a_run_ends_it_and_no_item_fails_by_it(quick, ledg
     server = Closing(1, 5.0)
     client = Client(server, "tiny")
     options = load_settings({}).options(is_training=True, timeout_s=quick.timeout_s)
-    run = Run(
-        range(8),
-        prompt_work(client, "item {item}", options),
-        quick,
-        client=client,
-        options=options,
-        manifest={"prompt": "item {item}", "system_prompt": None},
-        ledger=ledger,
-        show_progress=False,
-    )
+    manifest = {"prompt": "item {item}", "system_prompt": None}
+    plan = Plan(range(8), prompt_work(client, "item {item}", options), manifest=manifest)
+    run = Run(plan, How(quick, client, options=options), Where(ledger, show_progress=False))
 
     async def scenario():
         run.start()
