@@ -294,18 +294,100 @@ def test_a_recipe_may_have_fields_that_are_no_text(server, client, ledger, quick
 # --- a run is made without reading or asking, and opened once it is started
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("judge", "prompt_trials")])
-def test_making_a_run_reads_and_asks_nothing(name, server, client, tmp_path):
-    run = made(name, "0", client=client)
-    assert not run.ended and run.progress.processed == 0
-    assert server.requests == [] and not (tmp_path / "data").exists()
+@pytest.mark.parametrize("name", NAMES)
+def test_a_run_is_made_without_reading_asking_or_opening_anything(name, server, tmp_path, monkeypatch):
+    monkeypatch.setenv("OLLAMA_HOST", server.url)
+    whom = {"base_url": server.url, "model": "tiny"} if kind_named(name).asks_a_model else {}
+    run = made(name, "a1b2c3d4e5f6", show_progress=False, **whom)
+    assert not run.ended and run.failure is None and run.task_id == ""
+    assert run.progress.status == "in_progress" and run.progress.processed == 0
+    assert "not started" in repr(run) and run.on_disk() == []
+    assert server.requests == [] and list(tmp_path.iterdir()) == []
 
 
-def test_a_document_that_is_not_there_is_said_once_the_run_is_waited_for(client, ledger):
-    run = synthetic_run("qa", from_documents="nowhere.txt", client=client, ledger=ledger, show_progress=False)
-    with pytest.raises(errors.InputError):
+def test_what_it_reads_and_asks_it_does_when_it_is_waited_for(server, tmp_path):
+    run = made("prompt", "", show_progress=False, base_url=server.url, model="tiny")
+    assert run.client is None and run.wait().progress.ok == 5
+    assert run.client is not None and len(asked(server)) == 5 and (tmp_path / "data").is_dir()
+    LOOP.run(run.client.aclose())
+
+
+# How a run of each kind that reads documents is made of one.
+OF_DOCUMENTS = {
+    "qa": lambda document: (("tea", 5), {"from_documents": document}),
+    "research": lambda document: ((["How hot?"],), {"documents": document}),
+    "vectors": lambda document: ((document,), {"embedder": "embedder"}),
+}
+
+
+def test_every_kind_that_reads_documents_is_held_to_it():
+    assert {name for name in NAMES if "documents" in kind_named(name).fields} | {"vectors"} == set(OF_DOCUMENTS)
+
+
+@pytest.mark.parametrize("name", OF_DOCUMENTS)
+def test_a_document_that_is_not_there_is_missed_when_the_run_is_waited_for(name, client, ledger, quick, tmp_path):
+    positional, named = OF_DOCUMENTS[name](tmp_path / "missing.txt")
+    given = {"client": client, "profile": quick, "ledger": ledger, "show_progress": False}
+    run = kind_named(name).make(*positional, **named, **given)
+    assert not run.ended and run.failure is None
+    with pytest.raises(errors.InputError, match=r"missing\.txt"):
         run.wait()
     assert run.progress.status == "failed" and ledger.tasks() == []
+
+
+class LongOpening:
+    """Opens a plan when it is let, and tells that it has begun."""
+
+    def __init__(self):
+        self.begun, self.given_up = threading.Event(), threading.Event()
+        self._let = asyncio.Event()
+
+    async def open(self, means):
+        self.begun.set()
+        try:
+            await self._let.wait()
+        except asyncio.CancelledError:
+            self.given_up.set()
+            raise
+        return Plan(["a", "b", "c"], manifest={"opened": True})
+
+    def let(self):
+        LOOP.loop.call_soon_threadsafe(self._let.set)
+
+
+@pytest.mark.parametrize("is_awaited", [False, True])
+def test_a_run_is_watched_and_cancelled_while_it_opens(is_awaited, haiku, server, client, ledger):
+    opening, heard = LongOpening(), []
+    arguments = {"client": client, "ledger": ledger, "show_progress": False, "on_progress": heard.append}
+    run = launch(HAIKU, Plan(subject="rain", open=opening.open, total=9), arguments).start()
+    assert opening.begun.wait(60)
+    now = run.progress
+    assert (now.status, now.total, now.processed, now.elapsed_s) == ("in_progress", 9, 0, 0) and not run.ended
+    assert run.task_id == "" and "opened" not in run.manifest and run.client is client
+    run.cancel()
+
+    async def joined():
+        return await run
+
+    assert (asyncio.run(joined()) if is_awaited else run.wait()) is run
+    assert opening.given_up.is_set() and run.ended and run.failure is None
+    assert run.progress.status == "cancelled" and run.task_id == ""
+    assert ledger.tasks() == [] and heard == [] and asked(server) == []
+
+
+def test_a_run_that_is_paused_while_it_opens_begins_no_item_until_it_may(haiku, client, ledger, quick):
+    opening, paused = LongOpening(), threading.Event()
+    arguments = {"client": client, "ledger": ledger, "show_progress": False, "profile": quick}
+    run = launch(HAIKU, Plan(open=opening.open), arguments)
+    run.on_progress(lambda now: now.event == "batch_started" and paused.set()).start()
+    assert opening.begun.wait(60)
+    run.pause()
+    assert run.progress.status == "in_progress"  # there is nothing to pause yet
+    opening.let()
+    assert paused.wait(60)
+    assert run.progress.status == "paused" and run.progress.total == 3 and ledger.task(run.task_id).processed_items == 0
+    run.resume()
+    assert run.wait().progress.ok == 3 and run.manifest["opened"]
 
 
 def test_a_run_is_cancelled_while_it_opens_or_before_it_starts(ledger, quick):

@@ -26,15 +26,15 @@ _log = get_logger(__name__)
 
 # %% auto #0
 __all__ = ['Processor', 'abatch_run', 'process_in_batches', 'aprocess_in_batches', 'PROMPT', 'FUNCTION', 'refuse_unfit',
-           'BatchArguments', 'batch_run']
+           'BatchArguments', 'batch_run', 'item_turn']
 
 # %% ../../nbs/16_launching/3_batches.ipynb #bcfd2bab
-def refuse_unfit(given: Mapping[str, Any], why: str) -> None:
+def refuse_unfit(options: Mapping[str, Any], why: str) -> None:
     """Refuse options that would change nothing.
 
     Parameters
     ----------
-    given
+    options
         The options by name; None is not given.
     why
         What they do not fit.
@@ -44,7 +44,7 @@ def refuse_unfit(given: Mapping[str, Any], why: str) -> None:
     InputError
         If one is given.
     """
-    if unfit := [name for name, value in given.items() if value is not None]:
+    if unfit := [name for name, value in options.items() if value is not None]:
         raise InputError(f"{', '.join(unfit)}: {why}", hint="Leave it out.")
 
 # %% ../../nbs/16_launching/3_batches.ipynb #dac8f119
@@ -72,7 +72,64 @@ class BatchArguments(LaunchArguments, total=False):
     response_model: type[BaseModel] | None
     is_training: bool
 
+# %% ../../nbs/16_launching/3_batches.ipynb #61c5fc39
+def _of_prompt(items: Iterable[Any], prompt: str, profile: str | Profile, arguments: BatchArguments) -> Run:
+    form = arguments.get("response_model")
+    if "{" not in prompt.replace("{{", ""):
+        _log.warning("the prompt names nothing of its items, as {item} would: each is asked the same")
+    manifest = {
+        "prompt": prompt,
+        "system_prompt": arguments.get("system_prompt"),
+        "response_model": form.__name__ if form else None,
+        "json_schema": json_schema(form) if form else None,
+    }
 
+    async def opened(means: Means) -> Plan:
+        client, options = means.asked
+        work = prompt_work(client, prompt, options, arguments.get("system_prompt"), form)
+        return Plan(items, work, manifest=manifest)
+
+    total = len(items) if isinstance(items, Collection) else None
+    kind, subject = _names(arguments)
+    plan = Plan(open=opened, total=total, kind=kind, subject=subject)
+    common = of_the_run({**arguments, "profile": profile}, BatchArguments)
+    return Run(plan, how_of(common, "synthetic", arguments.get("is_training", True)), where_of(common))
+
+
+def _names(arguments: BatchArguments) -> tuple[str, str]:
+    """Return what a task is called: its kind and its subject."""
+    return arguments.get("kind", "batch"), arguments.get("subject", "")
+
+# %% ../../nbs/16_launching/3_batches.ipynb #6eb9ecc5
+_OF_A_FUNCTION = {"kind", "subject", "fallback", "ledger", "on_progress", "show_progress", "reuse"}
+_NOT_OF_A_FUNCTION = "this is for a prompt; a function asks its model itself, as it likes"
+
+
+def _of_function(
+    items: Iterable[Any], function: Callable[[Any], Any], profile: str | Profile, arguments: BatchArguments
+) -> Run:
+    if unknown := sorted(set(arguments) - set(BatchArguments.__annotations__)):
+        raise InputError(f"{', '.join(unknown)}: there is no such option", hint="See help(process_in_batches).")
+    if arguments.get("reuse"):
+        raise InputError(
+            "reuse=True wants a prompt: what a function would answer cannot be known before it is called",
+            hint="Leave reuse out, or give the prompt as a text with {item} in it.",
+        )
+    unfit = {name: value for name, value in arguments.items() if name not in _OF_A_FUNCTION}
+    if unfit.get("is_training") is True:
+        del unfit["is_training"]
+    refuse_unfit(unfit, _NOT_OF_A_FUNCTION)
+    settings = load_settings()
+    manifest = {"processor": getattr(function, "__qualname__", type(function).__name__)}
+    plan = Plan(items, function_work(function), *_names(arguments), manifest=manifest)
+    how = How(
+        settings.profile(profile),
+        fallback=arguments.get("fallback"),
+        log_language=settings.log_language,
+    )
+    return Run(plan, how, where_of(arguments))
+
+# %% ../../nbs/16_launching/3_batches.ipynb #a7ca6ed8
 def batch_run(
     items: Iterable[Any],
     processor: Processor,
@@ -112,61 +169,6 @@ def batch_run(
         return _of_prompt(items, processor, profile, arguments)
     return _of_function(items, processor, profile, arguments)
 
-# %% ../../nbs/16_launching/3_batches.ipynb #61c5fc39
-def _of_prompt(items: Iterable[Any], prompt: str, profile: str | Profile, arguments: BatchArguments) -> Run:
-    form = arguments.get("response_model")
-    if "{" not in prompt.replace("{{", ""):
-        _log.warning("the prompt names nothing of its items, as {item} would: each is asked the same")
-    manifest = {
-        "prompt": prompt,
-        "system_prompt": arguments.get("system_prompt"),
-        "response_model": form.__name__ if form else None,
-        "json_schema": json_schema(form) if form else None,
-    }
-
-    async def opened(means: Means) -> Plan:
-        client, options = means.asked
-        work = prompt_work(client, prompt, options, arguments.get("system_prompt"), form)
-        return Plan(items, work, *_names(arguments), manifest=manifest)
-
-    total = len(items) if isinstance(items, Collection) else None
-    plan = Plan((), open=opened, total=total, kind=_names(arguments)[0], subject=_names(arguments)[1])
-    common = of_the_run({**arguments, "profile": profile}, BatchArguments)
-    return Run(plan, how_of(common, "synthetic", arguments.get("is_training", True)), where_of(common))
-
-
-def _names(arguments: BatchArguments) -> tuple[str, str]:
-    return arguments.get("kind", "batch"), arguments.get("subject", "")
-
-# %% ../../nbs/16_launching/3_batches.ipynb #6eb9ecc5
-_NOT_OF_A_FUNCTION = "this is for a prompt; a function asks its model itself, as it likes"
-
-
-def _of_function(
-    items: Iterable[Any], function: Callable[[Any], Any], profile: str | Profile, arguments: BatchArguments
-) -> Run:
-    if unknown := sorted(set(arguments) - set(BatchArguments.__annotations__)):
-        raise InputError(f"{', '.join(unknown)}: there is no such option", hint="See help(process_in_batches).")
-    if arguments.get("reuse"):
-        raise InputError(
-            "reuse=True wants a prompt: what a function would answer cannot be known before it is called",
-            hint="Leave reuse out, or give the prompt as a text with {item} in it.",
-        )
-    fitting = {"kind", "subject", "fallback", "ledger", "on_progress", "show_progress", "reuse"}
-    unfit = {name: value for name, value in arguments.items() if name not in fitting}
-    if unfit.get("is_training") is True:
-        del unfit["is_training"]
-    refuse_unfit(unfit, _NOT_OF_A_FUNCTION)
-    settings = load_settings()
-    manifest = {"processor": getattr(function, "__qualname__", type(function).__name__)}
-    plan = Plan(items, function_work(function), *_names(arguments), manifest=manifest)
-    how = How(
-        settings.profile(profile),
-        fallback=arguments.get("fallback"),
-        log_language=settings.log_language,
-    )
-    return Run(plan, how, where_of(arguments))
-
 
 abatch_run = awaitable(batch_run)
 process_in_batches, aprocess_in_batches = verbs(
@@ -174,11 +176,12 @@ process_in_batches, aprocess_in_batches = verbs(
 )
 
 # %% ../../nbs/16_launching/3_batches.ipynb #b3f864d0
-def _turn(example: Mapping[str, Any]) -> Turn | None:
+def item_turn(example: Mapping[str, Any]) -> Turn | None:
+    """Return the turn of an item and its output, or None of an example that was made elsewhere."""
     item = (example.get("metadata") or {}).get("input")
     return None if item is None else Turn(as_text(item), as_text(example["output"]))
 
-
+# %% ../../nbs/16_launching/3_batches.ipynb #f71c7241
 async def _prompt_again(again: Again) -> Work:
     manifest = again.manifest
     if manifest.get("response_model") and again.response_model is None:
@@ -189,15 +192,6 @@ async def _prompt_again(again: Again) -> Work:
     return prompt_work(client, manifest["prompt"], options, manifest["system_prompt"], again.response_model)
 
 
-async def _function_again(again: Again) -> Work:
-    if again.processor is None:
-        raise InputError(
-            f"task {again.task.id} was worked on by the function {again.manifest.get('processor', '?')!r}",
-            hint="Give it again: resume(task, processor).",
-        )
-    return function_work(again.processor)
-
-# %% ../../nbs/16_launching/3_batches.ipynb #f71c7241
 PROMPT = register_kind(
     Kind(
         "prompt",
@@ -209,9 +203,20 @@ PROMPT = register_kind(
         needs=("items",),
         function="process_in_batches",
         columns=("output",),
-        turn=_turn,
+        turn=item_turn,
     )
 )
+
+# %% ../../nbs/16_launching/3_batches.ipynb #66a520e1
+async def _function_again(again: Again) -> Work:
+    if again.processor is None:
+        raise InputError(
+            f"task {again.task.id} was worked on by the function {again.manifest.get('processor', '?')!r}",
+            hint="Give it again: resume(task, processor).",
+        )
+    return function_work(again.processor)
+
+
 FUNCTION = register_kind(
     Kind(
         "function",
@@ -221,6 +226,6 @@ FUNCTION = register_kind(
         takes=frozenset({"processor"}),
         function="process_in_batches",
         columns=("output",),
-        turn=_turn,
+        turn=item_turn,
     )
 )

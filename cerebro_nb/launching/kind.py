@@ -98,7 +98,7 @@ def after_text(example: Mapping[str, Any], question: str) -> str:
     text = (example.get("metadata") or {}).get("text")
     return f"{text}\n\n{question}" if text else question
 
-
+# %% ../../nbs/16_launching/1_kind.ipynb #3bfbdfcf
 def _no_turn(example: Mapping[str, Any]) -> Turn | None:
     return None
 
@@ -173,12 +173,10 @@ class Kind:
         """Whether its work asks the run's model."""
         return "model" in self.takes
 
-# %% ../../nbs/16_launching/1_kind.ipynb #3bfbdfcf
+# %% ../../nbs/16_launching/1_kind.ipynb #df7dac75
 #: The chapters whose rooms may hold kinds.
 _CHAPTERS = ("cerebro_nb.launching", "cerebro_nb.generating", "cerebro_nb.vectors")
 _kinds: dict[str, Kind] = {}
-_loading = threading.RLock()
-_loaded = False
 
 
 def register_kind(kind: Kind) -> Kind:
@@ -190,6 +188,10 @@ def register_kind(kind: Kind) -> Kind:
         raise InputError(f"a {type(kind).__name__} is no kind", hint="Give a Kind.")
     _kinds[kind.name] = kind
     return kind
+
+# %% ../../nbs/16_launching/1_kind.ipynb #6d902c10
+_loading = threading.RLock()
+_loaded = False
 
 
 def _take_in(point: EntryPoint) -> None:
@@ -209,13 +211,13 @@ def kinds() -> Mapping[str, Kind]:
             for chapter in map(import_module, _CHAPTERS):
                 for room in iter_modules(chapter.__path__, f"{chapter.__name__}."):
                     import_module(room.name)
-            _loaded = True
             for point in entry_points(group="cerebro_nb.kinds"):
                 _take_in(point)
             _kinds.update(by_hand)
+            _loaded = True
     return _kinds
 
-# %% ../../nbs/16_launching/1_kind.ipynb #d9e061a2
+# %% ../../nbs/16_launching/1_kind.ipynb #fa1a6556
 def kind_named(name: str) -> Kind:
     """Return a kind.
 
@@ -229,7 +231,7 @@ def kind_named(name: str) -> Kind:
         raise InputError(f"there is no kind {name!r}", hint=f"There are: {', '.join(sorted(known))}.")
     return known[name]
 
-
+# %% ../../nbs/16_launching/1_kind.ipynb #02ca84e8
 def name_in(manifest: Mapping[str, Any]) -> str:
     """Return the name of the kind that a manifest is of."""
     return str(manifest.get("recipe") or ("prompt" if "prompt" in manifest else "function"))

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar, Unpack, cast, get_args, get_origin
 
 from ..batching.plans import How, Plan, Where
 from ..batching.progress import Listener
@@ -24,7 +25,7 @@ from ..tasks.ledger import Ledger
 
 # %% auto #0
 __all__ = ['Arguments', 'Parameters', 'Made', 'LaunchArguments', 'RunArguments', 'without_none', 'of_the_run', 'how_of',
-           'where_of', 'launch', 'whole_signature', 'whole_docstring', 'verbs', 'awaitable']
+           'where_of', 'launch', 'unpacked', 'whole_signature', 'whole_docstring', 'awaitable', 'verbs']
 
 # %% ../../nbs/16_launching/2_launch.ipynb #58c4fccf
 class LaunchArguments(GenerationArguments, total=False):
@@ -70,7 +71,7 @@ class RunArguments(LaunchArguments, total=False):
 
     profile: str | Profile
 
-
+# %% ../../nbs/16_launching/2_launch.ipynb #cb787038
 _OF_THE_RUN = set(RunArguments.__annotations__) - set(GenerationArguments.__annotations__)
 _WHOM = ("model", "backend", "base_url")
 
@@ -88,7 +89,7 @@ def of_the_run(arguments: Mapping[str, Any], dictionary: type[Any]) -> RunArgume
     own = set(dictionary.__annotations__) - set(RunArguments.__annotations__)
     return cast(RunArguments, {name: value for name, value in arguments.items() if name not in own})
 
-# %% ../../nbs/16_launching/2_launch.ipynb #cb787038
+# %% ../../nbs/16_launching/2_launch.ipynb #3099acc6
 def how_of(arguments: RunArguments, profile: str, is_training: bool = True) -> How:
     """Return how a run works that asks a model.
 
@@ -111,17 +112,14 @@ def how_of(arguments: RunArguments, profile: str, is_training: bool = True) -> H
     settings = client.settings if client else load_settings()
     chosen = settings.profile(arguments.get("profile") or profile)
     generation = {name: value for name, value in arguments.items() if name not in _OF_THE_RUN}
-    named = {
-        "timeout_s": chosen.timeout_s,
-        "temperature": arguments.get("temperature"),
-        **named_as_settings(cast(GenerationArguments, generation)),
-    }
-    options = settings.options(is_training=is_training, **named)
+    changes = {"timeout_s": chosen.timeout_s, "temperature": arguments.get("temperature")}
+    changes |= named_as_settings(cast(GenerationArguments, generation))
+    options = settings.options(is_training=is_training, **changes)
     whom = {name: arguments.get(name) for name in _WHOM}
     fallback, outage_s = arguments.get("fallback"), settings.outage_s
     return How(chosen, client, whom, options, fallback, outage_s, settings.log_language)
 
-
+# %% ../../nbs/16_launching/2_launch.ipynb #edc8b052
 def where_of(arguments: LaunchArguments) -> Where:
     """Return where a run is kept, and who watches it."""
     arguments = without_none(arguments)
@@ -132,7 +130,7 @@ def where_of(arguments: LaunchArguments) -> Where:
         arguments.get("show_progress", True),
     )
 
-
+# %% ../../nbs/16_launching/2_launch.ipynb #954614d9
 def launch(kind: Kind, plan: Plan, arguments: RunArguments) -> Run:
     """Make the run of a plan that asks a model, without starting it: nothing is read and nobody is asked.
 
@@ -156,48 +154,74 @@ def launch(kind: Kind, plan: Plan, arguments: RunArguments) -> Run:
     return Run(named, how, where_of(arguments))
 
 # %% ../../nbs/16_launching/2_launch.ipynb #fa83bc33
+def unpacked(function: Callable[..., Any]) -> Any:
+    """Return the dictionary type that says what a function takes by ``**arguments: Unpack[...]``, or None."""
+    hints = {known.kind: known.annotation for known in inspect.signature(function).parameters.values()}
+    hint = hints.get(inspect.Parameter.VAR_KEYWORD)
+    if isinstance(hint, str) and (named := re.fullmatch(r"(?:\w+\.)?Unpack\[(\w+)\]", hint)):
+        return inspect.unwrap(function).__globals__[named[1]]
+    return get_args(hint)[0] if get_origin(hint) is Unpack else None
+
+
 def whole_signature(function: Callable[..., Any]) -> inspect.Signature:
     """Return a function's signature with the names written out that it takes by ``**arguments: Unpack[...]``."""
     signature = inspect.signature(function)
+    if (dictionary := unpacked(function)) is None:
+        return signature
     parameters = [known for known in signature.parameters.values() if known.kind is not known.VAR_KEYWORD]
-    if (dictionary := _unpacked(function)) is not None:
-        parameters += [
-            inspect.Parameter(
-                name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=getattr(hint, "__forward_arg__", hint)
-            )
-            for name, hint in dictionary.__annotations__.items()
-            if name not in signature.parameters
-        ]
+    parameters += [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_as_written(hint))
+        for name, hint in dictionary.__annotations__.items()
+        if name not in signature.parameters
+    ]
     return signature.replace(parameters=parameters)
 
 
-def _unpacked(function: Callable[..., Any]) -> Any:
-    """Return the dictionary type of a function's ``**arguments``, or None if it takes none."""
-    hints = [str(hint) for hint in inspect.get_annotations(function).values()]
-    names = [hint.removeprefix("Unpack[").removesuffix("]") for hint in hints if hint.startswith("Unpack[")]
-    return function.__globals__[names[0]] if names else None
+def _as_written(hint: Any) -> Any:
+    return getattr(hint, "__forward_arg__", hint)
 
-
-#: What the dictionaries of makers are made of. (Before Python 3.12 one does not tell its parents.)
-_OF_ALL: tuple[Any, ...] = (RunArguments, LaunchArguments, GenerationArguments)
+# %% ../../nbs/16_launching/2_launch.ipynb #d78547ea
+_PARENTS: tuple[Any, ...] = (RunArguments, LaunchArguments, GenerationArguments)
 
 
 def whole_docstring(function: Callable[..., Any]) -> str:
     """Return a function's docstring with the parameters described that it takes by ``**arguments``."""
     text = inspect.getdoc(function) or ""
-    if (dictionary := _unpacked(function)) is None:
-        return text
-    inherited = [base for base in _OF_ALL if set(base.__annotations__) < set(dictionary.__annotations__)]
-    described = [
-        (inspect.getdoc(base) or "").partition("Parameters\n----------\n")[2] for base in [dictionary, *inherited]
-    ]
     before, found, after = text.partition("**arguments\n")
+    if not found or (dictionary := unpacked(function)) is None:
+        return text
+    parents = [parent for parent in _PARENTS if set(parent.__annotations__) < set(dictionary.__annotations__)]
+    described = "\n".join(filter(None, map(_parameters_of, [dictionary, *parents])))
     _, section, rest = after.partition("\n\n")
-    return f"{before}{chr(10).join(part for part in described if part)}{section}{rest}" if found else text
+    return f"{before}{described}{section}{rest}"
 
-# %% ../../nbs/16_launching/2_launch.ipynb #d78547ea
+
+def _parameters_of(dictionary: Any) -> str:
+    """Return what a dictionary's docstring says of its parameters."""
+    return (inspect.getdoc(dictionary) or "").partition("Parameters\n----------\n")[2]
+
+# %% ../../nbs/16_launching/2_launch.ipynb #467fa3cc
 Parameters = ParamSpec("Parameters")
-#: What a maker returns: a run, or the coroutine of one.
+
+
+def _described(function: Any, name: str, docstring: str, maker: Callable[..., Any]) -> None:
+    """Give a function its name and docstring, and the signature of the maker that it stands for."""
+    function.__name__ = function.__qualname__ = name
+    function.__doc__, function.__signature__ = docstring, whole_signature(maker)
+
+
+def awaitable(maker: Callable[Parameters, Run]) -> Callable[Parameters, Coroutine[Any, Any, Run]]:
+    """Return a maker that is awaited, for code that awaits throughout; its name has an ``a`` before it."""
+
+    @functools.wraps(maker)
+    async def awaited(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Run:
+        return maker(*args, **kwargs)
+
+    _described(awaited, f"a{maker.__name__}", whole_docstring(maker), maker)
+    return awaited
+
+# %% ../../nbs/16_launching/2_launch.ipynb #b1b28e69
+#: What a maker returns: a run that is not started, or a coroutine that makes one.
 Made = Run | Coroutine[Any, Any, Run]
 
 
@@ -217,27 +241,11 @@ def verbs(
     """
 
     @functools.wraps(maker)
-    async def awaited(*positional: Parameters.args, **named: Parameters.kwargs) -> Run:
-        run = maker(*positional, **named)
+    async def awaited(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Run:
+        run = maker(*args, **kwargs)
         return await (run if isinstance(run, Run) else await run)
 
     rest = whole_docstring(maker).partition("\n")[2]
-    ended = rest.replace("Not started.", "Ended; an item that failed does not raise.")
-    _named(awaited, f"a{name}", f"{does}\n{ended}", maker)
+    rest = rest.replace("Not started.", "Ended; an item that failed does not raise.")
+    _described(awaited, f"a{name}", f"{does}\n{rest}", maker)
     return blocking_twin(awaited), awaited
-
-
-def _named(function: Any, name: str, docstring: str, maker: Callable[..., Any]) -> None:
-    function.__name__ = function.__qualname__ = name
-    function.__doc__, function.__signature__ = docstring, whole_signature(maker)
-
-
-def awaitable(maker: Callable[Parameters, Run]) -> Callable[Parameters, Coroutine[Any, Any, Run]]:
-    """Return a maker that is awaited, for code that awaits throughout; its name has an ``a`` before it."""
-
-    @functools.wraps(maker)
-    async def made(*positional: Parameters.args, **named: Parameters.kwargs) -> Run:
-        return maker(*positional, **named)
-
-    _named(made, f"a{maker.__name__}", whole_docstring(maker), maker)
-    return made
