@@ -27,7 +27,7 @@ _log = get_logger(__name__)
 DEFAULT_DATA_DIR = platformdirs.user_data_path("cerebro_nb", appauthor=False)
 
 # %% auto #0
-__all__ = ['DEFAULT_DATA_DIR', 'Address', 'Addresses', 'BackendName', 'EmbeddedSettings', 'FallbackSettings', 'Settings',
+__all__ = ['DEFAULT_DATA_DIR', 'Address', 'Addresses', 'BackendName', 'WHOM', 'EmbeddedSettings', 'FallbackSettings', 'Settings',
            'load_settings']
 
 # %% ../nbs/08_settings.ipynb #5d1a1862
@@ -50,6 +50,8 @@ def _listed(value: Any) -> Any:
 Address = Annotated[str, AfterValidator(_address)]
 Addresses = Annotated[tuple[Address, ...], BeforeValidator(_listed), Field(max_length=256)]
 BackendName = Literal["ollama", "openai", "embedded"]
+#: The settings that say whom to ask.
+WHOM = ("backend", "model", "base_url")
 
 # %% ../nbs/08_settings.ipynb #44a12c02
 class EmbeddedSettings(CheckedValues):

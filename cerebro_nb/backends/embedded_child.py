@@ -11,26 +11,20 @@ import sys
 import threading
 from typing import Any
 
+from ..concurrency.children import end_when_orphaned
+
 # %% auto #0
 __all__ = ['serve']
 
 # %% ../../nbs/12_backends/6_embedded_child.ipynb #bab1e84f
 def _die_with_parent() -> None:
-    parent = os.getppid()
-
     def until_closed() -> None:
         while sys.stdin.buffer.read(4096):
             pass
         os._exit(0)
 
-    def until_orphaned() -> None:
-        while os.getppid() == parent:
-            threading.Event().wait(1.0)
-        os._exit(0)
-
     threading.Thread(target=until_closed, daemon=True).start()
-    if os.name == "posix":
-        threading.Thread(target=until_orphaned, daemon=True).start()
+    end_when_orphaned()
 
 # %% ../../nbs/12_backends/6_embedded_child.ipynb #f94da950
 def _parameters(settings: dict[str, Any]) -> Any:

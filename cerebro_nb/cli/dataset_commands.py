@@ -10,7 +10,8 @@ from typing import get_args
 
 from ..cleaning import plain
 from .terminal import finish, show_frame
-from .words import WHOM, add_out, add_task, add_whom, command, given
+from ..settings import WHOM
+from .words import add_out, add_task, add_whom, command, given
 from ..datasets.formats import Format
 from ..datasets.shapes import Shape
 

@@ -12,18 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..cleaning import plain
 from .terminal import finish, show_frame
-from cerebro_nb.cli.words import (
-    HOW,
-    WHOM,
-    add_how,
-    add_out,
-    add_task,
-    add_whom,
-    at_least_one,
-    command,
-    given,
-    refuse,
-)
+from .words import HOW, add_how, add_out, add_task, add_whom, at_least_one, command, given, refuse
+from ..settings import WHOM
 from ..concurrency.loop import LOOP
 from ..errors import InputError
 from ..profiles import PROFILES

@@ -10,7 +10,8 @@ from typing import get_args
 
 from ..cleaning import plain
 from .terminal import finish, show_frame
-from .words import WHOM, add_out, add_whom, at_least_one, command, given, refuse
+from ..settings import WHOM
+from .words import add_out, add_whom, at_least_one, command, given, refuse
 from ..settings import BackendName
 
 # %% auto #0

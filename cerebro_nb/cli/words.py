@@ -13,10 +13,10 @@ from types import ModuleType
 from typing import Any, NoReturn, get_args
 
 from .terminal import new_file
-from ..settings import BackendName
+from ..settings import WHOM, BackendName
 
 # %% auto #0
-__all__ = ['Work', 'AddWords', 'WHOM', 'HOW', 'Command', 'command', 'commands_of', 'refuse', 'at_least_one', 'given', 'add_whom',
+__all__ = ['Work', 'AddWords', 'HOW', 'Command', 'command', 'commands_of', 'refuse', 'at_least_one', 'given', 'add_whom',
            'add_how', 'add_task', 'add_out']
 
 # %% ../../nbs/23_cli/2_words.ipynb #9ea0a465
@@ -98,7 +98,6 @@ def given(arguments: Namespace, *names: str) -> dict[str, Any]:
     return {name: value for name in names if (value := getattr(arguments, name)) is not None}
 
 # %% ../../nbs/23_cli/2_words.ipynb #ec158ea9
-WHOM = ("model", "backend", "base_url")
 HOW = ("temperature", "max_tokens", "timeout")
 
 

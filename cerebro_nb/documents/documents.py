@@ -59,6 +59,10 @@ class Document:
         """The hash of the text, in hexadecimal."""
         return hashlib.sha256(self.text.encode("utf-8", "replace")).hexdigest()
 
+    def record(self) -> dict[str, str]:
+        """Return what a run's manifest says of it."""
+        return {"source": self.source, "sha256": self.sha256}
+
     def page_at(self, offset: int) -> int | None:
         """Return the number of the page, from 1, that a character stands on; None where there are no pages."""
         return bisect.bisect_right(self.page_starts, offset) or None if self.page_starts else None

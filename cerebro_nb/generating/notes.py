@@ -24,7 +24,7 @@ from ..language import check_language
 from ..launching.kind import Again, Kind, Turn, after_text, as_text, register_kind
 from ..launching.launch import RunArguments, awaitable, launch, of_the_run, verbs, without_none
 from ..profiles import GenerationOptions
-from ..texts.embedders import Embedder, get_embedder
+from ..texts.embedders import Embedder, as_embedder
 from ..texts.quotes import find_quote
 
 # %% auto #0
@@ -245,7 +245,7 @@ class _Opening:
         items = await self._items(documents, client, tag)
         template = (_FROM_TEXT if documents else _FROM_KNOWLEDGE)[template_language(tag)]
         manifest: dict[str, Any] = {"language": tag, "template": template.record()}
-        manifest["documents"] = [{"source": document.source, "sha256": document.sha256} for document in documents]
+        manifest["documents"] = [document.record() for document in documents]
         subject = self.questions[0] if self.questions else documents[0].title or documents[0].source
         return Plan(items, research_work(client, tag, options), subject=subject[:500], manifest=manifest)
 
@@ -256,7 +256,7 @@ class _Opening:
         if not self.questions:
             return [_piece(chunk) for chunk in chunks]
         embedder = self.arguments.get("embedder")
-        near = embedder if isinstance(embedder, Embedder) else get_embedder(embedder, tag, client)
+        near = as_embedder(embedder, tag, client)
         return await nearest_pieces(self.questions, chunks, near, self.arguments.get("k", PIECES_A_QUESTION))
 
 # %% ../../nbs/19_generating/6_notes.ipynb #86423e70

@@ -203,5 +203,5 @@ def manifest_of(
     manifest: dict[str, Any] = {"subject": subject, "language": language}
     manifest["template"] = records[0] if len(records) == 1 else records
     if documents:
-        manifest["documents"] = [{"source": document.source, "sha256": document.sha256} for document in documents]
+        manifest["documents"] = [document.record() for document in documents]
     return manifest

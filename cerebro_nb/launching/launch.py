@@ -20,7 +20,7 @@ from ..client.call import Fallback, GenerationArguments, named_as_settings
 from ..concurrency.twins import blocking_twin
 from .kind import Kind
 from ..profiles import Profile
-from ..settings import load_settings
+from ..settings import WHOM, load_settings
 from ..tasks.ledger import Ledger
 
 # %% auto #0
@@ -73,7 +73,6 @@ class RunArguments(LaunchArguments, total=False):
 
 # %% ../../nbs/16_launching/2_launch.ipynb #cb787038
 _OF_THE_RUN = set(RunArguments.__annotations__) - set(GenerationArguments.__annotations__)
-_WHOM = ("model", "backend", "base_url")
 
 
 Arguments = TypeVar("Arguments", bound=Mapping[str, object])
@@ -115,7 +114,7 @@ def how_of(arguments: RunArguments, profile: str, is_training: bool = True) -> H
     changes = {"timeout_s": chosen.timeout_s, "temperature": arguments.get("temperature")}
     changes |= named_as_settings(cast(GenerationArguments, generation))
     options = settings.options(is_training=is_training, **changes)
-    whom = {name: arguments.get(name) for name in _WHOM}
+    whom = {name: arguments.get(name) for name in WHOM}
     fallback, outage_s = arguments.get("fallback"), settings.outage_s
     return How(chosen, client, whom, options, fallback, outage_s, settings.log_language)
 

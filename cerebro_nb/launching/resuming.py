@@ -23,7 +23,7 @@ from .batches import refuse_unfit
 from .kind import Again, Kind, kind_of
 from .launch import verbs
 from ..profiles import GenerationOptions, Profile
-from ..settings import load_settings
+from ..settings import WHOM, load_settings
 from ..tasks.ledger import Ledger, get_ledger
 from ..tasks.reading import Task
 from ..tasks.views import TaskLike, view_of
@@ -71,9 +71,8 @@ class ResumeArguments(GenerationArguments, total=False):
 
 
 _OF_THE_CALLER = ("response_model", "client", "ledger", "show_progress")
-_WHOM = ("backend", "model", "base_url")
 Known = TypeVar("Known", bound=CheckedValues)
-_CHANGES = {*_WHOM, "profile", *GenerationArguments.__annotations__, *GenerationOptions.model_fields}
+_CHANGES = {*WHOM, "profile", *GenerationArguments.__annotations__, *GenerationOptions.model_fields}
 
 
 def _changes(arguments: ResumeArguments) -> dict[str, Any]:
@@ -118,9 +117,9 @@ def _how(kind: Kind, task: Task, arguments: ResumeArguments, changes: dict[str, 
     if not kind.asks_a_model:
         return How(profile, log_language=settings.log_language)
     client = arguments.get("client")
-    whom = {name: manifest.get(name) for name in _WHOM}
+    whom = {name: manifest.get(name) for name in WHOM}
     if client is None:
-        changed = {name: value for name in _WHOM if (value := changes.pop(name, None))}
+        changed = {name: value for name in WHOM if (value := changes.pop(name, None))}
         # Another kind of server has another address, and other models.
         whom = changed if changed.get("backend", whom["backend"]) != whom["backend"] else {**whom, **changed}
     if whom.get("backend") == "embedded":
@@ -172,6 +171,12 @@ def _run_of(
     return Run(plan, how, Where(ledger, show_progress=arguments.get("show_progress", True)))
 
 # %% ../../nbs/16_launching/4_resuming.ipynb #57b67b62
+def _found(task: TaskLike, ledger: Ledger | None) -> tuple[Task, Ledger]:
+    """Return a task, whichever way it is named, and where it is."""
+    view = view_of(task, ledger)
+    return view.task, view.ledger
+
+
 def _is_over(task: Task, ledger: Ledger) -> bool:
     """Whether a task went to its end: one that failed did so only if each of its items did."""
     ended = task.status == "completed" or (task.status == "failed" and task.failed_items == task.total_items)
@@ -220,8 +225,7 @@ async def aresume_run(
     InputError
         If the function or the response model is needed again, or an option does not fit the task.
     """
-    view = await asyncio.to_thread(view_of, task, arguments.get("ledger"))
-    ledger, of = view.ledger, await asyncio.to_thread(lambda: view.task)
+    of, ledger = await asyncio.to_thread(_found, task, arguments.get("ledger"))
     if items is None and of.total_items is None:
         raise InputError(
             f"the items of task {of.id} came from a generator that was not read to its end",
@@ -269,8 +273,7 @@ async def aretry_run(
     TaskHeld
         If a living process works on it.
     """
-    view = await asyncio.to_thread(view_of, task, arguments.get("ledger"))
-    ledger, of = view.ledger, await asyncio.to_thread(lambda: view.task)
+    of, ledger = await asyncio.to_thread(_found, task, arguments.get("ledger"))
     reopen = partial(_reopen, ledger, of.id, positions)
     return _run_of(of, ledger, arguments, processor=processor, before=reopen)
 
@@ -299,8 +302,7 @@ async def arerun_run(
     TaskNotFound, InputError
         As `aresume_run`.
     """
-    view = await asyncio.to_thread(view_of, task, arguments.get("ledger"))
-    ledger, of = view.ledger, await asyncio.to_thread(lambda: view.task)
+    of, ledger = await asyncio.to_thread(_found, task, arguments.get("ledger"))
     items = await asyncio.to_thread(lambda: [item["input"] for page in ledger.pages(of.id) for item in page])
     if not items:
         raise InputError(f"task {of.id} has no items to do again")

@@ -31,7 +31,7 @@ from cerebro_nb.panels.fields import (
 )
 from ..protocol.messages import ModelInfo
 from ..profiles import Profile
-from ..settings import Settings
+from ..settings import WHOM, Settings
 from ..tasks.ledger import Ledger
 
 # %% auto #0
@@ -39,9 +39,6 @@ __all__ = ['form_fields', 'first_refusal', 'wish_arguments', 'run_arguments', 'd
            'RunForm']
 
 # %% ../../nbs/22_panels/3_form.ipynb #87cadf49
-_WHOM = ("backend", "model", "base_url")
-
-
 def form_fields(state: FormState) -> dict[str, Field]:
     """Return all fields of the form by name, in the order in which they are checked."""
     wishes = {name: make(state) for name, make in WISHES.items()}
@@ -89,7 +86,7 @@ def run_arguments(fields: Mapping[str, Field], state: FormState) -> dict[str, An
         raise problem
     numbers = {number.name: fields[number.name].argument for number in NUMBERS}
     of_profile = {number.name: numbers.pop(number.name) for number in NUMBERS if number.model is Profile}
-    whom = {name: fields[name].argument for name in _WHOM}
+    whom = {name: fields[name].argument for name in WHOM}
     arguments = {**wish_arguments(fields, state), **whom, "profile": state.profile.replace(**of_profile), **numbers}
     arguments["max_tokens"] = arguments.pop("num_predict")
     return {name: value for name, value in arguments.items() if value is not None}
@@ -144,7 +141,7 @@ def _columns(least: str) -> Any:
 
 def laid_out(fields: Mapping[str, Field], models: ModelList, say: Callable[[str], str]) -> list[Any]:
     """Return the two parts of the form: what to make and whom to ask, and, folded, how."""
-    what = [fields[name] for name in ("kind", *WISHES, *_WHOM)]
+    what = [fields[name] for name in ("kind", *WISHES, *WHOM)]
     how = [fields["profile"], *(fields[number.name] for number in NUMBERS)]
     numbers = widgets.GridBox(how, layout=_columns("240px"))
     return [
@@ -205,7 +202,7 @@ class RunForm(widgets.VBox):
         """Return the client that the fields name."""
         if self._client is not None:
             return self._client
-        return await aget_client(**{name: self.fields[name].argument for name in _WHOM})
+        return await aget_client(**{name: self.fields[name].argument for name in WHOM})
 
     async def alook(self) -> None:
         """List the server's models: they are offered in the model's field, with their sizes."""

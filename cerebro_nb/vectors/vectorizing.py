@@ -152,7 +152,7 @@ class _Opening:
         documents = await aread_documents(self.sources, allow_private=arguments.get("allow_private", False))
         dimension = len((await embedder.embed(["one"]))[0])
         missing = await asyncio.to_thread(self._missing, documents, collection, embedder, dimension)
-        records = [{"source": document.source, "sha256": document.sha256} for document in documents]
+        records = [document.record() for document in documents]
         manifest = {"collection": self.collection, "embedder": embedder.name, "documents": records}
         names = ("source", "number", "page", "start", "end", "sha256", "text")
         items = [{name: getattr(chunk, name) for name in names} for chunk in missing]
