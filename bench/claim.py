@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, ValidationError
 from cerebro_nb import Client, Ledger, acall_llm, call_llm, generate_qa, get_client
 from cerebro_nb.concurrency.loop import LOOP
 from cerebro_nb.errors import CerebroError
-from cerebro_nb.generating.recipes import RECIPES, QAPair
+from cerebro_nb.recipes.recipes import RECIPES, QAPair
 from cerebro_nb.texts.rules import repeats_itself
 
 SUBJECT = "copywriting"

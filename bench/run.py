@@ -30,7 +30,7 @@ from cerebro_nb.backends.ollama import ollama_options
 from cerebro_nb.client.schemas import json_schema
 from cerebro_nb.concurrency.loop import LOOP
 from cerebro_nb.generating.angles import plan_angles
-from cerebro_nb.generating.recipes import RECIPES
+from cerebro_nb.recipes.recipes import RECIPES
 
 HERE = Path(__file__).parent
 PAYLOAD = {"model": "tiny", "messages": [{"role": "user", "content": "One short answer."}], "stream": True}

@@ -46,7 +46,6 @@ from cerebro_nb.client.call import answer
 from cerebro_nb.concurrency.loop import LOOP
 from cerebro_nb.datasets.shapes import shaped
 from cerebro_nb.generating import synthetic
-from cerebro_nb.generating.recipes import RECIPES
 from cerebro_nb.generating.trials import Contest, Scoring
 from cerebro_nb.launching import kind as registry
 from cerebro_nb.launching.batches import batch_run
@@ -54,6 +53,7 @@ from cerebro_nb.launching.kind import Turn, kind_named, kinds
 from cerebro_nb.launching.launch import RunArguments, launch, whole_signature
 from cerebro_nb.panels.code import as_code
 from cerebro_nb.panels.form import RunForm
+from cerebro_nb.recipes.recipes import RECIPES
 
 LEAFLET = Document("\n\n".join(f"Tea number {n} wants patience: wait {n} minutes." for n in range(40)), "tea.txt")
 

@@ -19,7 +19,7 @@ from cerebro_nb import (
     synthetic_run,
 )
 from cerebro_nb.backends.pulling import packaged_model_path
-from cerebro_nb.generating.recipes import QAPair
+from cerebro_nb.recipes.recipes import QAPair
 
 
 def test_six_valid_distinct_pairs_in_english(caplog):

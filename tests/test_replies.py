@@ -330,7 +330,7 @@ def test_any_pattern_is_said_in_simple_words_or_not_at_all(pattern):
 
 def test_the_patterns_of_our_own_recipes_are_told_to_servers():
     from cerebro_nb.client.schemas import json_schema
-    from cerebro_nb.generating.recipes import RECIPES
+    from cerebro_nb.recipes.recipes import RECIPES
 
     for recipe in RECIPES.values():
         meant = json.dumps(recipe.response_model.model_json_schema()).count('"pattern"')

@@ -1,1 +1,1 @@
-"""What is asked for, and what is good enough."""
+"""Examples, notes, judgements and prompts made by a model."""

@@ -1,0 +1,1 @@
+"""What one example is, how it is asked for, and what is good enough."""
