@@ -15,7 +15,8 @@ from pydantic import BaseModel, Field, ValidationError
 from cerebro_nb import Client, Ledger, acall_llm, call_llm, generate_qa, get_client
 from cerebro_nb.concurrency.loop import LOOP
 from cerebro_nb.errors import CerebroError
-from cerebro_nb.recipes.recipes import RECIPES, QAPair
+from cerebro_nb.recipes.fields import answer_model
+from cerebro_nb.recipes.library import as_recipe
 from cerebro_nb.texts.rules import repeats_itself
 
 SUBJECT = "copywriting"
@@ -25,10 +26,13 @@ WISH = (
 )
 
 
+PAIR: Any = answer_model("qa", as_recipe("qa").fields)
+
+
 class TenPairs(BaseModel):
     """Ten pairs in one answer."""
 
-    pairs: list[QAPair] = Field(min_length=10, max_length=10)
+    pairs: list[PAIR] = Field(min_length=10, max_length=10)
 
 
 def pairs_in(text: str) -> Iterator[Any]:
@@ -46,7 +50,7 @@ def counted(candidates: Iterable[Any], calls_for: int) -> dict[str, float]:
     valid = 0
     for candidate in candidates:
         try:
-            pair = QAPair.model_validate(candidate)
+            pair = PAIR.model_validate(candidate)
         except ValidationError:
             continue
         if repeats_itself(pair.answer):
@@ -64,7 +68,7 @@ def before(backend: str, calls: int, schema: bool) -> dict[str, float]:
         try:
             reply = call_llm(
                 WISH,
-                RECIPES["qa"].templates["en"].system,
+                "You write question and answer pairs. You reply with one compact JSON object and nothing else.",
                 backend=backend,
                 num_ctx=4096,
                 max_tokens=3_900,

@@ -30,7 +30,9 @@ from cerebro_nb.backends.ollama import ollama_options
 from cerebro_nb.client.schemas import json_schema
 from cerebro_nb.concurrency.loop import LOOP
 from cerebro_nb.generating.angles import plan_angles
-from cerebro_nb.recipes.recipes import RECIPES
+from cerebro_nb.recipes.fields import answer_model
+from cerebro_nb.recipes.library import as_recipe
+from cerebro_nb.recipes.prompting import shots_of, step_messages
 
 HERE = Path(__file__).parent
 PAYLOAD = {"model": "tiny", "messages": [{"role": "user", "content": "One short answer."}], "stream": True}
@@ -106,11 +108,11 @@ def by_ollama(url: str) -> Callable[[Any], Any]:
 
 def clients_of_a_stream(url: str) -> dict[str, Callable[[Any], Any]]:
     """Return senders that ask for a pair as Cerebro asks, with its schema, and read the lines of the stream."""
-    schema = json_schema(RECIPES["qa"].response_model)
-    messages = [
-        {"role": message.role, "content": message.content}
-        for message in RECIPES["qa"].templates["en"].messages({"subject": "copywriting", **plan_angles(1, 1)[0]})
-    ]
+    qa = as_recipe("qa")
+    schema, values = json_schema(answer_model("qa", qa.fields)), {"subject": "copywriting", **plan_angles(1, 1)[0]}
+    assert qa.one_call is not None
+    asked = step_messages(qa, qa.one_call, [*qa.fields], values, "en", shots_of(qa, qa.one_call, "en"))
+    messages = [{"role": message.role, "content": message.content} for message in asked]
     options = ollama_options(load_settings({}).options(is_training=True))
     body = {"model": "tiny", "messages": messages, "format": schema, "options": options, "stream": True}
 

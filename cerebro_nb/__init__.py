@@ -53,13 +53,16 @@ if TYPE_CHECKING:
     from .generating.prompt_search import PromptSearch as PromptSearch
     from .generating.prompt_search import asearch_prompts as asearch_prompts
     from .generating.prompt_search import search_prompts as search_prompts
+    from .generating.synthetic import agenerate as agenerate
     from .generating.synthetic import agenerate_failure_cases as agenerate_failure_cases
     from .generating.synthetic import agenerate_qa as agenerate_qa
     from .generating.synthetic import agenerate_success_patterns as agenerate_success_patterns
     from .generating.synthetic import asynthetic_run as asynthetic_run
+    from .generating.synthetic import generate as generate
     from .generating.synthetic import generate_failure_cases as generate_failure_cases
     from .generating.synthetic import generate_qa as generate_qa
     from .generating.synthetic import generate_success_patterns as generate_success_patterns
+    from .generating.synthetic import recipe_kind as recipe_kind
     from .generating.synthetic import synthetic_run as synthetic_run
     from .language import show_log as show_log
     from .launching.batches import abatch_run as abatch_run
@@ -86,6 +89,8 @@ if TYPE_CHECKING:
     from .profiles import Profile as Profile
     from .protocol.messages import Message as Message
     from .protocol.messages import Reply as Reply
+    from .recipes.reading import read_recipe as read_recipe
+    from .recipes.recipe import Recipe as Recipe
     from .settings import Settings as Settings
     from .settings import load_settings as load_settings
     from .tasks.ledger import Ledger as Ledger

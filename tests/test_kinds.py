@@ -1,7 +1,6 @@
 """One contract for every kind of work: what it is, its work made again, reused, shown and exported."""
 
 import asyncio
-import dataclasses
 import hashlib
 import inspect
 import json
@@ -31,6 +30,7 @@ from cerebro_nb import (
     errors,
     examples,
     export_dataset,
+    generate,
     generate_qa,
     load_settings,
     process_in_batches,
@@ -45,7 +45,6 @@ from cerebro_nb.batching.work import next_seed
 from cerebro_nb.client.call import answer
 from cerebro_nb.concurrency.loop import LOOP
 from cerebro_nb.datasets.shapes import shaped
-from cerebro_nb.generating import synthetic
 from cerebro_nb.generating.trials import Contest, Scoring
 from cerebro_nb.launching import kind as registry
 from cerebro_nb.launching.batches import batch_run
@@ -53,7 +52,7 @@ from cerebro_nb.launching.kind import Turn, kind_named, kinds
 from cerebro_nb.launching.launch import RunArguments, launch, whole_signature
 from cerebro_nb.panels.code import as_code
 from cerebro_nb.panels.form import RunForm
-from cerebro_nb.recipes.recipes import RECIPES
+from cerebro_nb.recipes.recipe import Recipe
 
 LEAFLET = Document("\n\n".join(f"Tea number {n} wants patience: wait {n} minutes." for n in range(40)), "tea.txt")
 
@@ -276,18 +275,18 @@ def test_a_trial_is_judged_again_by_who_judged_it(server, client, ledger, quick)
     LOOP.run(judge.aclose())
 
 
-def test_a_recipe_may_have_fields_that_are_no_text(server, client, ledger, quick, monkeypatch):
-    class Ticket(BaseModel):
-        text: str = Field(min_length=20)
-        tags: list[str] = Field(min_length=2, max_length=2)
-        urgent: bool
-        hours: int = Field(ge=1)
-
-    qa = RECIPES["qa"]
-    wish = {"en": dataclasses.replace(qa.templates["en"], examples=())}
-    tickets = dataclasses.replace(qa, response_model=Ticket, essential="text", templates=wish, from_text={})
-    monkeypatch.setitem(synthetic.RECIPES, "qa", tickets)
-    run = generate_qa("a bank", 3, client=client, profile=quick, ledger=ledger, show_progress=False)
+def test_a_recipe_may_have_fields_that_are_no_text(server, client, ledger, quick):
+    tickets = Recipe(
+        name="tickets",
+        fields={
+            "text": {"type": "text", "min": 20},
+            "tags": {"type": "list", "min": 2, "max": 2},
+            "urgent": {"type": "boolean"},
+            "hours": {"type": "integer", "min": 1},
+        },
+        steps=[{"prompt": "Write a ticket about {subject}."}],
+    )
+    run = generate(tickets, "a bank", 3, client=client, profile=quick, ledger=ledger, show_progress=False)
     assert run.progress.ok == 3 and all(len(result["tags"]) == 2 for result in run.results)
 
 

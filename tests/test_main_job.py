@@ -19,7 +19,10 @@ from cerebro_nb import (
     synthetic_run,
 )
 from cerebro_nb.backends.pulling import packaged_model_path
-from cerebro_nb.recipes.recipes import QAPair
+from cerebro_nb.recipes.fields import answer_model
+from cerebro_nb.recipes.library import as_recipe
+
+PAIR = answer_model("qa", as_recipe("qa").fields)
 
 
 def test_six_valid_distinct_pairs_in_english(caplog):
@@ -28,7 +31,7 @@ def test_six_valid_distinct_pairs_in_english(caplog):
     frame = run.df
     assert len(frame) == 6 and set(frame["status"]) == {"ok"} and frame["question"].is_unique
     for row in frame.itertuples():
-        QAPair(question=row.question, answer=row.answer)
+        PAIR(question=row.question, answer=row.answer)
     task = run.task
     assert (task.status, task.processed_items, task.total_items, task.progress_percentage) == ("completed", 6, 6, 100)
     assert task.kind == "qa_generation" and task.manifest["model"] == "smollm2-135m-instruct"

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 _log = get_logger(__name__)
 
 # %% auto #0
-__all__ = ['Given', 'Again', 'Turn', 'as_text', 'after_text', 'Kind', 'register_kind', 'kinds', 'kind_named', 'name_in',
-           'kind_of', 'kinds_of', 'kind_of_example']
+__all__ = ['Given', 'Finder', 'Again', 'Turn', 'as_text', 'after_text', 'Kind', 'register_kind', 'kinds', 'kind_named', 'name_in',
+           'register_finder', 'kind_of', 'kinds_of', 'kind_of_example']
 
 # %% ../../nbs/16_launching/1_kind.ipynb #7d23ffd2
 Given = Literal["processor", "response_model", "model", "client"]
@@ -237,16 +237,34 @@ def name_in(manifest: Mapping[str, Any]) -> str:
     return str(manifest.get("recipe") or ("prompt" if "prompt" in manifest else "function"))
 
 
+Finder = Callable[[Mapping[str, Any]], Kind | None]
+_finders: list[Finder] = []
+
+
+def register_finder(finder: Finder) -> Finder:
+    """Have kinds found in manifests that hold all there is to know of theirs; return the finder.
+
+    Parameters
+    ----------
+    finder
+        Returns the kind that a manifest holds, or None.
+    """
+    _finders.append(finder)
+    return finder
+
+
 def kind_of(task: Task) -> Kind:
-    """Return the kind of a task, as its manifest has it.
+    """Return the kind of a task, as its manifest has it; one that only a manifest holds is known from then on.
 
     Raises
     ------
     InputError
         If nobody knows the kind.
     """
-    name = name_in(task.manifest)
-    if name not in kinds():
+    name, known = name_in(task.manifest), kinds()
+    for kind in filter(None, (finder(task.manifest) for finder in _finders)):
+        return kind if kind.name in known else register_kind(kind)
+    if name not in known:
         raise InputError(
             f"task {task.id} is of the kind {name!r}, which nobody knows here",
             hint="Install the package that brings it, or make the kind known: register_kind(kind).",
