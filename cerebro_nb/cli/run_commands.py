@@ -55,18 +55,27 @@ def demo(arguments: Namespace) -> int:
 
 # %% ../../nbs/24_cli/3_run_commands.ipynb #0bd68d52
 def example_kind(word: str) -> Kind:
-    """Return a kind of examples by its name on the command line, as ``argparse`` wants a type to do.
+    """Return a kind of examples by its name, or by a recipe's file, as ``argparse`` wants a type to do.
 
     Raises
     ------
     argparse.ArgumentTypeError
         If there is none.
+    InputError
+        If the file is no recipe.
     """
     from cerebro_nb.launching.kind import kinds
 
+    if word.endswith(".toml"):
+        from cerebro_nb.generating.synthetic import recipe_kind
+        from cerebro_nb.recipes.reading import read_recipe
+
+        return recipe_kind(read_recipe(word))
     known = {kind.name.replace("_", "-"): kind for kind in kinds().values() if kind.n is not None}
     if word not in known:
-        raise argparse.ArgumentTypeError(f"{plain(word)!r} is no kind of examples; there are: {', '.join(known)}")
+        raise argparse.ArgumentTypeError(
+            f"{plain(word)!r} is no kind of examples; there are: {', '.join(known)}, or a .toml file"
+        )
     return known[word]
 
 # %% ../../nbs/24_cli/3_run_commands.ipynb #6a61240d
@@ -97,7 +106,9 @@ def check_generation(arguments: Namespace) -> None:
 
 # %% ../../nbs/24_cli/3_run_commands.ipynb #971b4c43
 def _add_generate(parser: ArgumentParser) -> None:
-    parser.add_argument("kind", type=example_kind, help="what to make, such as qa or failure-cases")
+    parser.add_argument(
+        "kind", type=example_kind, help="what to make, such as qa or failure-cases, or a recipe's .toml file"
+    )
     parser.add_argument(
         "subject", nargs="?", help="what it is about, such as 'copywriting'; not needed with --documents"
     )

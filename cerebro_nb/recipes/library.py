@@ -5,6 +5,7 @@
 # %% ../../nbs/19_recipes/6_library.ipynb #d84324cb
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
@@ -15,7 +16,7 @@ from .reading import read_recipe, recipe_from
 from .recipe import Recipe
 
 # %% auto #0
-__all__ = ['library', 'recipe_text', 'as_recipe']
+__all__ = ['library', 'recipe_text', 'as_recipe', 'starter_text']
 
 # %% ../../nbs/19_recipes/6_library.ipynb #486caf63
 _FOLDER = files("cerebro_nb.recipes") / "library"
@@ -66,3 +67,29 @@ def as_recipe(recipe: str | Path | Recipe) -> Recipe:
     if isinstance(recipe, Path) or str(recipe).endswith(".toml"):
         return read_recipe(recipe)
     return _of_the_library(str(recipe).replace("-", "_"))
+
+# %% ../../nbs/19_recipes/6_library.ipynb #bf24453f
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+
+
+def starter_text(name: str) -> str:
+    """Return the file of a recipe to begin with: it works as it is, and says what may be changed.
+
+    Parameters
+    ----------
+    name
+        What it is to be called.
+
+    Raises
+    ------
+    InputError
+        If that is no name of a recipe, or the name of one of the package.
+    """
+    if not _NAME.fullmatch(name) or name in library():
+        why = "is a recipe of the package" if name in library() else "is no name of a recipe"
+        raise InputError(f"{name!r} {why}", hint="Take lower-case letters, digits and underscores, such as tickets.")
+    text = (files("cerebro_nb.recipes") / "starter.toml").read_text(encoding="utf-8")
+    words = {"{name}": name, "{file}": f"{name}.toml", "{label}": name.replace("_", " ")}
+    for place, word in words.items():
+        text = text.replace(place, word, 3)
+    return text

@@ -45,7 +45,8 @@ def shots_of(
 
 # %% ../../nbs/19_recipes/7_prompting.ipynb #359ffd5d
 def _described(name: str, field: Any) -> str:
-    about = field.about or (", ".join(field.of) if isinstance(field, ChoiceField) else "")
+    words = f"({', '.join(field.of)})" if isinstance(field, ChoiceField) else ""
+    about = " ".join(filter(None, (field.about, words)))
     return f"{name}: {about}" if about else name
 
 
