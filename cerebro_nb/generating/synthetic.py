@@ -240,7 +240,7 @@ def _kind(name: str, recipe: Recipe) -> Kind:
         function=f"generate_{name}",
         response_model=recipe.response_model,
         essential=recipe.essential,
-        turn=recipe.turn,
+        conversation=recipe.turn,
         prompts=tuple(template.system for template in recipe.templates.values()),
     )
 

@@ -21,7 +21,7 @@ from cerebro_nb.recipes.wording import (
     SUCCESS_PATTERNS,
     UNANSWERABLE,
 )
-from ..launching.kind import Turn, after_text, as_text
+from ..launching.kind import Conversation, after_text, as_text, asked_and_answered
 
 # %% auto #0
 __all__ = ['RECIPES', 'QAPair', 'Question', 'FailureCase', 'SuccessPattern', 'qa_turn', 'failure_turn', 'success_turn', 'Recipe',
@@ -82,25 +82,25 @@ def _about(example: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, 
     return about, _QUESTIONS[template_language(str(about.get("language", "en")))]
 
 
-def qa_turn(example: Mapping[str, Any]) -> Turn:
+def qa_turn(example: Mapping[str, Any]) -> Conversation:
     """Return a question, with the text it is about if there is one, and its answer."""
-    return Turn(after_text(example, as_text(example["question"])), as_text(example["answer"]))
+    return asked_and_answered(after_text(example, as_text(example["question"])), as_text(example["answer"]))
 
 
-def failure_turn(example: Mapping[str, Any]) -> Turn:
+def failure_turn(example: Mapping[str, Any]) -> Conversation:
     """Return what was done, with the question what is wrong with it, and why it failed and what is better."""
     texts = {name: as_text(value) for name, value in example.items()}
     _, questions = _about(example)
     question = f"{texts['situation']} {texts['mistake']}\n\n{questions['better']}"
-    return Turn(question, f"{texts['why_it_failed']} {texts['better']}")
+    return asked_and_answered(question, f"{texts['why_it_failed']} {texts['better']}")
 
 
-def success_turn(example: Mapping[str, Any]) -> Turn:
+def success_turn(example: Mapping[str, Any]) -> Conversation:
     """Return the question what works in a subject, and what does, why, and how it looks."""
     about, questions = _about(example)
     question = questions["works" if about.get("sub_topic") else "works at all"].format_map({"subject": "", **about})
     texts = {name: as_text(value) for name, value in example.items()}
-    return Turn(question, f"{texts['pattern']} {texts['why_it_works']} {texts['example']}")
+    return asked_and_answered(question, f"{texts['pattern']} {texts['why_it_works']} {texts['example']}")
 
 # %% ../../nbs/19_recipes/3_recipes.ipynb #828418d6
 @dataclass(frozen=True, slots=True)
@@ -136,7 +136,7 @@ class Recipe:
     default_n: int
     response_model: type[BaseModel]
     essential: str
-    turn: Callable[[Mapping[str, Any]], Turn]
+    turn: Callable[[Mapping[str, Any]], Conversation]
     templates: Mapping[str, Template]
     from_text: Mapping[str, Template] = field(default_factory=dict)
     beside_text: Mapping[str, Template] = field(default_factory=dict)
