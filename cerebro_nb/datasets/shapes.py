@@ -60,7 +60,7 @@ _THOUGHTS = {
 
 
 def talks_of(examples: Iterable[Row], system_prompt: str, thinking: Thinking) -> Iterator[Conversation]:
-    """Yield examples as conversations, with a system prompt if there is one, and with thoughts unless they are omitted."""
+    """Yield examples as conversations, with a system prompt if there is one, and thoughts unless they are omitted."""
     for example in examples:
         talk = conversation_of(example)
         turns = talk.turns if thinking != "omit" else tuple(replace(turn, thinking="") for turn in talk.turns)

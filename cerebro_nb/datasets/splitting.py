@@ -18,7 +18,7 @@ from ..texts.duplicates import NearTexts, afind_duplicates
 from ..texts.embedders import Embedder
 
 # %% auto #0
-__all__ = ['essential_text', 'distinct_rows', 'grouped', 'test_places', 'divided']
+__all__ = ['essential_text', 'distinct_rows', 'grouped', 'places_for_testing', 'divided']
 
 # %% ../../nbs/22_datasets/4_splitting.ipynb #db7f2bde
 def essential_text(example: Mapping[str, Any]) -> str:
@@ -94,7 +94,7 @@ def grouped(rows: Sequence[Mapping[str, Any]]) -> list[int]:
     return [groups.of(place) for place in range(len(rows))]
 
 # %% ../../nbs/22_datasets/4_splitting.ipynb #3859090b
-def test_places(
+def places_for_testing(
     rows: Sequence[Mapping[str, Any]], test_share: float, seed: int = 0, keep: Collection[int] = ()
 ) -> set[int]:
     """Return the places of the examples for testing, where no group is on both sides.
@@ -150,18 +150,18 @@ def divided(
     rows
         A row for each example, in its shape; those for training show all fields and their types.
     test_share, seed
-        As in `test_places`.
+        As in `places_for_testing`.
 
     Raises
     ------
     InputError
-        As `test_places`; or if a field has several types.
+        As `places_for_testing`; or if a field has several types.
     """
-    test = test_places(examples, test_share, seed)
+    test = places_for_testing(examples, test_share, seed)
     if test:
         bare = [{**row, "metadata": None} for row in rows]
         form, telling = telling_rows(bare)
         if telling_rows([row for place, row in enumerate(bare) if place not in test])[0] != form:
-            test = test_places(examples, test_share, seed, telling)
+            test = places_for_testing(examples, test_share, seed, telling)
     parts = {"train": [row for place, row in enumerate(rows) if place not in test]}
     return {**parts, "test": [rows[place] for place in sorted(test)]} if test else parts
