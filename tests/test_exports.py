@@ -80,7 +80,7 @@ def pairs(ledger, texts=TEXTS, inputs=None, **more):
 
 
 def lines(path):
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
 
 
 # --- every shape is loaded by the tool it is for
