@@ -176,19 +176,16 @@ async def aexport_dataset(
     path
         The folder to make.
     shape
-        ``records``, ``openai``, ``sharegpt``, ``alpaca``, ``chatml``, ``prompt-completion`` or
-        ``preference``; see `shaped`.
+        ``records``, ``openai``, ``sharegpt``, ``alpaca``, ``chatml``, ``prompt-completion`` or ``preference``.
     format
         ``jsonl``, ``parquet``, ``csv`` or ``datasets``.
     test_share, seed
         The share for testing, and what the choice is made from: no document and no near copies are in both parts.
     distinct, embedder
         Leave copies out; those in other words too, if an embedder is given.
-    system_prompt
-        A standing instruction for each conversation; ``records`` hold none.
-    thinking
-        Where the thoughts of an assistant go: ``tags`` (before the answer, between ``<think>`` tags), ``field`` (of the
-        message) or ``omit``.
+    system_prompt, thinking
+        A standing instruction for each conversation, and where thoughts go: ``tags`` (``<think>``, before the answer),
+        ``field`` (of the message) or ``omit``. ``records`` have no place for either.
     licence
         The licence you give the data set, as the card names it.
     spreadsheet_safe
@@ -220,17 +217,10 @@ async def aexport_dataset(
     form, parts = one_form(divided(rows, list(shaped(rows, shape, system_prompt, thinking)), test_share, seed))
     counts = {name: len(part) for name, part in parts.items()}
     sources = [view.task for view in views]
-    facts = {
-        "shape": shape,
-        "thinking": thinking,
-        "format": format,
-        "seed": seed,
-        "test_share": test_share,
-        "parts": counts,
-    }
+    facts = {"shape": shape, "thinking": thinking, "format": format, "seed": seed, "test_share": test_share}
     form, ordered, notes = _as_read(form, parts, shape, format, spreadsheet_safe)
     card = data_card(sources, counts, shape, licence, dropped, [*rule.notes(rows, thinking), *notes])
-    contents = _Contents(form, ordered, format, card, _manifest(sources, **facts, dropped=dict(dropped)))
+    contents = _Contents(form, ordered, format, card, _manifest(sources, **facts, parts=counts, dropped=dict(dropped)))
     await asyncio.to_thread(_put, contents, place, overwrite)
     return Export(place, counts, dict(dropped))
 
