@@ -162,7 +162,7 @@ def _tools_noted(examples: Sequence[Row], thinking: Thinking) -> Iterator[str]:
     if any(turn.tool_calls for talk in talks for turn in talk.turns):
         yield "`arguments` of a call is a JSON text; where a chat template wants an object, read it with `json.loads`."
     if any(turn.tool_calls or (thinking == "field" and turn.thinking) for talk in talks for turn in talk.turns):
-        yield "A message has only the fields it needs; tables of Arrow, and `datasets`, have null for the others."
+        yield "A message has only the fields it needs; tables of Arrow have null for the others."
 
 
 SHAPES["openai"] = conversations(
