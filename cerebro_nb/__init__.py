@@ -68,7 +68,10 @@ if TYPE_CHECKING:
     from .launching.batches import abatch_run as abatch_run
     from .launching.batches import aprocess_in_batches as aprocess_in_batches
     from .launching.batches import process_in_batches as process_in_batches
+    from .launching.kind import Conversation as Conversation
     from .launching.kind import Kind as Kind
+    from .launching.kind import Turn as Turn
+    from .launching.kind import asked_and_answered as asked_and_answered
     from .launching.kind import register_kind as register_kind
     from .launching.launch import RunArguments as RunArguments
     from .launching.resuming import arerun as arerun

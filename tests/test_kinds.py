@@ -48,7 +48,7 @@ from cerebro_nb.datasets.shapes import shaped
 from cerebro_nb.generating.trials import Contest, Scoring
 from cerebro_nb.launching import kind as registry
 from cerebro_nb.launching.batches import batch_run
-from cerebro_nb.launching.kind import Turn, kind_named, kinds
+from cerebro_nb.launching.kind import asked_and_answered, kind_named, kinds
 from cerebro_nb.launching.launch import RunArguments, launch, whole_signature
 from cerebro_nb.panels.code import as_code
 from cerebro_nb.panels.form import RunForm
@@ -248,12 +248,12 @@ def test_what_was_answered_before_is_not_asked_again(name, server, client, ledge
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_it_made_is_exported_and_trained_on_where_it_is_a_turn(name, client, ledger, quick, task, tmp_path):
+def test_what_it_made_is_exported_and_trained_on_where_it_is_a_talk(name, client, ledger, quick, task, tmp_path):
     run = made(name, task, client=client, profile=quick, ledger=ledger, show_progress=False).wait()
     rows = list(examples(run))
     assert len(rows) == run.progress.ok >= 5 and set(kind_named(name).columns) <= set(rows[0])
     assert export_dataset(run, tmp_path / "records").parts["train"] >= 1
-    if kind_named(name).turn(rows[0]) is not None:
+    if kind_named(name).conversation(rows[0]) is not None:
         chats = list(shaped(rows, "openai"))
         assert all(chat["messages"][-1]["content"].strip() for chat in chats)
 
@@ -520,7 +520,7 @@ HAIKU = Kind(
     function="haiku_run",
     response_model=Haiku,
     essential="lines",
-    turn=lambda example: Turn(f"A {example['mood']} haiku, please.", "\n".join(example["lines"])),
+    conversation=lambda example: asked_and_answered(f"A {example['mood']} haiku, please.", "\n".join(example["lines"])),
 )
 
 

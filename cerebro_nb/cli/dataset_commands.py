@@ -14,6 +14,7 @@ from ..settings import WHOM
 from .words import add_out, add_task, add_whom, command, given
 from ..datasets.formats import Format
 from ..datasets.shapes import Shape
+from ..recipes.conversations import Thinking
 
 # %% auto #0
 __all__ = ['judge', 'quality', 'export', 'rerun', 'compare']
@@ -59,6 +60,7 @@ def _add_export(parser: ArgumentParser) -> None:
     parser.add_argument("--test-share", type=float, help="share for testing, 0 to below 1")
     parser.add_argument("--seed", type=int, help="what the split is made from")
     parser.add_argument("--system-prompt", help="a standing instruction for each conversation")
+    parser.add_argument("--thinking", choices=get_args(Thinking), help="where what was thought goes (tags)")
     parser.add_argument("--licence", help="the licence you give the data set")
     parser.add_argument(
         "--spreadsheet-safe", action="store_true", help="in csv: an apostrophe before what a spreadsheet would run"
@@ -72,7 +74,7 @@ def export(arguments: Namespace) -> int:
     from cerebro_nb.datasets.exports import export_dataset
 
     options = given(arguments, "shape", "format", "test_share", "seed", "system_prompt", "licence", "overwrite")
-    options |= given(arguments, "spreadsheet_safe")
+    options |= given(arguments, "thinking", "spreadsheet_safe")
     dataset = export_dataset(arguments.tasks, arguments.to, **options)
     counts = ", ".join(f"{count} {name}" for name, count in dataset.parts.items())
     print(f"Saved {dataset.path}: {counts}; {sum(dataset.dropped.values())} left out.")

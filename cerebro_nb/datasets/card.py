@@ -68,7 +68,6 @@ def _terms(tasks: Sequence[Task]) -> list[str]:
 # %% ../../nbs/22_datasets/6_card.ipynb #78afde2f
 def notes_of(
     form: Form,
-    examples: Sequence[Mapping[str, Any]],
     shape: Shape,
     format: Format,
     *,
@@ -81,8 +80,6 @@ def notes_of(
     ----------
     form
         The form of its rows.
-    examples
-        The examples that they are made of.
     shape, format
         What they are written as.
     spreadsheet_safe
@@ -96,7 +93,6 @@ def notes_of(
         If there is no such shape or format.
     """
     its_shape, its_format = shape_rule(shape), format_rule(format, spreadsheet_safe)
-    yield from its_shape.notes(examples)
     if its_shape.has_metadata:
         yield "Each row has every field, null where an example has none."
         yield "`metadata` has as fields what all examples have in one simple type, and the rest in `more`, a JSON text."
@@ -148,7 +144,7 @@ def data_card(
     lines = [*head, "# Synthetic examples", "", f"{sum(parts.values())} examples in the shape `{shape}`:", ""]
     lines += [f"- `{name}`: {count}" for name, count in parts.items()]
     left_out = ", ".join(f"{count} {why}" for why, count in dropped.items()) or "none"
-    lines += ["", f"Left out as copies or unpaired: {left_out}.", "", *notes]
+    lines += ["", f"Left out as copies: {left_out}.", "", *notes]
     lines += ["", *_origins(tasks), "", *_terms(tasks), ""]
     end = "The examples were written by a language model. They may be wrong. `manifest.json` has all that made them."
     return "\n".join([*lines, end]) + "\n"

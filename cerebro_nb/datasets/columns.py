@@ -139,8 +139,8 @@ def form_of(value: Any, path: str = "", *, strict: bool = True, level: int = 0) 
     return _anything(f"the field {path} holds {what}", strict)
 
 # %% ../../nbs/22_datasets/1_columns.ipynb #86d47b8d
-def fitted(value: Any, form: Form | None) -> Any:
-    """Return a value with all fields of its form."""
+def fitted(value: Any, form: Form | None, *, is_listed: bool = False) -> Any:
+    """Return a value with all fields of its form; one that is listed, with those of them that it has."""
     if value is None or form is None:
         return None
     if form.name == "anything":
@@ -148,9 +148,10 @@ def fitted(value: Any, form: Form | None) -> Any:
     if form.name == "number":
         return float(value)
     if form.name == "list":
-        return [fitted(part, form.of) for part in value]
+        return [fitted(part, form.of, is_listed=True) for part in value]
     if form.name == "object":
-        return {name: fitted(value.get(name), of) for name, of in form.fields.items()}
+        fields = {name: of for name, of in form.fields.items() if name in value or not is_listed}
+        return {name: fitted(value.get(name), of) for name, of in fields.items()}
     return value
 
 # %% ../../nbs/22_datasets/1_columns.ipynb #29e8198b

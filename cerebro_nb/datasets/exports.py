@@ -25,6 +25,7 @@ from .shapes import SHAPES, Shape, shape_rule, shaped
 from .splitting import distinct_rows, divided
 from ..errors import InputError
 from ..files import make_folder, place_of, whole_folder, written_to
+from ..recipes.conversations import Thinking
 from ..tasks.ledger import Ledger
 from ..tasks.reading import Task
 from ..tasks.views import TaskLike, TaskView
@@ -45,7 +46,7 @@ class Export:
     parts
         How many examples each part has: ``train``, and ``test`` if there is one.
     dropped
-        How many examples were left out, by why: copies of each kind, and what no preference pair was made of.
+        How many examples were left out, by why: copies of each kind.
     """
 
     path: Path
@@ -138,7 +139,6 @@ async def _examples_of(
 def _as_read(
     form: Form,
     parts: Mapping[str, Sequence[dict[str, Any]]],
-    rows: Sequence[Mapping[str, Any]],
     shape: Shape,
     format: Format,
     spreadsheet_safe: bool,
@@ -146,7 +146,7 @@ def _as_read(
     """Return a form and its rows as the readers of a format should have them, and what they should know."""
     is_guessed = format_rule(format).is_guessed
     ordered: Parts = {name: typed_early(part) if is_guessed else part for name, part in parts.items()}
-    notes = notes_of(form, rows, shape, format, spreadsheet_safe=spreadsheet_safe, reordered=ordered != parts)
+    notes = notes_of(form, shape, format, spreadsheet_safe=spreadsheet_safe, reordered=ordered != parts)
     return *(safe_in_spreadsheets(form, ordered) if spreadsheet_safe else (form, ordered)), list(notes)
 
 # %% ../../nbs/22_datasets/7_exports.ipynb #18af3151
@@ -161,6 +161,7 @@ async def aexport_dataset(
     distinct: bool = True,
     embedder: Embedder | None = None,
     system_prompt: str = "",
+    thinking: Thinking = "tags",
     licence: str = "",
     spreadsheet_safe: bool = False,
     overwrite: bool = False,
@@ -175,15 +176,16 @@ async def aexport_dataset(
     path
         The folder to make.
     shape
-        ``records``, ``openai``, ``sharegpt``, ``alpaca``, ``chatml`` or ``preference``.
+        ``records``, ``openai``, ``sharegpt``, ``alpaca``, ``chatml``, ``prompt-completion`` or ``preference``.
     format
         ``jsonl``, ``parquet``, ``csv`` or ``datasets``.
     test_share, seed
         The share for testing, and what the choice is made from: no document and no near copies are in both parts.
     distinct, embedder
         Leave copies out; those in other words too, if an embedder is given.
-    system_prompt
-        A standing instruction for each conversation; ``records`` and ``preference`` hold none.
+    system_prompt, thinking
+        A standing instruction for each conversation, and where thoughts go: ``tags`` (``<think>``, before the answer),
+        ``field`` (of the message) or ``omit``. ``records`` have no place for either.
     licence
         The licence you give the data set, as the card names it.
     spreadsheet_safe
@@ -210,18 +212,15 @@ async def aexport_dataset(
         If the format wants a package that is not installed.
     """
     place, views = place_of(path), views_of(tasks, ledger)
-    shape_rule(shape), format_rule(format, spreadsheet_safe)
+    rule, _ = shape_rule(shape, system_prompt, thinking), format_rule(format, spreadsheet_safe)
     rows, dropped = await _examples_of(views, distinct, embedder)
-    of_parts = divided(rows, test_share, seed, shape)
-    form, parts = one_form({name: list(shaped(part, shape, system_prompt)) for name, part in of_parts.items()})
+    form, parts = one_form(divided(rows, list(shaped(rows, shape, system_prompt, thinking)), test_share, seed))
     counts = {name: len(part) for name, part in parts.items()}
-    if unpaired := len(rows) - sum(counts.values()):
-        dropped["unpaired"] = unpaired
     sources = [view.task for view in views]
-    facts = {"shape": shape, "format": format, "seed": seed, "test_share": test_share, "parts": counts}
-    form, ordered, notes = _as_read(form, parts, rows, shape, format, spreadsheet_safe)
-    card = data_card(sources, counts, shape, licence, dropped, notes)
-    contents = _Contents(form, ordered, format, card, _manifest(sources, **facts, dropped=dict(dropped)))
+    facts = {"shape": shape, "thinking": thinking, "format": format, "seed": seed, "test_share": test_share}
+    form, ordered, notes = _as_read(form, parts, shape, format, spreadsheet_safe)
+    card = data_card(sources, counts, shape, licence, dropped, [*rule.notes(rows, thinking), *notes])
+    contents = _Contents(form, ordered, format, card, _manifest(sources, **facts, parts=counts, dropped=dict(dropped)))
     await asyncio.to_thread(_put, contents, place, overwrite)
     return Export(place, counts, dict(dropped))
 

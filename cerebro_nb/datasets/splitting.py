@@ -12,14 +12,13 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from .columns import telling_rows
-from .shapes import Shape, shape_rule
 from ..errors import InputError
 from ..launching.kind import kind_of_example, kinds
 from ..texts.duplicates import NearTexts, afind_duplicates
 from ..texts.embedders import Embedder
 
 # %% auto #0
-__all__ = ['essential_text', 'distinct_rows', 'grouped', 'split_rows', 'divided']
+__all__ = ['essential_text', 'distinct_rows', 'grouped', 'places_for_testing', 'divided']
 
 # %% ../../nbs/22_datasets/4_splitting.ipynb #db7f2bde
 def essential_text(example: Mapping[str, Any]) -> str:
@@ -27,6 +26,9 @@ def essential_text(example: Mapping[str, Any]) -> str:
     own = kind_of_example(example)
     names = [kind.essential for kind in ([own] if own else kinds().values())]
     name = next((name for name in names if name and name in example), "output")
+    talk = own.conversation(example) if own and isinstance(example.get(name), list) else None
+    if talk is not None:
+        return "\n".join(turn.content for turn in talk.turns if turn.role == "user")
     return str(example[name]) if name in example else json.dumps(example, sort_keys=True)
 
 # %% ../../nbs/22_datasets/4_splitting.ipynb #38283ad9
@@ -92,10 +94,10 @@ def grouped(rows: Sequence[Mapping[str, Any]]) -> list[int]:
     return [groups.of(place) for place in range(len(rows))]
 
 # %% ../../nbs/22_datasets/4_splitting.ipynb #3859090b
-def split_rows(
-    rows: Sequence[dict[str, Any]], test_share: float, seed: int = 0, keep: Collection[int] = ()
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return examples for training and for testing, no group in both.
+def places_for_testing(
+    rows: Sequence[Mapping[str, Any]], test_share: float, seed: int = 0, keep: Collection[int] = ()
+) -> set[int]:
+    """Return the places of the examples for testing, where no group is on both sides.
 
     Parameters
     ----------
@@ -116,7 +118,7 @@ def split_rows(
     if not 0 <= test_share < 1:
         raise InputError(f"test_share = {test_share} is not between 0 and 1")
     if test_share == 0:
-        return list(rows), []
+        return set()
     groups: dict[int, list[int]] = {}
     of_row = grouped(rows)
     for place, group in enumerate(of_row):
@@ -133,30 +135,33 @@ def split_rows(
             f"the {len(rows)} examples cannot be split: they are of one document or too much alike",
             hint="Give examples from more documents, or test_share=0.",
         )
-    return [row for place, row in enumerate(rows) if place not in test], [rows[place] for place in sorted(test)]
+    return test
 
 # %% ../../nbs/22_datasets/4_splitting.ipynb #396dd36f
 def divided(
-    rows: Sequence[dict[str, Any]], test_share: float, seed: int, shape: Shape
+    examples: Sequence[Mapping[str, Any]], rows: Sequence[dict[str, Any]], test_share: float, seed: int
 ) -> dict[str, list[dict[str, Any]]]:
-    """Return examples by the part they are for, ``train`` and ``test``; no part is empty.
+    """Return rows by the part they are for, ``train`` and ``test``; no part is empty.
 
     Parameters
     ----------
-    rows, test_share, seed
-        As in `split_rows`.
-    shape
-        The shape that they will have: where it keeps their fields, the training part shows all fields and their types.
+    examples
+        What the rows were made of, with their ``metadata``: what belongs together is told by them.
+    rows
+        A row for each example, in its shape; those for training show all fields and their types.
+    test_share, seed
+        As in `places_for_testing`.
 
     Raises
     ------
     InputError
-        As `split_rows`; or if there is no such shape, or a field has several types.
+        As `places_for_testing`; or if a field has several types.
     """
-    rule = shape_rule(shape)
-    train, test = split_rows(rows, test_share, seed)
-    if test and rule.has_own_fields:
-        form, telling = telling_rows([{**row, "metadata": None} for row in rows])
-        if telling_rows([{**row, "metadata": None} for row in train])[0] != form:
-            train, test = split_rows(rows, test_share, seed, telling)
-    return {name: part for name, part in (("train", train), ("test", test)) if part}
+    test = places_for_testing(examples, test_share, seed)
+    if test:
+        bare = [{**row, "metadata": None} for row in rows]
+        form, telling = telling_rows(bare)
+        if telling_rows([row for place, row in enumerate(bare) if place not in test])[0] != form:
+            test = places_for_testing(examples, test_share, seed, telling)
+    parts = {"train": [row for place, row in enumerate(rows) if place not in test]}
+    return {**parts, "test": [rows[place] for place in sorted(test)]} if test else parts

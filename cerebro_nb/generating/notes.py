@@ -21,7 +21,15 @@ from ..documents.documents import Document, Source, aread_documents
 from ..errors import InputError
 from ..recipes.templates import Template, in_language, template_language
 from ..language import check_language
-from ..launching.kind import Again, Kind, Turn, after_text, as_text, register_kind
+from cerebro_nb.launching.kind import (
+    Again,
+    Conversation,
+    Kind,
+    after_text,
+    as_text,
+    asked_and_answered,
+    register_kind,
+)
 from ..launching.launch import RunArguments, awaitable, launch, of_the_run, verbs, without_none
 from ..profiles import GenerationOptions
 from ..texts.embedders import Embedder, as_embedder
@@ -29,7 +37,8 @@ from ..texts.quotes import find_quote
 
 # %% auto #0
 __all__ = ['RESEARCH_CHUNK_TOKENS', 'PIECES_A_QUESTION', 'NOTES', 'anotes_run', 'generate_notes', 'agenerate_notes', 'Note',
-           'SourcedNote', 'looked_up', 'research_work', 'nearest_pieces', 'NotesArguments', 'note_turn', 'notes_run']
+           'SourcedNote', 'looked_up', 'research_work', 'nearest_pieces', 'NotesArguments', 'note_conversation',
+           'notes_run']
 
 # %% ../../nbs/20_generating/4_notes.ipynb #95d5e8b3
 class Note(BaseModel):
@@ -263,11 +272,12 @@ class _Opening:
 _NOTED = {"en": "What does this text say?", "pt-BR": "O que diz este texto?"}
 
 
-def note_turn(example: Mapping[str, Any]) -> Turn:
+def note_conversation(example: Mapping[str, Any]) -> Conversation:
     """Return a note's question, or the question what its text says, and the note."""
     about = example.get("metadata") or {}
     question = about.get("question") or _NOTED[template_language(str(about.get("language", "en")))]
-    return Turn(after_text(example, question), f"{as_text(example['claim'])} {as_text(example['summary'])}")
+    answer = f"{as_text(example['claim'])} {as_text(example['summary'])}"
+    return asked_and_answered(after_text(example, question), answer)
 
 # %% ../../nbs/20_generating/4_notes.ipynb #f5117954
 def notes_run(
@@ -332,7 +342,7 @@ NOTES = register_kind(
         response_model=Note,
         columns=("claim", "summary", "quotes"),
         essential="claim",
-        turn=note_turn,
+        conversation=note_conversation,
     )
 )
 

@@ -22,7 +22,7 @@ from ..errors import InputError
 from .angles import check_subject, plan_items, plan_texts, seed_of
 from .asking import Asking, steps_for
 from ..language import check_language
-from ..launching.kind import Again, Kind, Turn, register_kind, register_finder
+from ..launching.kind import Again, Conversation, Kind, register_finder, register_kind
 from ..launching.launch import RunArguments, awaitable, launch, of_the_run, verbs, without_none
 from ..recipes.fields import answer_model
 from ..recipes.library import as_recipe, library
@@ -30,9 +30,9 @@ from ..recipes.prompting import shots_of
 from cerebro_nb.recipes.recipe import (
     Recipe,
     called,
+    conversation_in,
     definition_of,
     in_one_language,
-    said_in,
     telling_fields,
 )
 from ..tasks.ledger import Ledger
@@ -192,13 +192,11 @@ async def _example_again(again: Again) -> Work:
     )
 
 
-def _turn(recipe: Recipe, example: Mapping[str, Any]) -> Turn | None:
-    """Return an example as what is asked and what is answered, or None if its recipe has no conversation."""
+def _conversation(recipe: Recipe, example: Mapping[str, Any]) -> Conversation | None:
+    """Return an example of a recipe as what is trained on."""
     about = example.get("metadata") or {}
     values = {**about, "topic": about.get("topic") or about.get("sub_topic"), **example}
-    said = said_in(recipe, values, str(about.get("language", "en")))
-    asked = "\n\n".join(text for role, text in said if role == "user")
-    return Turn(asked, said[-1][1]) if said else None
+    return conversation_in(recipe, values, str(about.get("language", "en")))
 
 # %% ../../nbs/20_generating/3_synthetic.ipynb #60a4af37
 def recipe_kind(recipe: Recipe) -> Kind:
@@ -226,7 +224,7 @@ def recipe_kind(recipe: Recipe) -> Kind:
         function=f"generate_{recipe.name}" if recipe.name in _TASK_KINDS else "generate",
         response_model=answer_model(recipe.name, recipe.fields),
         essential=telling_fields(recipe)[0],
-        turn=partial(_turn, recipe),
+        conversation=partial(_conversation, recipe),
         prompts=tuple(text for step in recipe.steps for text in (step.system or {}).values()),
     )
 

@@ -13,7 +13,7 @@ from ..batching.run import Run
 from ..batching.work import Work, function_work, prompt_work
 from ..client.schemas import json_schema
 from ..errors import InputError
-from .kind import Again, Kind, Turn, as_text, register_kind
+from .kind import Again, Conversation, Kind, as_text, asked_and_answered, register_kind
 from .launch import LaunchArguments, awaitable, how_of, of_the_run, verbs, where_of, without_none
 from ..logs import get_logger
 from ..profiles import Profile
@@ -26,7 +26,7 @@ _log = get_logger(__name__)
 
 # %% auto #0
 __all__ = ['Processor', 'abatch_run', 'process_in_batches', 'aprocess_in_batches', 'PROMPT', 'FUNCTION', 'refuse_unfit',
-           'BatchArguments', 'batch_run', 'item_turn']
+           'BatchArguments', 'batch_run', 'item_conversation']
 
 # %% ../../nbs/16_launching/3_batches.ipynb #bcfd2bab
 def refuse_unfit(options: Mapping[str, Any], why: str) -> None:
@@ -176,10 +176,10 @@ process_in_batches, aprocess_in_batches = verbs(
 )
 
 # %% ../../nbs/16_launching/3_batches.ipynb #b3f864d0
-def item_turn(example: Mapping[str, Any]) -> Turn | None:
-    """Return the turn of an item and its output, or None of an example that was made elsewhere."""
+def item_conversation(example: Mapping[str, Any]) -> Conversation | None:
+    """Return an item as what is asked and its output as the answer, or None of an example that was made elsewhere."""
     item = (example.get("metadata") or {}).get("input")
-    return None if item is None else Turn(as_text(item), as_text(example["output"]))
+    return None if item is None else asked_and_answered(as_text(item), as_text(example["output"]))
 
 # %% ../../nbs/16_launching/3_batches.ipynb #f71c7241
 async def _prompt_again(again: Again) -> Work:
@@ -203,7 +203,7 @@ PROMPT = register_kind(
         needs=("items",),
         function="process_in_batches",
         columns=("output",),
-        turn=item_turn,
+        conversation=item_conversation,
     )
 )
 
@@ -226,6 +226,6 @@ FUNCTION = register_kind(
         takes=frozenset({"processor"}),
         function="process_in_batches",
         columns=("output",),
-        turn=item_turn,
+        conversation=item_conversation,
     )
 )

@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 _log = get_logger(__name__)
 
 # %% auto #0
-__all__ = ['Given', 'Finder', 'Again', 'Turn', 'as_text', 'after_text', 'Kind', 'register_kind', 'kinds', 'kind_named', 'name_in',
-           'register_finder', 'kind_of', 'kinds_of', 'kind_of_example']
+__all__ = ['Given', 'Role', 'Finder', 'Again', 'Turn', 'Conversation', 'asked_and_answered', 'as_text', 'after_text', 'Kind',
+           'register_kind', 'kinds', 'kind_named', 'name_in', 'register_finder', 'kind_of', 'kinds_of',
+           'kind_of_example']
 
 # %% ../../nbs/16_launching/1_kind.ipynb #7d23ffd2
 Given = Literal["processor", "response_model", "model", "client"]
@@ -80,12 +81,79 @@ class Again:
         return [item["output"] for page in pages for item in page]
 
 # %% ../../nbs/16_launching/1_kind.ipynb #c19c9b4e
+Role = Literal["system", "user", "assistant", "tool"]
+
+
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What is asked and what is answered."""
+    """What one side of a conversation says.
 
-    asked: str
-    answered: str
+    Parameters
+    ----------
+    role
+        Who says it; ``tool`` is what a called tool answers.
+    content
+        The text; that of an assistant who calls tools may be empty.
+    input
+        The end of a user's text where it stands apart from the instruction before it, such as a text to rewrite; Alpaca
+        has a column for it. Empty where nothing stands apart.
+    thinking
+        What an assistant thought before it said this, without tags.
+    tool_calls
+        The tools that an assistant calls: each with ``name``, and ``arguments``, an object.
+    name
+        Which tool answers; empty if the call tells it. Tools answer in the order of the calls.
+    """
+
+    role: Role
+    content: str
+    input: str = ""
+    thinking: str = ""
+    tool_calls: tuple[Mapping[str, Any], ...] = ()
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """What is trained on.
+
+    Parameters
+    ----------
+    turns
+        First the system's, if there is one; then user and assistant in turn, with tools where they are called. The
+        last is the assistant's.
+    rejected
+        A worse turn in the place of the last; None if there are no two answers to the same prompt.
+    tools
+        The functions that can be called: each with ``name``, ``description``, and ``parameters``, a JSON schema.
+    """
+
+    turns: tuple[Turn, ...]
+    rejected: Turn | None = None
+    tools: tuple[Mapping[str, Any], ...] = ()
+
+# %% ../../nbs/16_launching/1_kind.ipynb #bbac3960
+def asked_and_answered(
+    asked: str, answered: str, *, input: str = "", thinking: str = "", rejected: str | None = None
+) -> Conversation:
+    """Return a conversation of one thing asked and one answered.
+
+    Parameters
+    ----------
+    asked
+        The question or the instruction.
+    answered
+        The answer, the better one of two.
+    input
+        What an instruction is about; it follows it, after an empty line.
+    thinking
+        What was thought before the answer.
+    rejected
+        A worse answer; None if there is none.
+    """
+    user = Turn("user", f"{asked}\n\n{input}" if input else asked, input=input)
+    worse = None if rejected is None else Turn("assistant", rejected)
+    return Conversation((user, Turn("assistant", answered, thinking=thinking)), worse)
 
 
 def as_text(value: Any) -> str:
@@ -99,7 +167,7 @@ def after_text(example: Mapping[str, Any], question: str) -> str:
     return f"{text}\n\n{question}" if text else question
 
 # %% ../../nbs/16_launching/1_kind.ipynb #3bfbdfcf
-def _no_turn(example: Mapping[str, Any]) -> Turn | None:
+def _no_conversation(example: Mapping[str, Any]) -> Conversation | None:
     return None
 
 
@@ -135,8 +203,9 @@ class Kind:
         The form of an answer, and what of it stands in a table: the form's fields if not given.
     essential
         The field of an answer that tells two apart; empty if the whole answer does.
-    turn
-        Makes an example a turn, or None of one that is none. An example has the fields of the answer, and ``metadata``.
+    conversation
+        Makes an example what is trained on, or None of one that is none. An example has the fields of the answer, and
+        ``metadata``.
     prompts
         The standing instructions of its prompts, which no answer may repeat.
     """
@@ -155,7 +224,7 @@ class Kind:
     response_model: type[BaseModel] | None = None
     columns: Sequence[str] = ()
     essential: str = ""
-    turn: Callable[[Mapping[str, Any]], Turn | None] = _no_turn
+    conversation: Callable[[Mapping[str, Any]], Conversation | None] = _no_conversation
     prompts: Sequence[str] = ()
 
     def __post_init__(self) -> None:

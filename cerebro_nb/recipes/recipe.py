@@ -8,12 +8,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BeforeValidator, model_validator
 from pydantic import Field as Bounds
 
 from ..language import check_language
+from ..launching.kind import Conversation, Role, Turn
 from cerebro_nb.recipes.fields import (
     ChoiceField,
     Field,
@@ -27,9 +28,10 @@ from cerebro_nb.recipes.fields import (
 from .wordings import ANY, filled, places, serving
 
 # %% auto #0
-__all__ = ['MOST_PROMPT', 'Prompt', 'Prompts', 'Words', 'Shots', 'WordsByLanguage', 'MOST_STEPS', 'MOST_FIELDS', 'MOST_SHOTS',
-           'KNOWN_PLACES', 'Step', 'Axes', 'ChatTurn', 'Chat', 'GateWishes', 'Recipe', 'problems_of', 'made_by',
-           'telling_fields', 'spoken_fields', 'called', 'definition_of', 'in_one_language', 'sha256_of', 'said_in']
+__all__ = ['MOST_PROMPT', 'Prompt', 'Prompts', 'Words', 'Shots', 'WordsByLanguage', 'Said', 'MOST_STEPS', 'MOST_FIELDS',
+           'MOST_SHOTS', 'KNOWN_PLACES', 'Step', 'Axes', 'ChatTurn', 'Chat', 'GateWishes', 'Recipe', 'problems_of',
+           'made_by', 'telling_fields', 'spoken_fields', 'called', 'definition_of', 'in_one_language', 'sha256_of',
+           'conversation_in']
 
 # %% ../../nbs/19_recipes/4_recipe.ipynb #baadb083
 MOST_PROMPT = 20_000
@@ -97,11 +99,17 @@ class Axes(_Plain):
     )
 
 
-class ChatTurn(_Plain):
-    """What one side says, with the fields in their places."""
+Said = Annotated[dict[str, Annotated[str, Bounds(max_length=MOST_PROMPT)]], BeforeValidator(_by_language)]
 
-    role: Literal["system", "user", "assistant"]
-    content: Annotated[dict[str, Annotated[str, Bounds(max_length=MOST_PROMPT)]], BeforeValidator(_by_language)]
+
+class ChatTurn(_Plain):
+    """What one side says, with the fields in their places; a turn in which nothing is said is left out."""
+
+    role: Role
+    content: Said = Bounds(default_factory=lambda: {ANY: ""}, description="what is said, by language")
+    input: FieldName | None = Bounds(None, description="a field that the content ends with; Alpaca has a column for it")
+    thinking: FieldName | None = Bounds(None, description="a field that is what an assistant thought before")
+    tool_calls: FieldName | None = Bounds(None, description="a list of objects with name and arguments")
 
 
 def _turn(value: Any) -> Any:
@@ -112,6 +120,8 @@ class Chat(_Plain):
     """How an example becomes a conversation."""
 
     turns: tuple[Annotated[ChatTurn, BeforeValidator(_turn)], ...] = Bounds(min_length=2, max_length=40)
+    rejected: Said | None = Bounds(None, description="a worse answer in the place of the last turn")
+    tools: FieldName | None = Bounds(None, description="a list of objects: the functions that can be called")
 
     @model_validator(mode="after")
     def _ends_with_an_answer(self) -> Self:
@@ -121,8 +131,12 @@ class Chat(_Plain):
 
     def said_by(self, role: str) -> list[str]:
         """Return the names of the fields that one side says."""
-        texts = [text for turn in self.turns if turn.role == role for text in turn.content.values()]
-        return list(dict.fromkeys(name for text in texts for name in places(text)))
+        mine = [turn for turn in self.turns if turn.role == role]
+        said = [name for turn in mine for text in turn.content.values() for name in places(text)]
+        worse = (
+            [name for text in (self.rejected or {}).values() for name in places(text)] if role == "assistant" else []
+        )
+        return list(dict.fromkeys([*said, *(turn.thinking for turn in mine if turn.thinking), *worse]))
 
 
 class GateWishes(_Plain):
@@ -191,7 +205,9 @@ def problems_of(recipe: Recipe) -> Iterator[str]:
         yield f"distinct: there is no field {unknown[0]!r}"
     if recipe.chat is not None:
         known = {*recipe.fields, *recipe.plan.axes, *KNOWN_PLACES}
-        said = [name for turn in recipe.chat.turns for text in turn.content.values() for name in places(text)]
+        said = [name for role in get_args(Role) for name in recipe.chat.said_by(role)]
+        parts = [part for turn in recipe.chat.turns for part in (turn.input, turn.tool_calls)]
+        said += filter(None, [*parts, recipe.chat.tools])
         if unknown := [name for name in said if name not in known]:
             yield f"chat: {{{unknown[0]}}} is no field; there are: {', '.join(recipe.fields)}"
     yield from _problems_of_shots(recipe, "shots", recipe.shots, list(recipe.fields))
@@ -310,8 +326,20 @@ def sha256_of(recipe: Recipe) -> str:
     return hashlib.sha256(json.dumps(definition_of(recipe), sort_keys=True).encode()).hexdigest()
 
 # %% ../../nbs/19_recipes/4_recipe.ipynb #47ed4091
-def said_in(recipe: Recipe, values: Mapping[str, Any], tag: str) -> list[tuple[str, str]]:
-    """Return an example as a conversation: who says what, in turn; nothing if the recipe has none.
+def _objects(value: Any) -> tuple[Mapping[str, Any], ...]:
+    return tuple(part for part in value if isinstance(part, Mapping)) if isinstance(value, list | tuple) else ()
+
+
+def _said(turn: ChatTurn, values: Mapping[str, Any], tag: str) -> Turn:
+    content = filled(turn.content[serving(turn.content, tag)], values).strip()
+    held = filled("{input}", {"input": values.get(turn.input or "")}).strip()
+    thinking = filled("{thinking}", {"thinking": values.get(turn.thinking or "")}).strip()
+    calls = _objects(values.get(turn.tool_calls or ""))
+    return Turn(turn.role, content, held if content.endswith(held) else "", thinking, calls)
+
+
+def conversation_in(recipe: Recipe, values: Mapping[str, Any], tag: str) -> Conversation | None:
+    """Return an example as a conversation; None if its recipe has none.
 
     Parameters
     ----------
@@ -322,5 +350,10 @@ def said_in(recipe: Recipe, values: Mapping[str, Any], tag: str) -> list[tuple[s
     tag
         The language of the example.
     """
-    turns = recipe.chat.turns if recipe.chat else ()
-    return [(turn.role, filled(turn.content[serving(turn.content, tag)], values).strip()) for turn in turns]
+    if recipe.chat is None:
+        return None
+    said = (_said(turn, values, tag) for turn in recipe.chat.turns)
+    worse = recipe.chat.rejected
+    rejected = Turn("assistant", filled(worse[serving(worse, tag)], values).strip()) if worse else None
+    turns = tuple(turn for turn in said if turn.content or turn.tool_calls)
+    return Conversation(turns, rejected, _objects(values.get(recipe.chat.tools or "")))

@@ -5,6 +5,7 @@
 # %% ../../nbs/19_recipes/3_wordings.ipynb #e638022c
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -92,12 +93,12 @@ def filled(text: str, values: Mapping[str, Any]) -> str:
     text
         With places such as ``{subject}``, and parts such as ``[[ on {topic}]]`` that are left out where one is empty.
     values
-        Texts, or what can be shown as one.
+        Texts; what is none is written as JSON.
     """
 
     def value(place: re.Match[str]) -> str:
         held = values.get(place[1])
-        return "" if held is None else str(held)
+        return held if isinstance(held, str) else "" if held is None else json.dumps(held, ensure_ascii=False)
 
     def part(found: re.Match[str]) -> str:
         return found[1] if all(str(values.get(name) or "").strip() for name in places(found[1])) else ""
