@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 
 from ..errors import InputError
@@ -19,7 +18,8 @@ from .recipe import Recipe
 __all__ = ['library', 'recipe_text', 'as_recipe', 'starter_text']
 
 # %% ../../nbs/19_recipes/6_library.ipynb #486caf63
-_FOLDER = files("cerebro_nb.recipes") / "library"
+_HERE = Path(__file__).parent if "__file__" in globals() else Path("../../cerebro_nb/recipes")
+_FOLDER = _HERE / "library"
 
 
 @cache
@@ -88,7 +88,7 @@ def starter_text(name: str) -> str:
     if not _NAME.fullmatch(name) or name in library():
         why = "is a recipe of the package" if name in library() else "is no name of a recipe"
         raise InputError(f"{name!r} {why}", hint="Take lower-case letters, digits and underscores, such as tickets.")
-    text = (files("cerebro_nb.recipes") / "starter.toml").read_text(encoding="utf-8")
+    text = (_HERE / "starter.toml").read_text(encoding="utf-8")
     words = {"{name}": name, "{file}": f"{name}.toml", "{label}": name.replace("_", " ")}
     for place, word in words.items():
         text = text.replace(place, word, 3)
