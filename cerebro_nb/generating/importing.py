@@ -179,7 +179,7 @@ def fitted(row: Row, form: type[BaseModel]) -> Row:
     InputError
         If it does not fit: a field is not there, is blank, or is of another type.
     """
-    hint = "Mend the row and import it again, or edit the source's columns: columns={...}."
+    hint = "Mend the row and import it again, or say what its columns are: columns={...}."
     values = {
         name: row[name] if field.annotation is str else parsed_cell(row[name])
         for name, field in form.model_fields.items()

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from ..errors import SourceError, error_text
+from ..errors import InputError, SourceError, error_text
 from .row_values import MOST_CELL_CHARACTERS, Intake, unreadable
 
 # %% auto #0
@@ -105,9 +105,13 @@ def read_csv(text: str, intake: Intake, delimiter: str | None = None) -> None:
 
     Raises
     ------
+    InputError
+        If the delimiter is none.
     SourceError
         If it is no CSV; the line is named.
     """
+    if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
+        raise InputError(f"delimiter = {delimiter!r} separates no cells", hint='Give one sign, such as ";".')
     text, delimiter, first_line = _dialect(text, intake, delimiter)
     short = 0
     with _long_cells():

@@ -76,10 +76,18 @@ def _checked_size(path: Path, source: str) -> None:
         raise unreadable(source, words, "Cut it into pieces.")
 
 
+def _refuse(reading: Reading, what: str, *names: str) -> None:
+    """Refuse ways of reading that would change nothing."""
+    if unfit := [name for name in names if getattr(reading, name) is not None]:
+        raise InputError(f"{', '.join(unfit)}: there is none in {what}", hint="Leave it out.")
+
+
 def _read_file(path: Path, intake: Intake, reading: Reading) -> str:
     """Read the rows of a file, and return its SHA-256."""
     _checked_size(path, intake.source)
     suffix = path.suffix.lower()
+    if suffix not in (".csv", ".tsv"):
+        _refuse(reading, f"a {suffix} file", "delimiter", *(["encoding"] if suffix == ".parquet" else []))
     if suffix == ".parquet":
         read_parquet(path, intake)
         return _hash_of(path)
@@ -191,10 +199,13 @@ def found_rows(source: Any, reading: Reading) -> FoundRows:
     if isinstance(source, str | Path):
         path = Path(source).expanduser()
         try:
+            if not path.is_dir():
+                _refuse(reading, "a file", "part")
             digest = (_read_folder if path.is_dir() else _read_file)(path, intake, reading)
         except (OSError, ValueError) as error:
             raise InputError(f"{path} cannot be read: {error_text(error)}", hint="Is the path right?") from error
     else:
+        _refuse(reading, name, "encoding", "delimiter", *([] if isinstance(source, dict) else ["part"]))
         take_values(source, intake, reading.part)
     rows = intake.finished()
     for note in intake.notes:
