@@ -3242,8 +3242,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'cerebro_nb/texts/row_tables.py'),
                                              'cerebro_nb.texts.row_tables._take_dicts': ( '18_texts/row_tables.html#_take_dicts',
                                                                                           'cerebro_nb/texts/row_tables.py'),
-                                             'cerebro_nb.texts.row_tables._unpacked': ( '18_texts/row_tables.html#_unpacked',
-                                                                                        'cerebro_nb/texts/row_tables.py'),
                                              'cerebro_nb.texts.row_tables.parts_of': ( '18_texts/row_tables.html#parts_of',
                                                                                        'cerebro_nb/texts/row_tables.py'),
                                              'cerebro_nb.texts.row_tables.read_parquet': ( '18_texts/row_tables.html#read_parquet',

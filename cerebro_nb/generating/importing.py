@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
@@ -181,7 +181,7 @@ def fitted(row: Row, form: type[BaseModel]) -> Row:
     """
     hint = "Mend the row and import it again, or say what its columns are: columns={...}."
     values = {
-        name: row[name] if field.annotation is str else parsed_cell(row[name])
+        name: row[name] if str in (field.annotation, *get_args(field.annotation)) else parsed_cell(row[name])
         for name, field in form.model_fields.items()
         if row.get(name) is not None
     }
@@ -212,7 +212,8 @@ def import_work(manifest: Mapping[str, Any]) -> Work:
     """
     if manifest.get("form"):
         kind = _kind_with_form(manifest["form"])
-        form = lenient(kind.response_model) if kind.response_model is not None else BaseModel
+        assert kind.response_model is not None, "the kind has a form"
+        form = lenient(kind.response_model)
         more = [name for name in kind.columns if name not in form.model_fields]
 
         def taken(row: Row) -> Row:
@@ -301,8 +302,8 @@ def import_run(
 ) -> Run:
     """Make the run that imports rows as the answered items of a task, without starting it.
 
-    Nobody is asked. The rows are recorded before the first is looked at, so a run that was cut off goes on without their
-    source.
+    Nobody is asked. The rows are recorded before the first is looked at, so a run that was cut off goes on without
+    their source.
 
     Parameters
     ----------
@@ -316,8 +317,8 @@ def import_run(
     language
         BCP-47 tag of the rows, for what heeds it, such as the quality report; none is guessed.
     columns
-        Our name of a column and the source's: ``{"question": "Pergunta"}``; the others keep theirs. For ``qa`` the usual
-        names of questions and answers are known, and what is taken for them is said.
+        Our name of a column and the source's: ``{"question": "Pergunta"}``; the others keep theirs. For ``qa`` the
+        usual names of questions and answers are known, and what is taken for them is said.
     profile
         Batches and delay; as many as go if None.
     ledger

@@ -30,7 +30,7 @@ def pair_in(names: Collection[str]) -> tuple[str, str] | None:
 
 
 def called_as_pair(row: Mapping[str, Any], names: tuple[str, str]) -> dict[str, Any]:
-    """Return a row with what it asks and answers called ``question`` and ``answer``, and Alpaca's input below the question.
+    """Return a row with what it asks and answers called ``question`` and ``answer``; Alpaca's input is asked with it.
 
     Parameters
     ----------

@@ -86,9 +86,11 @@ def _dialect(text: str, intake: Intake, delimiter: str | None) -> tuple[str, str
     """Return the text of the rows, the delimiter, and at which line they begin."""
     if excel := _OF_EXCEL.match(text[:20].replace("\r\n", "\n")):
         return text.partition("\n")[2], delimiter or excel[1], 2
-    if delimiter is None and (delimiter := sniffed(text)) != ",":
-        intake.notes.append(f"its cells stand apart by {DELIMITERS[delimiter]}, as it seems; delimiter= names another")
-    return text, delimiter, 1
+    if delimiter is not None:
+        return text, delimiter, 1
+    if (found := sniffed(text)) != ",":
+        intake.notes.append(f"its cells stand apart by {DELIMITERS[found]}, as it seems; delimiter= names another")
+    return text, found, 1
 
 
 def read_csv(text: str, intake: Intake, delimiter: str | None = None) -> None:
@@ -190,8 +192,10 @@ def _listed(value: Any, intake: Intake) -> Any:
 def _are_lines(text: str) -> bool:
     """Whether a text has one JSON object in its first line, and more below."""
     first, _, rest = text.lstrip().partition("\n")
+    if not first.startswith("{") or not rest.strip():
+        return False
     try:
-        return isinstance(json.loads(first), dict) and bool(rest.strip())
+        return isinstance(json.loads(first), dict)
     except (ValueError, RecursionError):
         return False
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,16 +48,6 @@ def small_batches(table: Any) -> Iterator[Any]:
     yield from table.to_batches(max_chunksize=_ROWS_AT_ONCE)
 
 # %% ../../nbs/18_texts/8_row_tables.ipynb #ebe20b34
-_MOST_UNPACKED = 2_000_000_000
-
-
-def _unpacked(metadata: Any, names: Collection[str]) -> int:
-    """Return how many bytes the columns of those names have, as a Parquet file says of itself."""
-    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
-    columns = [group.column(place) for group in groups for place in range(group.num_columns)]
-    return sum(column.total_uncompressed_size for column in columns if column.path_in_schema.split(".")[0] in names)
-
-
 def read_parquet(path: Path, intake: Intake) -> None:
     """Read the rows of a Parquet file.
 
@@ -85,13 +75,8 @@ def read_parquet(path: Path, intake: Intake) -> None:
             intake.expect(len(intake.rows) + file.metadata.num_rows)
             names = file.schema_arrow.names
             cleaned = intake.headings.of(names, "its schema")
-            wanted = {there for there, name in zip(names, cleaned, strict=True) if intake.is_wanted(name)}
-            if (size := _unpacked(file.metadata, wanted)) > _MOST_UNPACKED:
-                words = f"it says that it is {size:,} bytes unpacked, and {_MOST_UNPACKED:,} are read at once"
-                raise unreadable(
-                    intake.source, words, "Cut it into pieces, or name the columns to read: columns=[...]."
-                )
-            take_arrow(file.iter_batches(_ROWS_AT_ONCE, columns=sorted(wanted)), intake)
+            wanted = [there for there, name in zip(names, cleaned, strict=True) if intake.is_wanted(name)]
+            take_arrow(file.iter_batches(_ROWS_AT_ONCE, columns=wanted), intake)
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         words = f"it cannot be read as Parquet: {error_text(error)}"
         raise unreadable(intake.source, words, "Is it whole, and what its name says?") from error

@@ -114,7 +114,7 @@ def plain_value(value: Any, scale: Scale, level: int = 0) -> Any:
         return float.__float__(value) if math.isfinite(value) else None
     if level == _MOST_LEVELS:
         raise Unfit(f"it is more than {_MOST_LEVELS} deep")
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping) and not hasattr(value, "as_py"):  # one of Arrow may be null
         fields = {_text(str(name)): plain_value(part, scale, level + 1) for name, part in value.items()}
         if len(fields) < len(value):
             raise Unfit("two fields of an object in it have one name")

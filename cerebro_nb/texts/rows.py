@@ -15,7 +15,7 @@ from ..batching.records import input_hash
 from ..concurrency.threads import in_thread
 from ..concurrency.twins import blocking_twin
 from ..documents.decoding import decoded
-from ..errors import InputError, MissingDependency, SourceError, error_text
+from ..errors import InputError, MissingDependency, error_text
 from ..logs import get_logger
 from .row_files import ReadText, read_csv, read_json, read_jsonl
 from .row_tables import parts_of, read_parquet, take_dataset, take_values
