@@ -186,6 +186,8 @@ class ImportRow(widgets.HBox):
     ----------
     ledger
         Where they are to be kept.
+    below
+        Where it is shown.
     on_import
         Is called with the run, not started.
     on_error
@@ -195,9 +197,14 @@ class ImportRow(widgets.HBox):
     """
 
     def __init__(
-        self, ledger: Ledger, on_import: Callable[[Run], Any], on_error: Callable[[CerebroError], Any], say: Say
+        self,
+        ledger: Ledger,
+        below: Any,
+        on_import: Callable[[Run], Any],
+        on_error: Callable[[CerebroError], Any],
+        say: Say,
     ):
-        self._ledger, self._on_import, self._on_error = ledger, on_import, on_error
+        self._ledger, self._below, self._on_import, self._on_error = ledger, below, on_import, on_error
         hint = say("path of a CSV, JSONL, JSON or Parquet file, or of a folder")
         self.path = widgets.Text(placeholder=hint, description=say("File"), layout=widgets.Layout(flex="1 1 300px"))
         options = [(say("rows as they are"), "imported"), (say("questions and answers"), "qa")]
@@ -207,12 +214,17 @@ class ImportRow(widgets.HBox):
         self.go.on_click(lambda _: self._make())
         super().__init__([self.path, self.kind, self.go], layout=widgets.Layout(flex_flow="row wrap"))
 
+    def show(self) -> None:
+        """Ask."""
+        self._below.children = [self]
+
     def _make(self) -> None:
         try:
             run = import_run(self.path.value.strip(), kind=self.kind.value, ledger=self._ledger, show_progress=False)
         except CerebroError as error:
             self._on_error(error)
         else:
+            self._below.children = []
             self._on_import(run)
 
 # %% ../../nbs/23_panels/7_tasks_table.ipynb #8ec1c89b
@@ -248,21 +260,16 @@ class RunsTable(widgets.VBox):
             **{name: _of_first(act) for name, act in of_one.items() if act is not None},
             "compare": lambda ids: LOOP.submit(actions.compare(*ids)),
             "delete": actions.ask,
-            **({} if on_import is None else {"import": lambda ids: self._ask_for_file(on_import, say)}),
             "refresh": lambda ids: self.refresh(),
         }
+        if on_import is not None:
+            asked = ImportRow(self._ledger, self.below, on_import, lambda error: self.say(str(error)), say)
+            self._acts["import"] = lambda ids: asked.show()
         self.grid = task_grid(language, self._acts)
         self.grid.on("ready", lambda message: self.refresh())
         self.grid.on("action", lambda message: self._act(message["name"], [str(task_id) for task_id in message["ids"]]))
         super().__init__([self.grid, self.message, self.below])
         self.add_class("cerebro-runs")
-
-    def _ask_for_file(self, on_import: Callable[[Run], Any], say: Say) -> None:
-        def begin(run: Run) -> None:
-            self.below.children = []
-            on_import(run)
-
-        self.below.children = [ImportRow(self._ledger, begin, lambda error: self.say(str(error)), say)]
 
     def refresh(self) -> None:
         """Read the ledger again."""

@@ -62,7 +62,7 @@ class Reading:
     delimiter: str | None = None
     part: str | None = None
 
-
+# %% ../../nbs/18_texts/9_rows.ipynb #9ddc90d9
 def _hash_of(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
