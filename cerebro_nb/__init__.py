@@ -43,6 +43,10 @@ if TYPE_CHECKING:
     from .documents.documents import read_documents as read_documents
     from .errors import CerebroError as CerebroError
     from .generating.angles import plan_angles as plan_angles
+    from .generating.importing import aimport_rows as aimport_rows
+    from .generating.importing import aimport_run as aimport_run
+    from .generating.importing import import_rows as import_rows
+    from .generating.importing import import_run as import_run
     from .generating.judging import ajudge as ajudge
     from .generating.judging import judge as judge
     from .generating.judging import verdicts as verdicts
@@ -108,6 +112,8 @@ if TYPE_CHECKING:
     from .texts.duplicates import find_duplicates as find_duplicates
     from .texts.embedders import Embedder as Embedder
     from .texts.embedders import get_embedder as get_embedder
+    from .texts.rows import aread_rows as aread_rows
+    from .texts.rows import read_rows as read_rows
     from .vectors.collection import Collection as Collection
     from .vectors.index import Match as Match
     from .vectors.searching import asearch as asearch

@@ -132,6 +132,7 @@ ARGUMENTS = {
         {"seed": 1, "language": "en"},
     ),
     "vectors": lambda task: (([LEAFLET],), {"chunk_tokens": 40, "embedder": "embedder"}),
+    "imported": lambda task: (([{"prompt": f"How hot, {n}?", "completion": f"So: {n}."} for n in "abcde"],), {}),
 }
 
 
@@ -213,9 +214,10 @@ def test_a_killed_run_is_gone_on_with_by_another_process_as_if_nothing_had_been(
     killed = subprocess.run([sys.executable, "-c", script], timeout=120, capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     (cut_off,) = ledger.unfinished()
-    again = resume(
-        cut_off.id, client=client, profile=None if name == "vectors" else quick, ledger=ledger, show_progress=False
-    )
+    kind = kind_named(name)
+    whom = {"client": client} if kind.asks_a_model or "client" in kind.takes else {}
+    profile = None if name == "vectors" else quick
+    again = resume(cut_off.id, **whom, profile=profile, ledger=ledger, show_progress=False)
     assert again.task.status == "completed" and again.progress.failed == 0
     assert set(asked(server)) == set(expected)
     outputs = [item["output"] for item in ledger.items(again.task_id)]
@@ -237,7 +239,7 @@ def test_a_function_is_given_again(ledger, quick):
     assert retry_failed(run.task_id, processor=str.upper, ledger=ledger, show_progress=False).results == ["A", "B", "C"]
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("function", "vectors")])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("function", "vectors", "imported")])
 def test_what_was_answered_before_is_not_asked_again(name, server, client, ledger, quick, task):
     given = {"client": client, "profile": quick, "ledger": ledger, "show_progress": False}
     first = made(name, task, **given).wait()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cerebro_nb.batching.run import Run
 
 # %% auto #0
-__all__ = ['print_anything', 'show_frame', 'new_file', 'show_failures', 'finish']
+__all__ = ['print_anything', 'show_frame', 'new_file', 'show_failures', 'shown_fields', 'finish']
 
 # %% ../../nbs/24_cli/1_terminal.ipynb #bd442257
 def print_anything() -> None:
@@ -72,6 +72,15 @@ def show_failures(run: Run) -> None:
         )
 
 
+def shown_fields(run: Run, frame: pandas.DataFrame) -> pandas.DataFrame:
+    """Return the columns of a frame of items that are worth a look: the answers', where from, and how it went."""
+    from cerebro_nb.launching.kind import kind_of
+
+    columns = kind_of(run.task).columns or frame.columns[1 : list(frame).index("status")]
+    names = [name for name in frame if name in {*columns, "source"}]
+    return frame[[*names, "status", *(["error"] if run.progress.failed else [])]]
+
+
 def finish(run: Run, out: str | None) -> int:
     """Save what a run made, print it, and return the exit status: 0 if anything was answered.
 
@@ -83,14 +92,10 @@ def finish(run: Run, out: str | None) -> int:
         Where to save it; a name in the data folder if None.
     """
     from cerebro_nb.datasets.examples import save_jsonl
-    from cerebro_nb.launching.kind import kind_of
 
     saved = save_jsonl(run, out) if run.progress.ok else None
-    frame = run.df
-    answered = {*kind_of(run.task).columns, "source"}
-    columns = [name for name in frame if name in answered]
     print()
-    show_frame(frame[[*columns, "status", *(["error"] if run.progress.failed else [])]])
+    show_frame(shown_fields(run, run.df))
     print()
     if saved is not None:
         print(f"Saved {run.progress.ok} examples: {plain(str(saved))}")

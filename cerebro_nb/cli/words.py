@@ -41,8 +41,8 @@ class Command:
 
     @property
     def name(self) -> str:
-        """What is typed after ``cerebro``."""
-        return self.work.__name__
+        """What is typed after ``cerebro``: a word of Python's own has a ``_`` after it in the function's name."""
+        return self.work.__name__.removesuffix("_")
 
     @property
     def help(self) -> str | None:

@@ -73,7 +73,8 @@ def example_of(item: Mapping[str, Any], origin: Mapping[str, Any]) -> dict[str, 
     output, asked_with = item_output(item), item["input"]
     fields = output if isinstance(output, dict) else {"output": output}
     asked_with = asked_with if isinstance(asked_with, dict) else {"input": asked_with}
-    metadata = _beside({**origin, "position": item["position"]}, asked_with, "input")
+    beside = {name: value for name, value in asked_with.items() if name not in fields or fields[name] != value}
+    metadata = _beside({**origin, "position": item["position"]}, beside, "input")
     return {**_beside({}, fields, "answer", taken=("metadata",)), "metadata": metadata}
 
 

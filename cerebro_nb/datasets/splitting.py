@@ -24,6 +24,8 @@ __all__ = ['essential_text', 'distinct_rows', 'grouped', 'places_for_testing', '
 def essential_text(example: Mapping[str, Any]) -> str:
     """Return the text that tells an example from others."""
     own = kind_of_example(example)
+    if own is not None and not own.columns:
+        return json.dumps({name: example[name] for name in example if name != "metadata"}, sort_keys=True)
     names = [kind.essential for kind in ([own] if own else kinds().values())]
     name = next((name for name in names if name and name in example), "output")
     talk = own.conversation(example) if own and isinstance(example.get(name), list) else None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -349,10 +349,9 @@ def kinds_of(task_kind: str) -> Iterator[Kind]:
 def kind_of_example(example: Mapping[str, Any]) -> Kind | None:
     """Return the kind of an example, told by its task if it has one, else by its fields; None if by neither."""
 
-    def fits(kind: Kind) -> bool:
-        fields = kind.response_model.model_fields if kind.response_model is not None else kind.columns
-        return bool(fields) and set(fields) <= example.keys()
+    def fields(kind: Kind) -> Collection[str]:
+        return kind.response_model.model_fields if kind.response_model is not None else kind.columns
 
     named = kinds_of(str((example.get("metadata") or {}).get("kind", "")))
-    by_fields = sorted(kinds().values(), key=lambda kind: -len(kind.columns))
-    return next((kind for kind in [*named, *by_fields] if fits(kind)), None)
+    by_fields = sorted(filter(fields, kinds().values()), key=lambda kind: -len(kind.columns))
+    return next((kind for kind in [*named, *by_fields] if set(fields(kind)) <= example.keys()), None)

@@ -97,7 +97,7 @@ def _refuse(kind: Kind, task: Task, processor: Any, arguments: ResumeArguments, 
         others = {name: value for name, value in changes.items() if name != "profile" or "client" in kind.takes}
         refuse_unfit(others, f"task {task.id} asks no model of the run's")
         if "client" not in kind.takes:
-            refuse_unfit({"client": arguments.get("client")}, f"task {task.id} is worked on by a function")
+            refuse_unfit({"client": arguments.get("client")}, f"task {task.id} asks nobody by itself")
 
 # %% ../../nbs/16_launching/4_resuming.ipynb #43505f0d
 def _of_manifest(task: Task, name: str, form: type[Known]) -> Known:

@@ -292,7 +292,7 @@ class Panel(widgets.VBox):
         self._new = new = NewRun(settings, client, ledger, stage.launch, stage.monitor.say_error)
         self.form, self.preflight, self.code = new.form, new.preflight, new.code
         self.start, self.show_code = new.start, new.show_code
-        self.runs = RunsTable(ledger, language, self.show, self.resume, self.retry_failed)
+        self.runs = RunsTable(ledger, language, self.show, self.resume, self.retry_failed, stage.launch)
         self.offer = Unfinished(self.resume, say)
         pages = widgets.Tab([new, self.runs], titles=[say("New run"), say("Runs")])
         super().__init__([self.offer, pages, self.monitor, stage.after, self.results])

@@ -13,9 +13,11 @@ from typing import Any, get_args
 
 import ipywidgets as widgets
 
+from ..batching.run import Run
 from ..concurrency.loop import LOOP
 from ..datasets.comparing import differences
 from ..errors import CerebroError
+from ..generating.importing import import_run
 from ..language import texts
 from .fields import alert_html
 from .grid import Column, Grid, Row
@@ -25,7 +27,7 @@ from ..tasks.reading import Status, Task
 
 # %% auto #0
 __all__ = ['Say', 'task_columns', 'task_row', 'task_buttons', 'task_grid', 'comparison_html', 'Confirmation', 'TaskActions',
-           'RunsTable']
+           'ImportRow', 'RunsTable']
 
 # %% ../../nbs/23_panels/7_tasks_table.ipynb #2c23bcd6
 Say = Callable[[str], str]
@@ -72,6 +74,7 @@ def task_buttons(say: Say, heard: Collection[str]) -> list[dict[str, Any]]:
         {"name": "retry", "label": say("Retry failed"), "needs": "one"},
         {"name": "compare", "label": say("Compare"), "needs": "two"},
         {"name": "delete", "label": say("Delete"), "needs": "some", "danger": True},
+        {"name": "import", "label": say("Import…"), "needs": "any"},
         {"name": "refresh", "label": say("Refresh"), "needs": "any"},
     ]
     return [button for button in buttons if button["name"] in heard]
@@ -176,6 +179,55 @@ class TaskActions:
         self._on_change()
 
 # %% ../../nbs/23_panels/7_tasks_table.ipynb #3e30867e
+class ImportRow(widgets.HBox):
+    """Asks for a file with rows and what they are, and makes the run that imports them.
+
+    Parameters
+    ----------
+    ledger
+        Where they are to be kept.
+    below
+        Where it is shown.
+    on_import
+        Is called with the run, not started.
+    on_error
+        Is called with what is refused.
+    say
+        Gives a text in the language of the panels.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        below: Any,
+        on_import: Callable[[Run], Any],
+        on_error: Callable[[CerebroError], Any],
+        say: Say,
+    ):
+        self._ledger, self._below, self._on_import, self._on_error = ledger, below, on_import, on_error
+        hint = say("path of a CSV, JSONL, JSON or Parquet file, or of a folder")
+        self.path = widgets.Text(placeholder=hint, description=say("File"), layout=widgets.Layout(flex="1 1 300px"))
+        options = [(say("rows as they are"), "imported"), (say("questions and answers"), "qa")]
+        self.kind = widgets.Dropdown(options=options, layout=widgets.Layout(width="auto"))
+        self.go = widgets.Button(description=say("Import"), disabled=True)
+        self.path.observe(lambda change: setattr(self.go, "disabled", not change["new"].strip()), "value")
+        self.go.on_click(lambda _: self._make())
+        super().__init__([self.path, self.kind, self.go], layout=widgets.Layout(flex_flow="row wrap"))
+
+    def show(self) -> None:
+        """Ask."""
+        self._below.children = [self]
+
+    def _make(self) -> None:
+        try:
+            run = import_run(self.path.value.strip(), kind=self.kind.value, ledger=self._ledger, show_progress=False)
+        except CerebroError as error:
+            self._on_error(error)
+        else:
+            self._below.children = []
+            self._on_import(run)
+
+# %% ../../nbs/23_panels/7_tasks_table.ipynb #8ec1c89b
 class RunsTable(widgets.VBox):
     """Past and unfinished tasks.
 
@@ -187,6 +239,8 @@ class RunsTable(widgets.VBox):
         ``en`` or ``pt-BR``; the settings' if None.
     on_open, on_resume, on_retry
         Are called with a task's id when its button is pressed; a button without one is not there.
+    on_import
+        Is called with a run, not started, that imports the rows of a file; as above.
     """
 
     def __init__(
@@ -196,6 +250,7 @@ class RunsTable(widgets.VBox):
         on_open: Callable[[str], Any] | None = None,
         on_resume: Callable[[str], Any] | None = None,
         on_retry: Callable[[str], Any] | None = None,
+        on_import: Callable[[Run], Any] | None = None,
     ):
         self._ledger, language = get_ledger(ledger), log_language or load_settings().log_language
         self.message, self.below = widgets.HTML(), widgets.VBox()
@@ -207,6 +262,9 @@ class RunsTable(widgets.VBox):
             "delete": actions.ask,
             "refresh": lambda ids: self.refresh(),
         }
+        if on_import is not None:
+            asked = ImportRow(self._ledger, self.below, on_import, lambda error: self.say(str(error)), say)
+            self._acts["import"] = lambda ids: asked.show()
         self.grid = task_grid(language, self._acts)
         self.grid.on("ready", lambda message: self.refresh())
         self.grid.on("action", lambda message: self._act(message["name"], [str(task_id) for task_id in message["ids"]]))
