@@ -40,7 +40,7 @@ from ..profiles import GenerationOptions
 _log = get_logger(__name__)
 
 # %% auto #0
-__all__ = ['BUNDLED_MODEL', 'INSTALL_BUNDLED', 'names_a_file', 'lasting_name', 'served_name', 'embedded_sha256',
+__all__ = ['BUNDLED_MODEL', 'INSTALL_BUNDLED', 'names_a_file', 'lasting_name', 'served_name', 'was_not_pulled', 'embedded_sha256',
            'embedded_model_path', 'embedded_problem', 'engine_version', 'child_settings', 'Engine', 'shared_engine',
            'check_options', 'check_name', 'EmbeddedBackend']
 
@@ -74,6 +74,14 @@ def _place(model: str) -> Path | None:
     return hub_model_path(model) if is_hub_name(model) else Path(model)
 
 
+def was_not_pulled(model: str) -> bool:
+    """Whether a model of the settings can be pulled and is not here; a name that is refused cannot."""
+    try:
+        return _place(model) is None
+    except InputError:
+        return False
+
+
 def embedded_sha256(model: str, path: Path) -> str:
     """Return the SHA-256 of a model's file, in hexadecimal.
 
@@ -93,7 +101,7 @@ def embedded_sha256(model: str, path: Path) -> str:
         raise ModelNotFound(f"{path} is damaged, or not the file it should be", hint=hint, models=[])
     return sha256
 
-
+# %% ../../nbs/12_backends/8_embedded.ipynb #d5a4a6fb
 def embedded_model_path(settings: EmbeddedSettings) -> Path:
     """Return the absolute path of the embedded model's file, looked for anew: it may have been pulled meanwhile.
 

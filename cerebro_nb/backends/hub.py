@@ -13,10 +13,13 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
+import aiohttp
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from yarl import URL
 
+from ..addresses import ServerAddress
 from cerebro_nb.backends.pulling import (
     MAKE_ROOM,
     OnProgress,
@@ -33,9 +36,7 @@ from ..errors import ConnectionBroken, InputError, MissingDependency, PullFailed
 from ..files import private_folder, whole_file
 from ..logs import get_logger
 from ..protocol.gguf import is_gguf
-
-if TYPE_CHECKING:
-    import httpx
+from ..protocol.transport import proxy_of
 
 _log = get_logger(__name__)
 
@@ -264,30 +265,33 @@ def _not_the_file(part: Path, what: str) -> PullFailed:
     return PullFailed(what, hint="It was not kept. Tell who keeps the hub or the mirror that HF_ENDPOINT names.")
 
 
-def _begun_at(response: httpx.Response, begun: int) -> int:
+def _begun_at(response: aiohttp.ClientResponse, begun: int) -> int:
     """Return after how many bytes an answer goes on."""
-    if response.status_code in (408, 429) or response.status_code >= 500:
-        raise ServerBusy(f"the hub answered {response.status_code}", status=response.status_code)
-    if response.status_code not in (200, 206):
-        hint = _TOKEN if response.status_code in (401, 403) else "Pull again."
-        raise PullFailed(f"the hub answered {response.status_code} when asked for the file", hint=hint)
+    if response.status in (408, 429) or response.status >= 500:
+        raise ServerBusy(f"the hub answered {response.status}", status=response.status)
+    if response.status not in (200, 206):
+        hint = _TOKEN if response.status in (401, 403) else "Pull again."
+        raise PullFailed(f"the hub answered {response.status} when asked for the file", hint=hint)
     goes_on = re.match(rf"bytes {begun}-", response.headers.get("content-range", ""))
-    return begun if response.status_code == 206 and goes_on else 0
+    return begun if response.status == 206 and goes_on else 0
 
 
 @contextlib.asynccontextmanager
-async def _answer(found: _Found, begun: int) -> AsyncIterator[httpx.Response]:
-    """Ask for a file from a byte on."""
-    import httpx
-
+async def _answer(found: _Found, begun: int) -> AsyncIterator[aiohttp.ClientResponse]:
+    """Ask for a file from a byte on; where it is somewhere else, the token does not go along."""
+    proxy = proxy_of(ServerAddress(found.url))
+    login = {"proxy-authorization": proxy.authorization} if proxy and proxy.authorization else {}
     headers = {**found.headers, "accept-encoding": "identity", "range": f"bytes={begun}-"}
+    headers |= login if found.url.startswith("http:") else {}
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=_STALLED_S, sock_read=_STALLED_S)
+    url, way = URL(found.url, encoded=True), proxy.url if proxy else None
     try:
         async with (
-            httpx.AsyncClient(follow_redirects=True, timeout=_STALLED_S) as client,
-            client.stream("GET", found.url, headers=headers) as response,
+            aiohttp.ClientSession(timeout=timeout, auto_decompress=False) as session,
+            session.get(url, headers=headers, proxy=way, proxy_headers=login) as response,
         ):
             yield response
-    except httpx.HTTPError as error:
+    except aiohttp.ClientError as error:
         text = plain(str(error)) or type(error).__name__
         raise ConnectionBroken(f"the download broke off: {text}", hint="Pull again: it goes on from there.") from error
 
@@ -301,7 +305,7 @@ async def _fetch(found: _Found, part: Path, tell: Callable[[int], Any]) -> None:
         with os.fdopen(os.open(part, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:
             file.seek(begun)
             file.truncate()
-            async for block in response.aiter_raw():
+            async for block in response.content.iter_any():
                 await in_thread(file.write, block)
                 is_first, begun = begun == 0, begun + len(block)
                 file.flush()

@@ -205,9 +205,8 @@ class Client:
         options
             How they are generated; the settings' if None.
         """
-        options = options or self.settings.generation
-        say = texts(self.settings.log_language).gettext
-        tell = partial(origin_of_answers, self.backend, await self.aprepare(options), options, say)
+        model, say = await self.aprepare(options), texts(self.settings.log_language).gettext
+        tell = partial(origin_of_answers, self.backend, model, options or self.settings.generation, say)
         return await LOOP.arun(self.connections.use(tell))
 
     async def aembed(self, texts: Sequence[str], model: str) -> EmbeddingReply:

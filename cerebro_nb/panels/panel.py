@@ -26,6 +26,7 @@ from .code import CodeView, as_code
 from .form import RunForm
 from .items_table import ResultsTable
 from .monitor import RunMonitor
+from .pulls import PullOffer
 from .tasks_table import RunsTable
 from ..settings import Settings, load_settings
 from ..tasks.ledger import Ledger, get_ledger
@@ -80,7 +81,8 @@ class NewRun(widgets.VBox):
         say = texts(settings.log_language).gettext
         self.form = RunForm(settings, client)
         # Its place is kept free: nothing may move when a button below it is about to be pressed.
-        self.preflight = widgets.HTML(layout=widgets.Layout(min_height="32px"))
+        self.preflight = widgets.HTML(layout=widgets.Layout(min_height="32px", flex="1"))
+        self.pulls = PullOffer(say, self.form.model_list.alook_again, self.tell_preflight)
         self.start = widgets.Button(description=say("Run"), button_style="primary")
         self.show_code = widgets.Button(description=say("Copy as code"))
         self.code = CodeView(label=say("Copy"), copied=say("Copied"))
@@ -88,7 +90,8 @@ class NewRun(widgets.VBox):
         self.show_code.on_click(lambda _: self._with_arguments(self._show_code))
         for field in self.form.fields.values():
             field.entry.observe(lambda change: LOOP.submit(self.tell_preflight()), "value")
-        super().__init__([self.form, self.preflight, widgets.HBox([self.start, self.show_code]), self.code])
+        rows = widgets.HBox([self.preflight, self.pulls]), widgets.HBox([self.start, self.show_code])
+        super().__init__([self.form, *rows, self.code])
 
     def _with_arguments(self, act: Callable[[dict[str, Any]], Any]) -> None:
         try:
@@ -108,6 +111,7 @@ class NewRun(widgets.VBox):
         """Show what a run of the form would be."""
         text = await asyncio.to_thread(preflight_text, self.form, self._ledger)
         self.preflight.value = f'<span role="status">{html.escape(text)}</span>' if text else ""
+        self.pulls.offer(await asyncio.to_thread(self.form.to_be_pulled))
 
 # %% ../../nbs/23_panels/9_panel.ipynb #19df6812
 class Unfinished(widgets.VBox):
