@@ -46,7 +46,7 @@ class PullBar(widgets.HBox):
         self.stop = widgets.Button(description=say("Stop"))
         super().__init__([self.bar, self.told, self.stop])
 
-    def say(self, text: str) -> None:
+    def tell(self, text: str) -> None:
         """Say something."""
         self.told.value = f'<span role="status">{html.escape(text)}</span>' if text else ""
 
@@ -54,7 +54,7 @@ class PullBar(widgets.HBox):
         """Show how far it is; a browser is told of each hundredth, not of every block."""
         if int(now.share * 100) != int(self.bar.value * 100) or now.status:
             self.bar.value = now.share
-            self.say(progress_text(now))
+            self.tell(progress_text(now))
 
 # %% ../../nbs/23_panels/8_pulls.ipynb #0df1ddd2
 class PullOffer(widgets.HBox):
@@ -82,7 +82,7 @@ class PullOffer(widgets.HBox):
         """Offer to pull a model, by what `pull_model` takes; None offers nothing. A pull under way stays."""
         if wanted != self._wanted and self.progress not in self.children:
             self._wanted = wanted
-            self.progress.say("")
+            self.progress.tell("")
             self._show()
 
     def _show(self) -> None:
@@ -91,7 +91,7 @@ class PullOffer(widgets.HBox):
     def _begin(self) -> None:
         if self._wanted is not None and self.progress not in self.children:
             self.progress.bar.value, self.children = 0.0, [self.progress]
-            self.progress.say("")
+            self.progress.tell("")
             self.pulling = LOOP.submit(self._pull(self._wanted))
 
     async def _pull(self, wanted: dict[str, Any]) -> None:
@@ -99,7 +99,7 @@ class PullOffer(widgets.HBox):
             await apull_model(**wanted, on_progress=self.progress.show)
             self._wanted = None
         except asyncio.CancelledError:
-            self.progress.say(self._say("Stopped; the next pull goes on from there."))
+            self.progress.tell(self._say("Stopped; the next pull goes on from there."))
             raise
         except CerebroError as error:
             self.progress.told.value = alert_html(str(error))
