@@ -82,5 +82,5 @@ $(VENV)/.demo: $(BIN)/python settings.ini setup.py constraints.txt
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.demo
-	$(PIP) -e '.[embedded,postgres,documents,vectors,multilingual,quality,datasets,dev]'
+	$(PIP) -e '.[embedded,postgres,documents,vectors,multilingual,quality,datasets,hub,dev]'
 	@touch $@

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from .backends.ollama import OllamaBackend as OllamaBackend
     from .backends.openai import OpenAIBackend as OpenAIBackend
     from .backends.pool import EndpointPool as EndpointPool
-    from .backends.pulling import pull_model as pull_model
+    from .backends.pulling import PullProgress as PullProgress
     from .batching.plans import How as How
     from .batching.plans import Plan as Plan
     from .batching.plans import Where as Where
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from .client.client import Client as Client
     from .client.client import aget_client as aget_client
     from .client.client import get_client as get_client
+    from .client.pull import apull_model as apull_model
+    from .client.pull import pull_model as pull_model
     from .concurrency.loop import nest_kernel_loop as nest_kernel_loop
     from .datasets.comparing import Comparison as Comparison
     from .datasets.comparing import compare as compare

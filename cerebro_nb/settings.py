@@ -27,8 +27,8 @@ _log = get_logger(__name__)
 DEFAULT_DATA_DIR = platformdirs.user_data_path("cerebro_nb", appauthor=False)
 
 # %% auto #0
-__all__ = ['DEFAULT_DATA_DIR', 'Address', 'Addresses', 'BackendName', 'WHOM', 'EmbeddedSettings', 'FallbackSettings', 'Settings',
-           'load_settings']
+__all__ = ['DEFAULT_DATA_DIR', 'Address', 'Addresses', 'BackendName', 'WHOM', 'BUNDLED', 'EmbeddedSettings', 'FallbackSettings',
+           'Settings', 'load_settings']
 
 # %% ../nbs/08_settings.ipynb #5d1a1862
 def _address(text: str) -> str:
@@ -54,10 +54,19 @@ BackendName = Literal["ollama", "openai", "embedded"]
 WHOM = ("backend", "model", "base_url")
 
 # %% ../nbs/08_settings.ipynb #44a12c02
+BUNDLED = "smollm2"
+
+
+def _path_as_text(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value
+
+
 class EmbeddedSettings(CheckedValues):
     """The model that needs no server."""
 
-    model_path: Path | None = Field(None, description="a .gguf file; None is the bundled SmolLM2-135M-Instruct")
+    model: Annotated[str, BeforeValidator(_path_as_text)] = Field(
+        BUNDLED, min_length=1, description="smollm2, hf:owner/repo:file.gguf, or the path of a .gguf file"
+    )
     slots: int = Field(4, ge=1, le=64, description="requests an engine serves at once")
     processes: int = Field(
         1, ge=1, le=64, description="engines that share a run; one a core is fastest, at some 350 MB each"
@@ -285,7 +294,7 @@ def _check_the_folder(settings: Settings) -> None:
     _tell_of_the_folder(str(_OF_THE_FOLDER.resolve()), tuple(sorted(settings._of_the_folder)))
 
 
-_WHERE_TO = ("base_url", "fallback.base_url", "database_url", "data_dir", "embedded.model_path")
+_WHERE_TO = ("base_url", "fallback.base_url", "database_url", "data_dir", "embedded.model")
 
 
 @cache

@@ -207,6 +207,17 @@ def cut(text: str, most: int) -> tuple[list[str], str]:
     return words[:most], "length" if len(words) > most else "stop"
 
 
+PULL_LINES = (
+    {"status": "pulling manifest"},
+    {"status": "pulling a1b2", "digest": "sha256:a1b2", "total": 1000},
+    {"status": "pulling a1b2", "digest": "sha256:a1b2", "total": 1000, "completed": 400},
+    {"status": "pulling a1b2", "digest": "sha256:a1b2", "total": 1000, "completed": 1000},
+    {"status": "pulling c3d4", "digest": "sha256:c3d4", "total": 200, "completed": 200},
+    {"status": "verifying sha256 digest"},
+    {"status": "success"},
+)
+
+
 class FakeOllama(FakeServer):
     """Ollama 0.33 as its documentation and source have it."""
 
@@ -217,6 +228,9 @@ class FakeOllama(FakeServer):
         self.reloads = 0
         self.max_queue = max_queue
         self.waiting = 0
+        #: What a pull is told, and whether it then goes on without a word.
+        self.pull_lines = list(PULL_LINES)
+        self.pull_holds = False
 
     def routes(self):
         return [
@@ -224,6 +238,7 @@ class FakeOllama(FakeServer):
             web.post("/api/generate", self.chat),
             web.post("/api/embed", self.embed),
             web.post("/api/show", self.show),
+            web.post("/api/pull", self.pull),
             web.get("/api/tags", self.tags),
             web.get("/api/ps", self.ps),
             web.get("/api/version", self.version),
@@ -334,6 +349,22 @@ class FakeOllama(FakeServer):
         return web.json_response(
             {"details": {"family": "llama"}, "model_info": facts, "capabilities": ["completion", "tools"]}
         )
+
+    async def pull(self, request):
+        """Pull a model in two layers: told line by line, as ``pull_lines`` has it, and held there if ``pull_holds``."""
+        model = (await self.received(request))["model"]
+        response = web.StreamResponse(headers={"content-type": "application/x-ndjson"})
+        await response.prepare(request)
+        for line in self.pull_lines:
+            await response.write(json.dumps(line).encode() + b"\n")
+        if self.pull_holds:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.client_left.set()
+        if self.pull_lines and self.pull_lines[-1].get("status") == "success":
+            self.models.append(model)
+        return response
 
     async def tags(self, request):
         await self.received(request)

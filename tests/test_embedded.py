@@ -106,7 +106,7 @@ def test_what_it_cannot_do_is_said(backend):
 def test_any_other_gguf_works_by_its_path(tmp_path):
     other = tmp_path / "mine.gguf"
     other.symlink_to(packaged_model_path())
-    backend = EmbeddedBackend(EmbeddedSettings(model_path=other, slots=1, num_ctx=512))
+    backend = EmbeddedBackend(EmbeddedSettings(model=other, slots=1, num_ctx=512))
 
     async def use():
         try:
@@ -122,10 +122,10 @@ def test_any_other_gguf_works_by_its_path(tmp_path):
 
 def test_a_file_that_is_no_model_is_said(tmp_path):
     (tmp_path / "broken.gguf").write_bytes(b"GGUF" + b"\0" * 100)
-    backend = EmbeddedBackend(EmbeddedSettings(model_path=tmp_path / "broken.gguf"))
+    backend = EmbeddedBackend(EmbeddedSettings(model=tmp_path / "broken.gguf"))
     with pytest.raises(errors.ServerFailed, match="did not start"):
         LOOP.run(backend.complete(request(model="broken")))
-    backend = EmbeddedBackend(EmbeddedSettings(model_path=tmp_path / "none.gguf"))
+    backend = EmbeddedBackend(EmbeddedSettings(model=tmp_path / "none.gguf"))
     with pytest.raises(errors.ModelNotFound, match="no file"):
         LOOP.run(backend.complete(request(model="none")))
 
@@ -232,7 +232,7 @@ def test_the_engine_runs_nothing_of_the_working_folder_and_is_told_no_key(tmp_pa
 def test_a_model_path_is_that_of_the_folder_it_was_named_in(tmp_path, monkeypatch):
     (tmp_path / "m.gguf").symlink_to(packaged_model_path())
     monkeypatch.chdir(tmp_path)
-    engine = Engine(EmbeddedSettings(model_path=Path("m.gguf"), slots=1))
+    engine = Engine(EmbeddedSettings(model=Path("m.gguf"), slots=1))
     engine.start(60)
     assert engine.running
     engine.stop()

@@ -15,9 +15,10 @@ from dataclasses import replace
 import pytest
 
 from cerebro_nb import EmbeddedBackend, call_llm, errors, load_settings, pull_model
-from cerebro_nb.backends.pulling import BUNDLED, PACKAGED_MODELS, PackagedModel, file_sha256, packaged_model_path
+from cerebro_nb.backends.pulling import PACKAGED_MODELS, PackagedModel, file_sha256, packaged_model_path
 from cerebro_nb.cli.main import main
 from cerebro_nb.concurrency.loop import LOOP
+from cerebro_nb.settings import BUNDLED
 
 CONTENT = b"GGUF" + bytes(range(256)) * 4096
 METADATA = "Metadata-Version: 2.1\nName: tiny-model\nVersion: 1.0\nRequires-Dist: nothing-that-exists\n"
@@ -212,7 +213,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the tests w
 for number in (signal.SIGTERM, signal.SIGHUP):
     signal.signal(number, signal.SIG_DFL)
 from cerebro_nb.cli.main import main
-from cerebro_nb.backends.pulling import BUNDLED, PACKAGED_MODELS, PackagedModel
+from cerebro_nb.backends.pulling import PACKAGED_MODELS, PackagedModel
+from cerebro_nb.settings import BUNDLED
 PACKAGED_MODELS[BUNDLED] = PackagedModel("tiny", "tiny-model", "1.0", "0" * 64, "tiny_model/tiny.gguf", "0" * 64)
 sys.exit(main(["pull", "smollm2"]))
 """

@@ -27,6 +27,7 @@ from cerebro_nb.errors import (
 from ..logs import get_logger
 from ..protocol.answers import OnText
 from ..protocol.events import ollama_event
+from ..protocol.gguf import parameters_in
 from ..protocol.http import HttpDoor, bearer, key_hint
 from ..protocol.http_errors import memory_error
 from ..protocol.messages import ChatRequest, EmbeddingReply, LoadedModel, ModelInfo, Reply, Usage
@@ -107,6 +108,12 @@ def _names(value: Any) -> tuple[str, ...]:
     return tuple(name for name in value if isinstance(name, str)) if isinstance(value, list) else ()
 
 
+def _parameters(model: Mapping[str, Any]) -> int | None:
+    details = model.get("details")
+    size = details.get("parameter_size") if isinstance(details, dict) else None
+    return parameters_in(size[:20]) if isinstance(size, str) else None
+
+
 def listed_models(tags: Mapping[str, Any], in_memory: set[str] | None) -> list[ModelInfo]:
     """Return the models of ``/api/tags``; ``in_memory`` are the names of those that are loaded, None if unknown."""
     return [
@@ -116,6 +123,7 @@ def listed_models(tags: Mapping[str, Any], in_memory: set[str] | None) -> list[M
             model["digest"] if isinstance(model.get("digest"), str) else None,
             loaded=None if in_memory is None else model["name"] in in_memory,
             capabilities=_names(model.get("capabilities")),
+            parameters=_parameters(model),
         )
         for model in _named(tags)
     ]

@@ -5,6 +5,7 @@
 # %% ../../nbs/12_backends/5_pulling.ipynb #4692d81c
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import hashlib
@@ -12,24 +13,26 @@ import importlib.util
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
-from ..errors import InputError, PullFailed
+from ..concurrency.threads import in_thread
+from ..errors import PullFailed
 from ..files import private_folder, whole_file
 from ..logs import get_logger
-from ..settings import DEFAULT_DATA_DIR, load_settings
+from ..settings import BUNDLED, DEFAULT_DATA_DIR, load_settings
 
 _log = get_logger(__name__)
 
 # %% auto #0
-__all__ = ['BUNDLED', 'PACKAGED_MODELS', 'PackagedModel', 'packaged_model_path', 'file_sha256', 'pull_model']
+__all__ = ['PACKAGED_MODELS', 'MAKE_ROOM', 'OnProgress', 'PackagedModel', 'model_folders', 'packaged_model_path', 'file_sha256',
+           'PullProgress', 'shown_progress', 'held', 'pull_packaged']
 
 # %% ../../nbs/12_backends/5_pulling.ipynb #af10523f
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,6 @@ class PackagedModel:
         return self.member.rsplit("/", 1)[-1]
 
 
-BUNDLED = "smollm2"
 PACKAGED_MODELS = {
     BUNDLED: PackagedModel(
         "smollm2-135m-instruct",
@@ -72,10 +74,15 @@ PACKAGED_MODELS = {
 }
 
 # %% ../../nbs/12_backends/5_pulling.ipynb #5b43f988
+def model_folders() -> list[Path]:
+    """Return the folders in which pulled models lie, the data folder's first."""
+    return [folder.absolute() / "models" for folder in dict.fromkeys((load_settings().data_dir, DEFAULT_DATA_DIR))]
+
+
 def packaged_model_path(name: str = BUNDLED) -> Path | None:
     """Return the path of a packaged model's file, or None if it is not here."""
     packaged = PACKAGED_MODELS[name]
-    folders = [folder / "models" for folder in (load_settings().data_dir, DEFAULT_DATA_DIR)]
+    folders = model_folders()
     installed = importlib.util.find_spec(packaged.member.split("/")[0])
     folders += [Path(folder) for folder in (installed and installed.submodule_search_locations) or ()]
     return next((path for folder in folders if os.path.isfile(path := folder / packaged.file_name)), None)
@@ -92,6 +99,61 @@ def file_sha256(path: Path) -> str:
     found = path.stat()
     return _sha256(path, found.st_size, found.st_mtime_ns)
 
+# %% ../../nbs/12_backends/5_pulling.ipynb #0ec06967
+MAKE_ROOM = "Make room, or set CEREBRO_DATA_DIR to another folder."
+
+
+@dataclass(frozen=True, slots=True)
+class PullProgress:
+    """How far the pull of a model is.
+
+    Parameters
+    ----------
+    model
+        Which model.
+    done_bytes, total_bytes
+        How many bytes are here, those of an earlier pull included, and of how many; None if that is not known yet.
+    status
+        What is done now, in the words of the server; empty while bytes are fetched.
+    """
+
+    model: str
+    done_bytes: int
+    total_bytes: int | None
+    status: str = ""
+
+    @property
+    def share(self) -> float:
+        """The part that is here, from 0 to 1."""
+        return min(1.0, self.done_bytes / self.total_bytes) if self.total_bytes else 0.0
+
+
+OnProgress = Callable[[PullProgress], Any]
+
+
+@contextlib.contextmanager
+def shown_progress(on_progress: OnProgress | None) -> Iterator[OnProgress]:
+    """Yield what is to be called as bytes arrive: a function that was given, or else a bar; each tenth is logged."""
+    from tqdm.auto import tqdm
+
+    tenth = 0
+    with tqdm(unit="B", unit_scale=True, disable=on_progress is not None) as bar:
+
+        def tell(now: PullProgress) -> None:
+            nonlocal tenth
+            if (reached := int(now.share * 10)) > tenth:
+                tenth = reached
+                megabytes = f"{now.done_bytes / 1e6:,.0f}", f"{(now.total_bytes or 0) / 1e6:,.0f}"
+                _log.info("%s: %s of %s MB are here", now.model, *megabytes)
+            if on_progress is not None:
+                on_progress(now)
+                return
+            bar.total = now.total_bytes
+            bar.set_description(f"{now.model} {now.status}".strip(), refresh=False)
+            bar.update(now.done_bytes - bar.n)
+
+        yield tell
+
 # %% ../../nbs/12_backends/5_pulling.ipynb #1f91cd7c
 _PIP = """
 import os, runpy, sys, threading
@@ -105,37 +167,37 @@ runpy.run_module("pip", None, "__main__", alter_sys=True)
 """
 
 
-def _run_pip(words: list[str], folder: Path, on_line: Callable[[str], None]) -> int:
+async def _run_pip(words: list[str], folder: Path, on_line: Callable[[str], None]) -> int:
     """Run pip with a folder for all that it writes, hand on each line that it says, and return its exit status."""
     command = [sys.executable, "-P", "-c", _PIP, *words]
     environment = {**os.environ, **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(folder))}
-    pipe, errors = subprocess.PIPE, subprocess.STDOUT
+    pipe, errors = asyncio.subprocess.PIPE, asyncio.subprocess.STDOUT
     try:
-        pip = subprocess.Popen(  # noqa: S603
-            command, stdin=pipe, stdout=pipe, stderr=errors, text=True, errors="replace", env=environment
+        pip = await asyncio.create_subprocess_exec(
+            *command, stdin=pipe, stdout=pipe, stderr=errors, env=environment, limit=1 << 20
         )
     except OSError as error:
         raise PullFailed(
             f"{sys.executable} cannot be started, to run pip: {error.strerror}",
             hint="Is this Python still there? Then restart it, and pull again.",
         ) from error
-    with pip:
-        assert pip.stdout is not None
-        try:
-            for line in pip.stdout:
-                on_line(line)
-            return pip.wait()
-        except BaseException:
+    assert pip.stdout is not None
+    try:
+        async for line in pip.stdout:
+            on_line(line.decode("utf-8", "replace"))
+        return await pip.wait()
+    finally:
+        if pip.returncode is None:
             pip.kill()
-            raise
+            await pip.wait()
 
 # %% ../../nbs/12_backends/5_pulling.ipynb #e2b8b870
 _RAW_PROGRESS_SINCE = (24, 1)  # the first pip that says how far it is in words for programs
 
 
-def _pip_version(folder: Path) -> tuple[int, int]:
+async def _pip_version(folder: Path) -> tuple[int, int]:
     lines: list[str] = []
-    status = _run_pip(["--version"], folder, lines.append)
+    status = await _run_pip(["--version"], folder, lines.append)
     version = re.search(r"^pip (\d+)\.(\d+)", "".join(lines), re.MULTILINE)
     if status or version is None:
         raise PullFailed(
@@ -147,33 +209,29 @@ def _pip_version(folder: Path) -> tuple[int, int]:
 # %% ../../nbs/12_backends/5_pulling.ipynb #78865a0a
 _PROGRESS = re.compile(r"Progress (\d+) of (\d+)")
 _NO_ROOM = re.compile(rf"\[Errno ({errno.ENOSPC}|{errno.EDQUOT})\]")
-_MAKE_ROOM = "Make room, or set CEREBRO_DATA_DIR to another folder."
 _NOT_FETCHED = "Are the network and your package index there? `pip config list` names it. Then pull again."
 
 
-def _download(packaged: PackagedModel, folder: Path) -> None:
-    from tqdm.auto import tqdm
-
+async def _download(packaged: PackagedModel, folder: Path, on_progress: OnProgress | None = None) -> None:
     wanted = folder / "wanted.txt"
     wanted.write_text(f"{packaged.package}=={packaged.version} --hash=sha256:{packaged.wheel_sha256}\n")
     words = ["download", "--no-deps", "--only-binary", ":all:", "--require-hashes", "--no-input", "--dest", str(folder)]
     words += ["--no-color"]  # Jupyter asks all programs for colours
-    words += ["--progress-bar", "raw"] if _pip_version(folder) >= _RAW_PROGRESS_SINCE else []
+    words += ["--progress-bar", "raw"] if await _pip_version(folder) >= _RAW_PROGRESS_SINCE else []
     lines: list[str] = []
-    with tqdm(desc=packaged.model, unit="B", unit_scale=True) as bar:
+    with shown_progress(on_progress) as tell:
 
         def on_line(line: str) -> None:
             if progress := _PROGRESS.match(line):
-                bar.total = int(progress[2])
-                bar.update(int(progress[1]) - bar.n)
+                tell(PullProgress(packaged.model, int(progress[1]), int(progress[2])))
             else:
                 lines.append(line)
 
-        status = _run_pip([*words, "--requirement", str(wanted)], folder, on_line)
+        status = await _run_pip([*words, "--requirement", str(wanted)], folder, on_line)
     if status:
         first = next((number for number, line in enumerate(lines) if line.startswith("ERROR")), -3)
         error = "".join(lines[first:]).strip()
-        hint = _MAKE_ROOM if _NO_ROOM.search(error) else _NOT_FETCHED
+        hint = MAKE_ROOM if _NO_ROOM.search(error) else _NOT_FETCHED
         raise PullFailed(f"pip cannot fetch {packaged.package}: {error}", hint=hint)
 
 # %% ../../nbs/12_backends/5_pulling.ipynb #d60ef822
@@ -190,25 +248,33 @@ def _unpack(packaged: PackagedModel, wheel: Path, place: Path) -> None:
             )
 
 # %% ../../nbs/12_backends/5_pulling.ipynb #45b00ae6
-_WORK = ".pull-"
+_WORK, _LOOK_AGAIN_S = ".pull-", 0.2
 
 
-@contextlib.contextmanager
-def _held(folder: Path) -> Iterator[bool]:
-    """Hold a folder against other processes, waiting for the one that does; False where the system has no such lock."""
+def _taken(opened: int) -> bool:
+    import fcntl
+
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextlib.asynccontextmanager
+async def held(folder: Path) -> AsyncIterator[bool]:
+    """Hold a folder against whoever else pulls into it, waiting for that; False where the system has no such lock."""
     if os.name != "posix":
         yield False
         return
-    import fcntl
-
     opened = os.open(folder, os.O_RDONLY)
     is_held = True
     try:
         try:
-            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            _log.info("another process pulls into %s; it is waited for", folder)
-            fcntl.flock(opened, fcntl.LOCK_EX)
+            if not _taken(opened):
+                _log.info("another process pulls into %s; it is waited for", folder)
+                while not _taken(opened):  # noqa: ASYNC110 - nothing tells when a lock of another process is free
+                    await asyncio.sleep(_LOOK_AGAIN_S)
         except OSError:  # as on some network drives
             is_held = False
         yield is_held
@@ -216,12 +282,17 @@ def _held(folder: Path) -> Iterator[bool]:
         os.close(opened)
 
 
-@contextlib.contextmanager
-def _work_folder(models: Path) -> Iterator[Path]:
+def _clear_up(models: Path) -> None:
+    for left in models.glob(f"{_WORK}*"):
+        shutil.rmtree(left, ignore_errors=True)  # a pip that is about to end may write there yet
+
+
+@contextlib.asynccontextmanager
+async def _work_folder(models: Path) -> AsyncIterator[Path]:
     """Make a folder for the work, gone when the ``with`` ends; what killed processes left is removed."""
-    with _held(models) as is_held:
-        for left in models.glob(f"{_WORK}*") if is_held else ():
-            shutil.rmtree(left, ignore_errors=True)  # a pip that is about to end may write there yet
+    async with held(models) as is_held:
+        if is_held:
+            _clear_up(models)
         with tempfile.TemporaryDirectory(prefix=_WORK, dir=models) as folder:
             yield Path(folder)
 
@@ -235,13 +306,15 @@ def _whole(packaged: PackagedModel, path: Path | None) -> Path | None:
         return None
 
 
-def pull_model(name: str = BUNDLED) -> Path:
+async def pull_packaged(name: str = BUNDLED, on_progress: OnProgress | None = None) -> Path:
     """Bring a packaged model here, by the package index that pip is set up for; one that is here already is left.
 
     Parameters
     ----------
     name
         Which one: a name of `PACKAGED_MODELS`.
+    on_progress
+        Is called as bytes arrive; a bar is shown if None.
 
     Returns
     -------
@@ -250,27 +323,23 @@ def pull_model(name: str = BUNDLED) -> Path:
 
     Raises
     ------
-    InputError
-        If there is no such model.
     PullFailed
         If it cannot be fetched or kept, or is not the file it should be. Then nothing is left of it.
     """
-    if name not in PACKAGED_MODELS:
-        raise InputError(f"no model to be pulled is called {name!r}", hint=f"There are: {', '.join(PACKAGED_MODELS)}.")
     packaged = PACKAGED_MODELS[name]
-    if there := _whole(packaged, packaged_model_path(name)):
+    if there := await in_thread(_whole, packaged, packaged_model_path(name)):
         return there
-    place = load_settings().data_dir.absolute() / "models" / packaged.file_name
+    place = model_folders()[0] / packaged.file_name
     try:
         private_folder(place.parent)
-        with _work_folder(place.parent) as folder:
-            if there := _whole(packaged, packaged_model_path(name)):
+        async with _work_folder(place.parent) as folder:
+            if there := await in_thread(_whole, packaged, packaged_model_path(name)):
                 return there  # another process pulled it meanwhile
-            _download(packaged, folder)
+            await _download(packaged, folder, on_progress)
             (wheel,) = folder.glob("*.whl")
-            _unpack(packaged, wheel, folder / packaged.file_name)
+            await in_thread(_unpack, packaged, wheel, folder / packaged.file_name)
             (folder / packaged.file_name).replace(place)
     except OSError as error:
-        raise PullFailed(f"{place} cannot be written: {error.strerror}", hint=_MAKE_ROOM) from error
+        raise PullFailed(f"{place} cannot be written: {error.strerror}", hint=MAKE_ROOM) from error
     _log.info("%s is at %s", packaged.model, place)
     return place

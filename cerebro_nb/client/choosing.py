@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Awaitable, Callable, Sequence
+from functools import cache
 from typing import Any, TypeVar
 
 from ..backends.backend import Backend
@@ -23,14 +24,16 @@ from cerebro_nb.errors import (
     WrongAddress,
 )
 from ..logs import get_logger
+from ..protocol.gguf import parameters_in, size_text
 from ..protocol.messages import ModelInfo
-from ..settings import BackendName, Settings
+from ..settings import BackendName, EmbeddedSettings, Settings
 from ..profiles import GenerationOptions
 
 _log = get_logger(__name__)
 
 # %% auto #0
-__all__ = ['Fact', 'may_chat', 'choose_backend', 'pick_model', 'origin_of_answers']
+__all__ = ['Fact', 'may_chat', 'advice_on', 'choose_backend', 'lasting_model', 'picked', 'pick_model', 'info_of',
+           'origin_of_answers']
 
 # %% ../../nbs/13_client/4_choosing.ipynb #e2709f84
 _NOT_A_CHAT = re.compile(r"embed|\be5\b|\bbge\b|\bgte\b|minilm|rerank|whisper|\btts\b|moderation|dall-e|clip\b", re.I)
@@ -39,6 +42,43 @@ _NOT_A_CHAT = re.compile(r"embed|\be5\b|\bbge\b|\bgte\b|minilm|rerank|whisper|\b
 def may_chat(info: ModelInfo) -> bool:
     """Whether a model writes text: by what the server tells of it, else by its name."""
     return "completion" in info.capabilities if info.capabilities else not _NOT_A_CHAT.search(info.name)
+
+# %% ../../nbs/13_client/4_choosing.ipynb #b96ef4e7
+_SMALL, _MIDDLING = 0.95e9, 4.5e9
+
+
+def advice_on(info: ModelInfo, say: Callable[[str], str] = str) -> list[str]:
+    """Return what to expect of a model, in sentences; none where nothing is known that would be of use.
+
+    Parameters
+    ----------
+    info
+        What is known of it; where its size is not, its name may tell.
+    say
+        Gives a text in the language of the panels.
+    """
+    if not may_chat(info):
+        return [say("%s makes embeddings and cannot chat: take a model that writes text.") % info.name]
+    parameters, sentences = info.parameters or parameters_in(info.name), []
+    facts = {"model": info.name, "size": size_text(parameters or 0)}
+    if parameters and parameters < _SMALL:
+        text = say(
+            "%(model)s has %(size)s parameters: facts will be wrong. Give documents, or take a model of 7B or more."
+        )
+        sentences.append(text % facts)
+    elif parameters and parameters <= _MIDDLING:
+        sentences.append(say("%(model)s has %(size)s parameters: check the facts in what it writes.") % facts)
+    if info.has_chat_template is False:
+        text = say(
+            "%s is no instruction model (it has no chat template): it goes on with a text rather than answering."
+        )
+        sentences.append(text % info.name)
+    return sentences
+
+
+@cache
+def _say_once(sentence: str) -> None:
+    _log.info("%s", sentence)
 
 # %% ../../nbs/13_client/4_choosing.ipynb #da690aab
 async def _look_for_ollama(address: str | None, send_key: bool = False) -> tuple[bool, str]:
@@ -64,6 +104,14 @@ async def _kind_at(addresses: Sequence[str]) -> BackendName:
     return kind
 
 # %% ../../nbs/13_client/4_choosing.ipynb #dd125fc8
+def _embedded_of(settings: Settings) -> EmbeddedSettings:
+    """Return the settings of the embedded engine, with the model that the session names if that is a file."""
+    from cerebro_nb.backends.embedded import names_a_file
+
+    is_named = settings.model is not None and names_a_file(settings.model)
+    return settings.embedded.replace(model=settings.model) if is_named else settings.embedded
+
+# %% ../../nbs/13_client/4_choosing.ipynb #3df68c50
 async def _kind_found(settings: Settings) -> BackendName:
     """Return which backend is there, where neither it nor an address was named.
 
@@ -72,8 +120,11 @@ async def _kind_found(settings: Settings) -> BackendName:
     BackendError, MissingDependency
         If what the user named by a model or by ``OLLAMA_HOST`` is not there, or nothing is; it says what was looked at.
     """
-    from cerebro_nb.backends.embedded import INSTALL_BUNDLED, EmbeddedBackend, embedded_problem
+    from cerebro_nb.backends.embedded import INSTALL_BUNDLED, EmbeddedBackend, embedded_problem, names_a_file
+    from cerebro_nb.backends.hub import is_hub_name
 
+    if settings.model is not None and is_hub_name(settings.model):
+        return "embedded"
     there, reason = await _look_for_ollama(None, send_key=True)
     if there and (not reason or settings.model is not None):
         return "ollama"
@@ -82,14 +133,15 @@ async def _kind_found(settings: Settings) -> BackendName:
             f"OLLAMA_HOST names a server, but {reason}",
             hint="Start it (ollama serve) or correct OLLAMA_HOST; backend='embedded' needs no server.",
         )
-    own = EmbeddedBackend(settings.embedded).engine.model
-    if settings.model not in (None, own):
+    embedded = _embedded_of(settings)
+    own = EmbeddedBackend(embedded).engine.model
+    if settings.model not in (None, own) and not names_a_file(settings.model or ""):
         raise ModelNotFound(
             f"the model {settings.model!r} is not here: {reason}, and the embedded engine has {own!r} alone",
             hint=f"Start Ollama (ollama serve) and pull it (ollama pull {settings.model}), or name its base_url.",
             models=[own],
         )
-    if problem := embedded_problem(settings.embedded):
+    if problem := embedded_problem(embedded):
         raise ModelNotFound(
             f"no model can be used: {reason}; and the embedded engine: {problem.message}",
             hint="Start Ollama (ollama serve, ollama pull llama3.2), or install the embedded model: "
@@ -123,14 +175,28 @@ async def choose_backend(settings: Settings) -> Backend:
         kind = await (_kind_at(settings.base_url) if settings.base_url else _kind_found(settings))
     backends: list[Backend]
     if kind == "embedded":
-        backends = [EmbeddedBackend(settings.embedded, number) for number in range(settings.embedded.processes)]
+        embedded = _embedded_of(settings)
+        backends = [EmbeddedBackend(embedded, number) for number in range(embedded.processes)]
     else:
         server = OllamaBackend if kind == "ollama" else OpenAIBackend
         send_key = not settings.of_the_folder("base_url")
         backends = [server(address, send_key=send_key) for address in settings.base_url or (None,)]
     return backends[0] if len(backends) == 1 else EndpointPool(backends)
 
+# %% ../../nbs/13_client/4_choosing.ipynb #d108f27d
+def lasting_model(backend: Backend, model: str | None) -> str | None:
+    """Return the name of a model as a manifest is to keep it: of a file of the embedded engine, its whole path."""
+    from cerebro_nb.backends.embedded import lasting_name, names_a_file
+
+    is_a_file = model is not None and backend.name == "embedded" and names_a_file(model)
+    return lasting_name(model) if model is not None and is_a_file else model
+
 # %% ../../nbs/13_client/4_choosing.ipynb #97dfdb4c
+def picked(models: Sequence[ModelInfo]) -> ModelInfo | None:
+    """Return the model to take where none was named: one that is loaded, else the first, of those that write text."""
+    return max(filter(may_chat, models), key=lambda info: bool(info.loaded), default=None)
+
+
 async def pick_model(backend: Backend) -> str:
     """Return a model that is loaded, else the first, of those that write text.
 
@@ -150,14 +216,13 @@ async def pick_model(backend: Backend) -> str:
         raise ModelNotFound(
             f"{backend.base_url} does not list its models: {error.message}", hint="Name one (model).", models=[]
         ) from error
-    if not models:
+    if (chosen := picked(models)) is None:
         raise ModelNotFound(
             f"{backend.base_url} has no model that writes text", hint="Pull one: ollama pull llama3.2", models=[]
         )
-    chosen = max(models, key=lambda info: bool(info.loaded)).name
     if len(models) > 1:
-        _log.info("no model was named: %s is taken, of %s", chosen, ", ".join(info.name for info in models[:8]))
-    return chosen
+        _log.info("no model was named: %s is taken, of %s", chosen.name, ", ".join(info.name for info in models[:8]))
+    return chosen.name
 
 # %% ../../nbs/13_client/4_choosing.ipynb #229ff15d
 Fact = TypeVar("Fact")
@@ -180,8 +245,26 @@ async def _if_told(ask: Callable[[], Awaitable[Fact]]) -> Fact | None:
         return None
 
 
-async def origin_of_answers(backend: Backend, model: str, options: GenerationOptions) -> dict[str, Any]:
-    """Return what identifies the answers, for a run's manifest.
+def info_of(model: str, models: Sequence[ModelInfo], backend: str) -> ModelInfo | None:
+    """Return what a server tells of a model; None if nothing.
+
+    Parameters
+    ----------
+    model
+        Its name; Ollama's may leave the tag out, and the embedded engine's one model has several.
+    models
+        Those that the server lists.
+    backend
+        What kind of server it is.
+    """
+    names = (model, f"{model}:latest")
+    return next((info for info in models if info.name in names or backend == "embedded"), None)
+
+
+async def origin_of_answers(
+    backend: Backend, model: str, options: GenerationOptions, say: Callable[[str], str] = str
+) -> dict[str, Any]:
+    """Return what identifies the answers, for a run's manifest; what to expect of the model is logged, once.
 
     Parameters
     ----------
@@ -189,19 +272,22 @@ async def origin_of_answers(backend: Backend, model: str, options: GenerationOpt
         Who gives them.
     options
         How they are generated.
+    say
+        Gives a text in the language of the log.
 
     Raises
     ------
     BackendError
         If the server is busy, or nobody answers.
     """
-    names = (model, f"{model}:latest")  # Ollama's names may leave the tag out
-    models = await _if_told(backend.models) or []
+    info = info_of(model, await _if_told(backend.models) or [], backend.name)
+    for sentence in advice_on(info or ModelInfo(model), say):
+        _say_once(sentence)
     return {
         "backend": backend.name,
         "base_url": backend.base_url,
         "backend_version": await _if_told(backend.version),
         "model": model,
-        "model_digest": next((info.digest for info in models if info.name in names), None),
+        "model_digest": info and info.digest,
         "options": options.model_dump(mode="json"),
     }

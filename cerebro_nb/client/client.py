@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
 from ..backends.backend import Backend
-from .choosing import choose_backend, origin_of_answers, pick_model
+from .choosing import choose_backend, lasting_model, origin_of_answers, pick_model
 from .context_window import check_options
 from .scope import current_scope, own_policy
 from ..concurrency.loop import LOOP
 from ..concurrency.twins import blocking_twin
 from ..errors import ServerGone
+from ..language import texts
 from ..logs import get_logger
 from ..protocol.messages import EmbeddingReply, LoadedModel, ModelInfo
 from ..settings import EmbeddedSettings, FallbackSettings, Settings, load_settings
@@ -204,8 +205,8 @@ class Client:
         options
             How they are generated; the settings' if None.
         """
-        options = options or self.settings.generation
-        tell = partial(origin_of_answers, self.backend, await self.aprepare(options), options)
+        model, say = await self.aprepare(options), texts(self.settings.log_language).gettext
+        tell = partial(origin_of_answers, self.backend, model, options or self.settings.generation, say)
         return await LOOP.arun(self.connections.use(tell))
 
     async def aembed(self, texts: Sequence[str], model: str) -> EmbeddingReply:
@@ -257,7 +258,8 @@ class SharedClients:
         key = self._key(settings)
         async with self._making.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
             if key not in self._clients or self._clients[key].connections.closed:
-                client = Client(await choose_backend(settings), settings.model, settings)
+                backend = await choose_backend(settings)
+                client = Client(backend, lasting_model(backend, settings.model), settings)
                 how = "named" if settings.backend or settings.base_url else "found"
                 _log.info("backend: %s (%s)", client.backend.name, how)
                 LOOP.at_exit(client.backend.aclose)

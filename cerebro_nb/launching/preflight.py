@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ..client.choosing import advice_on, picked
 from ..language import texts
 from .kind import kind_named, name_in
 from ..protocol.messages import ModelInfo
@@ -53,6 +54,13 @@ def seconds_left(ledger: Ledger, arguments: Mapping[str, Any], calls: int) -> fl
     return None
 
 # %% ../../nbs/16_launching/5_preflight.ipynb #3d8ee0cb
+def _info_of(model: str | None, models: Sequence[ModelInfo]) -> ModelInfo | None:
+    """Return what is known of the model of a run: of one that nobody lists, its name."""
+    if not model:
+        return picked(models)
+    return next((info for info in models if model in (info.name, info.name.removesuffix(":latest"))), ModelInfo(model))
+
+
 def warnings_of(
     arguments: Mapping[str, Any], models: Sequence[ModelInfo], say: Callable[[str], str] = str
 ) -> list[str]:
@@ -76,7 +84,8 @@ def warnings_of(
     lengths = {info.name: info.context_length for info in models if info.context_length}
     if model in lengths and num_ctx > lengths[model]:
         sentences.append(say("The model was made for %s tokens: lower num_ctx.") % f"{lengths[model]:,}")
-    return sentences
+    info = _info_of(model, models)
+    return sentences + (advice_on(info, say) if info else [])
 
 # %% ../../nbs/16_launching/5_preflight.ipynb #c0a2482d
 def _duration(seconds: float) -> str:

@@ -11,6 +11,8 @@ from typing import Any
 
 import ipywidgets as widgets
 
+from ..backends.embedded import names_a_file, served_name, was_not_pulled
+from ..backends.hub import is_hub_name
 from ..client.client import Client, aget_client
 from ..concurrency.loop import LOOP
 from ..errors import CerebroError, InputError
@@ -36,7 +38,7 @@ from ..tasks.ledger import Ledger
 
 # %% auto #0
 __all__ = ['form_fields', 'first_refusal', 'wish_arguments', 'run_arguments', 'described', 'ModelList', 'laid_out', 'show_wishes',
-           'RunForm']
+           'models_of', 'missing_model', 'RunForm']
 
 # %% ../../nbs/23_panels/3_form.ipynb #87cadf49
 def form_fields(state: FormState) -> dict[str, Field]:
@@ -114,20 +116,26 @@ class ModelList(widgets.HBox):
 
     def __init__(self, aclient: Callable[[], Awaitable[Client]], entry: Any, say: Callable[[str], str]):
         self._aclient, self._entry, self._say = aclient, entry, say
-        #: What the server has; nothing until it was asked.
+        #: What the server has, and what kind it is; nothing until it was asked.
         self.known: list[ModelInfo] = []
+        self.kind = ""
         self.button = widgets.Button(description=say("List models"))
         self.button.on_click(lambda _: LOOP.submit(self.alook()))
         self.shown = widgets.HTML()
         super().__init__([self.button, self.shown])
 
+    async def alook_again(self) -> None:
+        """Ask the server anew, if it was asked before."""
+        if self.known:
+            await self.alook()
+
     async def alook(self) -> None:
         """Ask the server, offer its models, and show them with their sizes; or show what went wrong."""
         try:
             client = await self._aclient()
-            self.known = await client.amodels()
+            self.known, self.kind = await client.amodels(), client.backend.name
         except CerebroError as error:
-            self.known, text = [], alert_html(str(error))
+            self.known, self.kind, text = [], "", alert_html(str(error))
         else:
             names = ", ".join(described(model, self._say) for model in self.known) or self._say("no model")
             text = html.escape(f"{client.backend.name}: {names}")
@@ -156,6 +164,32 @@ def show_wishes(fields: Mapping[str, Field], state: FormState) -> None:
         fields[name].layout.display = None if name in state.kind.fields else "none"
 
 # %% ../../nbs/23_panels/3_form.ipynb #cf14f716
+def _is_embedded(fields: Mapping[str, Field]) -> bool:
+    """Whether fields name the embedded engine, by itself or by a model that no server has."""
+    backend, model = (fields[name].argument for name in ("backend", "model"))
+    return backend == "embedded" or (backend is None and is_hub_name(model or ""))
+
+
+def models_of(fields: Mapping[str, Field], state: FormState, listed: ModelList) -> list[ModelInfo]:
+    """Return what the server has, as far as it was asked; of the embedded engine, the model that it would take."""
+    model = fields["model"].argument
+    if not _is_embedded(fields) or (model is None and listed.kind == "embedded"):
+        return listed.known
+    return [ModelInfo(model or served_name(state.settings.embedded.model))]
+
+
+def missing_model(fields: Mapping[str, Field], state: FormState, listed: ModelList) -> dict[str, Any] | None:
+    """Return what `pull_model` takes to bring the model that fields name; None if it is not missing."""
+    model = fields["model"].argument
+    if _is_embedded(fields):
+        named = model if model and names_a_file(model) else state.settings.embedded.model
+        return {"name": named, "backend": "embedded"} if was_not_pulled(named) else None
+    known = {name for info in listed.known for name in (info.name, info.name.removesuffix(":latest"))}
+    if not model or not known or model in known or listed.kind != "ollama":
+        return None
+    return {"name": model, "backend": "ollama", "base_url": fields["base_url"].argument}
+
+# %% ../../nbs/23_panels/3_form.ipynb #5b1364cc
 class RunForm(widgets.VBox):
     """The fields that say what to generate, and how.
 
@@ -210,4 +244,12 @@ class RunForm(widgets.VBox):
 
     def preflight(self, ledger: Ledger) -> str:
         """Return in a line what a run would do, and what speaks against it; raises what `arguments` raises."""
-        return preflight(self.arguments(), ledger, self.model_list.known, self._state.settings.log_language)
+        known = models_of(self.fields, self._state, self.model_list)
+        line = preflight(self.arguments(), ledger, known, self._state.settings.log_language)
+        missing = self.to_be_pulled() or {}
+        said = self._state.say("The model %s is not here yet.")
+        return f"{line} {said % missing['name']}" if missing.get("backend") == "embedded" else line
+
+    def to_be_pulled(self) -> dict[str, Any] | None:
+        """Return what `pull_model` takes to bring the model that the form names; None if it is not missing."""
+        return None if self._client is not None else missing_model(self.fields, self._state, self.model_list)

@@ -199,6 +199,10 @@ class ModelInfo:
         Whether it is in memory now, or None if the server does not tell.
     capabilities
         Such as ``completion`` or ``embedding``; empty if the server does not tell.
+    parameters
+        How many weights it has, or None if nobody tells.
+    has_chat_template
+        Whether it was made for conversations, or None if nobody tells.
     """
 
     name: str
@@ -207,6 +211,8 @@ class ModelInfo:
     context_length: int | None = None
     loaded: bool | None = None
     capabilities: tuple[str, ...] = ()
+    parameters: int | None = None
+    has_chat_template: bool | None = None
 
 # %% ../../nbs/11_protocol/1_messages.ipynb #668f0dcc
 @dataclass(frozen=True, slots=True)
