@@ -333,6 +333,8 @@ NOTES = register_kind(
         columns=("claim", "summary", "quotes"),
         essential="claim",
         turn=note_turn,
+        answers=("claim", "summary"),
+        gates=None,
     )
 )
 

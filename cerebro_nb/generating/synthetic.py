@@ -241,7 +241,11 @@ def _kind(name: str, recipe: Recipe) -> Kind:
         response_model=recipe.response_model,
         essential=recipe.essential,
         turn=recipe.turn,
-        prompts=tuple(template.system for template in recipe.templates.values()),
+        prompts=recipe.prompts,
+        asks=recipe.asks,
+        answers=recipe.answers,
+        shots=recipe.shots,
+        gates=None,
     )
 
 

@@ -129,6 +129,8 @@ class Recipe:
         The prompt that asks for a question the text does not answer, by language; empty if the kind has none.
     unanswerable
         The answer to such a question, by language.
+    asks, answers
+        The names of the fields that ask, and of those that a model learns to say.
     """
 
     task_kind: str
@@ -141,10 +143,27 @@ class Recipe:
     from_text: Mapping[str, Template] = field(default_factory=dict)
     beside_text: Mapping[str, Template] = field(default_factory=dict)
     unanswerable: Mapping[str, str] = field(default_factory=dict)
+    asks: Sequence[str] = ()
+    answers: Sequence[str] = ()
 
     def shown(self, language: str) -> list[str]:
         """Return what a prompt's own examples say in the essential field, which no answer may repeat."""
         return [str(answer[self.essential]) for _, answer in self.templates[language].examples]
+
+    @property
+    def shots(self) -> dict[str, list[Mapping[str, Any]]]:
+        """The examples that its prompts show, by language."""
+        of_kinds = (self.templates, self.from_text, self.beside_text)
+        return {
+            language: [answer for of in of_kinds if language in of for _, answer in of[language].examples]
+            for language in self.templates
+        }
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """The instructions of its prompts, standing ones and wishes."""
+        of_kinds = (self.templates, self.from_text, self.beside_text)
+        return tuple(text for of in of_kinds for template in of.values() for text in (template.system, template.wish))
 
 # %% ../../nbs/19_recipes/3_recipes.ipynb #78d77347
 RECIPES: Mapping[str, Recipe] = {
@@ -159,6 +178,8 @@ RECIPES: Mapping[str, Recipe] = {
         QA_FROM_TEXT,
         QA_BESIDE_TEXT,
         UNANSWERABLE,
+        asks=("question",),
+        answers=("answer",),
     ),
     "failure_cases": Recipe(
         "failure_case_generation",
@@ -168,6 +189,7 @@ RECIPES: Mapping[str, Recipe] = {
         "mistake",
         failure_turn,
         FAILURE_CASES,
+        answers=("mistake", "why_it_failed", "better"),
     ),
     "success_patterns": Recipe(
         "success_pattern_generation",
@@ -177,6 +199,7 @@ RECIPES: Mapping[str, Recipe] = {
         "pattern",
         success_turn,
         SUCCESS_PATTERNS,
+        answers=("pattern", "why_it_works", "example"),
     ),
 }
 
