@@ -16,7 +16,7 @@ from cerebro_nb import Client, Ledger, acall_llm, call_llm, generate_qa, get_cli
 from cerebro_nb.concurrency.loop import LOOP
 from cerebro_nb.errors import CerebroError
 from cerebro_nb.recipes.recipes import RECIPES, QAPair
-from cerebro_nb.texts.rules import repeats_itself
+from cerebro_nb.texts.spans import repeats_itself
 
 SUBJECT = "copywriting"
 WISH = (

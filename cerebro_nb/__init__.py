@@ -86,6 +86,7 @@ if TYPE_CHECKING:
     from .profiles import Profile as Profile
     from .protocol.messages import Message as Message
     from .protocol.messages import Reply as Reply
+    from .recipes.quality import refused_by as refused_by
     from .settings import Settings as Settings
     from .settings import load_settings as load_settings
     from .tasks.ledger import Ledger as Ledger

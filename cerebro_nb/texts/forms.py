@@ -28,11 +28,13 @@ __all__ = ['cut_in', 'unclosed_in', 'placeholder_in', 'essence_of', 'markup_in',
 
 # %% ../../nbs/18_texts/8_forms.ipynb #5323d7a4
 _ENDED = ".!?…。！？)]}>*_`%°”’»\"'|€$£+=/]" + QUOTED
-_CUT_SIGN = re.compile(r"(?:[,:;(\[{/&]|\s[-–—]|\b(?:e\.g|i\.e|p\. ?ex|z\. ?b|vs)\.)\W*\Z", re.I)
+_CUT_SIGN = re.compile(r"(?:[,:;(\[{/&]|\s[-–—]|\b(?:e\.g|i\.e|p\. ?ex|z\. ?b|vs)\.)\W{0,4}\Z", re.I)
 _LEFT_OPEN = listed_pattern("left_open")
 _HANGING = listed_pattern("hanging", flags=0)
 _MORE_TO_COME = frozenset(listed("more_to_come"))
 _LAST_WORDS_OF_ENGLISH = frozenset(listed("last_words_of_english"))
+
+_CLOSED_LIST = re.compile(r",? (?:and|or|e|ou|y|et|und|oder) \w+(?: [\w'-]+){1,8}\Z")
 
 
 def _last_line(text: str) -> str:
@@ -58,6 +60,8 @@ def cut_in(text: str, is_asked: bool = False) -> str | None:
     prose = without_code(text).strip().rstrip("*_")
     line = _last_line(prose)
     words = words_of(line)
+    if re.fullmatch(r"(?:\d{1,3}[.)]|[-*+•])", line) and "\n" in prose.strip():
+        return line
     if not words or looks_like_code(line) or re.search(r"(?:https?://|www\.)\S+\Z|\S+@\S+\Z", line):
         return None
     tail = " ".join(line.split()[-4:])[-60:]
@@ -89,6 +93,8 @@ def _is_fragment(prose: str, line: str, is_asked: bool) -> bool:
     if is_list_item(line) or is_asked:
         return len(words) <= 60
     if is_alone:
+        if line.count(",") >= 2 and _CLOSED_LIST.search(line):
+            return True
         return len(words) < 12 or not line[:1].isupper() and len(words) < 25
     before = [part for part in prose.splitlines() if part.strip()][:-1]
     is_verse = sum(len(words_of(part)) <= 12 for part in before) * 3 >= 2 * len(before)
@@ -111,7 +117,7 @@ def unclosed_in(text: str, about: str = "") -> str | None:
         What the example is about: brackets may be what it is about.
     """
     text = bounded(text)
-    fences = len(re.findall(r"^\s*```", text, re.M))
+    fences = len(re.findall(r"^[ \t]*```", text, re.M))
     if fences % 2 and text.count("```") % 2:
         return "```"
     if _SPEAKS_OF_SIGNS.search(about) or looks_like_code(text):
@@ -194,6 +200,8 @@ def markup_in(text: str, about: str = "", keys: Collection[str] = ()) -> str | N
     if _is_json(text):
         return text.strip()[:40]
     plain = without_code(text)
+    if looks_like_code(plain) and "\n" in plain:
+        return None
     for pattern in (_JSON_PIECE, _ESCAPES, _TAGS, _ENTITIES):
         if found := pattern.search(plain):
             return found.group().strip()[:40]

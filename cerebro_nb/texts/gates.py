@@ -310,7 +310,10 @@ def _holds_a_text(asked: str) -> bool:
 def _self_contained(candidate: Candidate) -> str | None:
     if candidate.source or any(map(_holds_a_text, [each.text for each in _texts_of(candidate) if each.is_asked])):
         return None
-    return _each(candidate, pointer_in, "the {name} points to a text or an image that is not there: {found}")
+    for each in _texts_of(candidate):
+        if (found := pointer_in(each.text, each.about, each.is_asked)) is not None:
+            return f"the {each.name} points to a text or an image that is not there: {found}"
+    return None
 
 
 _MAY_REPEAT = listed_pattern("may_repeat")

@@ -93,7 +93,7 @@ def small_words(text: str) -> Counter[str]:
 
 # %% ../../nbs/18_texts/6_languages.ipynb #5295cc0e
 _NAME = re.compile(r"(?<![.!?…:\n] )(?<![.!?…:\n])(?<!^)\b[A-ZÀ-ÖØ-Þ][\w’'-]*")
-_NO_PROSE = re.compile(r"https?://\S+|www\.\S+|\S+@\S+\.\S+|\S*[\d_/\\=<>{}|]\S*")
+_NO_PROSE = re.compile(r"https?://\S+|www\.\S+|(?<!\S)\S+@\S+\.\S+|(?<!\S)\S*[\d_/\\=<>{}|]\S*")
 _FEWEST_WORDS, _MANY_WORDS = 5, 9
 
 
@@ -156,7 +156,7 @@ def switched_language(text: str, language: str) -> str | None:
         return None
     parts = [part for part in sentences_of(said(text))[:200] if not looks_like_code(part)]
     for part in parts if len(parts) > 1 else []:
-        if len(words_of(part)) >= 6 and (other := other_language(part, language)) is not None:
+        if len(words_of(part)) >= _FEWEST_WORDS and (other := other_language(part, language)) is not None:
             return other
     for window in _windows(prose_of(text, wanted)):
         small = small_words(window)

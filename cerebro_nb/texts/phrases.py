@@ -25,7 +25,7 @@ def _found(pattern: re.Pattern[str], text: str, about: str = "", most: int | Non
     """Return what a pattern finds in what a text says, unless the same words are in what it is about."""
     for found in pattern.finditer(said(text)[:most]):
         phrase = " ".join(found.group().split())
-        if essence(phrase) not in essence(about):
+        if phrase.casefold() not in about.casefold():
             return phrase[:_SHOWN].strip(" ,.;:!")
     return None
 
@@ -82,15 +82,26 @@ _POINTERS = listed_pattern("pointers")
 _NAMED_TEXT = listed_pattern("named_text")
 
 
-def pointer_in(text: str, about: str = "") -> str | None:
+_POINTING_QUESTIONS = listed_pattern("pointing_questions")
+_FOR_ONESELF = listed_pattern("speaks_for_oneself")
+
+
+def pointer_in(text: str, about: str = "", is_asked: bool = False) -> str | None:
     """Return the words with which a text points to another text, or to an image, that is not there; or None.
 
     Parameters
     ----------
     text, about
         As in `refusal_in`; what is about a text or an image may name it.
+    is_asked
+        Whether it asks: *what is in the picture?* points, if nobody asks it for themselves.
     """
-    return None if _NAMED_TEXT.search(about) else _found(_POINTERS, text, about)
+    if _NAMED_TEXT.search(about):
+        return None
+    found = _found(_POINTERS, text, about)
+    if found is None and is_asked and not _FOR_ONESELF.search(text):
+        found = _found(_POINTING_QUESTIONS, text, about)
+    return found
 
 # %% ../../nbs/18_texts/7_phrases.ipynb #77cac58e
 _MARKS = listed_pattern("marks", flags=re.I | re.M)

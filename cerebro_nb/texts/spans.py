@@ -39,7 +39,7 @@ def listed_pattern(*names: str, flags: re.RegexFlag = re.IGNORECASE) -> re.Patte
     return re.compile("|".join(phrase for name in names for phrase in listed(name)), flags)
 
 # %% ../../nbs/18_texts/3_spans.ipynb #40f5c0ff
-_MOST_BEFORE, _MOST_AFTER = 16_000, 4_000
+_MOST_BEFORE, _MOST_AFTER = 6_000, 2_000
 
 
 def texts_in(value: Any) -> Iterator[str]:
@@ -59,7 +59,7 @@ def bounded(text: str) -> str:
 #: What stands where a quotation or a piece of code stood.
 QUOTED = "\N{OBJECT REPLACEMENT CHARACTER}"
 _CODE = re.compile(
-    r"```.{0,8000}?(?:```|\Z)|~~~.{0,8000}?(?:~~~|\Z)|``[^`\n]{1,400}``|`[^`\n]{1,400}`|<code>.{0,4000}?</code>", re.S
+    r"```.{0,4000}?(?:```|\Z)|~~~.{0,4000}?(?:~~~|\Z)|``[^`\n]{1,400}``|`[^`\n]{1,400}`|<code>.{0,4000}?</code>", re.S
 )
 _QUOTES = re.compile(
     r"“[^“”]{1,600}”|„[^„“”\"]{1,600}[“”\"]|«[^«»]{1,600}»|»[^«»]{1,600}«|‹[^‹›]{1,400}›|「[^「」]{1,400}」"
@@ -124,7 +124,7 @@ def telling_words(words: Iterable[str], free: Collection[str] = ()) -> set[str]:
 
 # %% ../../nbs/18_texts/3_spans.ipynb #51efe291
 _CODE_SIGNS = re.compile(
-    r"[{};=<>\\^|~$#@_]|\w\(|\)\.|->|::|==|\w\.\w+\(|^\s*(?:def|class|import|from|for|while|if|return|let|const|var|SELECT|"
+    r"[{};=<>\\^|~$#@_]|\w\(|\)\.|->|::|==|\w\.\w+\(|^[ \t]*(?:def|class|import|from|for|while|if|return|let|const|var|SELECT|"
     r"INSERT|UPDATE|DELETE|CREATE|sudo|git|pip|docker|kubectl|npm|curl|ls|cd|cp|mv|rm|echo|cat|grep|awk|sed)\s",
     re.M,
 )
@@ -165,7 +165,7 @@ def _compressed_size(data: bytes) -> int:
     return len(compressor.compress(data)) + len(compressor.flush())
 
 # %% ../../nbs/18_texts/3_spans.ipynb #3e3d8bb2
-_LONG_SENTENCE, _SHORT_SENTENCE = 6, 3
+_LONG_SENTENCE, _SHORT_SENTENCE, _ROUND = 6, 3, 5
 _STUTTER = re.compile(r"\b(\w+(?:\W+\w+){0,3}?)(?:[\s,.;!-]+\1\b){4,}", re.I)
 
 
@@ -174,7 +174,15 @@ def said_again(text: str) -> str | None:
     prose = without_code(text)
     kept = [words_of(sentence) for sentence in sentences_of(prose) if not looks_like_code(sentence)]
     for words, times in Counter(kept).items():
-        if (len(words) >= _LONG_SENTENCE and times >= 2) or (len(words) >= _SHORT_SENTENCE and times >= 3):
+        if (
+            (len(words) >= _LONG_SENTENCE and times >= 2)
+            or (len(words) >= _SHORT_SENTENCE and times >= 3)
+            or times >= 4
+        ):
             return " ".join(words)
+    words = words_of(prose)
+    for run, times in Counter(zip(*(words[start:] for start in range(_ROUND)), strict=False)).most_common(1):
+        if times >= 3 and times * _ROUND >= 0.75 * len(words):
+            return " ".join(run)
     found = _STUTTER.search(prose[:4_000])
     return found.group(1) if found and any(map(str.isalpha, found.group(1))) else None
