@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Collection
 
 from cerebro_nb.texts.spans import (
+    likeness,
     listed,
     listed_pattern,
     QUOTED,
@@ -24,7 +25,8 @@ from cerebro_nb.texts.spans import (
 )
 
 # %% auto #0
-__all__ = ['cut_in', 'unclosed_in', 'placeholder_in', 'essence_of', 'markup_in', 'emptiness_of']
+__all__ = ['EDITING', 'NEARLY', 'cut_in', 'unclosed_in', 'placeholder_in', 'essence_of', 'markup_in', 'emptiness_of', 'echoes',
+           'holds_a_text']
 
 # %% ../../nbs/18_texts/8_forms.ipynb #5323d7a4
 _ENDED = ".!?…。！？)]}>*_`%°”’»\"'|€$£+=/]" + QUOTED
@@ -67,7 +69,7 @@ def cut_in(text: str, is_asked: bool = False) -> str | None:
     tail = " ".join(line.split()[-4:])[-60:]
     if _CUT_SIGN.search(line) and not re.search(r"[:;][-o']?[)(DPp]\Z|\w/\Z", line):
         return tail if len(words) > 1 or line.endswith((":", ",")) else None
-    if _LEFT_OPEN.search(line) and not line.endswith(("!", "?")) or len(words) > 3 and _HANGING.search(line):
+    if (_LEFT_OPEN.search(line) and not line.endswith(("!", "?"))) or (len(words) > 3 and _HANGING.search(line)):
         return tail
     if _is_ended(line) or _is_fragment(prose, line, is_asked):
         return None
@@ -84,21 +86,20 @@ def _is_fragment(prose: str, line: str, is_asked: bool) -> bool:
         words[-1] not in _LAST_WORDS_OF_ENGLISH
         or len(sentences) > 1
         or len(words) > 14
-        or not is_asked
-        and len(words) > 6
+        or (not is_asked and len(words) > 6)
     ):
         return False
     if len(sentences) > 1:
-        return is_asked or len(words_of(sentences[-1])) <= 2 and sentences[-1][:1].isupper()
+        return is_asked or (len(words_of(sentences[-1])) <= 2 and sentences[-1][:1].isupper())
     if is_list_item(line) or is_asked:
         return len(words) <= 60
     if is_alone:
         if line.count(",") >= 2 and _CLOSED_LIST.search(line):
             return True
-        return len(words) < 12 or not line[:1].isupper() and len(words) < 25
+        return len(words) < 12 or (not line[:1].isupper() and len(words) < 25)
     before = [part for part in prose.splitlines() if part.strip()][:-1]
     is_verse = sum(len(words_of(part)) <= 12 for part in before) * 3 >= 2 * len(before)
-    return len(words) <= 5 or is_verse and len(words) <= 12
+    return len(words) <= 5 or (is_verse and len(words) <= 12)
 
 # %% ../../nbs/18_texts/8_forms.ipynb #b649d030
 _CLOSED_BY = {"(": ")", "[": "]", "{": "}", "“": "”", "«": "»", "»": "«", "„": "“”"}
@@ -216,7 +217,7 @@ def _is_json(text: str) -> bool:
         value = json.loads(bare)
     except (ValueError, RecursionError):
         return False
-    return isinstance(value, dict) or isinstance(value, list) and any(isinstance(part, str | dict) for part in value)
+    return isinstance(value, dict) or (isinstance(value, list) and any(isinstance(part, str | dict) for part in value))
 
 # %% ../../nbs/18_texts/8_forms.ipynb #ed9acca7
 _ABOUT_A_SIGN = listed_pattern("about_a_sign")
@@ -243,3 +244,36 @@ def emptiness_of(text: str, about: str = "", is_asked: bool = False) -> str | No
     if is_asked and set(words_of(text)) <= _ONLY_ASKS and len(words_of(text)) < 3:
         return "not a question yet"
     return None
+
+# %% ../../nbs/18_texts/8_forms.ipynb #c1b97dab
+EDITING = listed_pattern("editing")
+_ALIKE, NEARLY = 0.8, 0.9
+
+
+def echoes(asked: str, answered: str) -> bool:
+    """Whether an answer says its question again instead of answering it."""
+    question, answer = words_of(asked), words_of(answered)
+    if answer == question:
+        return len(answer) > 1
+    first = next(iter(sentences_of(answered)), "")
+    if first.rstrip("\"'*_”").endswith("?") and len(question) >= 4 and likeness(words_of(first), question) >= _ALIKE:
+        return True
+    if len(question) >= 4 and answer[: len(question)] == question:
+        return True
+    if EDITING.search(asked):
+        return False
+    is_inside = (
+        len(answer) >= 6 and 2 * len(answer) >= len(question) and f" {' '.join(answer)} " in f" {' '.join(question)} "
+    )
+    return is_inside or (len(answer) >= 5 and likeness(answer, question) >= NEARLY)
+
+
+def holds_a_text(asked: str) -> bool:
+    """Whether a question brings the text that it is about."""
+    _head, sign, rest = asked.partition(":")
+    return (
+        len(words_of(asked)) >= 40
+        or (bool(sign) and len(words_of(rest)) >= 6)
+        or (said(asked) != asked and len(words_of(asked)) > 15)
+        or "\n" in asked.strip()
+    )

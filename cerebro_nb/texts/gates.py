@@ -7,13 +7,23 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
 from ..errors import InputError
-from .forms import cut_in, emptiness_of, markup_in, placeholder_in, unclosed_in
+from cerebro_nb.texts.forms import (
+    EDITING,
+    NEARLY,
+    echoes,
+    holds_a_text,
+    cut_in,
+    emptiness_of,
+    markup_in,
+    placeholder_in,
+    unclosed_in,
+)
 from cerebro_nb.texts.languages import (
     language_asked_for,
     name_of_language,
@@ -25,18 +35,25 @@ from cerebro_nb.texts.languages import (
     switched_language,
     wants_translation,
 )
-from .phrases import angle_in, further_pair_in, label_in, mark_in, pointer_in, refusal_in, small_talk_in
+from cerebro_nb.texts.phrases import (
+    marks_asked_about,
+    angle_in,
+    further_pair_in,
+    label_in,
+    mark_in,
+    pointer_in,
+    refusal_in,
+    small_talk_in,
+)
 from cerebro_nb.texts.spans import (
+    shared_run,
     listed_pattern,
     is_list_item,
     likeness,
     looks_like_code,
     repeats_itself,
-    runs_of,
-    said,
     said_again,
     sentences_of,
-    telling_words,
     texts_in,
     without_code,
     words_of,
@@ -199,48 +216,24 @@ def _placeholder(candidate: Candidate) -> str | None:
     return _each(candidate, placeholder_in, "the {name} has a place to fill in instead of words: {found}")
 
 # %% ../../nbs/18_texts/9_gates.ipynb #8654a1b2
-_EDITING = listed_pattern("editing")
-_ALIKE, _NEARLY = 0.8, 0.9
-
-
-def _echoes(asked: str, answered: str) -> bool:
-    question, answer = words_of(asked), words_of(answered)
-    if answer == question:
-        return len(answer) > 1
-    first = next(iter(sentences_of(answered)), "")
-    if first.rstrip("\"'*_”").endswith("?") and len(question) >= 4 and likeness(words_of(first), question) >= _ALIKE:
-        return True
-    if len(question) >= 4 and answer[: len(question)] == question:
-        return True
-    if _EDITING.search(asked):
-        return False
-    is_inside = (
-        len(answer) >= 6 and 2 * len(answer) >= len(question) and f" {' '.join(answer)} " in f" {' '.join(question)} "
-    )
-    return is_inside or len(answer) >= 5 and likeness(answer, question) >= _NEARLY
-
-
 def _echo(candidate: Candidate) -> str | None:
     texts = _texts_of(candidate)
-    editing = _EDITING.search(_asked(texts))
+    editing = EDITING.search(_asked(texts))
     for each in texts:
         for other in texts:
             if (
                 each.is_asked
                 and not other.is_asked
                 and not (editing and len(texts) > 2)
-                and _echoes(each.text, other.text)
+                and echoes(each.text, other.text)
             ):
                 return f"the {other.name} repeats the {each.name} instead of answering it"
     tops = [each for each in texts if isinstance(candidate.example.get(each.name), str)]
     for place, each in enumerate(tops):
         for other in tops[:place]:
             words, others = words_of(each.text), words_of(other.text)
-            is_same = (
-                len(words) >= 3
-                and words == others
-                or min(len(words), len(others)) >= 6
-                and likeness(words, others) >= _NEARLY
+            is_same = (len(words) >= 3 and words == others) or (
+                min(len(words), len(others)) >= 6 and likeness(words, others) >= NEARLY
             )
             if is_same and not editing:
                 return f"the {each.name} says the same as the {other.name}"
@@ -250,30 +243,17 @@ def _echo(candidate: Candidate) -> str | None:
 _PROMPT_RUN, _SHOT_RUN = 6, 5
 
 
-def _shared(words: tuple[str, ...], others: tuple[str, ...], length: int, free: Collection[str]) -> str | None:
-    """Return a run of words in common that has two telling words which are not free."""
-    for run in sorted(runs_of(words, length) & runs_of(others, length)):
-        if len(telling_words(run, free)) >= 2:
-            return " ".join(run)
-    return None
-
-
 def _prompt_leak(candidate: Candidate) -> str | None:
     free = set(words_of(f"{candidate.subject} {candidate.topic or ''} {candidate.angle or ''}"))
     prompt, source = words_of(candidate.prompt), words_of(candidate.source)
     for each in _texts_of(candidate):
-        about = each.about if not each.is_asked else f"{each.about}\n{_spoken_of(each.text)}"
+        about = each.about if not each.is_asked else f"{each.about}\n{marks_asked_about(each.text)}"
         own = re.match(rf"\W*{re.escape(each.name.replace('_', ' '))}\W{{0,3}}:", each.text.replace("_", " "), re.I)
         if found := (own.group() if own else None) or mark_in(each.text, about) or label_in(each.text, about):
             return f"the {each.name} has words of the instructions or marks of a chat: {found.strip()}"
-        if (run := _shared(words_of(each.text), prompt, _PROMPT_RUN, free)) and run not in " ".join(source):
+        if (run := shared_run(words_of(each.text), prompt, _PROMPT_RUN, free)) and run not in " ".join(source):
             return f"the {each.name} repeats the instructions: {run}"
     return None
-
-
-def _spoken_of(text: str) -> str:
-    """Return the marks that a question asks about: those in its midst, before its end."""
-    return " ".join(re.findall(r"\w[^\n]*?(<\|?/?\w+\|?>|\[/?INST\])(?=[^\n]*\w[^\n]*\?\s*\Z)", text[:500]))
 
 
 def _shot_leak(candidate: Candidate) -> str | None:
@@ -281,7 +261,7 @@ def _shot_leak(candidate: Candidate) -> str | None:
     shown = [words_of(text) for shot in candidate.shots for text in texts_in(shot)]
     for each in _texts_of(candidate):
         for words in shown:
-            if run := _shared(words_of(each.text), words, _SHOT_RUN, free):
+            if run := shared_run(words_of(each.text), words, _SHOT_RUN, free):
                 return f"the {each.name} repeats an example that was shown: {run}"
     return None
 
@@ -294,21 +274,8 @@ def _angle_leak(candidate: Candidate) -> str | None:
     )
 
 # %% ../../nbs/18_texts/9_gates.ipynb #50d01045
-def _holds_a_text(asked: str) -> bool:
-    """Whether a question brings the text that it is about."""
-    head, sign, rest = asked.partition(":")
-    return (
-        len(words_of(asked)) >= 40
-        or bool(sign)
-        and len(words_of(rest)) >= 6
-        or said(asked) != asked
-        and len(words_of(asked)) > 15
-        or "\n" in asked.strip()
-    )
-
-
 def _self_contained(candidate: Candidate) -> str | None:
-    if candidate.source or any(map(_holds_a_text, [each.text for each in _texts_of(candidate) if each.is_asked])):
+    if candidate.source or any(map(holds_a_text, [each.text for each in _texts_of(candidate) if each.is_asked])):
         return None
     for each in _texts_of(candidate):
         if (found := pointer_in(each.text, each.about, each.is_asked)) is not None:
@@ -348,7 +315,7 @@ def _empty(candidate: Candidate) -> str | None:
             return f"the {each.name} is {what}"
     for name, value in candidate.example.items():
         if (value is None or value in ([], {}, ())) and (
-            name in candidate.answers or not candidate.answers and name not in candidate.asks
+            name in candidate.answers or (not candidate.answers and name not in candidate.asks)
         ):
             return f"the {name} is empty"
     return "it has no fields" if not candidate.example else None

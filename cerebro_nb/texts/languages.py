@@ -127,7 +127,7 @@ def other_language(text: str, language: str) -> str | None:
     ahead = small[other] - small[wanted]
     if best in _SMALL_WORDS and best != wanted:
         ahead = small[best] - small[wanted]
-        sure = margin > 2.5 and ahead >= 2 or margin > 5 and ahead >= 1 or margin > 7 and ahead >= 0
+        sure = (margin > 2.5 and ahead >= 2) or (margin > 5 and ahead >= 1) or (margin > 7 and ahead >= 0)
         return best if sure and (count >= _MANY_WORDS or margin > 4) else None
     if best != wanted:
         return best if count >= _MANY_WORDS and margin > 5 and small[wanted] * 8 <= count else None
@@ -189,8 +189,10 @@ _IN = re.compile(
     r"\b(?:in|into|to|em|para o|ao|en|al|au|auf|ins|nach|nel|no) (?:o |a |the |brazilian |plain |simple )?\Z", re.I
 )
 _TRANSLATION = re.compile(
-    r"\btranslat|\btradu[zçc]|\btraduit|\btraduis|\bübersetz|\btradur|\bhow (?:do|does|would|can) (?:you|i|we|one|people) say|\bcomo se (?:diz|fala|escreve)|\bc[óo]mo se (?:dice|escribe)"
-    r"|\bcomment (?:dit|dire|écrit)|\bwie sagt man|\bcome si (?:dice|scrive)|\bcomo (?:eu )?digo|\bmean(?:ing|s)? of the \w+ (?:word|phrase)|\bvers(?:ão|ion) (?:em|in) ",
+    r"\btranslat|\btradu[zçc]|\btraduit|\btraduis|\bübersetz|\btradur|\bhow (?:do|does|would|can) (?:you|i|we"
+    r"|one|people) say|\bcomo se (?:diz|fala|escreve)|\bc[óo]mo se (?:dice|escribe)"
+    r"|\bcomment (?:dit|dire|écrit)|\bwie sagt man|\bcome si (?:dice|scrive)|\bcomo (?:eu )?digo|\bmean(?:ing"
+    r"|s)? of the \w+ (?:word|phrase)|\bvers(?:ão|ion) (?:em|in) ",
     re.I,
 )
 
@@ -264,15 +266,18 @@ def other_script(text: str, language: str) -> str | None:
 # %% ../../nbs/18_texts/6_languages.ipynb #f26a0889
 _VARIETIES: Mapping[str, re.Pattern[str]] = {
     "pt-PT": re.compile(
-        r"\b(autocarros?|telem[óo]ve(?:l|is)|ecrãs?|utilizador(?:es)?|ficheiros?|comboios?|rapariga|pequeno-almoço|casa de banho"
+        r"\b(autocarros?|telem[óo]ve(?:l|is)|ecrãs?|utilizador(?:es)?|ficheiros?|comboios?|rapariga"
+        r"|pequeno-almoço|casa de banho"
         r"|factos?|equipas?|registos?|contactos?|planear|planeamento|frigorífico|sumo de|talho|pastelaria|propina|"
         r"est(?:ou|ás|á|amos|ão) a [a-zç]+[aei]r|continu(?:a|am) a [a-zç]+[aei]r|[a-z]+ó[mn]i[cn][oa]s?|gén(?:ero|io)s?"
         r"|polícia judiciária|passadeira|gelado de|miúdos?|connosco|húmid[oa]s?|[óo]ptim[oa]s?|acç(?:ão|ões))\b",
         re.I,
     ),
     "pt-BR": re.compile(
-        r"\b(ônibus|celular(?:es)?|usuários?|arquivos?|trem|trens|banheiro|café da manhã|geladeira|açougue|equipes?|time|times"
-        r"|est(?:ou|á|amos|ão) [a-zç]+[aei]ndo|[a-z]+ô[mn]i[cn][oa]s?|gên(?:ero|io)s?|você|vocês|sorvete|registros?|contatos?"
+        r"\b(ônibus|celular(?:es)?|usuários?|arquivos?|trem|trens|banheiro|café da manhã|geladeira|açougue"
+        r"|equipes?|time|times"
+        r"|est(?:ou|á|amos|ão) [a-zç]+[aei]ndo|[a-z]+ô[mn]i[cn][oa]s?|gên(?:ero|io)s?|você|vocês|sorvete"
+        r"|registros?|contatos?"
         r"|úmid[oa]s?|conosco|planejar|planejamento|a gente)\b",
         re.I,
     ),

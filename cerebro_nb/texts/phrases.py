@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 
 from .duplicates import essence
-from .spans import listed_pattern, said, sentences_of, words_of
+from .spans import listed_pattern, said, words_of
 
 # %% auto #0
-__all__ = ['refusal_in', 'small_talk_in', 'pointer_in', 'mark_in', 'label_in', 'further_pair_in', 'angle_in']
+__all__ = ['refusal_in', 'small_talk_in', 'pointer_in', 'mark_in', 'marks_asked_about', 'label_in', 'further_pair_in', 'angle_in']
 
 # %% ../../nbs/18_texts/7_phrases.ipynb #7e2c5616
 _SHOWN = 70
@@ -125,6 +125,11 @@ def mark_in(text: str, about: str = "") -> str | None:
     return _found(_MARKS, text, about) or _found(_TASK_WORDS, text, about)
 
 
+def marks_asked_about(text: str) -> str:
+    """Return the marks that a question asks about: those in its midst, before its end."""
+    return " ".join(re.findall(r"\w[^\n]*?(<\|?/?\w+\|?>|\[/?INST\])(?=[^\n]*\w[^\n]*\?\s*\Z)", text[:500]))
+
+
 def label_in(text: str, about: str = "") -> str | None:
     """Return the label that a text begins with, such as ``Question:``, or None."""
     found = _LABEL.match(said(text))
@@ -166,20 +171,22 @@ def angle_in(text: str, angle: str | None = None, about: str = "") -> str | None
         )
         is_told = re.match(rf"(?:as|como|sendo|being|comme|als|come) {re.escape(part)} ", plain.strip())
         is_told = is_told or re.search(
-            rf"\bof {re.escape(part)} |{re.escape(part)} (?:would|might|could|may|faria|perguntaria|poderia|wants? to know|asks?) ",
+            rf"\bof {re.escape(part)} |{re.escape(part)} (?:would|might|could|may|faria|perguntaria|poderia"
+            rf"|wants? to know|asks?) ",
             plain,
         )
         if (
             is_told
-            or len(told) > 1
-            and re.search(before, plain)
+            or (len(told) > 1 and re.search(before, plain))
             or re.search(r"\b(?:something|algo|a term|um termo|two ways|dois caminhos)\b", part)
         ):
             return part
     levels = [part for part in parts if part and len(part.split()) == 1]
     for level in levels:
         if found := re.search(
-            rf" {level} (?:level )?(?:question|pergunta|questão|pregunta|domanda|frage|difficulty|level|case|pattern) | (?:pergunta|questão|pregunta|question|domanda|dificuldade|difficulty|nível|level|caso|padrão) {level} ",
+            rf" {level} (?:level )?(?:question|pergunta|questão|pregunta|domanda|frage|difficulty|level|case"
+            rf"|pattern) | (?:pergunta|questão|pregunta|question|domanda|dificuldade|difficulty|nível|level"
+            rf"|caso|padrão) {level} ",
             plain,
         ):
             return None if _ABOUT_LEVELS.search(about) else found.group().strip()

@@ -16,13 +16,13 @@ from typing import Any
 
 # %% auto #0
 __all__ = ['QUOTED', 'listed', 'listed_pattern', 'texts_in', 'bounded', 'without_code', 'unwrapped', 'said', 'words_of',
-           'sentences_of', 'runs_of', 'likeness', 'telling_words', 'looks_like_code', 'is_list_item', 'repeats_itself',
-           'said_again']
+           'sentences_of', 'runs_of', 'likeness', 'telling_words', 'shared_run', 'looks_like_code', 'is_list_item',
+           'repeats_itself', 'said_again']
 
 # %% ../../nbs/18_texts/3_spans.ipynb #006752e7
 @cache
 def _phrases() -> Mapping[str, list[str]]:
-    return tomllib.loads(files("cerebro_nb.texts").joinpath("phrases.toml").read_text(encoding="utf-8"))
+    return tomllib.loads(files("cerebro_nb").joinpath("texts", "phrases.toml").read_text(encoding="utf-8"))
 
 
 def listed(name: str) -> list[str]:
@@ -122,9 +122,18 @@ def telling_words(words: Iterable[str], free: Collection[str] = ()) -> set[str]:
     """Return those of some words that tell a text from others: no small ones, no numbers, none that are free."""
     return {word for word in words if len(word) > 2 and word.isalpha() and word not in _COMMON and word not in free}
 
+
+def shared_run(words: tuple[str, ...], others: tuple[str, ...], length: int, free: Collection[str]) -> str | None:
+    """Return a run of words in common that has two telling words which are not free."""
+    for run in sorted(runs_of(words, length) & runs_of(others, length)):
+        if len(telling_words(run, free)) >= 2:
+            return " ".join(run)
+    return None
+
 # %% ../../nbs/18_texts/3_spans.ipynb #51efe291
 _CODE_SIGNS = re.compile(
-    r"[{};=<>\\^|~$#@_]|\w\(|\)\.|->|::|==|\w\.\w+\(|^[ \t]*(?:def|class|import|from|for|while|if|return|let|const|var|SELECT|"
+    r"[{};=<>\\^|~$#@_]|\w\(|\)\.|->|::|==|\w\.\w+\(|^[ \t]*(?:def|class|import|from|for|while|if|return|let"
+    r"|const|var|SELECT|"
     r"INSERT|UPDATE|DELETE|CREATE|sudo|git|pip|docker|kubectl|npm|curl|ls|cd|cp|mv|rm|echo|cat|grep|awk|sed)\s",
     re.M,
 )
@@ -135,7 +144,7 @@ def looks_like_code(text: str) -> bool:
     """Whether a text or a line is rather code, a formula or a command than prose."""
     words = [word for word in text.split() if len(word) > 1 and word.strip(".,;:!?").isalpha()]
     signs = len(_CODE_SIGNS.findall(text[:4000]))
-    return signs >= 2 and signs * 2.5 >= len(words) or signs >= 1 and len(words) <= 3
+    return (signs >= 2 and signs * 2.5 >= len(words)) or (signs >= 1 and len(words) <= 3)
 
 
 def is_list_item(line: str) -> bool:
