@@ -210,8 +210,8 @@ async def aexport_dataset(
     test_share, seed
         The share for testing, and what the choice is made from: no document and no near copies are in both parts.
     gates
-        What must be passed to be in it: True for the gates of each example's kind, False for none, or the names of those
-        that count for every example (`GATES`). What a person has accepted is in it, whatever a gate says.
+        What must be passed to be in it: True for the gates of each example's kind, False for none, or the names of
+        those that count for every example (`GATES`). What a person has accepted is in it, whatever a gate says.
     distinct, embedder
         Leave copies out; those in other words too, if an embedder is given.
     system_prompt

@@ -13,51 +13,15 @@ from itertools import islice
 from typing import Any
 
 from ..errors import InputError
-from cerebro_nb.texts.forms import (
-    EDITING,
-    NEARLY,
-    echoes,
-    holds_a_text,
-    cut_in,
-    emptiness_of,
-    markup_in,
-    placeholder_in,
-    unclosed_in,
-)
-from cerebro_nb.texts.languages import (
-    language_asked_for,
-    name_of_language,
-    other_language,
-    other_script,
-    other_variety,
-    prose_of,
-    speaks_of_languages,
-    switched_language,
-    wants_translation,
-)
-from cerebro_nb.texts.phrases import (
-    marks_asked_about,
-    angle_in,
-    further_pair_in,
-    label_in,
-    mark_in,
-    pointer_in,
-    refusal_in,
-    small_talk_in,
-)
-from cerebro_nb.texts.spans import (
-    shared_run,
-    listed_pattern,
-    is_list_item,
-    likeness,
-    looks_like_code,
-    repeats_itself,
-    said_again,
-    sentences_of,
-    texts_in,
-    without_code,
-    words_of,
-)
+from .forms import EDITING, NEARLY, echoes, holds_a_text, cut_in, emptiness_of, markup_in
+from .forms import placeholder_in, unclosed_in
+from .languages import language_asked_for, name_of_language, other_language, other_script
+from .languages import other_variety, prose_of, speaks_of_languages, switched_language
+from .languages import wants_translation
+from .phrases import marks_asked_about, angle_in, further_pair_in, label_in, mark_in, pointer_in
+from .phrases import refusal_in, small_talk_in
+from .spans import shared_run, listed_pattern, is_list_item, likeness, looks_like_code
+from .spans import repeats_itself, said_again, sentences_of, texts_in, without_code, words_of
 
 # %% auto #0
 __all__ = ['GATES', 'Candidate', 'Gate', 'check_gates', 'refusals']
