@@ -32,7 +32,7 @@ __all__ = ['EDITING', 'NEARLY', 'cut_in', 'unclosed_in', 'placeholder_in', 'esse
 _ENDED = ".!?…。！？)]}>*_`%°”’»\"'|€$£+=/]" + QUOTED
 _CUT_SIGN = re.compile(r"(?:[,:;(\[{/&]|\s[-–—]|\b(?:e\.g|i\.e|p\. ?ex|z\. ?b|vs)\.)\W{0,4}\Z", re.I)
 _LEFT_OPEN = listed_pattern("left_open")
-_HANGING = listed_pattern("hanging", flags=0)
+_HANGING = listed_pattern("hanging", flags=re.NOFLAG)
 _MORE_TO_COME = frozenset(listed("more_to_come"))
 _LAST_WORDS_OF_ENGLISH = frozenset(listed("last_words_of_english"))
 
@@ -176,7 +176,7 @@ _JSON_PIECE = listed_pattern("json_piece", flags=re.M)
 _ESCAPES = re.compile(r"\\n(?![a-zà-ÿ])|\\n\\n|\\t(?![a-z])|(?<!\\)\\\"|\\u[0-9a-fA-F]{4}|\\r\\n")
 _TAGS = listed_pattern("tags")
 _ENTITIES = re.compile(r"&(?:amp|lt|gt|quot|nbsp|apos|#\d{2,5}|#x[0-9a-f]{2,5});", re.I)
-_MOJIBAKE = listed_pattern("mojibake", flags=0)
+_MOJIBAKE = listed_pattern("mojibake", flags=re.NOFLAG)
 _ABOUT_MARKUP = listed_pattern("about_markup")
 
 

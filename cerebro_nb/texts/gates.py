@@ -100,11 +100,11 @@ class _Text:
 
 def _texts_of(candidate: Candidate) -> list[_Text]:
     named = ((str(name), text) for name, value in candidate.example.items() for text in texts_in(value))
-    named = [*islice(named, _MOST_TEXTS)]
+    first = [*islice(named, _MOST_TEXTS)]
     subject = f"{candidate.subject}\n{candidate.topic or ''}"
-    asked = "\n".join([subject, *(text[:2_000] for name, text in named if name in candidate.asks)])
+    asked = "\n".join([subject, *(text[:2_000] for name, text in first if name in candidate.asks)])
     found = []
-    for name, text in named:
+    for name, text in first:
         is_asked = name in candidate.asks
         is_learned = name in candidate.answers if candidate.answers else not is_asked
         if is_asked or is_learned or not (candidate.source and text.strip() in candidate.source):

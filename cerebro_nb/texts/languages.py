@@ -121,7 +121,7 @@ def other_language(text: str, language: str) -> str | None:
         return None
     best, margin = margin_over(prose, wanted)
     if wanted not in _SMALL_WORDS:
-        return best if count >= _MANY_WORDS and margin > 4.5 else None
+        return str(best) if count >= _MANY_WORDS and margin > 4.5 else None
     small = small_words(prose)
     other = max((name for name in _SMALL_WORDS if name != wanted), key=lambda name: small[name])
     ahead = small[other] - small[wanted]
@@ -289,9 +289,9 @@ def other_variety(text: str, language: str) -> str | None:
     wanted = check_language(language)
     for other, own in (("pt-PT", "pt-BR"), ("pt-BR", "pt-PT")):
         if wanted == own and not _VARIETIES[own].search(said(text)):
-            marks = {found.lower() for found in _VARIETIES[other].findall(said(text))}
+            marks: set[str] = {found.lower() for found in _VARIETIES[other].findall(said(text))}
             if len(marks) >= 2:
-                return other
+                return str(other)
     return None
 
 

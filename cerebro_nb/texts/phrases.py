@@ -134,7 +134,7 @@ def label_in(text: str, about: str = "") -> str | None:
     """Return the label that a text begins with, such as ``Question:``, or None."""
     found = _LABEL.match(said(text))
     is_choice = bool(re.search(r"(?:^|\s)\(?[b-dB-D][).:] ", about))
-    return None if found is None or is_choice or _ABOUT_QUIZ.search(about) else found.group().strip()
+    return None if found is None or is_choice or _ABOUT_QUIZ.search(about) else level_told.group().strip()
 
 
 def further_pair_in(text: str, about: str = "") -> str | None:
@@ -183,11 +183,11 @@ def angle_in(text: str, angle: str | None = None, about: str = "") -> str | None
             return part
     levels = [part for part in parts if part and len(part.split()) == 1]
     for level in levels:
-        if found := re.search(
+        if level_told := re.search(
             rf" {level} (?:level )?(?:question|pergunta|questão|pregunta|domanda|frage|difficulty|level|case"
             rf"|pattern) | (?:pergunta|questão|pregunta|question|domanda|dificuldade|difficulty|nível|level"
             rf"|caso|padrão) {level} ",
             plain,
         ):
-            return None if _ABOUT_LEVELS.search(about) else found.group().strip()
+            return None if _ABOUT_LEVELS.search(about) else level_told.group().strip()
     return None
