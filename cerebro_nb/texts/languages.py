@@ -260,7 +260,7 @@ def other_script(text: str, language: str) -> str | None:
     for word in _NOT_LATIN.findall(_GLOSS.sub(" ", plain)):
         script = _script_of(word[0])
         if script not in ("LATIN", "") and not (script == "GREEK" and len(word) < 4):
-            return word[:20]
+            return str(word[:20])
     return None
 
 # %% ../../nbs/18_texts/6_languages.ipynb #f26a0889

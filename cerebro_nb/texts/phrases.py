@@ -134,7 +134,7 @@ def label_in(text: str, about: str = "") -> str | None:
     """Return the label that a text begins with, such as ``Question:``, or None."""
     found = _LABEL.match(said(text))
     is_choice = bool(re.search(r"(?:^|\s)\(?[b-dB-D][).:] ", about))
-    return None if found is None or is_choice or _ABOUT_QUIZ.search(about) else level_told.group().strip()
+    return None if found is None or is_choice or _ABOUT_QUIZ.search(about) else found.group().strip()
 
 
 def further_pair_in(text: str, about: str = "") -> str | None:
