@@ -28,7 +28,7 @@ pythons: ## the artefacts and the quick tests on each Python that is promised
 	scripts/pythons.sh
 
 panel: $(VENV)/.demo ## install JupyterLab and open it
-	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[embedded,lab,documents,vectors,multilingual,quality]'
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[embedded,lab,documents,vectors,multilingual]'
 	$(BIN)/jupyter lab nbs/tutorials
 
 check: lint types notebooks readme ## all that CI checks beside the tests
@@ -82,5 +82,5 @@ $(VENV)/.demo: $(BIN)/python settings.ini setup.py constraints.txt
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.demo
-	$(PIP) -e '.[embedded,postgres,documents,vectors,multilingual,quality,datasets,hub,dev]'
+	$(PIP) -e '.[embedded,postgres,documents,vectors,multilingual,datasets,hub,dev]'
 	@touch $@

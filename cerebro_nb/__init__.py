@@ -98,6 +98,7 @@ if TYPE_CHECKING:
     from .profiles import Profile as Profile
     from .protocol.messages import Message as Message
     from .protocol.messages import Reply as Reply
+    from .recipes.quality import refused_by as refused_by
     from .recipes.reading import read_recipe as read_recipe
     from .recipes.recipe import Recipe as Recipe
     from .settings import Settings as Settings

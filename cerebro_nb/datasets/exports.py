@@ -9,7 +9,7 @@ import asyncio
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,13 +26,15 @@ from .splitting import distinct_rows, divided
 from ..errors import InputError
 from ..files import make_folder, place_of, whole_folder, written_to
 from ..recipes.conversations import Thinking
+from ..recipes.quality import refused
 from ..tasks.ledger import Ledger
 from ..tasks.reading import Task
 from ..tasks.views import TaskLike, TaskView
 from ..texts.embedders import Embedder
+from ..texts.gates import check_gates
 
 # %% auto #0
-__all__ = ['export_dataset', 'Export', 'aexport_dataset']
+__all__ = ['Gates', 'export_dataset', 'Export', 'aexport_dataset']
 
 # %% ../../nbs/22_datasets/7_exports.ipynb #57d65cc7
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class Export:
     parts
         How many examples each part has: ``train``, and ``test`` if there is one.
     dropped
-        How many examples were left out, by why: copies of each kind.
+        How many examples were left out, by why: the first gate that refused each, and copies of each kind.
     """
 
     path: Path
@@ -126,14 +128,39 @@ def _put(contents: _Contents, path: Path, overwrite: bool) -> None:
             contents.write(folder)
 
 # %% ../../nbs/22_datasets/7_exports.ipynb #827e8db1
+Gates = bool | Collection[str]
+
+
+def _past_the_gates(views: Sequence[TaskView], gates: Gates) -> tuple[list[dict[str, Any]], Counter[str]]:
+    """Return the examples of tasks that pass, and how many do not, by the first gate that refuses each."""
+    kept: list[dict[str, Any]] = []
+    dropped: Counter[str] = Counter()
+    counted = None if isinstance(gates, bool) else check_gates(gates)
+    for view in views:
+        is_open = gates is False or view.ledger.has_accepted(view.task_id)
+        for row in examples(view):
+            if first := None if is_open else next(iter(refused(row, counted)), None):
+                dropped[first] += 1
+            else:
+                kept.append(row)
+    if not kept and dropped:
+        counts = ", ".join(f"{gate} {count}" for gate, count in dropped.most_common())
+        raise InputError(
+            f"no example is left: of {sum(dropped.values())} the gates refused {counts}",
+            hint="Look at quality_report(task).flagged, accept those that are good, or export with gates=False.",
+        )
+    return kept, dropped
+
+
 async def _examples_of(
-    views: Sequence[TaskView], distinct: bool, embedder: Embedder | None
+    views: Sequence[TaskView], gates: Gates, distinct: bool, embedder: Embedder | None
 ) -> tuple[list[dict[str, Any]], Counter[str]]:
-    """Return the examples of tasks, and how many were left out, by the kind of copy."""
-    rows = [row for view in views for row in examples(view)]
+    """Return the examples of tasks, and how many were left out, by the gate or the kind of copy."""
+    rows, dropped = await asyncio.to_thread(_past_the_gates, views, gates)
     if not rows:
         raise InputError("there are no examples to export", hint="Are they answered, and not all rejected?")
-    return await distinct_rows(rows, embedder) if distinct else (rows, Counter())
+    kept, copies = await distinct_rows(rows, embedder) if distinct else (rows, Counter())
+    return kept, dropped + copies
 
 # %% ../../nbs/22_datasets/7_exports.ipynb #896843cc
 def _as_read(
@@ -158,6 +185,7 @@ async def aexport_dataset(
     format: Format = "jsonl",
     test_share: float = 0.0,
     seed: int = 0,
+    gates: bool | Collection[str] = True,
     distinct: bool = True,
     embedder: Embedder | None = None,
     system_prompt: str = "",
@@ -181,6 +209,9 @@ async def aexport_dataset(
         ``jsonl``, ``parquet``, ``csv`` or ``datasets``.
     test_share, seed
         The share for testing, and what the choice is made from: no document and no near copies are in both parts.
+    gates
+        What must be passed to be in it: True for the gates of each example's kind, False for none, or the names of
+        those that count for every example (`GATES`). What a person has accepted is in it, whatever a gate says.
     distinct, embedder
         Leave copies out; those in other words too, if an embedder is given.
     system_prompt, thinking
@@ -206,18 +237,19 @@ async def aexport_dataset(
     TaskNotFound
         If there is no such task.
     InputError
-        If there are no examples, they do not fit the shape or each other or cannot be split, an option does not fit
-        the format, or the place is taken or cannot be written.
+        If there are no examples, none passes the gates, they do not fit the shape or each other or cannot be split, an
+        option does not fit the format, a gate is unknown, or the place is taken or cannot be written.
     MissingDependency
         If the format wants a package that is not installed.
     """
     place, views = place_of(path), views_of(tasks, ledger)
     rule, _ = shape_rule(shape, system_prompt, thinking), format_rule(format, spreadsheet_safe)
-    rows, dropped = await _examples_of(views, distinct, embedder)
+    rows, dropped = await _examples_of(views, gates, distinct, embedder)
     form, parts = one_form(divided(rows, list(shaped(rows, shape, system_prompt, thinking)), test_share, seed))
     counts = {name: len(part) for name, part in parts.items()}
     sources = [view.task for view in views]
-    facts = {"shape": shape, "thinking": thinking, "format": format, "seed": seed, "test_share": test_share}
+    facts: dict[str, Any] = {"shape": shape, "thinking": thinking, "format": format, "seed": seed, "test_share": test_share}
+    facts["gates"] = gates if isinstance(gates, bool) else sorted(check_gates(gates))
     form, ordered, notes = _as_read(form, parts, shape, format, spreadsheet_safe)
     card = data_card(sources, counts, shape, licence, dropped, [*rule.notes(rows, thinking), *notes])
     contents = _Contents(form, ordered, format, card, _manifest(sources, **facts, parts=counts, dropped=dict(dropped)))

@@ -343,6 +343,8 @@ NOTES = register_kind(
         columns=("claim", "summary", "quotes"),
         essential="claim",
         conversation=note_conversation,
+        answers=("claim", "summary"),
+        gates=None,
     )
 )
 

@@ -207,7 +207,14 @@ class Kind:
         Makes an example what is trained on, or None of one that is none. An example has the fields of the answer, and
         ``metadata``.
     prompts
-        The standing instructions of its prompts, which no answer may repeat.
+        The instructions of its prompts, which no answer may repeat.
+    asks, answers
+        The names of the fields that ask, such as ``question``, and of those that a model learns to say: all texts that
+        do not ask if ``answers`` is empty.
+    shots
+        The examples that its prompts show, by language (``en``, ``pt-BR``), which no answer may repeat.
+    gates
+        The names of the gates that its examples pass, or stay out of a data set: ``()`` for none, None for all.
     """
 
     name: str
@@ -226,6 +233,10 @@ class Kind:
     essential: str = ""
     conversation: Callable[[Mapping[str, Any]], Conversation | None] = _no_conversation
     prompts: Sequence[str] = ()
+    asks: Sequence[str] = ()
+    answers: Sequence[str] = ()
+    shots: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    gates: Sequence[str] | None = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.label, Mapping) or "en" not in self.label:

@@ -1,1 +1,1 @@
-"""Texts told apart: embeddings, duplicates, rules."""
+"""Texts told apart: embeddings, duplicates, gates."""

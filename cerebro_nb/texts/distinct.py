@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import DuplicateOutput, InvalidOutput
 from .duplicates import NearMeanings, NearTexts
 from .embedders import Embedder
-from .rules import repeats_itself
+from .spans import repeats_itself
 
 # %% auto #0
 __all__ = ['texts_in', 'repeating_field', 'Distinct', 'check_example']
