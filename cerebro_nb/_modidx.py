@@ -1407,6 +1407,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                            'cerebro_nb/datasets/exports.py'),
                                              'cerebro_nb.datasets.exports._examples_of': ( '22_datasets/exports.html#_examples_of',
                                                                                            'cerebro_nb/datasets/exports.py'),
+                                             'cerebro_nb.datasets.exports._finder': ( '22_datasets/exports.html#_finder',
+                                                                                      'cerebro_nb/datasets/exports.py'),
                                              'cerebro_nb.datasets.exports._manifest': ( '22_datasets/exports.html#_manifest',
                                                                                         'cerebro_nb/datasets/exports.py'),
                                              'cerebro_nb.datasets.exports._manifest_at': ( '22_datasets/exports.html#_manifest_at',

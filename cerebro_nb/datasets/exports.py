@@ -17,7 +17,7 @@ from typing import Any
 import cerebro_nb
 from ..concurrency.loop import LOOP
 from ..concurrency.twins import blocking_twin
-from .card import data_card, notes_of
+from .card import data_card, markdown_text, notes_of
 from .columns import Form, one_form, typed_early
 from .examples import SAFE_IN_THE_LEDGER, examples, is_private, views_of
 from .formats import FORMATS, Format, Parts, format_rule, safe_in_spreadsheets
@@ -28,7 +28,7 @@ from ..files import make_folder, place_of, whole_folder, written_to
 from ..tasks.ledger import Ledger
 from ..tasks.reading import Task
 from ..tasks.views import TaskLike, TaskView
-from ..texts.embedders import Embedder
+from ..texts.embedders import Embedder, copies_embedder
 
 # %% auto #0
 __all__ = ['export_dataset', 'Export', 'aexport_dataset']
@@ -134,6 +134,12 @@ async def _examples_of(
         raise InputError("there are no examples to export", hint="Are they answered, and not all rejected?")
     return await distinct_rows(rows, embedder) if distinct else (rows, Counter())
 
+
+def _finder(embedder: str | Embedder | None, tasks: Sequence[Task]) -> Embedder | None:
+    """Return what tells copies in other words among the examples of tasks."""
+    languages = {str(task.manifest.get("language", "")) for task in tasks}
+    return copies_embedder(embedder, languages.pop() or None if len(languages) == 1 else None)
+
 # %% ../../nbs/22_datasets/7_exports.ipynb #896843cc
 def _as_read(
     form: Form,
@@ -159,7 +165,7 @@ async def aexport_dataset(
     test_share: float = 0.0,
     seed: int = 0,
     distinct: bool = True,
-    embedder: Embedder | None = None,
+    embedder: str | Embedder | None = "auto",
     system_prompt: str = "",
     licence: str = "",
     spreadsheet_safe: bool = False,
@@ -181,7 +187,8 @@ async def aexport_dataset(
     test_share, seed
         The share for testing, and what the choice is made from: no document and no near copies are in both parts.
     distinct, embedder
-        Leave copies out; those in other words too, if an embedder is given.
+        Leave copies out; those in other words as well, as told by ``auto``, ``none``, the name of an embedder or one,
+        as in `copies_embedder`.
     system_prompt
         A standing instruction for each conversation; ``records`` and ``preference`` hold none.
     licence
@@ -211,15 +218,18 @@ async def aexport_dataset(
     """
     place, views = place_of(path), views_of(tasks, ledger)
     shape_rule(shape), format_rule(format, spreadsheet_safe)
-    rows, dropped = await _examples_of(views, distinct, embedder)
+    sources = [view.task for view in views]
+    finder = await asyncio.to_thread(_finder, embedder if distinct else "none", sources)
+    rows, dropped = await _examples_of(views, distinct, finder)
     of_parts = divided(rows, test_share, seed, shape)
     form, parts = one_form({name: list(shaped(part, shape, system_prompt)) for name, part in of_parts.items()})
     counts = {name: len(part) for name, part in parts.items()}
     if unpaired := len(rows) - sum(counts.values()):
         dropped["unpaired"] = unpaired
-    sources = [view.task for view in views]
     facts = {"shape": shape, "format": format, "seed": seed, "test_share": test_share, "parts": counts}
+    facts |= {"embedder": finder.name} if finder is not None else {}
     form, ordered, notes = _as_read(form, parts, rows, shape, format, spreadsheet_safe)
+    notes += [f"Copies in other words were told by {markdown_text(finder.name)}."] if finder is not None else []
     card = data_card(sources, counts, shape, licence, dropped, notes)
     contents = _Contents(form, ordered, format, card, _manifest(sources, **facts, dropped=dict(dropped)))
     await asyncio.to_thread(_put, contents, place, overwrite)

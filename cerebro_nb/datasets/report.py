@@ -19,7 +19,7 @@ from ..tasks.ledger import Ledger
 from ..tasks.reading import Task
 from ..tasks.views import TaskLike, item_output, view_of
 from ..texts.duplicates import afind_duplicates
-from ..texts.embedders import Embedder, as_embedder
+from ..texts.embedders import Embedder, copies_embedder
 from ..texts.rules import broken_rules
 
 if TYPE_CHECKING:
@@ -67,11 +67,14 @@ class QualityReport:
         Each measure and its value: counts and shares of the examples.
     flagged
         By position, what speaks against an example.
+    embedder
+        What told copies in other words; None if they were left.
     """
 
     task_id: str
     measures: Mapping[str, float]
     flagged: Mapping[int, Sequence[str]] = field(repr=False)
+    embedder: str | None = None
 
     @property
     def df(self) -> pandas.DataFrame:
@@ -87,7 +90,8 @@ class QualityReport:
         return share_bars(shares, f"Quality of task {self.task_id}")
 
     def _repr_html_(self) -> str:
-        return f"{self.svg}{self.df.to_html(index=False, float_format='{:.3g}'.format)}"
+        told = f"<p>Copies in other words: {html.escape(self.embedder or 'none')}</p>"
+        return f"{self.svg}{self.df.to_html(index=False, float_format='{:.3g}'.format)}{told}"
 
 # %% ../../nbs/22_datasets/9_report.ipynb #c7a20b74
 def _telling_text(example: Any, kind: Kind | None) -> str:
@@ -102,15 +106,12 @@ def _rules_broken(examples: Sequence[Any], language: str, kind: Kind | None) -> 
     return [broken_rules(example, language, prompts, essential) for example in fields]
 
 # %% ../../nbs/22_datasets/9_report.ipynb #2ca0c8f5
-async def _flags(
-    task: Task, answered: Sequence[Mapping[str, Any]], embedder: str | Embedder | None
-) -> dict[int, list[str]]:
+async def _flags(task: Task, answered: Sequence[Mapping[str, Any]], finder: Embedder | None) -> dict[int, list[str]]:
     """Return what speaks against the answered items of a task, by position; those that nothing does are not in it."""
     examples, kind = [item_output(item) for item in answered], next(kinds_of(task.kind), None)
     language = str(task.manifest.get("language", "en"))
-    finder = None if embedder is None else as_embedder(embedder, language)
     broken = await asyncio.to_thread(_rules_broken, examples, language, kind)
-    found = await afind_duplicates([_telling_text(example, kind) for example in examples], finder)
+    found = await afind_duplicates([_telling_text(example, kind) for example in examples], finder or "none", language)
     copies = {duplicate.place: [f"{duplicate.kind} duplicate"] for duplicate in found}
     reasons = {
         item["position"]: [*rules, *copies.get(place, [])]
@@ -146,7 +147,7 @@ def _measures(
 
 # %% ../../nbs/22_datasets/9_report.ipynb #68bbbac8
 async def aquality_report(
-    task: TaskLike, *, embedder: str | Embedder | None = None, ledger: Ledger | None = None
+    task: TaskLike, *, embedder: str | Embedder | None = "auto", ledger: Ledger | None = None
 ) -> QualityReport:
     """Look at all examples of a task.
 
@@ -155,7 +156,8 @@ async def aquality_report(
     task, ledger
         Which task, and where it is; see `view_of`.
     embedder
-        Finds examples that say the same in other words, too; None leaves them.
+        Finds examples that say the same in other words, too: ``auto``, ``none``, the name of one or an embedder, as in
+        `copies_embedder`.
 
     Returns
     -------
@@ -166,16 +168,20 @@ async def aquality_report(
     ------
     TaskNotFound
         If there is no such task.
+    InputError, MissingDependency
+        If there is no such embedder.
     """
     view = view_of(task, ledger)
     its_task = view.task
     items = [item for page in view.ledger.pages(view.task_id) for item in page]
     answered = [item for item in items if item["status"] == "ok"]
-    flagged = await _flags(its_task, answered, embedder)
+    language = str(its_task.manifest.get("language", "en"))
+    finder = await asyncio.to_thread(copies_embedder, embedder, language)
+    flagged = await _flags(its_task, answered, finder)
     kind = next(kinds_of(its_task.kind), None)
     texts = [_telling_text(item_output(item), kind) for item in answered]
     scores = [verdict["score"] for verdict in verdicts(view).values()]
-    return QualityReport(its_task.id, _measures(items, texts, flagged, scores), flagged)
+    return QualityReport(its_task.id, _measures(items, texts, flagged, scores), flagged, finder and finder.name)
 
 # %% ../../nbs/22_datasets/9_report.ipynb #8c98bb80
 quality_report = blocking_twin(aquality_report)

@@ -42,7 +42,7 @@ async def distinct_rows(
     embedder
         Finds those in other words too; None leaves them.
     """
-    found = await afind_duplicates([essential_text(row) for row in rows], embedder)
+    found = await afind_duplicates([essential_text(row) for row in rows], embedder or "none")
     dropped = {duplicate.place for duplicate in found}
     kept = [row for place, row in enumerate(rows) if place not in dropped]
     return kept, Counter(duplicate.kind for duplicate in found)
@@ -79,7 +79,7 @@ def grouped(rows: Sequence[Mapping[str, Any]]) -> list[int]:
     """
     groups = _Groups(len(rows))
     of_source: dict[str, int] = {}
-    near, of_text = NearTexts(threshold=_ALIKE), dict[str, int]()
+    near, of_text = NearTexts(threshold=_ALIKE, contrasts=False), dict[str, int]()
     for place, row in enumerate(rows):
         metadata, text = row.get("metadata") or {}, essential_text(row)
         if source := metadata.get("source"):

