@@ -226,7 +226,7 @@ async def aexport_dataset(
     counts = {name: len(part) for name, part in parts.items()}
     if unpaired := len(rows) - sum(counts.values()):
         dropped["unpaired"] = unpaired
-    facts = {"shape": shape, "format": format, "seed": seed, "test_share": test_share, "parts": counts}
+    facts: dict[str, Any] = {"shape": shape, "format": format, "seed": seed, "test_share": test_share, "parts": counts}
     facts |= {"embedder": finder.name} if finder is not None else {}
     form, ordered, notes = _as_read(form, parts, rows, shape, format, spreadsheet_safe)
     notes += [f"Copies in other words were told by {markdown_text(finder.name)}."] if finder is not None else []

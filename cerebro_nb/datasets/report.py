@@ -181,7 +181,9 @@ async def aquality_report(
     kind = next(kinds_of(its_task.kind), None)
     texts = [_telling_text(item_output(item), kind) for item in answered]
     scores = [verdict["score"] for verdict in verdicts(view).values()]
-    return QualityReport(its_task.id, _measures(items, texts, flagged, scores), flagged, finder and finder.name)
+    return QualityReport(
+        its_task.id, _measures(items, texts, flagged, scores), flagged, finder.name if finder else None
+    )
 
 # %% ../../nbs/22_datasets/9_report.ipynb #8c98bb80
 quality_report = blocking_twin(aquality_report)

@@ -154,7 +154,7 @@ def _names(read: _Read, other: _Read, known: Words) -> list[str]:
     """Return the names in a text that the other does not have at all."""
     capital = read.names - {"i"}
     if known.before_names:
-        capital = {name for name in capital if read.after[name] in known.before_names}
+        capital = frozenset(name for name in capital if read.after[name] in known.before_names)
         return [name for name in read.words if name in capital and name not in other.words]
     telling = [word for word in read.words[1:] if word not in known.trivial]
     is_title = any(name in known.trivial and len(name) > 1 for name in capital) or (
@@ -201,8 +201,8 @@ def _of_words(one: _Read, two: _Read, known: Words) -> str | None:
 def contrast(first: str, second: str) -> str | None:
     """Return the words for which two texts that are nearly the same say different things.
 
-    Numbers, negations, opposites and names are told in English, Portuguese, Spanish, French, German and Italian; numbers and
-    names in any language.
+    Numbers, negations, opposites and names are told in English, Portuguese, Spanish, French, German and Italian; numbers
+    and names in any language.
 
     Parameters
     ----------

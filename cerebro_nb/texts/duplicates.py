@@ -82,7 +82,7 @@ class NearTexts:
     def _like(self, text: str, sketch: Any) -> str | None:
         for place in sorted(self._index.query(sketch)):
             if sketch.jaccard(self._sketches[place]) >= self._threshold:
-                known = self._texts[place]
+                known: str = self._texts[int(place)]
                 if not self._contrasts or contrast(known, text) is None:
                     return known
         return None
@@ -179,7 +179,7 @@ class NearMeanings:
         cosines = self._room[: len(self._texts)] @ vector
         places = (cosines >= self._threshold).nonzero()[0]
         for place in places[(-cosines[places]).argsort(kind="stable")]:
-            known = self._texts[place]
+            known: str = self._texts[int(place)]
             if means_the_same(known, text, float(cosines[place]), self._threshold):
                 return known
         return None
