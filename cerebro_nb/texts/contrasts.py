@@ -201,8 +201,8 @@ def _of_words(one: _Read, two: _Read, known: Words) -> str | None:
 def contrast(first: str, second: str) -> str | None:
     """Return the words for which two texts that are nearly the same say different things.
 
-    Numbers, negations, opposites and names are told in English, Portuguese, Spanish, French, German and Italian; numbers
-    and names in any language.
+    Numbers, negations, opposites and names are told in English, Portuguese, Spanish, French, German and Italian;
+    numbers and names in any language.
 
     Parameters
     ----------

@@ -45,7 +45,7 @@ def _sketch(plain: str) -> Any:
     sketch.update([letters[start : start + _SHINGLE] for start in range(max(1, len(letters) - _SHINGLE + 1))])
     return sketch
 
-
+# %% ../../nbs/18_texts/4_duplicates.ipynb #6946579c
 class NearTexts:
     """Remembers texts and finds the one that a further text nearly repeats.
 

@@ -61,7 +61,7 @@ def _words(
     opposites: str = "",
     before_names: str = "",
 ) -> Words:
-    lines = [line.strip().split(" / ") for line in (opposites + _UNITS).strip().splitlines()]
+    lines = [line.strip().split(" / ") for line in f"{opposites};{_UNITS}".split(";") if line.strip()]
     from_two = enumerate(numbers.split(), 2)  # "one" is an article in most languages
     return Words(
         frozenset(map(folded, trivial.split())),
@@ -75,61 +75,41 @@ def _words(
 
 
 _UNITS = """
-    kg kilo kilos kilogram* quilo* chilo* / g gram* / mg milligram* miligram* / t ton* / lb pound* libra*
-    km kilomet* quilomet* chilomet* / m meter* metre* metro* / cm centimet* / mm millimet* milimet*
+    kg kilo kilos kilogram* quilo* chilo* / g gram* / mg milligram* miligram* / t ton* / lb pound* libra* ;
+    km kilomet* quilomet* chilomet* / m meter* metre* metro* / cm centimet* / mm millimet* milimet* ;
     ml millilit* mililit* / l liter* litre* litro*
 """
 
 # %% ../../nbs/18_texts/2_opposites.ipynb #7ab69d0a
 _ENGLISH = _words(
-    trivial="a an the of to in on at by for from with as and or but so is are was were be been being am do does did done"
-    " can could may might must shall should will would have has had having i me my we us our you your he she it its they"
-    " them their this that these those there what which who whom whose when where why how if than then some any all each"
-    " one ones please explain describe tell say list name give reason way make get s m re ve d ll ca wo also exactly",
+    trivial="a an the of to in on at by for from with as and or but so is are was were be been being am do does did"
+    " done"
+    " can could may might must shall should will would have has had having i me my we us our you your he she it"
+    " its they them their this that these those there what which who whom whose when where why how if than then"
+    " some any all each one ones please explain describe tell say list name give reason way make get s m re ve d"
+    " ll ca wo also exactly",
     negations="not no never without n't cannot nor neither none nobody nothing",
     prefixes="un in im ir il dis non mis anti",
     numbers="two three four five six seven eight nine ten eleven twelve",
     before_names="",
     opposites="""
-        before / after / during
-        when / where / who / why
-        first / second / third / fourth / last final
-        left leftmost / right rightmost
-        top upper above / bottom lower below
-        up upward* / down downward*
-        on / off
-        in inside inner indoor* / out outside outer outdoor*
-        increas* gain* rais* / decreas* reduc* lower* los* lessen*
-        more most / less least fewer fewest
-        max maximum maxim* / min minimum minim*
-        high higher highest / low lower lowest
-        hot hotter hottest warm warmer warmest / cold colder coldest cool cooler coolest
-        big bigger biggest large larger largest / small smaller smallest little
-        long longer longest / short shorter shortest
-        fast faster fastest / slow slower slowest
-        old older oldest / new newer newest young younger youngest
-        good better best / bad worse worst
-        early earlier earliest / late later latest
-        open* / clos* shut
-        buy* / sell* / rent*
-        import* / export*
-        start* begin* / stop* end ends ended ending finish*
-        add adds added adding / remov* delet* subtract*
-        internal* / external*
-        positive* / negative*
-        advantage* pro pros benefit* / disadvantage* drawback* con cons
-        cheap* / expensive*
-        winter / spring / summer / autumn fall
-        male man men boy* / female woman women girl*
-        red / green / blue / black / white / yellow / brown / orange / purple / grey gray
-        always / sometimes / rarely seldom
-        yes / no
-        north* / south* / east* / west*
-        ascend* / descend*
-        encrypt* / decrypt*
-        empty / full
-        day* / night*
-        adult* / child*
+        before / after / during ; when / where / who / why ; first / second / third / fourth / last final ;
+        left leftmost / right rightmost ; top upper above / bottom lower below ; up upward* / down downward* ;
+        on / off ; in inside inner indoor* / out outside outer outdoor* ;
+        increas* gain* rais* / decreas* reduc* lower* los* lessen* ; more most / less least fewer fewest ;
+        max maximum maxim* / min minimum minim* ; high higher highest / low lower lowest ;
+        hot hotter hottest warm warmer warmest / cold colder coldest cool cooler coolest ;
+        big bigger biggest large larger largest / small smaller smallest little ;
+        long longer longest / short shorter shortest ; fast faster fastest / slow slower slowest ;
+        old older oldest / new newer newest young younger youngest ; good better best / bad worse worst ;
+        early earlier earliest / late later latest ; open* / clos* shut ; buy* / sell* / rent* ; import* / export* ;
+        start* begin* / stop* end ends ended ending finish* ; add adds added adding / remov* delet* subtract* ;
+        internal* / external* ; positive* / negative* ;
+        advantage* pro pros benefit* / disadvantage* drawback* con cons ; cheap* / expensive* ;
+        winter / spring / summer / autumn fall ; male man men boy* / female woman women girl* ;
+        red / green / blue / black / white / yellow / brown / orange / purple / grey gray ;
+        always / sometimes / rarely seldom ; yes / no ; north* / south* / east* / west* ; ascend* / descend* ;
+        encrypt* / decrypt* ; empty / full ; day* / night* ; adult* / child* ;
         rise rises rising rose / fall falls falling fell drop*
     """,
 )
@@ -137,219 +117,136 @@ _ENGLISH = _words(
 # %% ../../nbs/18_texts/2_opposites.ipynb #5b52f175
 _PORTUGUESE = _words(
     trivial="o a os as um uma uns umas de do da dos das em no na nos nas num numa por pelo pela pelos pelas para pra ao"
-    " à aos às com e ou mas que qual quais quem quando onde porque porquê como se é são era foi eram ser estar está estão"
-    " há ter tem têm tenho deve devo devem pode posso podem podemos faz fazem fazer faço eu me meu minha nós nosso nossa"
-    " você vocês tu te teu tua seu sua ele ela eles elas este esta isto esse essa isso aquele aquela explique descreva diga"
-    " liste cite dê razão motivo forma maneira jeito modo já também exatamente",
+    " à"
+    " aos às com e ou mas que qual quais quem quando onde porque porquê como se é são era foi eram ser estar está"
+    " estão há ter tem têm tenho deve devo devem pode posso podem podemos faz fazem fazer faço eu me meu minha nós"
+    " nosso nossa você vocês tu te teu tua seu sua ele ela eles elas este esta isto esse essa isso aquele aquela"
+    " explique descreva diga liste cite dê razão motivo forma maneira jeito modo já também exatamente",
     negations="não nunca jamais sem nem nenhum nenhuma ninguém nada",
     prefixes="des in im ir i anti dis",
     numbers="dois|duas três quatro cinco seis sete oito nove dez onze doze",
     opposites="""
-        antes / depois após / durante
-        quando / onde / quem / porque
-        primeir* / segund* / terceir* / últim*
-        esquerd* / direit*
-        cima acima superior* / baixo abaixo inferior*
-        dentro / fora
-        aument* ganh* / diminu* reduz* perde*
-        mais / menos
-        máxim* / mínim*
-        alto alta altos altas / baix*
-        quente* / frio fria frios frias
-        grande* maior* / pequen* menor*
-        comprid* long* / curt*
-        rápid* / lent* devagar
-        velh* antig* / novo nova novos novas jovem jovens
-        bom boa bons boas melhor* / mau má maus más ruim ruins pior*
-        cedo / tarde
-        abrir abro abre abrindo abert* / fech*
-        comprar compro compra comprando / vend* / alug*
-        import* / export*
-        começ* inici* / parar pare termin*
-        adicion* acrescent* / remov* tir* exclu*
-        intern* / extern*
-        positiv* / negativ*
-        vantagem vantagens benefício* / desvantagem desvantagens
-        barat* / caro caros cara caras
-        inverno / primavera / verão / outono
-        homem homens masculin* menino* / mulher* feminin* menina*
-        vermelh* / verde* / azul azuis / pret* negr* / branc* / amarel* / marrom / roxo
-        sempre / raramente
-        janeiro / fevereiro / março / abril / maio / junho / julho / agosto / setembro / outubro / novembro / dezembro
-        domingo / segunda / terça / quarta / quinta / sexta / sábado
-        favor / contra
-        sim / não
-        norte / sul / leste / oeste
-        cresc* / decresc*
-        cheio cheia / vazi*
-        dia / noite
-        adult* / criança*
+        antes / depois após / durante ; quando / onde / quem / porque ; primeir* / segund* / terceir* / últim* ;
+        esquerd* / direit* ; cima acima superior* / baixo abaixo inferior* ; dentro / fora ;
+        aument* ganh* / diminu* reduz* perde* ; mais / menos ; máxim* / mínim* ; alto alta altos altas / baix* ;
+        quente* / frio fria frios frias ; grande* maior* / pequen* menor* ; comprid* long* / curt* ;
+        rápid* / lent* devagar ; velh* antig* / novo nova novos novas jovem jovens ;
+        bom boa bons boas melhor* / mau má maus más ruim ruins pior* ; cedo / tarde ;
+        abrir abro abre abrindo abert* / fech* ; comprar compro compra comprando / vend* / alug* ;
+        import* / export* ; começ* inici* / parar pare termin* ; adicion* acrescent* / remov* tir* exclu* ;
+        intern* / extern* ; positiv* / negativ* ; vantagem vantagens benefício* / desvantagem desvantagens ;
+        barat* / caro caros cara caras ; inverno / primavera / verão / outono ;
+        homem homens masculin* menino* / mulher* feminin* menina* ;
+        vermelh* / verde* / azul azuis / pret* negr* / branc* / amarel* / marrom / roxo ; sempre / raramente ;
+        janeiro / fevereiro / março / abril / maio / junho / julho / agosto / setembro / outubro / novembro / dezembro ;
+        domingo / segunda / terça / quarta / quinta / sexta / sábado ; favor / contra ; sim / não ;
+        norte / sul / leste / oeste ; cresc* / decresc* ; cheio cheia / vazi* ; dia / noite ; adult* / criança* ;
         subir sobe subiu / cair cai caiu descer desce desceu
     """,
 )
 
 # %% ../../nbs/18_texts/2_opposites.ipynb #955c62f8
 _SPANISH = _words(
-    trivial="el la los las un una unos unas de del en por para a al con y e o u pero que qué cual cuál cuáles quien quién"
-    " quiénes cuando cuándo donde dónde como cómo porque se es son era fue ser estar está están hay tener tiene tienen"
-    " tengo debo debe deben puedo puede pueden hago hace hacen hacer yo me mi mis nuestro tú te tu tus usted su sus él ella"
-    " lo le les este esta esto ese esa eso explica explique describe di razón motivo forma manera modo ya también",
+    trivial="el la los las un una unos unas de del en por para a al con y e o u pero que qué cual cuál cuáles quien"
+    " quién"
+    " quiénes cuando cuándo donde dónde como cómo porque se es son era fue ser estar está están hay tener tiene"
+    " tienen tengo debo debe deben puedo puede pueden hago hace hacen hacer yo me mi mis nuestro tú te tu tus"
+    " usted su sus él ella lo le les este esta esto ese esa eso explica explique describe di razón motivo forma"
+    " manera modo ya también",
     negations="no nunca jamás sin ni ningún ninguna nadie nada",
     prefixes="des in im ir i anti dis",
     numbers="dos tres cuatro cinco seis siete ocho nueve diez once doce",
     opposites="""
-        antes / después tras / durante
-        cuándo / dónde / quién
-        primer* / segund* / tercer* / últim*
-        izquierd* / derech*
-        arriba encima superior* / abajo debajo inferior*
-        dentro / fuera
-        aument* ganar gano gana / disminu* reduc* perd*
-        más / menos
-        máxim* / mínim*
-        alto alta altos altas / baj*
-        caliente* calor / frío fría fríos frías
-        grande* mayor* / pequeñ* menor*
-        larg* / corto corta cortos cortas
-        rápid* / lent*
-        viej* antigu* / nuevo nueva nuevos nuevas joven jóvenes
-        buen* mejor* / malo mala malos malas peor*
-        temprano / tarde
-        abrir abro abre abriendo abiert* / cerr* cierr*
-        comprar compro compra comprando / vend* / alquil*
-        import* / export*
-        empez* comenz* inici* / parar termin*
-        intern* / extern*
-        positiv* / negativ*
-        ventaja* beneficio* / desventaja* inconveniente*
-        barat* / caro* cara*
-        invierno / primavera / verano / otoño
-        hombre* / mujer*
-        rojo* roja* / verde* / azul* / negr* / blanc* / amarill*
-        siempre / raramente
+        antes / después tras / durante ; cuándo / dónde / quién ; primer* / segund* / tercer* / últim* ;
+        izquierd* / derech* ; arriba encima superior* / abajo debajo inferior* ; dentro / fuera ;
+        aument* ganar gano gana / disminu* reduc* perd* ; más / menos ; máxim* / mínim* ;
+        alto alta altos altas / baj* ; caliente* calor / frío fría fríos frías ; grande* mayor* / pequeñ* menor* ;
+        larg* / corto corta cortos cortas ; rápid* / lent* ;
+        viej* antigu* / nuevo nueva nuevos nuevas joven jóvenes ; buen* mejor* / malo mala malos malas peor* ;
+        temprano / tarde ; abrir abro abre abriendo abiert* / cerr* cierr* ;
+        comprar compro compra comprando / vend* / alquil* ; import* / export* ;
+        empez* comenz* inici* / parar termin* ; intern* / extern* ; positiv* / negativ* ;
+        ventaja* beneficio* / desventaja* inconveniente* ; barat* / caro* cara* ;
+        invierno / primavera / verano / otoño ; hombre* / mujer* ;
+        rojo* roja* / verde* / azul* / negr* / blanc* / amarill* ; siempre / raramente
     """,
 )
+
+# %% ../../nbs/18_texts/2_opposites.ipynb #9d2bdef8
 _FRENCH = _words(
-    trivial="le la les l un une des de du d en dans par pour à au aux avec et ou mais que qu quel quelle quels quelles qui"
-    " quand où comment pourquoi est sont était être a ont avoir ai il elle ils elles je j me m mon ma mes nous notre vous"
-    " votre vos tu te t ton ta tes on se s son sa ses ce c cet cette ces y ne n puis peut peuvent dois doit doivent faut"
-    " fait font faire expliquez explique décrivez raison façon manière moyen ci ça cela",
+    trivial="le la les l un une des de du d en dans par pour à au aux avec et ou mais que qu quel quelle quels"
+    " quelles"
+    " qui quand où comment pourquoi est sont était être a ont avoir ai il elle ils elles je j me m mon ma mes nous"
+    " notre vous votre vos tu te t ton ta tes on se s son sa ses ce c cet cette ces y ne n puis peut peuvent dois"
+    " doit doivent faut fait font faire expliquez explique décrivez raison façon manière moyen ci ça cela",
     negations="pas jamais sans ni aucun aucune personne rien non",
     prefixes="in im ir il dés dé mal non anti",
     numbers="deux trois quatre cinq six sept huit neuf dix onze douze",
     opposites="""
-        avant / après / pendant
-        quand / où / pourquoi
-        premier* première* / deuxième* second* / troisième* / dernier* dernière*
-        gauche* / droite*
-        haut hauts haute* / bas basse*
-        dedans intérieur* / dehors extérieur*
-        augment* gagn* / diminu* rédui* perd*
-        plus / moins
-        maxim* / minim*
-        chaud* / froid*
-        grand* / petit*
-        long* / court*
-        rapide* vite / lent*
-        vieux vieille* ancien* / nouveau nouvelle* neuf neuve* jeune*
-        bon bons bonne bonnes meilleur* mieux / mauvais* pire*
-        tôt / tard
-        ouvr* / fermer ferme fermé fermant
-        achet* / vendre vend vends vente / louer loue
-        import* / export*
-        commenc* / arrêt* termin* finir
-        interne* / externe*
-        positi* / négati*
-        avantage* / inconvénient* désavantage*
-        hiver / printemps / été / automne
-        homme* / femme*
-        rouge* / vert* / bleu* / noir* / blanc* / jaune*
+        avant / après / pendant ; quand / où / pourquoi ;
+        premier* première* / deuxième* second* / troisième* / dernier* dernière* ; gauche* / droite* ;
+        haut hauts haute* / bas basse* ; dedans intérieur* / dehors extérieur* ;
+        augment* gagn* / diminu* rédui* perd* ; plus / moins ; maxim* / minim* ; chaud* / froid* ; grand* / petit* ;
+        long* / court* ; rapide* vite / lent* ; vieux vieille* ancien* / nouveau nouvelle* neuf neuve* jeune* ;
+        bon bons bonne bonnes meilleur* mieux / mauvais* pire* ; tôt / tard ; ouvr* / fermer ferme fermé fermant ;
+        achet* / vendre vend vends vente / louer loue ; import* / export* ; commenc* / arrêt* termin* finir ;
+        interne* / externe* ; positi* / négati* ; avantage* / inconvénient* désavantage* ;
+        hiver / printemps / été / automne ; homme* / femme* ; rouge* / vert* / bleu* / noir* / blanc* / jaune* ;
         toujours / rarement
     """,
 )
 
 # %% ../../nbs/18_texts/2_opposites.ipynb #9fb99bf4
 _GERMAN = _words(
-    trivial="der die das den dem des ein eine einen einem einer eines und oder aber von vom zu zum zur in im an am auf aus"
-    " bei beim mit für um wie was wer wen wem wessen wann wo warum wieso weshalb welche welcher welches ist sind war waren"
-    " sein wird werden hat haben habe kann können könnte soll sollte sollten muss müssen darf man ich mich mir mein meine"
-    " wir uns unser du dich dir dein sie ihr er es sich dass diese dieser dieses tun macht machen mache erkläre erklären"
-    " beschreibe nenne grund weise art auch genau denn",
+    trivial="der die das den dem des ein eine einen einem einer eines und oder aber von vom zu zum zur in im an am"
+    " auf"
+    " aus bei beim mit für um wie was wer wen wem wessen wann wo warum wieso weshalb welche welcher welches ist"
+    " sind war waren sein wird werden hat haben habe kann können könnte soll sollte sollten muss müssen darf man"
+    " ich mich mir mein meine wir uns unser du dich dir dein sie ihr er es sich dass diese dieser dieses tun macht"
+    " machen mache erkläre erklären beschreibe nenne grund weise art auch genau denn",
     negations="nicht nie niemals ohne kein keine keinen keinem keiner keines nichts niemand weder",
     prefixes="un in ir anti miss",
     numbers="zwei drei vier fünf sechs sieben acht neun zehn elf zwölf",
     before_names="von in aus nach mit für über bei",
     opposites="""
-        vor / nach / während
-        wann / wo / wer / warum
-        erste* / zweite* / dritte* / letzte*
-        links linke* / rechts rechte*
-        oben obere* / unten untere*
-        innen drinnen / außen draußen
-        erhöh* steiger* zunehm* / senk* verringer* reduzier* abnehm* verlier*
-        mehr meiste* / weniger wenigste*
-        maxim* höchst* / minim*
-        hoch hohe* höher* / niedrig* tief*
-        heiß* warm* / kalt* kühl*
-        groß* größ* / klein*
-        lang* läng* / kurz* kürz*
-        schnell* / langsam*
-        alt alte* ält* / neu neue* jung*
-        gut gute* besser* beste* / schlecht* schlimm*
-        früh* / spät*
-        öffn* / schließ*
-        kauf* / verkauf* / miet*
-        import* / export*
-        beginn* start* / stopp* ende* beende*
-        intern* / extern*
-        positiv* / negativ*
-        vorteil* / nachteil*
-        billig* günstig* / teuer* teur*
-        winter* / frühling* / sommer* / herbst*
-        mann männer* / frau*
-        rot rote* / grün* / blau* / schwarz* / weiß* / gelb*
-        immer / selten
+        vor / nach / während ; wann / wo / wer / warum ; erste* / zweite* / dritte* / letzte* ;
+        links linke* / rechts rechte* ; oben obere* / unten untere* ; innen drinnen / außen draußen ;
+        erhöh* steiger* zunehm* / senk* verringer* reduzier* abnehm* verlier* ; mehr meiste* / weniger wenigste* ;
+        maxim* höchst* / minim* ; hoch hohe* höher* / niedrig* tief* ; heiß* warm* / kalt* kühl* ;
+        groß* größ* / klein* ; lang* läng* / kurz* kürz* ; schnell* / langsam* ; alt alte* ält* / neu neue* jung* ;
+        gut gute* besser* beste* / schlecht* schlimm* ; früh* / spät* ; öffn* / schließ* ;
+        kauf* / verkauf* / miet* ; import* / export* ; beginn* start* / stopp* ende* beende* ; intern* / extern* ;
+        positiv* / negativ* ; vorteil* / nachteil* ; billig* günstig* / teuer* teur* ;
+        winter* / frühling* / sommer* / herbst* ; mann männer* / frau* ;
+        rot rote* / grün* / blau* / schwarz* / weiß* / gelb* ; immer / selten
     """,
 )
+
+# %% ../../nbs/18_texts/2_opposites.ipynb #33cf67de
 _ITALIAN = _words(
-    trivial="il lo la i gli le l un uno una di del dello della dei degli delle d in nel nella nei nelle a al allo alla ai"
-    " alle da dal dalla per con e ed o ma che cosa cos quale quali qual chi quando dove come perché si è sono era essere"
-    " ha hanno ho avere c ci vi ne io mi mio mia noi nostro tu ti tuo tua lei lui suo sua questo questa questi queste"
-    " quello quella posso può possono devo deve devono fare fa fanno faccio spiega descrivi elenca motivo modo ragione",
+    trivial="il lo la i gli le l un uno una di del dello della dei degli delle d in nel nella nei nelle a al allo alla"
+    " ai"
+    " alle da dal dalla per con e ed o ma che cosa cos quale quali qual chi quando dove come perché si è sono era"
+    " essere ha hanno ho avere c ci vi ne io mi mio mia noi nostro tu ti tuo tua lei lui suo sua questo questa"
+    " questi queste quello quella posso può possono devo deve devono fare fa fanno faccio spiega descrivi elenca"
+    " motivo modo ragione",
     negations="non mai senza né nessun nessuno nessuna niente nulla",
     prefixes="in im ir il dis s anti",
     numbers="due tre quattro cinque sei sette otto nove dieci undici dodici",
     opposites="""
-        prima / dopo / durante
-        quando / dove / chi
-        primo primi / second* / terz* / ultim*
-        sinistr* / destr*
-        sopra superior* / sotto inferior*
-        dentro / fuori
-        aument* guadagn* / diminu* ridu* perd*
-        più / meno
-        massim* / minim*
-        alto alta alti alte / bass*
-        cald* / fredd*
-        grand* maggior* / piccol* minor*
-        lungh* lungo lunga / corto corta corti corte brev*
-        veloc* rapid* / lent*
-        vecchi* antic* / nuov* giovan*
-        buon* miglior* meglio / cattiv* peggi*
-        presto / tardi
-        aprire apro apre apert* / chiud* chius*
-        comprare compro compra / vend* / affitt*
-        import* / export* esport*
-        inizi* cominc* / fermare termin*
-        intern* / estern*
-        positiv* / negativ*
-        vantagg* benefic* / svantagg*
-        inverno / primavera / estate / autunno
-        uomo uomini / donna donne
-        ross* / verde verdi / blu azzurr* / nero nera neri nere / bianc* / giall*
-        sempre / raramente
+        prima / dopo / durante ; quando / dove / chi ; primo primi / second* / terz* / ultim* ; sinistr* / destr* ;
+        sopra superior* / sotto inferior* ; dentro / fuori ; aument* guadagn* / diminu* ridu* perd* ; più / meno ;
+        massim* / minim* ; alto alta alti alte / bass* ; cald* / fredd* ; grand* maggior* / piccol* minor* ;
+        lungh* lungo lunga / corto corta corti corte brev* ; veloc* rapid* / lent* ;
+        vecchi* antic* / nuov* giovan* ; buon* miglior* meglio / cattiv* peggi* ; presto / tardi ;
+        aprire apro apre apert* / chiud* chius* ; comprare compro compra / vend* / affitt* ;
+        import* / export* esport* ; inizi* cominc* / fermare termin* ; intern* / estern* ; positiv* / negativ* ;
+        vantagg* benefic* / svantagg* ; inverno / primavera / estate / autunno ; uomo uomini / donna donne ;
+        ross* / verde verdi / blu azzurr* / nero nera neri nere / bianc* / giall* ; sempre / raramente
     """,
 )
+
+# %% ../../nbs/18_texts/2_opposites.ipynb #956f1809
 NO_LANGUAGE = _words()
 LANGUAGES: Mapping[str, Words] = {
     "en": _ENGLISH,
