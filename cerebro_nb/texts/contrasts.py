@@ -89,12 +89,13 @@ def likely_language(texts: Iterable[str]) -> str | None:
 
 # %% ../../nbs/18_texts/3_contrasts.ipynb #57e52180
 _LEAST_STEM = 4
+_ENDINGS = ("", "s", "es", "d", "ed", "ing")
 
 
 def _is_same(word: str, other: str) -> bool:
     """Whether two words are forms of one."""
     shorter, longer = sorted((word, other), key=len)
-    if longer in (f"{shorter}s", f"{shorter}es"):
+    if longer.startswith(shorter) and longer[len(shorter) :] in _ENDINGS:
         return True
     stem = 0
     while stem < len(shorter) and shorter[stem] == longer[stem]:

@@ -230,7 +230,7 @@ _ITALIAN = _words(
     " essere ha hanno ho avere c ci vi ne io mi mio mia noi nostro tu ti tuo tua lei lui suo sua questo questa"
     " questi queste quello quella posso può possono devo deve devono fare fa fanno faccio spiega descrivi elenca"
     " motivo modo ragione",
-    negations="non mai senza né nessun nessuno nessuna niente nulla",
+    negations="non mai senza nessun nessuno nessuna niente nulla",
     prefixes="in im ir il dis s anti",
     numbers="due tre quattro cinque sei sette otto nove dieci undici dodici",
     opposites="""
