@@ -17,7 +17,7 @@ from cerebro_nb.concurrency.loop import LOOP
 from cerebro_nb.errors import CerebroError
 from cerebro_nb.recipes.fields import answer_model
 from cerebro_nb.recipes.library import as_recipe
-from cerebro_nb.texts.spans import repeats_itself
+from cerebro_nb.gates.spans import repeats_itself
 
 SUBJECT = "copywriting"
 WISH = (

@@ -115,8 +115,8 @@ if TYPE_CHECKING:
     from .texts.duplicates import find_duplicates as find_duplicates
     from .texts.embedders import Embedder as Embedder
     from .texts.embedders import get_embedder as get_embedder
-    from .texts.rows import aread_rows as aread_rows
-    from .texts.rows import read_rows as read_rows
+    from .rows.rows import aread_rows as aread_rows
+    from .rows.rows import read_rows as read_rows
     from .vectors.collection import Collection as Collection
     from .vectors.index import Match as Match
     from .vectors.searching import asearch as asearch

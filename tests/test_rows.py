@@ -33,8 +33,8 @@ from cerebro_nb import (
     retry_failed,
 )
 from cerebro_nb.datasets.shapes import shaped
-from cerebro_nb.texts.row_values import MOST_CELL_CHARACTERS, MOST_COLUMNS, MOST_ROWS
-from cerebro_nb.texts.rows import Reading, found_rows
+from cerebro_nb.rows.row_values import MOST_CELL_CHARACTERS, MOST_COLUMNS, MOST_ROWS
+from cerebro_nb.rows.rows import Reading, found_rows
 
 datasets.disable_progress_bars()
 

@@ -1,0 +1,1 @@
+"""What is good enough: gates, and copies refused."""
