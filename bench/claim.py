@@ -15,9 +15,9 @@ from pydantic import BaseModel, Field, ValidationError
 from cerebro_nb import Client, Ledger, acall_llm, call_llm, generate_qa, get_client
 from cerebro_nb.concurrency.loop import LOOP
 from cerebro_nb.errors import CerebroError
+from cerebro_nb.gates.spans import repeats_itself
 from cerebro_nb.recipes.fields import answer_model
 from cerebro_nb.recipes.library import as_recipe
-from cerebro_nb.gates.spans import repeats_itself
 
 SUBJECT = "copywriting"
 WISH = (

@@ -184,8 +184,9 @@ def sheet(records: Iterable[Mapping[str, Any]], arm: str) -> list[dict[str, Any]
     for record in records:
         for example in record["examples"]:
             key = hashlib.sha256(f"{arm} {example['question']} {example['answer']}".encode()).hexdigest()[:12]
-            rows.append({"key": key, "language": record["language"], "subject": record["subject"], **example, "mark": None})
-    random.Random(5).shuffle(rows)  # noqa: S311 - an order, not a secret
+            known = {"key": key, "language": record["language"], "subject": record["subject"]}
+            rows.append({**known, **example, "mark": None})
+    random.Random(5).shuffle(rows)
     return rows
 
 

@@ -14,9 +14,9 @@ __all__ = ['Retry', 'MOST_CHARACTERS', 'error_text', 'CerebroError', 'SettingsEr
            'PullFailed', 'BackendError', 'ConnectionFailed', 'ConnectionBroken', 'ServerGone', 'RequestTimeout',
            'RateLimited', 'ServerFailed', 'ServerBusy', 'InvalidResponse', 'StreamCut', 'WrongAddress',
            'AuthenticationFailed', 'ModelNotFound', 'OutOfMemory', 'BadRequest', 'ContextExceeded', 'PromptTruncated',
-           'OutputError', 'OutputTruncated', 'EmptyOutput', 'InvalidOutput', 'DuplicateOutput', 'SourceError',
-           'FetchFailed', 'DocumentUnreadable', 'ProcessorFailed', 'LedgerError', 'TaskNotFound', 'TaskHeld',
-           'error_record']
+           'OutputError', 'OutputTruncated', 'EmptyOutput', 'InvalidOutput', 'ExampleRefused', 'DuplicateOutput',
+           'SourceError', 'FetchFailed', 'DocumentUnreadable', 'ProcessorFailed', 'LedgerError', 'TaskNotFound',
+           'TaskHeld', 'error_record']
 
 # %% ../nbs/02_errors.ipynb #9d922c2e
 Retry = Literal["never", "transient", "broken", "refused", "pressure"]
@@ -199,6 +199,10 @@ class EmptyOutput(OutputError):
 
 class InvalidOutput(OutputError):
     """The answer fits no schema, even read leniently."""
+
+
+class ExampleRefused(InvalidOutput):
+    """Gates refuse the example; ``details["gates"]`` has their names."""
 
 
 class DuplicateOutput(OutputError):

@@ -21,10 +21,10 @@ from cerebro_nb import (
     register_kind,
 )
 from cerebro_nb.errors import InputError
+from cerebro_nb.gates.gates import GATES, Candidate, refusals
 from cerebro_nb.launching.kind import kind_named
 from cerebro_nb.recipes.quality import candidate_of
 from cerebro_nb.tasks.views import view_of
-from cerebro_nb.gates.gates import GATES, Candidate, refusals
 
 DATA = Path(__file__).parent / "data"
 LEAST_REFUSED = 0.97

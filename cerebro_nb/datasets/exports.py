@@ -256,13 +256,20 @@ async def aexport_dataset(
     rows, dropped = await _examples_of(views, gates, distinct, finder)
     form, parts = one_form(divided(rows, list(shaped(rows, shape, system_prompt, thinking)), test_share, seed))
     counts = {name: len(part) for name, part in parts.items()}
-    facts: dict[str, Any] = {"shape": shape, "thinking": thinking, "format": format, "seed": seed, "test_share": test_share}
-    facts["gates"] = gates if isinstance(gates, bool) else sorted(check_gates(gates))
+    counted = gates if isinstance(gates, bool) else sorted(check_gates(gates))
+    facts: dict[str, Any] = {
+        "shape": shape,
+        "thinking": thinking,
+        "format": format,
+        "seed": seed,
+        "test_share": test_share,
+    }
+    facts |= {"gates": counted, "parts": counts}
     facts |= {"embedder": finder.name} if finder is not None else {}
     form, ordered, notes = _as_read(form, parts, shape, format, spreadsheet_safe)
     notes += [f"Copies in other words were told by {markdown_text(finder.name)}."] if finder is not None else []
     card = data_card(sources, counts, shape, licence, dropped, [*rule.notes(rows, thinking), *notes])
-    contents = _Contents(form, ordered, format, card, _manifest(sources, **facts, parts=counts, dropped=dict(dropped)))
+    contents = _Contents(form, ordered, format, card, _manifest(sources, **facts, dropped=dict(dropped)))
     await asyncio.to_thread(_put, contents, place, overwrite)
     return Export(place, counts, dict(dropped))
 

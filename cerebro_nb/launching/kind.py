@@ -213,6 +213,8 @@ class Kind:
         do not ask if ``answers`` is empty.
     shots
         The examples that its prompts show, by language (``en``, ``pt-BR``), which no answer may repeat.
+    axes
+        The names of what differs from example to example as its plan has it, such as ``question_type``.
     gates
         The names of the gates that its examples pass, or stay out of a data set: ``()`` for none, None for all.
     """
@@ -236,6 +238,7 @@ class Kind:
     asks: Sequence[str] = ()
     answers: Sequence[str] = ()
     shots: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    axes: Sequence[str] = ()
     gates: Sequence[str] | None = ()
 
     def __post_init__(self) -> None:

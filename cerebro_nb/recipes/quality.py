@@ -9,14 +9,15 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ..launching.kind import Kind, kind_named, kind_of_example
-from .templates import template_language
+from .wordings import serving
 from ..gates.gates import GATES, Candidate, check_gates, refusals
 
 # %% auto #0
 __all__ = ['candidate_of', 'refused', 'refused_by']
 
 # %% ../../nbs/21_recipes/9_quality.ipynb #aa15a739
-_ANGLE = ("reader", "question_type", "difficulty")
+#: What differed from example to example once, which older tasks have.
+_OLDER_AXES = ("reader", "difficulty")
 
 
 def candidate_of(kind: Kind | None, example: Mapping[str, Any]) -> Candidate:
@@ -32,15 +33,16 @@ def candidate_of(kind: Kind | None, example: Mapping[str, Any]) -> Candidate:
     about = example.get("metadata")
     about = about if isinstance(about, Mapping) else {}
     language = str(about.get("language") or "en")
+    axes = (*(kind.axes if kind else ()), *_OLDER_AXES)
     topics = (about.get(name) for name in ("topic", "sub_topic", "question"))
     return Candidate(
         {name: value for name, value in example.items() if name != "metadata"},
         str(about.get("subject") or ""),
         language,
         next((str(topic) for topic in topics if topic), None),
-        kind.shots.get(template_language(language), ()) if kind else (),
+        kind.shots.get(serving(kind.shots, language), ()) if kind and kind.shots else (),
         "\n".join(kind.prompts) if kind else "",
-        ", ".join(str(about[name]) for name in _ANGLE if about.get(name)) or None,
+        ", ".join(str(about[name]) for name in axes if about.get(name)) or None,
         kind.asks if kind else (),
         kind.answers if kind else (),
         str(about.get("text") or ""),

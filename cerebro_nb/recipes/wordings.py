@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from ..language import check_language, language_name
 
 # %% auto #0
-__all__ = ['ANY', 'PHRASES', 'serving', 'is_native', 'needs_wish', 'language_wish', 'places', 'filled', 'Phrases', 'phrases_of']
+__all__ = ['ANY', 'PHRASES', 'serving', 'is_native', 'needs_wish', 'language_wish', 'places', 'filled', 'Phrases', 'phrases_of',
+           'wish_again']
 
 # %% ../../nbs/21_recipes/3_wordings.ipynb #be0f5e76
 #: The language of a text that says nothing of it: it serves all.
@@ -171,3 +175,27 @@ PHRASES: Mapping[str, Phrases] = {
 def phrases_of(key: str) -> Phrases:
     """Return what is said beside a prompt in the language of a key; in English where that is none of six."""
     return PHRASES.get(key.split("-")[0], PHRASES["en"])
+
+# %% ../../nbs/21_recipes/3_wordings.ipynb #fcec1643
+@cache
+def _wishes_again() -> Mapping[str, Mapping[str, str]]:
+    folder = Path(__file__).parent if "__file__" in globals() else Path("../../cerebro_nb/recipes")
+    return tomllib.loads((folder / "again.toml").read_text(encoding="utf-8"))
+
+
+def wish_again(gate: str, key: str, tag: str) -> str | None:
+    """Return what is asked for after a gate refused an answer; None if there is no word on it.
+
+    Parameters
+    ----------
+    gate
+        Its name.
+    key
+        The language of the prompt.
+    tag
+        BCP-47 tag of the answers.
+    """
+    if gate == "language":
+        return language_wish(tag)
+    wishes = _wishes_again().get(gate, {})
+    return wishes.get(key.split("-")[0], wishes.get("en"))
