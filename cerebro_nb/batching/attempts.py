@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .records import Outcome, attempt_rows, failure_of
+from .records import Outcome, attempt_rows, failure_of, refused_by_gates
 from .work import Work, WorkItem, as_json
 from ..client.scope import CallScope
 from ..client.call import Fallback
@@ -102,6 +102,7 @@ async def attempt_once(item: WorkItem, work: Work, scope: CallScope, outcome: Ou
     finally:
         step = "reuse" if item.reuses else "processor"
         outcome.note(scope.calls, attempt_rows(scope.calls, failed, started_at, step))
+        outcome.refused += refused_by_gates(failed)
 
 # %% ../../nbs/15_batching/4_attempts.ipynb #6a1aaaf1
 @dataclass(frozen=True, slots=True)

@@ -181,7 +181,7 @@ async def let_through(items: Iterator[WorkItem], do: Do, window: Window, profile
     if profile.batch_size is None:
         tally.batch = 1
         return await window.run(items, do)
-    for number in itertools.count(1):
+    for number in itertools.count(tally.batch + 1):
         batch = list(itertools.islice(items, profile.batch_size))
         if not batch:
             return

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from gettext import NullTranslations
 from typing import Any, Literal
 
@@ -20,7 +21,8 @@ from ..tasks.reading import Task
 _log = get_logger(__name__)
 
 # %% auto #0
-__all__ = ['Event', 'Listener', 'Progress', 'log_listener', 'bar_listener', 'tell_all', 'stopwatch', 'Tally', 'count_on']
+__all__ = ['Event', 'Listener', 'Progress', 'refused_text', 'log_listener', 'bar_listener', 'tell_all', 'stopwatch', 'Tally',
+           'count_on']
 
 # %% ../../nbs/15_batching/1_progress.ipynb #96c119e3
 Event = Literal["started", "batch_started", "item", "batch_finished", "waiting", "going_on", "finished"]
@@ -58,6 +60,8 @@ class Progress:
         Items that had ended before this run, where it goes on with a task.
     waiting_for
         The address of the server that is gone, or empty.
+    refused
+        How many answers were refused, by the gate that did, or ``copy``; most of them were asked for again.
     """
 
     event: Event
@@ -77,6 +81,7 @@ class Progress:
     earlier: int = 0
     waiting_for: str = ""
     latency_s: float = 0.0
+    refused: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def percentage(self) -> int:
@@ -112,6 +117,20 @@ def _line(now: Progress, catalogue: NullTranslations) -> str | None:
     if now.event == "finished":
         return catalogue.gettext("Task %(task)s %(status)s: %(ok)s of %(total)s ok, %(failed)s failed")
     return None
+
+
+def refused_text(now: Progress, say: Callable[[str], str]) -> str:
+    """Return how many answers each gate refused, as a text; empty if none was.
+
+    Parameters
+    ----------
+    now
+        How far the run is.
+    say
+        Gives a text in another language.
+    """
+    counts = sorted(now.refused.items(), key=lambda count: -count[1])
+    return ", ".join(f"{say(gate.replace('_', ' '))} {count}" for gate, count in counts)
 
 
 def _facts(now: Progress, catalogue: NullTranslations) -> dict[str, object]:
@@ -151,6 +170,8 @@ def log_listener(log_language: str) -> Listener:
         if now.total and now.percentage != logged and (is_a_tenth or now.event == "batch_finished"):
             logged = now.percentage
             _log.info(catalogue.gettext("%(label)s progress: %(percentage)s%%"), _facts(now, catalogue))
+        if now.event == "finished" and now.refused:
+            _log.info(catalogue.gettext("Refused by gates: %s"), refused_text(now, catalogue.gettext))
 
     return listen
 
@@ -201,6 +222,30 @@ def stopwatch() -> Callable[[], float]:
     return lambda: clock() - started_at
 
 # %% ../../nbs/15_batching/1_progress.ipynb #9c0559fe
+def _progress_of(tally: Tally, event: Event, elapsed_s: float) -> Progress:
+    batches = None if tally.total is None else -(-tally.total // tally.batch_size) if tally.batch_size else 1
+    return Progress(
+        event=event,
+        task_id=tally.task_id,
+        label=tally.label,
+        status=tally.status,
+        total=tally.total,
+        processed=tally.ok + tally.failed,
+        ok=tally.ok,
+        failed=tally.failed,
+        retried=tally.retried,
+        batch=tally.batch,
+        batches=batches,
+        batch_items=tally.batch_items,
+        tokens=tally.tokens,
+        elapsed_s=elapsed_s,
+        earlier=tally.earlier,
+        waiting_for=tally.waiting_for,
+        latency_s=tally.latency_s,
+        refused=dict(tally.refused),
+    )
+
+# %% ../../nbs/15_batching/1_progress.ipynb #74d48ac0
 class Tally:
     """Counts what a run has done and tells its listeners.
 
@@ -219,6 +264,7 @@ class Tally:
         self.task_id, self.status, self.waiting_for = "", "in_progress", ""
         self.ok = self.failed = self.retried = self.tokens = self.batch = self.batch_items = self.earlier = 0
         self.latency_s = 0.0
+        self.refused: Counter[str] = Counter()
         self._elapsed_s: Callable[[], float] = lambda: 0.0
         self.listeners: list[Listener] = []
 
@@ -228,30 +274,14 @@ class Tally:
 
     def snapshot(self, event: Event = "item") -> Progress:
         """Return how far the run is, now."""
-        batches = None if self.total is None else -(-self.total // self.batch_size) if self.batch_size else 1
-        return Progress(
-            event=event,
-            task_id=self.task_id,
-            label=self.label,
-            status=self.status,
-            total=self.total,
-            processed=self.ok + self.failed,
-            ok=self.ok,
-            failed=self.failed,
-            retried=self.retried,
-            batch=self.batch,
-            batches=batches,
-            batch_items=self.batch_items,
-            tokens=self.tokens,
-            elapsed_s=self._elapsed_s(),
-            earlier=self.earlier,
-            waiting_for=self.waiting_for,
-            latency_s=self.latency_s,
-        )
+        return _progress_of(self, event, self._elapsed_s())
 
-    def count(self, ok: bool, retried: int = 0, tokens: int = 0, latency_s: float = 0.0) -> None:
+    def count(
+        self, ok: bool, retried: int = 0, tokens: int = 0, latency_s: float = 0.0, refused: Iterable[str] = ()
+    ) -> None:
         """Count an item that ended."""
         self.latency_s = latency_s
+        self.refused.update(refused)
         self.ok += ok
         self.failed += not ok
         self.retried += retried
@@ -274,3 +304,4 @@ def count_on(tally: Tally, task: Task) -> None:
     """
     tally.task_id, tally.total = task.id, task.total_items
     tally.ok, tally.failed, tally.earlier = task.ok_items, task.failed_items, task.processed_items
+    tally.refused.update((task.results or {}).get("refused", {}))

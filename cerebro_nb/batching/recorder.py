@@ -220,7 +220,8 @@ class TaskKeeper:
 
     def __init__(self, ledger: Ledger, tally: Tally, read_ahead: int, on_error: OnError, reuse: bool = False):
         self.ledger, self.lease, self._tally = ledger, Lease(ledger, on_error), tally
-        self._source = ItemSource(ledger, "", {}, read_ahead, on_error, reuse)
+        #: Records items and gives them to the run.
+        self.source = ItemSource(ledger, "", {}, read_ahead, on_error, reuse)
 
     async def create(
         self, kind: str, subject: str, inputs: Iterator[Any], decisive: Mapping[str, Any], around: Mapping[str, Any]
@@ -237,8 +238,8 @@ class TaskKeeper:
             self.lease.hold(task_id)
 
         await to_its_end(record)
-        source = replace(self._source, task_id=self._tally.task_id, manifest=dict(decisive))
-        return itertools.chain(source.listed(items), source.recorded(inputs))
+        self.source = replace(self.source, task_id=self._tally.task_id, manifest=dict(decisive))
+        return itertools.chain(self.source.listed(items), self.source.recorded(inputs))
 
     async def reopen(
         self,
@@ -256,7 +257,7 @@ class TaskKeeper:
             recorded = note_reopened(self.ledger, self._tally, task_id)
 
         await to_its_end(take)
-        source = replace(self._source, task_id=self._tally.task_id, manifest=dict(decisive))
+        source = self.source = replace(self.source, task_id=self._tally.task_id, manifest=dict(decisive))
         return itertools.chain(
             source.unanswered(), source.recorded(itertools.islice(further, recorded, None), recorded)
         )
@@ -372,7 +373,7 @@ async def write_end(ledger: Ledger, tally: Tally, failure: BaseException | None)
     values: dict[str, Any] = {
         "status": now.status,
         "finished_at": time.time(),
-        "results": {"ok": now.ok, "failed": now.failed},
+        "results": {"ok": now.ok, "failed": now.failed, **({"refused": dict(now.refused)} if now.refused else {})},
     }
     if failure is not None:
         values["metadata"] = {"error": error_record(failure)}

@@ -20,7 +20,7 @@ from .work import WorkItem, as_json
 from ..cleaning import plain
 from ..client.scope import CallRecord
 from ..concurrency.retries import retry_decision
-from ..errors import CerebroError, InputError, ProcessorFailed, error_record, error_text
+from ..errors import CerebroError, DuplicateOutput, InputError, ProcessorFailed, error_record, error_text
 from ..protocol.reading import count_in, seconds_in
 from ..logs import get_logger
 from ..tasks.schema import decoded
@@ -29,12 +29,14 @@ from ..tasks.writing import EndedRows, FinishedItem
 _log = get_logger(__name__)
 
 # %% auto #0
-__all__ = ['OF_THE_ITEMS', 'deciding', 'keyed', 'input_hash', 'failure_of', 'whole_number', 'text_of', 'reply_record',
-           'attempt_rows', 'kept_rows', 'Outcome', 'finished_item', 'UnsavedAnswers']
+__all__ = ['OF_THE_ITEMS', 'WANTED', 'deciding', 'keyed', 'input_hash', 'failure_of', 'whole_number', 'text_of', 'reply_record',
+           'attempt_rows', 'kept_rows', 'refused_by_gates', 'Outcome', 'finished_item', 'UnsavedAnswers']
 
 # %% ../../nbs/15_batching/3_records.ipynb #c1532ea8
 #: What a manifest says of where the items came from: it decides no answer.
-OF_THE_ITEMS = ("input_sha256", "rerun_of")
+OF_THE_ITEMS = ("input_sha256", "rerun_of", "wanted")
+#: Where a manifest says how many items were wanted, before any was replaced.
+WANTED = "wanted"
 _WAITING = ("timeout_s", "load_timeout_s", "keep_alive")
 
 
@@ -191,6 +193,12 @@ def _kept(value: Any, levels: int) -> Any:
         return text_of(value)
 
 # %% ../../nbs/15_batching/3_records.ipynb #4ca1b7de
+def refused_by_gates(error: CerebroError | None) -> list[str]:
+    """Return what refused an answer: the names of gates, ``copy``, or nothing."""
+    gates = error.details.get("gates", ()) if error is not None else ()
+    return ["copy"] if isinstance(error, DuplicateOutput) else [str(gate) for gate in gates]
+
+
 @dataclass(slots=True)
 class Outcome:
     """What came of an item.
@@ -205,6 +213,8 @@ class Outcome:
         How often it was tried, how many tries were late, and how often its server was gone, which is no try.
     tokens
         Tokens written for it.
+    refused
+        What refused its answers: names of gates, ``copy``.
     started_at, seconds
         When it began, in seconds since 1970, and how long it took.
     latency_s, wait_s
@@ -218,6 +228,7 @@ class Outcome:
     tokens: int = 0
     timeouts: int = 0
     outages: int = 0
+    refused: list[str] = field(default_factory=list)
     started_at: float = field(default_factory=time.time)
     seconds: float = 0.0
     latency_s: float | None = None

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import platform
-from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -19,14 +19,14 @@ from .flow import Refusals, Steering, Window, let_through, note_outage, rest
 from .plans import How, Means, Plan, Where
 from .progress import Tally, bar_listener, log_listener
 from .recorder import READ_AHEAD, AnswerWriter, TaskKeeper, check_whole, write_end
-from .records import failure_of, finished_item
-from .work import Work, WorkItem, as_json
+from .records import WANTED, failure_of, finished_item
+from .work import Replacing, Work, WorkItem, as_json
 from ..client.client import Client
 from ..client.call import Fallback, aget_fallback
 from ..client.outage import CircuitBreaker
 from ..concurrency.control import ConcurrencyControl, Control, Served
 from ..concurrency.retries import RetryPolicy
-from ..errors import BackendError, CerebroError, InputError, TaskHeld, error_text
+from ..errors import BackendError, CerebroError, InputError, InvalidOutput, OutputError, TaskHeld, error_text
 from ..logs import get_logger
 from ..profiles import Profile
 from ..settings import load_settings
@@ -35,8 +35,8 @@ from ..tasks.ledger import Ledger
 _log = get_logger(__name__)
 
 # %% auto #0
-__all__ = ['read_items', 'recalled', 'remember', 'base_manifest', 'count_of', 'Opening', 'opened', 'ItemWorker', 'ended_by',
-           'check_ended', 'close', 'watched_tally', 'Runner']
+__all__ = ['read_items', 'recalled', 'remember', 'base_manifest', 'count_of', 'Opening', 'opened', 'ItemWorker', 'left_refused',
+           'replacements', 'ended_by', 'check_ended', 'close', 'watched_tally', 'Runner']
 
 # %% ../../nbs/15_batching/8_runner.ipynb #75b0c2f7
 def read_items(items: Iterable[Any]) -> Iterator[Any]:
@@ -188,6 +188,8 @@ class ItemWorker:
         What the run counts.
     writer
         Posts answers to the ledger.
+    refused
+        Takes the values of items whose answers were refused until their tries were used up.
     """
 
     work: Work
@@ -195,6 +197,7 @@ class ItemWorker:
     refusals: Refusals
     tally: Tally
     writer: AnswerWriter
+    refused: list[Any] = field(default_factory=list)
 
     async def do(self, item: WorkItem) -> None:
         """Work on an item until it is answered or given up; raise what ends the run."""
@@ -202,9 +205,64 @@ class ItemWorker:
         if self.refusals.end_all(outcome.error, self.tally.ok):
             assert outcome.error is not None
             raise outcome.error  # the item stays to be done
-        self.tally.count(outcome.error is None, max(0, outcome.tries - 1), outcome.tokens, outcome.seconds)
+        self.tally.count(
+            outcome.error is None, max(0, outcome.tries - 1), outcome.tokens, outcome.seconds, outcome.refused
+        )
+        if isinstance(outcome.error, OutputError):
+            self.refused.append(item.value)
         await self.writer.post(finished_item(self.tally.task_id, item, outcome))
         self.tally.tell("item")
+
+# %% ../../nbs/15_batching/8_runner.ipynb #7013ddcb
+_REFUSED: Sequence[type[OutputError]] = (OutputError, *OutputError.__subclasses__(), *InvalidOutput.__subclasses__())
+_REFUSALS = {error.__name__ for error in _REFUSED}
+
+
+async def left_refused(opening: Opening, keeper: TaskKeeper, tally: Tally) -> list[Any]:
+    """Return the values of a task's items that earlier runs gave up as refused and did not replace.
+
+    Parameters
+    ----------
+    opening
+        Knows the task that is gone on with, and how many items were wanted of it.
+    keeper, tally
+        Have the task.
+    """
+    task_id, wanted = opening.plan.task_id, opening.manifest.get(WANTED)
+    if not task_id or wanted is None or tally.total is None:
+        return []
+
+    def look() -> list[Any]:
+        failed = (item for page in keeper.ledger.pages(task_id, "failed") for item in page)
+        return [item["input"] for item in failed if (item["error"] or {}).get("type") in _REFUSALS]
+
+    # Those that came first were replaced first.
+    return (await asyncio.to_thread(look))[max(0, tally.total - wanted) :]
+
+
+async def replacements(
+    work: Work | Replacing, keeper: TaskKeeper, tally: Tally, refused: list[Any]
+) -> Iterator[WorkItem] | None:
+    """Record items in the place of those that were refused, and return them; None if there are none.
+
+    Parameters
+    ----------
+    work
+        Gives them, if it is `Replacing`.
+    keeper, tally
+        Have the task, and how many items it has.
+    refused
+        The values of the refused ones; it is empty afterwards.
+    """
+    first, values = tally.total, list[Any]()
+    if refused and isinstance(work, Replacing) and first is not None:
+        values = [as_json(value, "a further item") for value in work.more(refused, first)]
+    refused.clear()
+    if not values or first is None:
+        return None
+    tally.total = first + len(values)
+    await asyncio.to_thread(lambda: keeper.ledger.update_task(tally.task_id, total_items=first + len(values)))
+    return keeper.source.recorded(iter(values), first)
 
 # %% ../../nbs/15_batching/8_runner.ipynb #7f6fc08e
 def ended_by(error: BaseException, steering: Steering, tally: Tally) -> BaseException | None:
@@ -303,14 +361,15 @@ class Runner:
 
     async def _through(self, keeper: TaskKeeper, writer: AnswerWriter) -> None:
         opening, tally, stopping = self.opening, self.tally, self.steering.is_stopping
-        items = await opened(opening, keeper, tally, stopping)
-        profile, control = opening.how.profile, opening.control
+        items: Iterator[WorkItem] | None = await opened(opening, keeper, tally, stopping)
+        profile, control, left = opening.how.profile, opening.control, await left_refused(opening, keeper, tally)
         window = Window((lambda: control.limit) if profile.adaptive else (lambda: profile.concurrency))
-        resting = partial(rest, window)
-        context = AttemptContext(profile, opening.fallback, self._breaker, control, stopping, resting)
-        worker = ItemWorker(opening.plan.work, context, self._refusals, tally, writer)
+        context = AttemptContext(profile, opening.fallback, self._breaker, control, stopping, partial(rest, window))
+        worker = ItemWorker(opening.plan.work, context, self._refusals, tally, writer, left)
         tally.start()
         tally.tell("started")
         self.steering.open(window.gate)
-        await let_through(items, worker.do, window, profile, tally)
+        while items is not None:
+            await let_through(items, worker.do, window, profile, tally)
+            items = await replacements(worker.work, keeper, tally, worker.refused)
         await check_ended(self.steering, keeper, writer, tally)

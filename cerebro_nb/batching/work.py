@@ -10,8 +10,8 @@ import inspect
 import json
 import math
 import string
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 from pydantic import BaseModel
 
@@ -23,7 +23,7 @@ from ..profiles import GenerationOptions
 from ..concurrency.threads import in_thread
 
 # %% auto #0
-__all__ = ['Work', 'MOST_SIZE', 'WorkItem', 'as_json', 'fill_prompt', 'next_seed', 'prompt_work', 'function_work']
+__all__ = ['Work', 'MOST_SIZE', 'WorkItem', 'Replacing', 'as_json', 'fill_prompt', 'next_seed', 'prompt_work', 'function_work']
 
 # %% ../../nbs/15_batching/2_work.ipynb #2ea0c4eb
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -60,6 +60,22 @@ class WorkItem:
 
 
 Work = Callable[[WorkItem], Awaitable[Any]]
+
+
+@runtime_checkable
+class Replacing(Protocol):
+    """Work that gives further items in the place of those whose answers were refused until their tries were used up."""
+
+    def more(self, refused: Sequence[Any], first: int) -> Sequence[Any]:
+        """Return further items; it is called once all others are through, until it gives nothing.
+
+        Parameters
+        ----------
+        refused
+            The values of the refused ones.
+        first
+            The position of the first to come.
+        """
 
 # %% ../../nbs/15_batching/2_work.ipynb #359b17a6
 MOST_SIZE = 100_000_000

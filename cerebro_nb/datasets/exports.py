@@ -257,14 +257,8 @@ async def aexport_dataset(
     form, parts = one_form(divided(rows, list(shaped(rows, shape, system_prompt, thinking)), test_share, seed))
     counts = {name: len(part) for name, part in parts.items()}
     counted = gates if isinstance(gates, bool) else sorted(check_gates(gates))
-    facts: dict[str, Any] = {
-        "shape": shape,
-        "thinking": thinking,
-        "format": format,
-        "seed": seed,
-        "test_share": test_share,
-    }
-    facts |= {"gates": counted, "parts": counts}
+    facts: dict[str, Any] = {"shape": shape, "thinking": thinking, "format": format, "seed": seed}
+    facts |= {"test_share": test_share, "gates": counted, "parts": counts}
     facts |= {"embedder": finder.name} if finder is not None else {}
     form, ordered, notes = _as_read(form, parts, shape, format, spreadsheet_safe)
     notes += [f"Copies in other words were told by {markdown_text(finder.name)}."] if finder is not None else []

@@ -20,7 +20,7 @@ from ..recipes.wordings import serving
 from ..profiles import GenerationOptions
 
 # %% auto #0
-__all__ = ['MAX_SUBJECT', 'check_subject', 'seed_of', 'plan_items', 'plan_angles', 'plan_texts']
+__all__ = ['MAX_SUBJECT', 'check_subject', 'seed_of', 'plan_items', 'plan_angles', 'plan_texts', 'further_items']
 
 # %% ../../nbs/22_generating/1_angles.ipynb #28a5905d
 MAX_SUBJECT = 500
@@ -148,3 +148,21 @@ def plan_texts(
         beside = int((number + 1) * unanswerable) > int(number * unanswerable)
         items.append({**unchanged, **piece, "answerable": not beside})
     return items
+
+# %% ../../nbs/22_generating/1_angles.ipynb #562127c0
+def further_items(
+    recipe: Recipe, seed: int, language: str, refused: Sequence[Mapping[str, Any]], first: int
+) -> list[dict[str, Any]]:
+    """Return items in the place of refused ones.
+
+    Parameters
+    ----------
+    recipe, seed, language
+        What the plan is made from, as in `plan_items`.
+    refused
+        The refused ones.
+    first
+        The position of the first to come.
+    """
+    angles = plan_items(recipe, first + len(refused), seed, language)[first:]
+    return [{**item, **angle} for item, angle in zip(refused, angles, strict=True)]

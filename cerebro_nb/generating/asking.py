@@ -5,19 +5,29 @@
 # %% ../../nbs/22_generating/2_asking.ipynb #589ae481
 from __future__ import annotations
 
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ValidationError
 
 from ..batching.work import WorkItem, next_seed
 from ..client.call import answer
 from ..client.client import Client
-from ..errors import DuplicateOutput, ExampleRefused, InputError, InvalidOutput, OutputTruncated
+from cerebro_nb.errors import (
+    DuplicateOutput,
+    ExampleRefused,
+    InputError,
+    InvalidOutput,
+    OutputError,
+    OutputTruncated,
+    Retry,
+)
 from ..gates.distinct import Distinct
 from ..gates.gates import Candidate, check_gates, refusals
+from ..logs import get_logger
 from ..profiles import GenerationOptions
 from ..protocol.messages import Message
 from ..recipes.fields import answer_model
@@ -27,9 +37,11 @@ from ..recipes.recipe import Recipe, Step, made_by, spoken_fields, telling_field
 from ..recipes.wordings import phrases_of, serving, wish_again
 from ..texts.embedders import Embedder
 
+_log = get_logger(__name__)
+
 # %% auto #0
 __all__ = ['Check', 'steps_for', 'text_of_reply', 'options_of', 'reply_fields', 'Asking', 'made_example', 'telling_text',
-           'ExampleWork']
+           'UsedUp', 'Yield', 'ExampleWork']
 
 # %% ../../nbs/22_generating/2_asking.ipynb #f03df0b6
 def steps_for(
@@ -254,7 +266,57 @@ def _looked_at(asking: Asking) -> Candidate:
         answers=spoken_fields(recipe, "assistant"),
     )
 
+
+def _candidate(common: Candidate, recipe: Recipe, item: Mapping[str, Any], example: Mapping[str, Any]) -> Candidate:
+    """Return an example with all that the gates want to know of it, given what all examples have in common."""
+    angle = ", ".join(str(item[name]) for name in recipe.plan.axes if item.get(name)) or None
+    topic = item.get("topic") or item.get("sub_topic")
+    return replace(common, example=example, topic=topic, angle=angle, source=item.get("text", ""))
+
 # %% ../../nbs/22_generating/2_asking.ipynb #b8c9a991
+_LAST, _MOST_COPIES, _LAST_TRIES = 10, 8, 20
+
+
+class UsedUp(OutputError):
+    """A subject gives no new examples any more; no further call was made."""
+
+    retry: ClassVar[Retry] = "never"
+
+
+class Yield:
+    """Knows what came of the last tries, and whether further ones are worth a call."""
+
+    def __init__(self) -> None:
+        self._last: deque[str] = deque(maxlen=_LAST_TRIES)
+        self._accepted, self._said = 0, ""
+
+    def note(self, refused_by: str) -> None:
+        """Note what came of a try: which gate refused it, ``copy``, or nothing if it was accepted."""
+        self._last.append(refused_by)
+        self._accepted += not refused_by
+        last = [*self._last][-_LAST:]
+        if last.count("copy") >= _MOST_COPIES and not self._said:
+            self._said = f"{last.count('copy')} of the last {_LAST} answers were copies"
+            _log.warning("%s: the subject is used up at %d examples", self._said, self._accepted)
+
+    def check(self) -> None:
+        """Raise `UsedUp` if the subject gives nothing new."""
+        if self._said:
+            hint = "Give topics or documents, another subject, or a larger model."
+            raise UsedUp(f"{self._said}: the subject is used up at {self._accepted} examples", hint=hint)
+
+    def is_over(self) -> bool:
+        """Whether refused items are not worth replacing; why is logged."""
+        if self._said:
+            return True
+        if len(self._last) < _LAST_TRIES or not all(self._last):
+            return False
+        worst = Counter(self._last).most_common(2)
+        counts = ", ".join(f"{gate} {count}" for gate, count in worst)
+        _log.warning("none of the last %d answers was good enough (%s): take a larger model", _LAST_TRIES, counts)
+        return True
+
+# %% ../../nbs/22_generating/2_asking.ipynb #c8bdf137
 class ExampleWork:
     """Makes one example an item: asked for, past the gates, and none that came before.
 
@@ -268,6 +330,8 @@ class ExampleWork:
         Tells copies in other words too; None leaves them.
     without
         The names of gates that an example need not pass, beside those that the recipe leaves out.
+    supply
+        Gives items of the plan in the place of refused ones, as `Replacing.more` does; nobody if not given.
     """
 
     def __init__(
@@ -276,17 +340,19 @@ class ExampleWork:
         earlier: Iterable[Mapping[str, Any]] = (),
         embedder: Embedder | None = None,
         without: Collection[str] = (),
+        supply: Callable[[Sequence[Any], int], Sequence[Any]] = lambda refused, first: (),
     ):
         self._asking, self._candidate = asking, _looked_at(asking)
         self._without = check_gates([*without, *asking.recipe.gates.leave_out])
         known = (telling_text(asking.recipe, example) for example in (*self._candidate.shots, *earlier))
         self._distinct = Distinct(filter(None, known), embedder)
-        self._key = serving(asking.recipe.steps[0].prompt, asking.language)
         #: What is said to the next try at an item, by its position.
         self._wishes: dict[int, list[str]] = {}
+        self._supply, self._yield, self._key = supply, Yield(), serving(asking.recipe.steps[0].prompt, asking.language)
 
     async def __call__(self, item: WorkItem) -> dict[str, Any]:
         """Return an example, or raise why what was made is none."""
+        self._yield.check()
         check = partial(self._past_the_gates, item)
         if item.reuses:
             example, raw = dict(item.reusable), str(item.reusable)
@@ -296,16 +362,20 @@ class ExampleWork:
             example, raw = await made_example(self._asking, item.value, item.attempt - 1, wishes, check)
         if (like := await self._distinct.add_if_new(telling_text(self._asking.recipe, example))) is not None:
             self._wishes[item.position] = [f"{phrases_of(self._key).not_these}\n- {like}"]
+            self._yield.note("copy")
             raise DuplicateOutput(f"it came before: {like[:80]}", hint="It will be asked for again.", text=raw)
+        self._yield.note("")
         return example
 
+    def more(self, refused: Sequence[Any], first: int) -> Sequence[Any]:
+        """Return items in the place of refused ones, as long as the subject and the model give any."""
+        return () if self._yield.is_over() else self._supply(refused, first)
+
     def _past_the_gates(self, item: WorkItem, example: Mapping[str, Any], raw: str) -> None:
-        about, axes = item.value, self._asking.recipe.plan.axes
-        angle = ", ".join(str(about[name]) for name in axes if about.get(name)) or None
-        topic, source = about.get("topic") or about.get("sub_topic"), about.get("text", "")
-        candidate = replace(self._candidate, example=example, topic=topic, angle=angle, source=source)
+        candidate = _candidate(self._candidate, self._asking.recipe, item.value, example)
         if found := refusals(candidate, self._without):
             said = (wish_again(gate, self._key, self._asking.language) for gate in found)
             self._wishes[item.position] = [" ".join(filter(None, said))]
+            self._yield.note(next(iter(found)))
             hint = "It will be asked for again; if this repeats, take a larger model, or leave a gate out."
             raise ExampleRefused("; ".join(found.values()), hint=hint, gates=[*found], text=raw)

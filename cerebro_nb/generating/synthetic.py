@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from ..batching.plans import Means, Plan
-from ..batching.records import text_of, whole_number
+from ..batching.records import WANTED, text_of, whole_number
 from ..batching.run import Run
 from ..batching.work import Work
 from ..documents.chunks import CHUNK_TOKENS
 from ..documents.documents import Document, Source, aread_documents
 from ..errors import InputError
-from .angles import check_subject, plan_items, plan_texts, seed_of
+from .angles import check_subject, further_items, plan_items, plan_texts, seed_of
 from .asking import Asking, ExampleWork, steps_for
 from ..language import check_language
 from ..launching.kind import Again, Conversation, Kind, register_finder, register_kind
@@ -108,12 +108,13 @@ class _Opening:
         one_call = self.arguments.get("one_call", recipe.one_call is not None)
         shots = self.arguments.get("shots") or ()
         manifest = {"subject": subject, "language": tag, "definition": definition_of(recipe), "seed": seed}
+        manifest[WANTED] = self.n
         manifest |= ({"one_call": True} if one_call else {}) | ({"shots": list(shots)} if shots else {})
         manifest |= {"documents": [document.record() for document in documents]} if documents else {}
         manifest |= {"embedder": embedder.name} if embedder is not None else {}
         manifest |= {"without_gates": without} if without else {}
         asking = Asking(client, recipe, subject, tag, options, one_call, shots)
-        work = ExampleWork(asking, earlier, embedder, without)
+        work = ExampleWork(asking, earlier, embedder, without, partial(further_items, recipe, seed, tag))
         return Plan(items, work, subject=subject, manifest=manifest)
 
     async def _documents(self) -> Sequence[Document]:
@@ -155,7 +156,10 @@ async def _example_again(again: Again) -> Work:
     earlier = await asyncio.to_thread(again.answers)
     shots = manifest.get("shots", ())
     asking = Asking(client, recipe, again.task.subject, language, options, one_call, shots)
-    return ExampleWork(asking, earlier, embedder, manifest.get("without_gates", ()))
+    without, seed = manifest.get("without_gates", ()), manifest.get("seed")
+    if again.fresh or WANTED not in manifest or seed is None:
+        return ExampleWork(asking, earlier, embedder, without)
+    return ExampleWork(asking, earlier, embedder, without, partial(further_items, recipe, seed, language))
 
 
 def _conversation(recipe: Recipe, example: Mapping[str, Any]) -> Conversation | None:
@@ -302,8 +306,6 @@ def qa_run(subject: str = "", n: int | None = None, **arguments: Unpack[Syntheti
     ------
     InputError, SettingsError
         If a value is refused.
-    CerebroError
-        If the run could not start or go on.
     """
     return synthetic_run("qa", subject, n, **arguments)
 
@@ -332,8 +334,6 @@ def failure_cases_run(subject: str, n: int | None = None, **arguments: Unpack[Sy
     ------
     InputError, SettingsError
         If a value is refused.
-    CerebroError
-        If the run could not start or go on.
     """
     return synthetic_run("failure_cases", subject, n, **arguments)
 
@@ -362,8 +362,6 @@ def success_patterns_run(subject: str, n: int | None = None, **arguments: Unpack
     ------
     InputError, SettingsError
         If a value is refused.
-    CerebroError
-        If the run could not start or go on.
     """
     return synthetic_run("success_patterns", subject, n, **arguments)
 

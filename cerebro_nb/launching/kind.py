@@ -204,8 +204,7 @@ class Kind:
     essential
         The field of an answer that tells two apart; empty if the whole answer does.
     conversation
-        Makes an example what is trained on, or None of one that is none. An example has the fields of the answer, and
-        ``metadata``.
+        Makes an example, the fields of an answer and ``metadata``, what is trained on; None of one that is none.
     prompts
         The instructions of its prompts, which no answer may repeat.
     asks, answers
