@@ -5,6 +5,7 @@ The official clients of both are run against them in the contract tests: they ar
 
 import asyncio
 import json
+import random
 import socket
 import threading
 import time
@@ -17,6 +18,25 @@ from aiohttp import web
 Answer = Callable[[dict[str, Any]], str]
 CONTENT_TYPE = web.RequestKey("content_type", str)
 HTML = "<html><head><title>502</title></head><body><h1>Bad gateway</h1></body></html>"
+
+
+_NOUNS = (
+    "harbour lantern orchard kettle bridge violin meadow anchor basket chimney ladder compass market window garden "
+    "river saddle mirror candle barrel hammer feather blanket cellar tunnel castle wagon pillow needle drawer"
+).split()
+_VERBS = "carries follows changes protects supports delays replaces measures balances repairs warms guides".split()
+
+
+def prose(words: str, least: int = 0, asks: bool = False) -> str:
+    """Return English sentences that differ for different words: whole, plain, and of no meaning."""
+    chance, sentences = random.Random(words), []
+    while not sentences or len(" ".join(sentences)) < least:
+        first, second, third = chance.sample(_NOUNS, 3)
+        verb = chance.choice(_VERBS)
+        if asks:
+            return f"Which {first} {verb} the {second} of the old {third} number {chance.randrange(10_000)}?"
+        sentences.append(f"The {first} near the {second} {verb} every {third} in house {chance.randrange(10_000)}.")
+    return " ".join(sentences)
 
 
 def echo(payload: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from fakes import FakeOllama
+from fakes import FakeOllama, prose
 from pydantic import BaseModel, Field
 
 import cerebro_nb
@@ -72,12 +72,7 @@ def fitting(schema, words, root=None):
         return schema.get("minimum", 1)
     if "enum" in schema:
         return schema["enum"][0]
-    text = f"What of {words}?" if schema.get("pattern") else f"This is {words}."
-    number = 0
-    while len(text) < schema.get("minLength", 0):
-        number += 1
-        text += f" {hashlib.sha256(f'{words}{number}'.encode()).hexdigest()[:7]}"
-    return text
+    return prose(words, schema.get("minLength", 0), asks=words.endswith("question"))
 
 
 def written(payload):
@@ -85,7 +80,7 @@ def written(payload):
     asked = json.dumps([payload["messages"], payload["options"].get("seed"), payload["model"]], sort_keys=True)
     words = " ".join(hashlib.sha256(asked.encode()).hexdigest()[place : place + 5] for place in (0, 5, 10, 15))
     form = payload.get("format")
-    return json.dumps(fitting(form, words)) if form else f"It is {words}."
+    return json.dumps(fitting(form, words)) if form else prose(words)
 
 
 @pytest.fixture
