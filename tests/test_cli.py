@@ -175,7 +175,8 @@ def test_hostile_text_is_shown_harmless():
         "answer": "<script>alert(1)</script> and more text, so that it is long enough.",
     }
     with FakeOllama(lambda payload: json.dumps(pair)) as server:
-        ended = cerebro("--quiet", *GENERATE, "--backend", "ollama", "--model", "tiny", OLLAMA_HOST=server.url)
+        words = (*GENERATE, "--no-gates", "--backend", "ollama", "--model", "tiny")
+        ended = cerebro("--quiet", *words, OLLAMA_HOST=server.url)
     assert (
         ended.returncode == 0
         and "\x1b" not in ended.stdout
@@ -205,7 +206,16 @@ def test_hostile_names_and_errors_are_shown_harmless():
 def test_what_a_terminal_has_no_letter_for_ends_nothing(tmp_path):
     pair = {"question": "Where is 🌱 \u2026 中?", "answer": "It is there, and it has been there for a long time."}
     with FakeOllama(lambda payload: json.dumps(pair)) as server:
-        words = (*GENERATE, "--backend", "ollama", "--model", "tiny", "--out", str(tmp_path / "out.jsonl"))
+        words = (
+            *GENERATE,
+            "--no-gates",
+            "--backend",
+            "ollama",
+            "--model",
+            "tiny",
+            "--out",
+            str(tmp_path / "out.jsonl"),
+        )
         ended = cerebro(*words, OLLAMA_HOST=server.url, PYTHONIOENCODING="cp850")
     assert ended.returncode == 0 and "Saved 1 examples" in ended.stdout and "Where is ?" in ended.stdout, ended.stderr
     assert json.loads((tmp_path / "out.jsonl").read_text(encoding="utf-8"))["question"] == pair["question"]

@@ -11,7 +11,16 @@ from typing import get_args
 from ..cleaning import plain
 from .terminal import finish, show_failures, show_frame, shown_fields
 from ..settings import WHOM
-from .words import add_out, add_task, add_whom, at_least_one, command, given
+from cerebro_nb.cli.words import (
+    add_gates,
+    add_out,
+    add_task,
+    add_whom,
+    at_least_one,
+    command,
+    gates_left_out,
+    given,
+)
 from ..datasets.formats import Format
 from ..datasets.shapes import Shape
 from ..recipes.conversations import Thinking
@@ -67,22 +76,19 @@ def _add_export(parser: ArgumentParser) -> None:
         "--spreadsheet-safe", action="store_true", help="in csv: an apostrophe before what a spreadsheet would run"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace the data set that is there")
-    parser.add_argument("--no-gates", action="store_true", help="keep what the gates refuse in it")
-    parser.add_argument("--without-gate", action="append", metavar="GATE", help="a gate that need not be passed")
+    add_gates(parser)
 
 
 @command(_add_export)
 def export(arguments: Namespace) -> int:
     """Write the examples of one or more tasks as a data set with a card."""
     from cerebro_nb.datasets.exports import export_dataset
-    from cerebro_nb.gates.gates import GATES, check_gates
+    from cerebro_nb.gates.gates import GATES
 
     options = given(arguments, "shape", "format", "test_share", "seed", "system_prompt", "licence", "overwrite")
     options |= given(arguments, "thinking", "spreadsheet_safe", "embedder")
-    if arguments.no_gates:
-        options["gates"] = False
-    elif arguments.without_gate:
-        options["gates"] = GATES.keys() - check_gates(arguments.without_gate)
+    if left_out := gates_left_out(arguments):
+        options["gates"] = GATES.keys() - left_out or False
     dataset = export_dataset(arguments.tasks, arguments.to, **options)
     counts = ", ".join(f"{count} {name}" for name, count in dataset.parts.items())
     print(f"Saved {dataset.path}: {counts}; {sum(dataset.dropped.values())} left out.")

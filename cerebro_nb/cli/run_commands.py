@@ -12,7 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 from ..cleaning import plain
 from .terminal import finish, show_frame
-from .words import HOW, add_how, add_out, add_task, add_whom, at_least_one, command, given, refuse
+from cerebro_nb.cli.words import (
+    HOW,
+    add_gates,
+    add_how,
+    add_out,
+    add_task,
+    add_whom,
+    at_least_one,
+    command,
+    gates_left_out,
+    given,
+    refuse,
+)
 from ..settings import WHOM
 from ..concurrency.loop import LOOP
 from ..errors import InputError
@@ -119,6 +131,8 @@ def _add_generate(parser: ArgumentParser) -> None:
     parser.add_argument("--profile", help=f"how items are batched: {', '.join(PROFILES)}")
     parser.add_argument("--num-ctx", type=at_least_one, help="tokens of context")
     parser.add_argument("--seed", type=int, help="same seed, same plan of angles")
+    parser.add_argument("--one-call", action="store_true", help="make all fields of an example in one call")
+    add_gates(parser)
     add_whom(parser)
     add_out(parser)
     add_how(parser)
@@ -131,6 +145,10 @@ def generate(arguments: Namespace) -> int:
     options = given(arguments, "language", "profile", "num_ctx", "seed", "unanswerable", *WHOM, *HOW)
     if arguments.documents:
         options["from_documents"] = arguments.documents
+    if left_out := gates_left_out(arguments):
+        options["without_gates"] = left_out
+    if arguments.one_call:
+        options["one_call"] = True
     run = arguments.kind.make(arguments.subject or "", arguments.n, **options)
     return finish(run.wait(), arguments.out)
 

@@ -17,7 +17,7 @@ from ..settings import WHOM, BackendName
 
 # %% auto #0
 __all__ = ['Work', 'AddWords', 'HOW', 'Command', 'command', 'commands_of', 'refuse', 'at_least_one', 'given', 'add_whom',
-           'add_how', 'add_task', 'add_out']
+           'add_how', 'add_gates', 'gates_left_out', 'add_task', 'add_out']
 
 # %% ../../nbs/26_cli/2_words.ipynb #9ea0a465
 Work = Callable[[Namespace], int]
@@ -113,6 +113,25 @@ def add_how(parser: ArgumentParser) -> None:
     parser.add_argument("--temperature", type=float, help="0 is the likeliest answer, higher is more varied")
     parser.add_argument("--max-tokens", type=int, help="most tokens of an answer")
     parser.add_argument("--timeout", type=float, help="seconds a call may take")
+
+# %% ../../nbs/26_cli/2_words.ipynb #7c4458f7
+def add_gates(parser: ArgumentParser) -> None:
+    """Add the words that leave gates out; `gates_left_out` has their names."""
+    parser.add_argument("--no-gates", action="store_true", help="take what the gates refuse")
+    parser.add_argument("--without-gate", action="append", metavar="GATE", help="a gate that need not be passed")
+
+
+def gates_left_out(arguments: Namespace) -> frozenset[str]:
+    """Return the names of the gates that are left out.
+
+    Raises
+    ------
+    InputError
+        If there is no gate of one of the names.
+    """
+    from cerebro_nb.gates.gates import GATES, check_gates
+
+    return frozenset(GATES) if arguments.no_gates else check_gates(arguments.without_gate or ())
 
 # %% ../../nbs/26_cli/2_words.ipynb #f90ba28b
 def add_task(parser: ArgumentParser, **options: Any) -> None:

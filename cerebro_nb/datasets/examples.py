@@ -13,6 +13,7 @@ from typing import Any
 
 from .columns import one_form, typed_early
 from ..files import place_of, write_jsonl, written_to
+from ..launching.kind import known_kind
 from ..logs import get_logger
 from ..settings import load_settings
 from ..tasks.ledger import Ledger
@@ -105,6 +106,7 @@ def examples(task: TaskLike, *, ledger: Ledger | None = None) -> Iterator[dict[s
         If there is no such task.
     """
     view = view_of(task, ledger)
+    known_kind(view.task)  # its examples are told by their kind
     origin = origin_of(view.task)
     wanted = ("accepted",) if view.ledger.has_accepted(view.task_id) else (None, "accepted")
     for page in view.ledger.pages(view.task_id, "ok"):

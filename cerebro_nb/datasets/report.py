@@ -15,7 +15,7 @@ from ..concurrency.loop import LOOP
 from ..concurrency.twins import blocking_twin
 from .examples import example_of, origin_of
 from ..generating.judging import verdicts
-from ..launching.kind import Kind, kind_named, kinds_of
+from ..launching.kind import Kind, kind_named, known_kind
 from ..recipes.quality import refused
 from ..tasks.ledger import Ledger
 from ..tasks.reading import Task
@@ -103,7 +103,7 @@ def _telling_text(example: Any, kind: Kind | None) -> str:
 # %% ../../nbs/24_datasets/9_report.ipynb #2ca0c8f5
 async def _flags(task: Task, answered: Sequence[Mapping[str, Any]], finder: Embedder | None) -> dict[int, list[str]]:
     """Return what speaks against the answered items of a task, by position; those that nothing does are not in it."""
-    examples, kind = [item_output(item) for item in answered], next(kinds_of(task.kind), None)
+    examples, kind = [item_output(item) for item in answered], known_kind(task)
     language = str(task.manifest.get("language", "en"))
     rows = [example_of(item, origin_of(task)) for item in answered]
     gates = await asyncio.to_thread(lambda: [list(refused(row)) for row in rows])
@@ -174,7 +174,7 @@ async def aquality_report(
     language = str(its_task.manifest.get("language", "en"))
     finder = await asyncio.to_thread(copies_embedder, embedder, language)
     flagged = await _flags(its_task, answered, finder)
-    kind = next(kinds_of(its_task.kind), None)
+    kind = known_kind(its_task)
     texts = [_telling_text(item_output(item), kind) for item in answered]
     scores = [verdict["score"] for verdict in verdicts(view).values()]
     return QualityReport(

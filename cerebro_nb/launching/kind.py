@@ -30,7 +30,7 @@ _log = get_logger(__name__)
 
 # %% auto #0
 __all__ = ['Given', 'Role', 'Finder', 'Again', 'Turn', 'Conversation', 'asked_and_answered', 'as_text', 'after_text', 'Kind',
-           'register_kind', 'kinds', 'kind_named', 'name_in', 'register_finder', 'kind_of', 'kinds_of',
+           'register_kind', 'kinds', 'kind_named', 'name_in', 'register_finder', 'kind_of', 'known_kind', 'kinds_of',
            'kind_of_example']
 
 # %% ../../nbs/16_launching/1_kind.ipynb #7d23ffd2
@@ -352,6 +352,14 @@ def kind_of(task: Task) -> Kind:
             hint="Install the package that brings it, or make the kind known: register_kind(kind).",
         )
     return _kinds[name]
+
+
+def known_kind(task: Task) -> Kind | None:
+    """Return the kind of a task, or None if nobody knows it; one that only its manifest holds is known from then on."""
+    try:
+        return kind_of(task)
+    except InputError:
+        return next(kinds_of(task.kind), None)
 
 
 def kinds_of(task_kind: str) -> Iterator[Kind]:

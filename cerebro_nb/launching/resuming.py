@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
 
 from ..batching.plans import How, Means, Plan, Where
-from ..batching.records import OF_THE_ITEMS
+from ..batching.records import OF_THE_ITEMS, WANTED
 from ..batching.run import Run
 from ..batching.runner import base_manifest
 from ..client.client import Client
@@ -159,6 +159,8 @@ def _run_of(
 
     around = {*base_manifest(how.profile, Fallback()), *OF_THE_ITEMS}
     manifest = {name: value for name, value in task.manifest.items() if name not in around}
+    if not fresh and WANTED in task.manifest:
+        manifest[WANTED] = task.manifest[WANTED]
     plan = Plan(
         kind=task.kind,
         subject=task.subject,

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import BeforeValidator, model_validator
 from pydantic import Field as Bounds
 
+from ..gates.gates import GATES
 from ..language import check_language
 from ..launching.kind import Conversation, Role, Turn
 from cerebro_nb.recipes.fields import (
@@ -211,6 +212,8 @@ def problems_of(recipe: Recipe) -> Iterator[str]:
         if unknown := [name for name in said if name not in known]:
             yield f"chat: {{{unknown[0]}}} is no field; there are: {', '.join(recipe.fields)}"
     yield from _problems_of_shots(recipe, "shots", recipe.shots, list(recipe.fields))
+    if unknown := [name for name in recipe.gates.leave_out if name not in GATES]:
+        yield f"gates.leave_out: there is no gate {unknown[0]!r}; there are: {', '.join(GATES)}"
 
 
 def _problems_of_shots(recipe: Recipe, where: str, shots: Shots, makes: Sequence[str]) -> Iterator[str]:
