@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 from fakes import FakeOllama, prose
@@ -23,12 +24,15 @@ from cerebro_nb import (
     export_dataset,
     generate,
     generate_qa,
+    load_settings,
     read_recipe,
     rerun,
     resume,
     retry_failed,
 )
 from cerebro_nb.launching.kind import kind_of
+from cerebro_nb.panels.code import as_code
+from cerebro_nb.panels.form import RunForm
 from cerebro_nb.recipes.library import as_recipe, library, starter_text
 from cerebro_nb.recipes.recipe import definition_of, in_one_language
 from cerebro_nb.recipes.wordings import filled
@@ -309,3 +313,45 @@ def test_a_subject_that_gives_copies_only_is_said_to_be_used_up(options, caplog)
 def test_a_model_that_gives_nothing_good_is_not_asked_for_ever(options, caplog):
     run = generate_qa("tea", 5, client=answering(json.dumps(REFUSAL)), **options)
     assert run.progress.ok == 0 and run.progress.total == 5 and "take a larger model" in caplog.text
+
+
+# --- from the command line and in the panel
+
+
+def cerebro(*words):
+    command = Path(sys.executable).parent / "cerebro"
+    return subprocess.run([command, *words], capture_output=True, text=True, timeout=120)
+
+
+def test_a_file_is_a_word_of_generate(tickets, tmp_path):
+    with FakeOllama(numbered) as server:
+        whom = ("--backend", "ollama", "--base-url", server.url, "--model", "tiny")
+        made = cerebro(
+            "generate", str(tickets), "a bank's app", "-n", "2", *whom, "--out", str(tmp_path / "made.jsonl")
+        )
+    assert made.returncode == 0 and "Saved 2 examples" in made.stdout, made.stderr
+    rows = [json.loads(line) for line in (tmp_path / "made.jsonl").read_text().splitlines()]
+    assert [row["label"] for row in rows] == ["bug", "bug"]
+    tickets.write_text(TEN_LINES.replace("min = 20", "min = -1"))
+    refused = cerebro("generate", str(tickets), "a bank's app")
+    assert refused.returncode == 1 and "line 5: fields.text.min" in refused.stderr and "Traceback" not in refused.stderr
+
+
+def test_recipes_are_listed_shown_checked_and_begun(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    listed, begun = cerebro("recipes"), cerebro("recipes", "new", "haiku")
+    assert all(f"{name}: " in listed.stdout for name in library()) and begun.returncode == 0
+    assert cerebro("recipes", "check", "haiku.toml").returncode == 0
+    assert 'name = "qa"' in cerebro("recipes", "show", "qa").stdout
+    assert cerebro("recipes", "new", "haiku").returncode == cerebro("recipes", "check", "none.toml").returncode == 1
+
+
+def test_the_form_takes_a_file_and_its_code_names_it(tickets):
+    form = RunForm(load_settings({}))
+    form.fields["recipe"].entry.value = str(tickets)
+    assert form.fields["kind"].value == "tickets" and form.fields["n"].value == "6"
+    form.fields["subject"].entry.value = "a bank's app"
+    code = as_code(form.arguments(), load_settings({}))
+    assert code.startswith("from cerebro_nb import generate\n") and repr(str(tickets)) in code
+    form.fields["recipe"].entry.value = "nothing.toml"
+    assert "cannot be read" in form.refused().message

@@ -82,7 +82,7 @@ def example_kind(word: str) -> Kind:
         from cerebro_nb.generating.synthetic import recipe_kind
         from cerebro_nb.recipes.reading import read_recipe
 
-        return recipe_kind(read_recipe(word))
+        return recipe_kind(read_recipe(word), word)
     known = {kind.name.replace("_", "-"): kind for kind in kinds().values() if kind.n is not None}
     if word not in known:
         raise argparse.ArgumentTypeError(

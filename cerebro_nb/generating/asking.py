@@ -27,21 +27,22 @@ from cerebro_nb.errors import (
 )
 from ..gates.distinct import Distinct
 from ..gates.gates import Candidate, check_gates, refusals
+from ..launching.preflight import parameters_of
 from ..logs import get_logger
 from ..profiles import GenerationOptions
 from ..protocol.messages import Message
 from ..recipes.fields import answer_model
 from ..recipes.library import as_recipe
 from ..recipes.prompting import shots_of, step_messages, unwrapped
-from ..recipes.recipe import Recipe, Step, made_by, spoken_fields, telling_fields
+from ..recipes.recipe import Recipe, Step, all_steps, made_by, spoken_fields, telling_fields
 from ..recipes.wordings import phrases_of, serving, wish_again
 from ..texts.embedders import Embedder
 
 _log = get_logger(__name__)
 
 # %% auto #0
-__all__ = ['Check', 'steps_for', 'text_of_reply', 'options_of', 'reply_fields', 'Asking', 'made_example', 'telling_text',
-           'UsedUp', 'Yield', 'ExampleWork']
+__all__ = ['Check', 'steps_for', 'text_of_reply', 'options_of', 'reply_fields', 'gains_by_steps', 'Asking', 'made_example',
+           'telling_text', 'UsedUp', 'Yield', 'ExampleWork']
 
 # %% ../../nbs/22_generating/2_asking.ipynb #f03df0b6
 def steps_for(
@@ -139,6 +140,11 @@ async def reply_fields(
     form: type[BaseModel] = answer_model(recipe.name, fields)
     reply = await answer(whom, messages, options=options, response_model=form)
     return reply.parsed.model_dump(mode="json"), reply.text
+
+# %% ../../nbs/22_generating/2_asking.ipynb #7503e01c
+async def gains_by_steps(client: Client) -> bool:
+    """Whether a model is known to be one that writes better step by step: a tiny one cannot, a large one need not."""
+    return 0.3e9 <= (await parameters_of(client) or 0) <= 9.5e9
 
 # %% ../../nbs/22_generating/2_asking.ipynb #712dddb8
 @dataclass(frozen=True, slots=True)
@@ -252,7 +258,7 @@ def telling_text(recipe: Recipe, example: Mapping[str, Any]) -> str:
 def _looked_at(asking: Asking) -> Candidate:
     """Return what the gates want to know that all examples of an asking have in common."""
     recipe = asking.recipe
-    steps = [*recipe.steps, *([recipe.one_call] if recipe.one_call else []), *recipe.from_text, *recipe.beside_text]
+    steps = all_steps(recipe)
     prompts = [
         texts[serving(texts, asking.language)] for step in steps for texts in (step.system, step.prompt) if texts
     ]

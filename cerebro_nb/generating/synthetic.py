@@ -20,7 +20,7 @@ from ..documents.chunks import CHUNK_TOKENS
 from ..documents.documents import Document, Source, aread_documents
 from ..errors import InputError
 from .angles import check_subject, further_items, plan_items, plan_texts, seed_of
-from .asking import Asking, ExampleWork, steps_for
+from .asking import Asking, ExampleWork, gains_by_steps, steps_for
 from ..language import check_language
 from ..launching.kind import Again, Conversation, Kind, register_finder, register_kind
 from ..launching.launch import RunArguments, awaitable, launch, of_the_run, verbs, without_none
@@ -28,11 +28,12 @@ from ..recipes.fields import answer_model
 from ..recipes.library import as_recipe, library
 from cerebro_nb.recipes.recipe import (
     Recipe,
-    Step,
+    all_steps,
     called,
     conversation_in,
     definition_of,
     in_one_language,
+    shots_by_language,
     spoken_fields,
     telling_fields,
 )
@@ -67,7 +68,8 @@ class SyntheticArguments(RunArguments, total=False):
     without_gates
         The names of gates (`GATES`) that an example need not pass; it passes all if not given.
     one_call
-        Make all fields of an example in one call, where the recipe knows how; its own steps if not given.
+        Make all fields of an example in one call, where the recipe knows how. If not given, models that are known to
+        have 0.3 to 9 billion parameters work step by step, which is better and dearer with them.
     shots
         Examples of your own to show to the model, before those of the recipe: rows with the recipe's fields.
     """
@@ -82,7 +84,7 @@ class SyntheticArguments(RunArguments, total=False):
     one_call: bool
     shots: Sequence[Mapping[str, Any]] | None
 
-# %% ../../nbs/22_generating/3_synthetic.ipynb #f5b8672f
+# %% ../../nbs/22_generating/3_synthetic.ipynb #3bd536c7
 @dataclass(frozen=True, slots=True)
 class _Opening:
     """What examples are wanted, from which the plan is made once the run is started."""
@@ -105,7 +107,7 @@ class _Opening:
         embedder = await asyncio.to_thread(copies_embedder, self.arguments.get("embedder"), tag, client)
         without = sorted(check_gates(self.arguments.get("without_gates", ())))
         items = self._items(plan_items(recipe, self.n, seed, tag), documents)
-        one_call = self.arguments.get("one_call", recipe.one_call is not None)
+        one_call = self.arguments.get("one_call", recipe.one_call is not None and not await gains_by_steps(client))
         shots = self.arguments.get("shots") or ()
         manifest = {"subject": subject, "language": tag, "definition": definition_of(recipe), "seed": seed}
         manifest[WANTED] = self.n
@@ -169,24 +171,15 @@ def _conversation(recipe: Recipe, example: Mapping[str, Any]) -> Conversation | 
     return conversation_in(recipe, values, str(about.get("language", "en")))
 
 # %% ../../nbs/22_generating/3_synthetic.ipynb #60a4af37
-def _shots_of(recipe: Recipe, steps: Sequence[Step]) -> dict[str, list[Mapping[str, Any]]]:
-    """Return the examples that the steps of a recipe show, by language."""
-    found: dict[str, list[Mapping[str, Any]]] = {}
-    for shots in (recipe.shots, *(step.shots for step in steps)):
-        for language, listed in shots.items():
-            found.setdefault(language, []).extend(listed)
-    return found
-
-
-def recipe_kind(recipe: Recipe) -> Kind:
+def recipe_kind(recipe: Recipe, file: str = "") -> Kind:
     """Return a recipe as a kind of work: it has its plan, and can be resumed, shown, exported and offered.
 
     Parameters
     ----------
-    recipe
-        The recipe. `register_kind` makes its kind known by name.
+    recipe, file
+        The recipe, and the file that it is from. `register_kind` makes its kind known by name.
     """
-    steps = [*recipe.steps, *([recipe.one_call] if recipe.one_call else []), *recipe.from_text, *recipe.beside_text]
+    steps = all_steps(recipe)
 
     def make(subject: str = "", n: int | None = None, **arguments: Unpack[SyntheticArguments]) -> Run:
         return synthetic_run(recipe, subject, n, **arguments)
@@ -201,7 +194,8 @@ def recipe_kind(recipe: Recipe) -> Kind:
         fields={"subject": "subject", "language": "language", "n": "n"}
         | ({"documents": "from_documents"} if recipe.from_text else {}),
         needs=("subject", *(["documents"] if recipe.from_text else [])),
-        function=f"generate_{recipe.name}" if recipe.name in _TASK_KINDS else "generate",
+        function="generate" if file or recipe.name not in _TASK_KINDS else f"generate_{recipe.name}",
+        given=(file or recipe.name,) if file or recipe.name not in _TASK_KINDS else (),
         response_model=answer_model(recipe.name, recipe.fields),
         essential=telling_fields(recipe)[0],
         conversation=partial(_conversation, recipe),
@@ -210,7 +204,7 @@ def recipe_kind(recipe: Recipe) -> Kind:
         ),
         asks=spoken_fields(recipe, "user"),
         answers=spoken_fields(recipe, "assistant"),
-        shots=_shots_of(recipe, steps),
+        shots=shots_by_language(recipe),
         axes=tuple(recipe.plan.axes),
         gates=[name for name in GATES if name not in recipe.gates.leave_out],
     )

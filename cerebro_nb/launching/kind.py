@@ -197,8 +197,9 @@ class Kind:
         panel does not offer it.
     needs
         Those of its fields of which one at least must be filled.
-    function
-        The public function that makes a run of it and waits, for code that is copied.
+    function, given
+        The public function that makes a run of it and waits, for code that is copied; and what it is given before all
+        else, such as a recipe's file.
     response_model, columns
         The form of an answer, and what of it stands in a table: the form's fields if not given.
     essential
@@ -229,6 +230,7 @@ class Kind:
     fields: Mapping[str, str] = field(default_factory=dict)
     needs: Sequence[str] = ()
     function: str = ""
+    given: Sequence[Any] = ()
     response_model: type[BaseModel] | None = None
     columns: Sequence[str] = ()
     essential: str = ""

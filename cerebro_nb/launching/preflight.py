@@ -9,13 +9,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..client.choosing import advice_on, picked
+from ..client.choosing import info_of, picked
+from ..client.client import Client
+from ..errors import CerebroError
 from ..language import texts
 from .kind import kind_named, name_in
+from ..protocol.gguf import parameters_in
 from ..protocol.messages import ModelInfo
 from ..tasks.ledger import Ledger
 
 # %% auto #0
-__all__ = ['calls_of', 'seconds_left', 'warnings_of', 'preflight']
+__all__ = ['calls_of', 'seconds_left', 'warnings_of', 'preflight', 'parameters_of']
 
 # %% ../../nbs/16_launching/5_preflight.ipynb #d25e8f66
 def calls_of(arguments: Mapping[str, Any]) -> int | None:
@@ -128,3 +132,21 @@ def preflight(
     if calls is not None:
         does = _what_it_does(arguments, ledger, calls, say)
     return " ".join([does, *warnings_of(arguments, models, say)])
+
+# %% ../../nbs/16_launching/5_preflight.ipynb #9e913169
+async def parameters_of(client: Client) -> int | None:
+    """Return how many parameters the model of a client has; None if neither its name nor its server tells.
+
+    Parameters
+    ----------
+    client
+        Whose model; the one that would be taken, if it names none.
+    """
+    if client.model and (named := parameters_in(client.model)):
+        return named
+    try:
+        models = await client.amodels()
+    except CerebroError:
+        return None
+    info = info_of(client.model, models, client.backend.name) if client.model else picked(models)
+    return (info.parameters or parameters_in(info.name)) if info else None

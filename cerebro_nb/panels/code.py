@@ -59,7 +59,7 @@ def as_code(arguments: Mapping[str, Any], settings: Settings) -> str:
     rest, usual = dict(arguments), _usual(settings)
     kind, profile = kind_named(rest.pop("kind")), rest.pop("profile")
     places = [kind.fields[name] for name in ("subject", "items", "prompt") if name in kind.fields]
-    lines = [f"    {rest.pop(place)!r}," for place in places if place in rest]
+    lines = [f"    {value!r}," for value in (*kind.given, *(rest.pop(place) for place in places if place in rest))]
     imports = f"from cerebro_nb import {kind.function}"
     if chosen := profile_code(profile, kind, settings):
         imports += ", load_settings" if "load_settings" in chosen else ""

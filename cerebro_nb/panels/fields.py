@@ -14,6 +14,7 @@ from typing import Any, get_args
 import ipywidgets as widgets
 
 from ..batching.work import fill_prompt
+from ..recipes.reading import read_recipe
 from ..errors import CerebroError, SettingsError
 from ..generating.synthetic import MAX_EXAMPLES
 from ..generating.angles import check_subject
@@ -24,7 +25,8 @@ from ..profiles import GenerationOptions, Profile
 
 # %% auto #0
 __all__ = ['WISHES', 'NUMBERS', 'alert_html', 'Field', 'FormState', 'offered', 'first_state', 'lines_of', 'number_in',
-           'number_text', 'kind_field', 'profile_field', 'whom_fields', 'Number', 'number_note', 'number_field']
+           'number_text', 'kind_options', 'kind_field', 'recipe_field', 'profile_field', 'whom_fields', 'Number',
+           'number_note', 'number_field']
 
 # %% ../../nbs/25_panels/2_fields.ipynb #52b41cc7
 def alert_html(text: str) -> str:
@@ -208,10 +210,20 @@ def _n(state: FormState) -> Field:
 WISHES["n"] = _n
 
 # %% ../../nbs/25_panels/2_fields.ipynb #8a0c2d54
+def kind_options(state: FormState) -> list[tuple[str, str]]:
+    """Return the kinds of work there are to choose from, each with its name."""
+    return [(kind.called(state.settings.log_language), kind.name) for kind in offered()]
+
+
 def kind_field(state: FormState) -> Field:
     """Return the field that chooses the kind of work."""
-    options = [(kind.called(state.settings.log_language), kind.name) for kind in offered()]
-    return Field(widgets.Dropdown(options=options, description=state.say("Make")))
+    return Field(widgets.Dropdown(options=kind_options(state), description=state.say("Make")))
+
+
+def recipe_field(state: FormState) -> Field:
+    """Return the field that takes a recipe's file; it is read when the field is left."""
+    entry = widgets.Text(placeholder="tickets.toml", description=state.say("Recipe file"), continuous_update=False)
+    return Field(entry, lambda file: file and read_recipe(file), state.say("a recipe of your own, if any"))
 
 
 def profile_field(state: FormState) -> Field:

@@ -15,8 +15,10 @@ from ..backends.embedded import names_a_file, served_name, was_not_pulled
 from ..backends.hub import is_hub_name
 from ..client.client import Client, aget_client
 from ..concurrency.loop import LOOP
+from ..generating.synthetic import recipe_kind
+from ..recipes.reading import read_recipe
 from ..errors import CerebroError, InputError
-from ..launching.kind import kind_named
+from ..launching.kind import kind_named, register_kind
 from ..launching.preflight import preflight
 from cerebro_nb.panels.fields import (
     NUMBERS,
@@ -26,9 +28,11 @@ from cerebro_nb.panels.fields import (
     alert_html,
     first_state,
     kind_field,
+    kind_options,
     number_field,
     number_text,
     profile_field,
+    recipe_field,
     whom_fields,
 )
 from ..protocol.messages import ModelInfo
@@ -47,6 +51,7 @@ def form_fields(state: FormState) -> dict[str, Field]:
     numbers = {number.name: number_field(number, state) for number in NUMBERS}
     return {
         "kind": kind_field(state),
+        "recipe": recipe_field(state),
         **wishes,
         **whom_fields(state),
         "profile": profile_field(state),
@@ -149,7 +154,7 @@ def _columns(least: str) -> Any:
 
 def laid_out(fields: Mapping[str, Field], models: ModelList, say: Callable[[str], str]) -> list[Any]:
     """Return the two parts of the form: what to make and whom to ask, and, folded, how."""
-    what = [fields[name] for name in ("kind", *WISHES, *WHOM)]
+    what = [fields[name] for name in ("kind", "recipe", *WISHES, *WHOM)]
     how = [fields["profile"], *(fields[number.name] for number in NUMBERS)]
     numbers = widgets.GridBox(how, layout=_columns("240px"))
     return [
@@ -207,6 +212,7 @@ class RunForm(widgets.VBox):
         self.model_list = ModelList(self.aclient, self.fields["model"].entry, self._state.say)
         self.look, self.models = self.model_list.children
         self.fields["kind"].entry.observe(self._kind_changed, "value")
+        self.fields["recipe"].entry.observe(self._recipe_named, "value")
         self.fields["profile"].entry.observe(self._profile_changed, "value")
         show_wishes(self.fields, self._state)
         super().__init__(laid_out(self.fields, self.model_list, self._state.say))
@@ -217,6 +223,13 @@ class RunForm(widgets.VBox):
             self.fields["n"].entry.value = str(kind.n)
         self.fields["profile"].entry.value = kind.profile
         show_wishes(self.fields, self._state)
+
+    def _recipe_named(self, change: Any) -> None:
+        file, entry = change.new.strip(), self.fields["kind"].entry
+        if file and self.fields["recipe"].refused() is None:
+            kind = register_kind(recipe_kind(read_recipe(file), file))
+            entry.options = kind_options(self._state)
+            entry.value = kind.name
 
     def _profile_changed(self, change: Any) -> None:
         profile = self._state.profile = self._state.settings.profile(change.new)

@@ -31,8 +31,8 @@ from .wordings import ANY, filled, places, serving
 # %% auto #0
 __all__ = ['MOST_PROMPT', 'Prompt', 'Prompts', 'Words', 'Shots', 'WordsByLanguage', 'Said', 'MOST_STEPS', 'MOST_FIELDS',
            'MOST_SHOTS', 'KNOWN_PLACES', 'Step', 'Axes', 'ChatTurn', 'Chat', 'GateWishes', 'Recipe', 'problems_of',
-           'made_by', 'telling_fields', 'spoken_fields', 'called', 'definition_of', 'in_one_language', 'sha256_of',
-           'conversation_in']
+           'made_by', 'telling_fields', 'all_steps', 'shots_by_language', 'spoken_fields', 'called', 'definition_of',
+           'in_one_language', 'sha256_of', 'conversation_in']
 
 # %% ../../nbs/21_recipes/4_recipe.ipynb #baadb083
 MOST_PROMPT = 20_000
@@ -281,6 +281,20 @@ def made_by(recipe: Recipe, steps: Sequence[Step], place: int, fixed: Iterable[s
 def telling_fields(recipe: Recipe) -> tuple[str, ...]:
     """Return the names of the fields that tell two examples apart: those the recipe names, else its first text."""
     return recipe.distinct or (next(text_fields(recipe.fields)),)
+
+
+def all_steps(recipe: Recipe) -> list[Step]:
+    """Return the steps of a recipe, whatever an example is made from."""
+    return [*recipe.steps, *([recipe.one_call] if recipe.one_call else []), *recipe.from_text, *recipe.beside_text]
+
+
+def shots_by_language(recipe: Recipe) -> dict[str, list[dict[str, Any]]]:
+    """Return the examples that the steps of a recipe show, by language."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for shots in (recipe.shots, *(step.shots for step in all_steps(recipe))):
+        for language, listed in shots.items():
+            found.setdefault(language, []).extend(listed)
+    return found
 
 
 def spoken_fields(recipe: Recipe, role: str) -> tuple[str, ...]:
