@@ -32,9 +32,20 @@ class Distinct:
 
     async def add_if_new(self, text: str) -> str | None:
         """Return what a text repeats, or remember it and return None."""
-        if self._meanings is not None:
-            unread, self._unread = self._unread, []
-            await self._meanings.add(unread)
-        # Remembered before anything is awaited, so that two that come together cannot miss each other.
-        like = self._near.add_if_new(text)
-        return await self._meanings.add_if_new(text) if like is None and self._meanings is not None else like
+        if (like := self._near.near(text)) is not None or self._meanings is None:
+            return like or self._near.add_if_new(text)
+        unread, self._unread = self._unread, []
+        await self._meanings.add(unread)
+        if (like := await self._meanings.add_if_new(text)) is not None:
+            return like
+        # Nothing was awaited since the meaning was remembered: two that come together cannot miss each other.
+        self._near.add(text)
+        return None
+
+    async def like(self, text: str) -> str | None:
+        """Return what a text repeats, or None; it is not remembered."""
+        if (like := self._near.near(text)) is not None or self._meanings is None:
+            return like
+        unread, self._unread = self._unread, []
+        await self._meanings.add(unread)
+        return await self._meanings.like(text)

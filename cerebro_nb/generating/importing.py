@@ -18,7 +18,7 @@ from ..batching.run import Run
 from ..batching.work import Work, WorkItem
 from ..concurrency.threads import in_thread
 from ..errors import InputError
-from cerebro_nb.generating.known_columns import (
+from cerebro_nb.rows.known_columns import (
     called_as_pair,
     conversation_in,
     first_exchange,

@@ -179,10 +179,9 @@ class Kind:
     ----------
     name
         What a manifest calls it, such as ``qa``.
-    label
-        What people call it, by language: ``en``, ``pt-BR``.
-    task_kind
-        What its tasks are called in the ledger; empty if who launches one names it.
+    label, task_kind
+        What people call it, by language (``en``, ``pt-BR``), and what its tasks are called in the ledger; empty if who
+        launches one names it.
     make
         Makes a run of it, not started; the command line, the panel and ``synthetic_run`` call it.
     again
@@ -198,8 +197,7 @@ class Kind:
     needs
         Those of its fields of which one at least must be filled.
     function, given
-        The public function that makes a run of it and waits, for code that is copied; and what it is given before all
-        else, such as a recipe's file.
+        The public function that makes a run and waits, for code that is copied; and what it is given first.
     response_model, columns
         The form of an answer, and what of it stands in a table: the form's fields if not given.
     essential
@@ -214,7 +212,7 @@ class Kind:
     shots
         The examples that its prompts show, by language (``en``, ``pt-BR``), which no answer may repeat.
     axes
-        The names of what differs from example to example as its plan has it, such as ``question_type``.
+        What differs from example to example by its plan, such as ``question_type``.
     gates
         The names of the gates that its examples pass, or stay out of a data set: ``()`` for none, None for all.
     """

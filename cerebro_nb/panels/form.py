@@ -42,7 +42,7 @@ from ..tasks.ledger import Ledger
 
 # %% auto #0
 __all__ = ['form_fields', 'first_refusal', 'wish_arguments', 'run_arguments', 'described', 'ModelList', 'laid_out', 'show_wishes',
-           'models_of', 'missing_model', 'RunForm']
+           'models_of', 'missing_model', 'choose_recipe', 'RunForm']
 
 # %% ../../nbs/25_panels/3_form.ipynb #87cadf49
 def form_fields(state: FormState) -> dict[str, Field]:
@@ -195,6 +195,15 @@ def missing_model(fields: Mapping[str, Field], state: FormState, listed: ModelLi
     return {"name": model, "backend": "ollama", "base_url": fields["base_url"].argument}
 
 # %% ../../nbs/25_panels/3_form.ipynb #5b1364cc
+def choose_recipe(fields: Mapping[str, Field], state: FormState) -> None:
+    """Offer the recipe whose file is named as a kind of work, and choose it; nothing if the file is refused."""
+    file, entry = fields["recipe"].value, fields["kind"].entry
+    if file and fields["recipe"].refused() is None:
+        kind = register_kind(recipe_kind(read_recipe(file), file))
+        entry.options = kind_options(state)
+        entry.value = kind.name
+
+# %% ../../nbs/25_panels/3_form.ipynb #c938449d
 class RunForm(widgets.VBox):
     """The fields that say what to generate, and how.
 
@@ -212,7 +221,7 @@ class RunForm(widgets.VBox):
         self.model_list = ModelList(self.aclient, self.fields["model"].entry, self._state.say)
         self.look, self.models = self.model_list.children
         self.fields["kind"].entry.observe(self._kind_changed, "value")
-        self.fields["recipe"].entry.observe(self._recipe_named, "value")
+        self.fields["recipe"].entry.observe(lambda change: choose_recipe(self.fields, self._state), "value")
         self.fields["profile"].entry.observe(self._profile_changed, "value")
         show_wishes(self.fields, self._state)
         super().__init__(laid_out(self.fields, self.model_list, self._state.say))
@@ -223,13 +232,6 @@ class RunForm(widgets.VBox):
             self.fields["n"].entry.value = str(kind.n)
         self.fields["profile"].entry.value = kind.profile
         show_wishes(self.fields, self._state)
-
-    def _recipe_named(self, change: Any) -> None:
-        file, entry = change.new.strip(), self.fields["kind"].entry
-        if file and self.fields["recipe"].refused() is None:
-            kind = register_kind(recipe_kind(read_recipe(file), file))
-            entry.options = kind_options(self._state)
-            entry.value = kind.name
 
     def _profile_changed(self, change: Any) -> None:
         profile = self._state.profile = self._state.settings.profile(change.new)

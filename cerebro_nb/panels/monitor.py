@@ -14,7 +14,7 @@ from typing import Any, get_args
 
 import ipywidgets as widgets
 
-from ..batching.progress import Progress
+from ..batching.progress import Progress, refused_text
 from ..batching.run import Run
 from ..concurrency.loop import LOOP
 from ..errors import CerebroError
@@ -49,13 +49,15 @@ def state_text(now: Progress, say: Callable[[str], str]) -> str:
 def counts_text(now: Progress, say: Callable[[str], str]) -> str:
     """Return how many items went well, how many did not, and how fast it is, in a line."""
     speed = now.tokens / now.elapsed_s if now.elapsed_s else 0.0
-    return say("%(ok)s ok · %(failed)s failed · %(retried)s retried · %(tokens)s tokens, %(speed)s a second") % {
+    text = say("%(ok)s ok · %(failed)s failed · %(retried)s retried · %(tokens)s tokens, %(speed)s a second") % {
         "ok": f"{now.ok:,}",
         "failed": f"{now.failed:,}",
         "retried": f"{now.retried:,}",
         "tokens": f"{now.tokens:,}",
         "speed": f"{speed:.0f}",
     }
+    refused = refused_text(now, say)
+    return f"{text} · {say('Refused by gates: %s') % refused}" if refused else text
 
 # %% ../../nbs/25_panels/5_monitor.ipynb #bc6db429
 _WIDTH, _HEIGHT, POINTS = 300, 60, 150

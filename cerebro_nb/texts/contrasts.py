@@ -174,6 +174,27 @@ def _both(first: Iterable[str], second: Iterable[str]) -> str | None:
     return f"{' '.join(first)} / {' '.join(second)}" if first and second else None
 
 # %% ../../nbs/19_texts/3_contrasts.ipynb #8c373cf8
+_ASKED_FOR = {
+    "time": re.compile(r"^\W*(?:when|quando|cuándo|quand|wann)\b", re.I),
+    "place": re.compile(r"^\W*(?:where|onde|aonde|dónde|où|wo|dove)\b", re.I),
+    "person": re.compile(r"^\W*(?:who|whom|quem|quién|quiénes|wer|wem|wen|chi)\b", re.I),
+    "amount": re.compile(
+        r"^\W*(?:how (?:many|much|long|often|far|old)|quant[oaie]s?|cuánt[oa]s?|combien"
+        r"|wie (?:viele?|lange|oft|weit|alt))\b",
+        re.I,
+    ),
+    "truth": re.compile(r"^\W*(?:is it true|é verdade|es verdad|est-il vrai|stimmt es|ist es wahr|è vero)\b", re.I),
+    "difference": re.compile(
+        r"\b(?:differences?|diferenças?|diferencias?|différences?|unterschiede?|differenz[ae])\b", re.I
+    ),
+}
+
+
+def _asked_for(text: str) -> str | None:
+    """Return what a question is for, as far as its words are sure to tell."""
+    return next((name for name, pattern in _ASKED_FOR.items() if pattern.search(text)), None)
+
+# %% ../../nbs/19_texts/3_contrasts.ipynb #fcf117c2
 def _known(first: str, second: str) -> Words:
     return LANGUAGES.get(likely_language([first, second]) or "", NO_LANGUAGE)
 
@@ -220,6 +241,8 @@ def contrast(first: str, second: str) -> str | None:
         return _both(one.words, two.words)
     if digits := _both(one.numbers - two.numbers, two.numbers - one.numbers):
         return digits
+    if (asked := _asked_for(first)) != (other := _asked_for(second)):
+        return f"{asked or 'else'} / {other or 'else'}"
     quoted = _both(
         (text for text in one.quoted - two.quoted if not set(_read(text).words) <= set(two.words)),
         (text for text in two.quoted - one.quoted if not set(_read(text).words) <= set(one.words)),

@@ -184,6 +184,10 @@ class NearMeanings:
                 return known
         return None
 
+    async def like(self, text: str) -> str | None:
+        """Return a text that means the same, or None."""
+        return self._like(text, (await self._embedder.embed([text]))[0])
+
     async def add_if_new(self, text: str) -> str | None:
         """Return a text that means the same, or remember this one and return None."""
         vectors = await self._embedder.embed([text])

