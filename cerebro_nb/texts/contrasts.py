@@ -183,6 +183,7 @@ _ASKED_FOR = {
         r"|wie (?:viele?|lange|oft|weit|alt))\b",
         re.I,
     ),
+    "reason": re.compile(r"^\W*(?:why|por que|por quê|porque|por qué|pourquoi|warum|weshalb|perché)\b", re.I),
     "truth": re.compile(r"^\W*(?:is it true|é verdade|es verdad|est-il vrai|stimmt es|ist es wahr|è vero)\b", re.I),
     "difference": re.compile(
         r"\b(?:differences?|diferenças?|diferencias?|différences?|unterschiede?|differenz[ae])\b", re.I
@@ -241,8 +242,9 @@ def contrast(first: str, second: str) -> str | None:
         return _both(one.words, two.words)
     if digits := _both(one.numbers - two.numbers, two.numbers - one.numbers):
         return digits
-    if (asked := _asked_for(first)) != (other := _asked_for(second)):
-        return f"{asked or 'else'} / {other or 'else'}"
+    asked, other = _asked_for(first), _asked_for(second)
+    if asked and other and asked != other:
+        return f"{asked} / {other}"
     quoted = _both(
         (text for text in one.quoted - two.quoted if not set(_read(text).words) <= set(two.words)),
         (text for text in two.quoted - one.quoted if not set(_read(text).words) <= set(one.words)),
