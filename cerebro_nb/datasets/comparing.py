@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..batching.records import WANTED
 from .examples import save_rows, views_of
 from ..files import place_of
 from ..tasks.ledger import Ledger
@@ -87,7 +88,7 @@ def _facts(task: Task) -> dict[str, str]:
     facts: dict[str, Any] = {"seconds": round((task.finished_at or task.updated_at) - task.created_at, 1)}
     for name, value in manifest_of(task).items():
         facts |= {f"{name}.{part}": of for part, of in value.items()} if isinstance(value, dict) else {name: value}
-    return {name: str(value) for name, value in facts.items() if name not in ("task_id", "rerun_of")}
+    return {name: str(value) for name, value in facts.items() if name not in ("task_id", "rerun_of", WANTED)}
 
 # %% ../../nbs/24_datasets/8_comparing.ipynb #f1fee0bc
 @dataclass(frozen=True)

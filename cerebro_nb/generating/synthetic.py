@@ -207,7 +207,7 @@ def recipe_kind(recipe: Recipe, file: str = "") -> Kind:
         answers=spoken_fields(recipe, "assistant"),
         shots=shots_by_language(recipe),
         axes=tuple(recipe.plan.axes),
-        gates=[name for name in GATES if name not in recipe.gates.leave_out],
+        gates=[name for name in GATES if name not in recipe.gates.leave_out] if recipe.gates.leave_out else None,
     )
 
 
