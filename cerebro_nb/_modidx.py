@@ -2034,6 +2034,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                         'cerebro_nb/gates/phrases.py'),
                                           'cerebro_nb.gates.phrases.is_about_prompts': ( '20_gates/phrases.html#is_about_prompts',
                                                                                          'cerebro_nb/gates/phrases.py'),
+                                          'cerebro_nb.gates.phrases.is_about_quiz': ( '20_gates/phrases.html#is_about_quiz',
+                                                                                      'cerebro_nb/gates/phrases.py'),
                                           'cerebro_nb.gates.phrases.label_in': ( '20_gates/phrases.html#label_in',
                                                                                  'cerebro_nb/gates/phrases.py'),
                                           'cerebro_nb.gates.phrases.mark_in': ( '20_gates/phrases.html#mark_in',

@@ -101,7 +101,7 @@ VALUES = st.recursive(
     st.sampled_from(["en", "pt-BR", "pt-PT", "es", "de", "ru", "ja", "gl"]),
     st.text(max_size=60),
 )
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 def test_no_gate_raises_on_any_example(example, language, text):
     refusals(Candidate(example, text, language, text, [example], text, text, ["question"], ["answer"], text))
 
@@ -125,12 +125,16 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-@pytest.mark.timeout(60)
-def test_a_hostile_text_is_judged_in_bounded_time(name):
+def test_of_a_hostile_text_only_the_beginning_and_the_end_are_looked_at(name):
+    def judged(text):
+        example = {"question": text, "answer": text}
+        return refusals(Candidate(example, "tea", "en", None, [example], text, "a reader", ["question"], ["answer"]))
+
     text = HOSTILE[name]
-    example = {"question": text, "answer": text}
-    found = refusals(Candidate(example, "tea", "en", None, [example], text, "a reader", ["question"], ["answer"]))
+    found = judged(text)
     assert found, "nothing of the sort is worth learning"
+    middle = text[:400_000] + " I'm sorry, but I can't help with that. " + text[400_000:]
+    assert judged(middle).keys() == found.keys()
 
 
 # --- by the public face

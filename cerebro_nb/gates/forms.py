@@ -37,6 +37,7 @@ _HANGING = listed_pattern("hanging", flags=re.NOFLAG)
 _MORE_TO_COME = frozenset(listed("more_to_come"))
 _LAST_WORDS_OF_ENGLISH = frozenset(listed("last_words_of_english"))
 
+_LAST_OF_A_ROW = re.compile(r"\w+, \w+,? (?:and|or|e|ou|y|et|und|oder|o) \w{2,}\Z")
 _CLOSED_LIST = re.compile(r",? (?:and|or|e|ou|y|et|und|oder) \w+(?: [\w'-]+){1,8}\Z")
 
 
@@ -58,6 +59,8 @@ _CODE_ASKED = re.compile(
 _STATEMENT_END = re.compile(r"(?:\b[A-Z]{2,}\b.*|\w\))\s*;\Z")
 _OTHER_ENDS = re.compile(r"\b\w{2,}(?:[bcdfgkpt][rl]|[jqv]|[hjmpst]ph|sph|ti|ci|nci|mb[li])\Z|\b\w+(?:nti|ici|sph)\Z")
 _VERB = listed_pattern("finite_verbs", flags=re.NOFLAG)
+_BROKEN_END = re.compile(r"\w(?:çã|[çs]õ|nci|[bdfgp]l|[bcdfgpt]r)\Z")
+_FEW = 3
 _SENTENCE_WORDS = 9
 
 
@@ -89,6 +92,8 @@ def cut_in(text: str, is_asked: bool = False, about: str = "") -> str | None:
     if _CUT_SIGN.search(line) and not re.search(r"[:;][-o']?[)(DPp]\Z|\w/\Z", line):
         return tail if len(words) > 1 or line.endswith((":", ",")) else None
     if (_LEFT_OPEN.search(line) and not line.endswith(("!", "?"))) or (len(words) > 3 and _HANGING.search(line)):
+        return tail
+    if len(words) >= _FEW and _BROKEN_END.search(line):
         return tail
     if _is_ended(line) or _is_fragment(prose, line, is_asked):
         return None
@@ -130,7 +135,7 @@ def _is_fragment(prose: str, line: str, is_asked: bool) -> bool:
     if is_list_item(line) or is_asked:
         return len(words) <= 60
     if is_alone:
-        if line.count(",") >= 2 and _CLOSED_LIST.search(line):
+        if _LAST_OF_A_ROW.search(line) or (line.count(",") >= 2 and _CLOSED_LIST.search(line)):
             return True
         if len(words) >= _SENTENCE_WORDS and line[:1].isupper() and (_VERB.search(line) or _OTHER_ENDS.search(line)):
             return False

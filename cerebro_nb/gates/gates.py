@@ -18,6 +18,7 @@ from .languages import other_variety, prose_of, speaks_of_languages, switched_la
 from .languages import is_lesson_in, wants_translation
 from cerebro_nb.gates.phrases import (
     is_about_prompts,
+    is_about_quiz,
     marks_asked_about,
     angle_in,
     further_pair_in,
@@ -98,7 +99,10 @@ def _refusal(candidate: Candidate) -> str | None:
 
 
 def _meta_talk(candidate: Candidate) -> str | None:
-    return _each(candidate, small_talk_in, "the {name} has small talk around it: {found}")
+    for each in texts_of(candidate):
+        if (found := small_talk_in(each.text, each.about, each.is_asked)) is not None:
+            return f"the {each.name} has small talk around it: {found}"
+    return None
 
 
 def _placeholder(candidate: Candidate) -> str | None:
@@ -235,7 +239,7 @@ def _several(candidate: Candidate) -> str | None:
             found := further_pair_in(each.text, f"{each.about}\n{each.text[:300] if each.is_asked else ''}")
         ) is not None:
             return f"the {each.name} goes on with another question or answer: {found}"
-        if each.is_learned and not _ASKING.search(each.about):
+        if each.is_learned and not is_about_quiz(each.about):
             asked = asked_in([other for other in texts if other.is_asked])
             if asked and (found := further_question_in(asked, each.text)) is not None:
                 return f"the {each.name} goes on with another question: {found}"

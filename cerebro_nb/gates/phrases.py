@@ -8,11 +8,11 @@ from __future__ import annotations
 import re
 
 from ..texts.duplicates import essence
-from .spans import listed_pattern, said, words_of
+from .spans import QUOTED, listed_pattern, said, unquoted, words_of
 
 # %% auto #0
-__all__ = ['refusal_in', 'small_talk_in', 'pointer_in', 'is_about_prompts', 'mark_in', 'marks_asked_about', 'label_in',
-           'further_pair_in', 'angle_in']
+__all__ = ['refusal_in', 'small_talk_in', 'pointer_in', 'is_about_prompts', 'mark_in', 'marks_asked_about', 'is_about_quiz',
+           'label_in', 'further_pair_in', 'angle_in']
 
 # %% ../../nbs/20_gates/3_phrases.ipynb #7e2c5616
 _SHOWN = 70
@@ -65,6 +65,8 @@ def refusal_in(text: str, about: str = "") -> str | None:
         return found
     if len(words_of(text)) <= _FEW_WORDS and (found := _found(_KNOWS_NOTHING, text, about)):
         return found
+    if unquoted(text).strip() == QUOTED:
+        return None
     found = _found(_REFUSED, text, about)
     return None if found and _ABOUT_REFUSING.search(about) and not _OF_A_MODEL.search(found) else found
 
@@ -80,17 +82,23 @@ _ONE_LINE = 8
 _ONE_LINE_ASKED = listed_pattern("one_line_asked")
 
 
-def small_talk_in(text: str, about: str = "") -> str | None:
+_LIMIT = re.compile(r"words?\b|palavras|palabras|mots\b|wörter|parole|caracteres|characters", re.I)
+
+
+def small_talk_in(text: str, about: str = "", is_asked: bool = False) -> str | None:
     """Return the words that a model says around an answer: before it, after it, or on the question itself.
 
     Parameters
     ----------
     text, about
         As in `refusal_in`.
+    is_asked
+        Whether it asks: a question may say how long its answer should be.
     """
     if len(words_of(text)) <= _ONE_LINE and _ONE_LINE_ASKED.search(about):
         return None
-    if not _ABOUT_TASKS.search(about) and (found := _found(_TASK_TALK, text, about)):
+    found = None if _ABOUT_TASKS.search(about) else _found(_TASK_TALK, text, about)
+    if found and not (is_asked and _LIMIT.search(found)):
         return found
     goodbye = None if _LETTER.match(text) else _found(_GOODBYE, text, about)
     return _found(_SMALL_TALK, text, about) or goodbye
@@ -115,7 +123,8 @@ def pointer_in(text: str, about: str = "", is_asked: bool = False) -> str | None
     is_asked
         Whether it asks: *what is in the picture?* points, if nobody asks it for themselves.
     """
-    if (is_asked or not _MISSING_THINGS.search(about)) and (found := _found(_MISSING_THINGS, text, about)):
+    is_free = not is_asked and (_MISSING_THINGS.search(about) or _LETTER.match(text))
+    if not is_free and (found := _found(_MISSING_THINGS, text, about)):
         return found
     if _NAMED_TEXT.search(about):
         return None
@@ -154,6 +163,11 @@ def mark_in(text: str, about: str = "") -> str | None:
 def marks_asked_about(text: str) -> str:
     """Return the marks that a question asks about: those in its midst, before its end."""
     return " ".join(re.findall(r"\w[^\n]*?(<\|?/?\w+\|?>|\[/?INST\])(?=[^\n]*\w[^\n]*\?\s*\Z)", text[:500]))
+
+
+def is_about_quiz(about: str) -> bool:
+    """Whether several questions may be asked for: a quiz, a dialogue, an interview."""
+    return _ABOUT_QUIZ.search(about) is not None
 
 
 def label_in(text: str, about: str = "") -> str | None:

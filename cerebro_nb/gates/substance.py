@@ -55,6 +55,7 @@ _SMALL = frozenset(
 _EMPTY_CONTENT = frozenset(listed("empty_content"))
 _SAYS_YES_OR_NO = listed_pattern("negations")
 _WIDE = listed_pattern("wide_questions")
+_CHOICE = re.compile(r"[\"“«„`]|\b(?:or|ou|oder)\b|\b[ou] (?:el|la|los|las|il|lo|i|gli|le|un|una|l')\b", re.I)
 _STEM, _FEWEST = 5, 4
 
 
@@ -73,9 +74,7 @@ def is_circular(asked: str, answered: str) -> bool:
     words = words_of(answered)
     if not _WIDE.search(asked) or not _FEWEST <= len(words) <= 60 or any(map(str.isdigit, answered)):
         return False
-    if re.search(r"[\"“«„`]|\b(?:or|ou|o|oder)\b [^.]{0,30}\?", asked) and re.search(
-        r"[\"“«„`]|\bor\b|\boder\b", asked
-    ):
+    if _CHOICE.search(asked):
         return False
     if _SAYS_YES_OR_NO.search(answered):
         return False
@@ -166,6 +165,6 @@ def further_question_in(asked: str, answered: str) -> str | None:
                 len(asked_words & set(words)) >= max(_ALIKE_WORDS, len(words) // 2) and len(words) >= _ALIKE_WORDS + 1
             )
             further.append((part, likes))
-    if next((part for part, likes in further if likes), None) or len(further) >= 3:
+    if next((part for part, likes in further if likes), None) or len(further) >= 2:
         return further[0][0][:60]
     return None
