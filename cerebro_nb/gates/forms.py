@@ -50,18 +50,67 @@ def _is_ended(text: str) -> bool:
     last = text[-1:]
     return last in _ENDED or unicodedata.category(last)[0] in "SCM" or unicodedata.category(last) in ("Pe", "Pf", "Po")
 
-
+# %% ../../nbs/20_gates/4_forms.ipynb #6a73c77c
 _SALUTATION = re.compile(rf"(?:{listed_pattern('letter').pattern})[^:]{{0,60}}[:,]\Z", re.I)
 _CODE_ASKED = re.compile(
     r"\b(?:sql|quer(?:y|ies)|code|código|database|banco de dados|tabelas?|tables?|python|java\w*|css|c\+\+|rust|php)\b",
     re.I,
 )
 _STATEMENT_END = re.compile(r"(?:\b[A-Z]{2,}\b.*|\w\))\s*;\Z")
+
+
+def _is_code_or_salutation(line: str, about: str) -> bool:
+    """Whether a line ends as code, or as the first line of a letter."""
+    if line.endswith(";") and (_STATEMENT_END.search(line) or _CODE_ASKED.search(about)):
+        return True
+    return bool(_SALUTATION.match(line)) and len(words_of(line)) <= 8
+
+
+def _is_row_of_short_parts(line: str) -> bool:
+    """Whether a line is a row of short parts with commas between them, such as the forms of a verb."""
+    parts = [words_of(part) for part in re.split(r"[,;]", line)]
+    return len(parts) >= 4 and all(1 <= len(part) <= 4 for part in parts) and len(parts[-1]) >= len(parts[-2])
+
+# %% ../../nbs/20_gates/4_forms.ipynb #16b84e26
 _OTHER_ENDS = re.compile(r"\b\w{2,}(?:[bcdfgkpt][rl]|[jqv]|[hjmpst]ph|sph|ti|ci|nci|mb[li])\Z|\b\w+(?:nti|ici|sph)\Z")
 _VERB = listed_pattern("finite_verbs", flags=re.NOFLAG)
+_SENTENCE_WORDS = 9
+
+
+def _is_fragment(prose: str, line: str, is_asked: bool) -> bool:
+    """Whether a last line without an end needs none."""
+    words = words_of(line)
+    sentences = sentences_of(line)
+    is_alone = prose.strip() == line
+    if _is_row_of_short_parts(line):
+        return True
+    hangs = words[-1] in _MORE_TO_COME and line.split()[-1].islower() and len(words) >= 4
+    if hangs and (
+        words[-1] not in _LAST_WORDS_OF_ENGLISH
+        or len(sentences) > 1
+        or len(words) > 14
+        or (not is_asked and len(words) > 6)
+    ):
+        return False
+    if is_list_item(line) and not is_alone:
+        return len(words) <= 60
+    if len(sentences) > 1:
+        return is_asked or (len(words_of(sentences[-1])) <= 2 and sentences[-1][:1].isupper())
+    if is_list_item(line) or is_asked:
+        return len(words) <= 60
+    if is_alone:
+        if _LAST_OF_A_ROW.search(line) or (line.count(",") >= 2 and _CLOSED_LIST.search(line)):
+            return True
+        if len(words) >= _SENTENCE_WORDS and line[:1].isupper() and (_VERB.search(line) or _OTHER_ENDS.search(line)):
+            return False
+        return len(words) < 12 or (not line[:1].isupper() and len(words) < 25)
+    before = [part for part in prose.splitlines() if part.strip()][:-1]
+    is_verse = sum(len(words_of(part)) <= 12 for part in before) * 3 >= 2 * len(before)
+    return len(words) <= 5 or (is_verse and len(words) <= 12)
+
+# %% ../../nbs/20_gates/4_forms.ipynb #8798f3b0
 _BROKEN_END = re.compile(r"\w(?:çã|[çs]õ|nci|[bdfgp]l|[bcdfgpt]r)\Z")
 _FEW = 3
-_SENTENCE_WORDS = 9
 
 
 def cut_in(text: str, is_asked: bool = False, about: str = "") -> str | None:
@@ -98,51 +147,6 @@ def cut_in(text: str, is_asked: bool = False, about: str = "") -> str | None:
     if _is_ended(line) or _is_fragment(prose, line, is_asked):
         return None
     return tail
-
-
-def _is_code_or_salutation(line: str, about: str) -> bool:
-    """Whether a line ends as code, or as the first line of a letter."""
-    if line.endswith(";") and (_STATEMENT_END.search(line) or _CODE_ASKED.search(about)):
-        return True
-    return bool(_SALUTATION.match(line)) and len(words_of(line)) <= 8
-
-
-def _is_row_of_short_parts(line: str) -> bool:
-    """Whether a line is a row of short parts with commas between them, such as the forms of a verb."""
-    parts = [words_of(part) for part in re.split(r"[,;]", line)]
-    return len(parts) >= 4 and all(1 <= len(part) <= 4 for part in parts) and len(parts[-1]) >= len(parts[-2])
-
-
-def _is_fragment(prose: str, line: str, is_asked: bool) -> bool:
-    """Whether a last line without an end needs none."""
-    words = words_of(line)
-    sentences = sentences_of(line)
-    is_alone = prose.strip() == line
-    if _is_row_of_short_parts(line):
-        return True
-    hangs = words[-1] in _MORE_TO_COME and line.split()[-1].islower() and len(words) >= 4
-    if hangs and (
-        words[-1] not in _LAST_WORDS_OF_ENGLISH
-        or len(sentences) > 1
-        or len(words) > 14
-        or (not is_asked and len(words) > 6)
-    ):
-        return False
-    if is_list_item(line) and not is_alone:
-        return len(words) <= 60
-    if len(sentences) > 1:
-        return is_asked or (len(words_of(sentences[-1])) <= 2 and sentences[-1][:1].isupper())
-    if is_list_item(line) or is_asked:
-        return len(words) <= 60
-    if is_alone:
-        if _LAST_OF_A_ROW.search(line) or (line.count(",") >= 2 and _CLOSED_LIST.search(line)):
-            return True
-        if len(words) >= _SENTENCE_WORDS and line[:1].isupper() and (_VERB.search(line) or _OTHER_ENDS.search(line)):
-            return False
-        return len(words) < 12 or (not line[:1].isupper() and len(words) < 25)
-    before = [part for part in prose.splitlines() if part.strip()][:-1]
-    is_verse = sum(len(words_of(part)) <= 12 for part in before) * 3 >= 2 * len(before)
-    return len(words) <= 5 or (is_verse and len(words) <= 12)
 
 # %% ../../nbs/20_gates/4_forms.ipynb #b649d030
 _CLOSED_BY = {"(": ")", "[": "]", "{": "}", "“": "”", "«": "»", "»": "«", "„": "“”"}

@@ -228,7 +228,7 @@ def _markup(candidate: Candidate) -> str | None:
         candidate, lambda text, about: markup_in(text, about, keys), "the {name} is markup or broken text: {found}"
     )
 
-
+# %% ../../nbs/20_gates/7_gates.ipynb #3830f45c
 _ASKING = listed_pattern("asking")
 
 

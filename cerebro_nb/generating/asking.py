@@ -17,7 +17,8 @@ from ..client.call import answer
 from ..client.client import Client
 from ..errors import DuplicateOutput, ExampleRefused, InputError, InvalidOutput, OutputTruncated
 from ..gates.distinct import Distinct
-from ..gates.gates import Candidate, check_gates, refusals
+from ..gates.candidates import Candidate
+from ..gates.gates import check_gates, refusals
 from ..profiles import GenerationOptions
 from ..protocol.messages import Message
 from ..recipes.fields import answer_model
