@@ -38,7 +38,14 @@ setup(
     python_requires=f">={meta['min_python']}",
     packages=find_packages(include=[f"{meta['lib_path']}*"]),
     package_data={
-        meta["lib_path"]: ["py.typed", "locale/*/LC_MESSAGES/*.mo", "panels/static/*", "recipes/*.toml", "recipes/library/*.toml", "gates/*.toml"]
+        meta["lib_path"]: [
+            "py.typed",
+            "locale/*/LC_MESSAGES/*.mo",
+            "panels/static/*",
+            "recipes/*.toml",
+            "recipes/library/*.toml",
+            "gates/*.toml",
+        ]
     },
     install_requires=meta["requirements"].split(),
     extras_require=_extras,

@@ -21,7 +21,8 @@ from cerebro_nb import (
     register_kind,
 )
 from cerebro_nb.errors import InputError
-from cerebro_nb.gates.gates import GATES, Candidate, refusals
+from cerebro_nb.gates.candidates import Candidate
+from cerebro_nb.gates.gates import GATES, refusals
 from cerebro_nb.launching.kind import kind_named
 from cerebro_nb.recipes.quality import candidate_of
 from cerebro_nb.tasks.views import view_of
@@ -101,7 +102,7 @@ VALUES = st.recursive(
     st.sampled_from(["en", "pt-BR", "pt-PT", "es", "de", "ru", "ja", "gl"]),
     st.text(max_size=60),
 )
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 def test_no_gate_raises_on_any_example(example, language, text):
     refusals(Candidate(example, text, language, text, [example], text, text, ["question"], ["answer"], text))
 
@@ -125,12 +126,16 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-@pytest.mark.timeout(60)
-def test_a_hostile_text_is_judged_in_bounded_time(name):
+def test_of_a_hostile_text_only_the_beginning_and_the_end_are_looked_at(name):
+    def judged(text):
+        example = {"question": text, "answer": text}
+        return refusals(Candidate(example, "tea", "en", None, [example], text, "a reader", ["question"], ["answer"]))
+
     text = HOSTILE[name]
-    example = {"question": text, "answer": text}
-    found = refusals(Candidate(example, "tea", "en", None, [example], text, "a reader", ["question"], ["answer"]))
+    found = judged(text)
     assert found, "nothing of the sort is worth learning"
+    middle = text[:400_000] + " I'm sorry, but I can't help with that. " + text[400_000:]
+    assert judged(middle).keys() == found.keys()
 
 
 # --- by the public face
@@ -154,7 +159,8 @@ def test_the_face_knows_what_a_kind_asks_shows_and_says():
 @pytest.mark.parametrize("name", ["qa", "failure_cases", "success_patterns", "research"])
 def test_the_kinds_of_examples_pass_all_gates_by_default(name):
     kind = kind_named(name)
-    assert kind.gates is None and kind.answers and set(kind.answers) <= set(kind.columns)
+    assert kind.gates is None or set(kind.gates) == GATES.keys()
+    assert kind.answers and set(kind.answers) <= set(kind.columns)
 
 
 def test_other_kinds_pass_none():
@@ -197,7 +203,7 @@ SAID = [
 @pytest.fixture
 def task(tmp_path, ledger):
     client = Client(ScriptedBackend([json.dumps(said, ensure_ascii=False) for said in SAID]), "tiny")
-    return generate_qa("animals", 3, client=client, ledger=ledger, show_progress=False)
+    return generate_qa("animals", 3, client=client, ledger=ledger, show_progress=False, without_gates=[*GATES])
 
 
 def test_a_report_and_an_export_say_the_same(task, tmp_path):
@@ -251,7 +257,7 @@ def test_a_kind_of_one_s_own_names_its_gates(tmp_path, ledger):
             )
         )
         client = Client(ScriptedBackend([json.dumps(said, ensure_ascii=False) for said in SAID]), "tiny")
-        run = generate_qa("animals", 3, client=client, ledger=ledger, show_progress=False)
+        run = generate_qa("animals", 3, client=client, ledger=ledger, show_progress=False, without_gates=[*GATES])
         assert export_dataset(run, tmp_path / "own").dropped == {"refusal": 1}
     finally:
         register_kind(before)

@@ -19,6 +19,7 @@ from cerebro_nb.gates.spans import (
     is_list_item,
     looks_like_code,
     said,
+    unquoted,
     sentences_of,
     without_code,
     words_of,
@@ -30,12 +31,13 @@ __all__ = ['EDITING', 'NEARLY', 'cut_in', 'unclosed_in', 'placeholder_in', 'esse
 
 # %% ../../nbs/20_gates/4_forms.ipynb #5323d7a4
 _ENDED = ".!?…。！？)]}>*_`%°”’»\"'|€$£+=/]" + QUOTED
-_CUT_SIGN = re.compile(r"(?:[,:;(\[{/&]|\s[-–—]|\b(?:e\.g|i\.e|p\. ?ex|z\. ?b|vs)\.)\W{0,4}\Z", re.I)
+_CUT_SIGN = re.compile(r"(?:[,:;(\[{/&]|\s[-–—]|\b(?:e\.g|i\.e|p\. ?ex|z\. ?b|vs)\.)[^\w\ufffc]{0,4}\Z", re.I)
 _LEFT_OPEN = listed_pattern("left_open")
 _HANGING = listed_pattern("hanging", flags=re.NOFLAG)
 _MORE_TO_COME = frozenset(listed("more_to_come"))
 _LAST_WORDS_OF_ENGLISH = frozenset(listed("last_words_of_english"))
 
+_LAST_OF_A_ROW = re.compile(r"\w+, \w+,? (?:and|or|e|ou|y|et|und|oder|o) \w{2,}\Z")
 _CLOSED_LIST = re.compile(r",? (?:and|or|e|ou|y|et|und|oder) \w+(?: [\w'-]+){1,8}\Z")
 
 
@@ -48,32 +50,31 @@ def _is_ended(text: str) -> bool:
     last = text[-1:]
     return last in _ENDED or unicodedata.category(last)[0] in "SCM" or unicodedata.category(last) in ("Pe", "Pf", "Po")
 
+# %% ../../nbs/20_gates/4_forms.ipynb #6a73c77c
+_SALUTATION = re.compile(rf"(?:{listed_pattern('letter').pattern})[^:]{{0,60}}[:,]\Z", re.I)
+_CODE_ASKED = re.compile(
+    r"\b(?:sql|quer(?:y|ies)|code|código|database|banco de dados|tabelas?|tables?|python|java\w*|css|c\+\+|rust|php)\b",
+    re.I,
+)
+_STATEMENT_END = re.compile(r"(?:\b[A-Z]{2,}\b.*|\w\))\s*;\Z")
 
-def cut_in(text: str, is_asked: bool = False) -> str | None:
-    """Return the words at which a text was cut, or None if it is whole.
 
-    Parameters
-    ----------
-    text
-        A field of an example.
-    is_asked
-        Whether it asks: a question may do without its mark.
-    """
-    prose = without_code(text).strip().rstrip("*_")
-    line = _last_line(prose)
-    words = words_of(line)
-    if re.fullmatch(r"(?:\d{1,3}[.)]|[-*+•])", line) and "\n" in prose.strip():
-        return line
-    if not words or looks_like_code(line) or re.search(r"(?:https?://|www\.)\S+\Z|\S+@\S+\Z", line):
-        return None
-    tail = " ".join(line.split()[-4:])[-60:]
-    if _CUT_SIGN.search(line) and not re.search(r"[:;][-o']?[)(DPp]\Z|\w/\Z", line):
-        return tail if len(words) > 1 or line.endswith((":", ",")) else None
-    if (_LEFT_OPEN.search(line) and not line.endswith(("!", "?"))) or (len(words) > 3 and _HANGING.search(line)):
-        return tail
-    if _is_ended(line) or _is_fragment(prose, line, is_asked):
-        return None
-    return tail
+def _is_code_or_salutation(line: str, about: str) -> bool:
+    """Whether a line ends as code, or as the first line of a letter."""
+    if line.endswith(";") and (_STATEMENT_END.search(line) or _CODE_ASKED.search(about)):
+        return True
+    return bool(_SALUTATION.match(line)) and len(words_of(line)) <= 8
+
+
+def _is_row_of_short_parts(line: str) -> bool:
+    """Whether a line is a row of short parts with commas between them, such as the forms of a verb."""
+    parts = [words_of(part) for part in re.split(r"[,;]", line)]
+    return len(parts) >= 4 and all(1 <= len(part) <= 4 for part in parts) and len(parts[-1]) >= len(parts[-2])
+
+# %% ../../nbs/20_gates/4_forms.ipynb #16b84e26
+_OTHER_ENDS = re.compile(r"\b\w{2,}(?:[bcdfgkpt][rl]|[jqv]|[hjmpst]ph|sph|ti|ci|nci|mb[li])\Z|\b\w+(?:nti|ici|sph)\Z")
+_VERB = listed_pattern("finite_verbs", flags=re.NOFLAG)
+_SENTENCE_WORDS = 9
 
 
 def _is_fragment(prose: str, line: str, is_asked: bool) -> bool:
@@ -81,6 +82,8 @@ def _is_fragment(prose: str, line: str, is_asked: bool) -> bool:
     words = words_of(line)
     sentences = sentences_of(line)
     is_alone = prose.strip() == line
+    if _is_row_of_short_parts(line):
+        return True
     hangs = words[-1] in _MORE_TO_COME and line.split()[-1].islower() and len(words) >= 4
     if hangs and (
         words[-1] not in _LAST_WORDS_OF_ENGLISH
@@ -89,17 +92,61 @@ def _is_fragment(prose: str, line: str, is_asked: bool) -> bool:
         or (not is_asked and len(words) > 6)
     ):
         return False
+    if is_list_item(line) and not is_alone:
+        return len(words) <= 60
     if len(sentences) > 1:
         return is_asked or (len(words_of(sentences[-1])) <= 2 and sentences[-1][:1].isupper())
     if is_list_item(line) or is_asked:
         return len(words) <= 60
     if is_alone:
-        if line.count(",") >= 2 and _CLOSED_LIST.search(line):
+        if _LAST_OF_A_ROW.search(line) or (line.count(",") >= 2 and _CLOSED_LIST.search(line)):
             return True
+        if len(words) >= _SENTENCE_WORDS and line[:1].isupper() and (_VERB.search(line) or _OTHER_ENDS.search(line)):
+            return False
         return len(words) < 12 or (not line[:1].isupper() and len(words) < 25)
     before = [part for part in prose.splitlines() if part.strip()][:-1]
     is_verse = sum(len(words_of(part)) <= 12 for part in before) * 3 >= 2 * len(before)
     return len(words) <= 5 or (is_verse and len(words) <= 12)
+
+# %% ../../nbs/20_gates/4_forms.ipynb #8798f3b0
+_BROKEN_END = re.compile(r"\w(?:çã|[çs]õ|nci|[bdfgp]l|[bcdfgpt]r)\Z")
+_FEW = 3
+
+
+def cut_in(text: str, is_asked: bool = False, about: str = "") -> str | None:
+    """Return the words at which a text was cut, or None if it is whole.
+
+    Parameters
+    ----------
+    text
+        A field of an example.
+    is_asked
+        Whether it asks: a question may do without its mark.
+    about
+        What it is about: code and salutations end otherwise.
+    """
+    prose = unquoted(text).strip().rstrip("*_")
+    line = _last_line(prose)
+    words = words_of(line)
+    if re.fullmatch(r"(?:\d{1,3}[.)]|[-*+•])", line) and "\n" in prose.strip():
+        return line
+    if (
+        not words
+        or looks_like_code(line)
+        or _is_code_or_salutation(line, about)
+        or re.search(r"(?:https?://|www\.)\S+\Z|\S+@\S+\Z", line)
+    ):
+        return None
+    tail = " ".join(line.split()[-4:])[-60:]
+    if _CUT_SIGN.search(line) and not re.search(r"[:;][-o']?[)(DPp]\Z|\w/\Z", line):
+        return tail if len(words) > 1 or line.endswith((":", ",")) else None
+    if (_LEFT_OPEN.search(line) and not line.endswith(("!", "?"))) or (len(words) > 3 and _HANGING.search(line)):
+        return tail
+    if len(words) >= _FEW and _BROKEN_END.search(line):
+        return tail
+    if _is_ended(line) or _is_fragment(prose, line, is_asked):
+        return None
+    return tail
 
 # %% ../../nbs/20_gates/4_forms.ipynb #b649d030
 _CLOSED_BY = {"(": ")", "[": "]", "{": "}", "“": "”", "«": "»", "»": "«", "„": "“”"}
@@ -123,7 +170,7 @@ def unclosed_in(text: str, about: str = "") -> str | None:
         return "```"
     if _SPEAKS_OF_SIGNS.search(about) or looks_like_code(text):
         return None
-    prose = _NO_BRACKET.sub(" ", without_code(text))
+    prose = _NO_BRACKET.sub(" ", unquoted(text))
     opened: list[str] = []
     for sign in re.findall(r"[()\[\]{}“”«»„]", prose):
         if opened and sign in _CLOSED_BY[opened[-1]]:
@@ -144,20 +191,22 @@ _EMPTY_WORDS = frozenset(listed("empty_words"))
 _ABOUT_FORMS = listed_pattern("about_forms")
 
 
-def placeholder_in(text: str, about: str = "") -> str | None:
+def placeholder_in(text: str, about: str = "", known: str = "") -> str | None:
     """Return what a text has in the place of words still to be written, or None.
 
     Parameters
     ----------
     text, about
         As in `unclosed_in`.
+    known
+        What was asked: a place that is named there may be spoken of.
     """
     if _ABOUT_FORMS.search(about):
         return None
     whole = " ".join(words_of(text))
     if whole in _EMPTY_WORDS or re.fullmatch(r"\W*(?:\.{2,}|…|-{2,}|_{2,})\W*", bounded(text)):
         return text.strip()[:60]
-    found = _PLACES.search(said(text))
+    found = next((each for each in _PLACES.finditer(said(text)) if each.group() not in known), None)
     if found is None and re.search(r"(?<![A-ZÀ-Ý])\bXXX\b", said(text)) and not re.search(r"[A-ZÀ-Ý]\w+ XXX\b", text):
         return "XXX"
     if found is None and "option a" not in essence_of(about):

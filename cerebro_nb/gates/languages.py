@@ -13,11 +13,12 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
 from ..language import check_language, language_name
-from .spans import QUOTED, listed, looks_like_code, said, sentences_of, words_of
+from .spans import listed_pattern, QUOTED, listed, looks_like_code, said, sentences_of, words_of
 
 # %% auto #0
 __all__ = ['margin_over', 'small_words', 'prose_of', 'other_language', 'switched_language', 'wants_translation',
-           'speaks_of_languages', 'language_asked_for', 'other_script', 'other_variety', 'name_of_language']
+           'speaks_of_languages', 'language_asked_for', 'is_lesson_in', 'other_script', 'other_variety',
+           'name_of_language']
 
 # %% ../../nbs/20_gates/2_languages.ipynb #5c132cc4
 _CLOSE: Mapping[str, frozenset[str]] = {
@@ -215,6 +216,15 @@ def language_asked_for(text: str) -> set[str]:
         for found in named.finditer(text)
         if _IN.search(text[max(0, found.start() - 24) : found.start()])
     }
+
+# %% ../../nbs/20_gates/2_languages.ipynb #ef235210
+_LESSONS = listed_pattern("lessons")
+
+
+def is_lesson_in(language: str, text: str) -> bool:
+    """Whether a text names a language and asks for words or forms of it: *Conjugate vivir*, of Spanish verbs."""
+    named = _NAMED.get(language)
+    return named is not None and named.search(text) is not None and _LESSONS.search(text) is not None
 
 # %% ../../nbs/20_gates/2_languages.ipynb #531f10e9
 _SCRIPTS = re.compile(r"LATIN|GREEK|CYRILLIC|CJK|HIRAGANA|KATAKANA|HANGUL|ARABIC|HEBREW|DEVANAGARI|BENGALI|TAMIL|THAI")

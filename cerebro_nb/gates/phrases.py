@@ -8,10 +8,11 @@ from __future__ import annotations
 import re
 
 from ..texts.duplicates import essence
-from .spans import listed_pattern, said, words_of
+from .spans import QUOTED, listed_pattern, said, unquoted, words_of
 
 # %% auto #0
-__all__ = ['refusal_in', 'small_talk_in', 'pointer_in', 'mark_in', 'marks_asked_about', 'label_in', 'further_pair_in', 'angle_in']
+__all__ = ['refusal_in', 'small_talk_in', 'pointer_in', 'is_about_prompts', 'mark_in', 'marks_asked_about', 'is_about_quiz',
+           'label_in', 'further_pair_in', 'angle_in']
 
 # %% ../../nbs/20_gates/3_phrases.ipynb #7e2c5616
 _SHOWN = 70
@@ -30,13 +31,18 @@ def _found(pattern: re.Pattern[str], text: str, about: str = "", most: int | Non
     return None
 
 # %% ../../nbs/20_gates/3_phrases.ipynb #8fd223b3
-_REFUSED = listed_pattern("refused_en", "refused_pt", "refused_es", "refused_fr", "refused_de", "refused_it")
+_REFUSED = listed_pattern(
+    "refused_en", "refused_pt", "refused_es", "refused_fr", "refused_de", "refused_it", "refused_politely"
+)
+_OF_ITSELF = listed_pattern("of_itself")
+_KNOWS_NOTHING = listed_pattern("knows_nothing")
 
 # %% ../../nbs/20_gates/3_phrases.ipynb #b68fb3a0
 _UNKNOWING = listed_pattern("unknowing")
 _ABOUT_REFUSING = listed_pattern("about_refusing")
 _ABOUT_WORDS = listed_pattern("about_words")
 _OF_A_MODEL = listed_pattern("of_a_model")
+_FEW_WORDS = 20
 _ABOUT_WHO = listed_pattern("about_who")
 
 
@@ -55,6 +61,12 @@ def refusal_in(text: str, about: str = "") -> str | None:
     whole = essence(text.replace("’", "'").replace("'", "QQ")).replace("qq", "'")
     if len(words_of(text)) <= 14 and _UNKNOWING.fullmatch(whole):
         return text.strip()[:_SHOWN]
+    if found := _found(_OF_ITSELF, text, about):
+        return found
+    if len(words_of(text)) <= _FEW_WORDS and (found := _found(_KNOWS_NOTHING, text, about)):
+        return found
+    if unquoted(text).strip() == QUOTED:
+        return None
     found = _found(_REFUSED, text, about)
     return None if found and _ABOUT_REFUSING.search(about) and not _OF_A_MODEL.search(found) else found
 
@@ -64,22 +76,37 @@ _SMALL_TALK = listed_pattern("small_talk")
 # %% ../../nbs/20_gates/3_phrases.ipynb #61785fe5
 _GOODBYE = listed_pattern("goodbye")
 _LETTER = listed_pattern("letter")
+_TASK_TALK = listed_pattern("task_talk")
+_ABOUT_TASKS = listed_pattern("about_tasks")
+_ONE_LINE = 8
+_ONE_LINE_ASKED = listed_pattern("one_line_asked")
 
 
-def small_talk_in(text: str, about: str = "") -> str | None:
+_LIMIT = re.compile(r"words?\b|palavras|palabras|mots\b|wörter|parole|caracteres|characters", re.I)
+
+
+def small_talk_in(text: str, about: str = "", is_asked: bool = False) -> str | None:
     """Return the words that a model says around an answer: before it, after it, or on the question itself.
 
     Parameters
     ----------
     text, about
         As in `refusal_in`.
+    is_asked
+        Whether it asks: a question may say how long its answer should be.
     """
+    if len(words_of(text)) <= _ONE_LINE and _ONE_LINE_ASKED.search(about):
+        return None
+    found = None if _ABOUT_TASKS.search(about) else _found(_TASK_TALK, text, about)
+    if found and not (is_asked and _LIMIT.search(found)):
+        return found
     goodbye = None if _LETTER.match(text) else _found(_GOODBYE, text, about)
     return _found(_SMALL_TALK, text, about) or goodbye
 
 # %% ../../nbs/20_gates/3_phrases.ipynb #09329803
 _POINTERS = listed_pattern("pointers")
 _NAMED_TEXT = listed_pattern("named_text")
+_MISSING_THINGS = listed_pattern("missing_things")
 
 
 _POINTING_QUESTIONS = listed_pattern("pointing_questions")
@@ -96,6 +123,9 @@ def pointer_in(text: str, about: str = "", is_asked: bool = False) -> str | None
     is_asked
         Whether it asks: *what is in the picture?* points, if nobody asks it for themselves.
     """
+    is_free = not is_asked and (_MISSING_THINGS.search(about) or _LETTER.match(text))
+    if not is_free and (found := _found(_MISSING_THINGS, text, about)):
+        return found
     if _NAMED_TEXT.search(about):
         return None
     found = _found(_POINTERS, text, about)
@@ -110,6 +140,11 @@ _LABEL = listed_pattern("label")
 _ABOUT_PROMPTS = listed_pattern("about_prompts")
 _ABOUT_QUIZ = listed_pattern("about_quiz")
 _MORE_PAIRS = listed_pattern("more_pairs")
+
+
+def is_about_prompts(about: str) -> bool:
+    """Whether what is asked for may be unfinished by its nature: a prompt that a model goes on with."""
+    return re.search(r"\bprompts?\b|few-shot|one-shot|fine-?tun", about, re.I) is not None
 
 
 def mark_in(text: str, about: str = "") -> str | None:
@@ -128,6 +163,11 @@ def mark_in(text: str, about: str = "") -> str | None:
 def marks_asked_about(text: str) -> str:
     """Return the marks that a question asks about: those in its midst, before its end."""
     return " ".join(re.findall(r"\w[^\n]*?(<\|?/?\w+\|?>|\[/?INST\])(?=[^\n]*\w[^\n]*\?\s*\Z)", text[:500]))
+
+
+def is_about_quiz(about: str) -> bool:
+    """Whether several questions may be asked for: a quiz, a dialogue, an interview."""
+    return _ABOUT_QUIZ.search(about) is not None
 
 
 def label_in(text: str, about: str = "") -> str | None:
@@ -181,6 +221,9 @@ def angle_in(text: str, angle: str | None = None, about: str = "") -> str | None
             or re.search(r"\b(?:something|algo|a term|um termo|two ways|dois caminhos)\b", part)
         ):
             return part
+    in_row = re.compile(r"[\W_]{1,4}(?:\w+[\W_]{1,3}){0,2}?".join(re.escape(part) for part in parts[:2]), re.I)
+    if len(parts) > 1 and all(parts[:2]) and in_row.search(f"{said(text)[:600]}") and parts[0] not in theirs:
+        return ", ".join(parts[:2])
     levels = [part for part in parts if part and len(part.split()) == 1]
     for level in levels:
         if level_told := re.search(

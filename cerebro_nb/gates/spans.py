@@ -15,9 +15,9 @@ from importlib.resources import files
 from typing import Any
 
 # %% auto #0
-__all__ = ['QUOTED', 'listed', 'listed_pattern', 'texts_in', 'bounded', 'without_code', 'unwrapped', 'said', 'words_of',
-           'sentences_of', 'runs_of', 'likeness', 'telling_words', 'shared_run', 'looks_like_code', 'is_list_item',
-           'repeats_itself', 'said_again']
+__all__ = ['QUOTED', 'listed', 'listed_pattern', 'texts_in', 'bounded', 'without_code', 'unwrapped', 'unquoted', 'is_quoted',
+           'said', 'words_of', 'sentences_of', 'runs_of', 'likeness', 'telling_words', 'shared_run', 'looks_like_code',
+           'is_list_item', 'repeats_itself', 'said_again']
 
 # %% ../../nbs/20_gates/1_spans.ipynb #006752e7
 @cache
@@ -81,6 +81,18 @@ def unwrapped(text: str) -> str:
     inner = tidy[1:-1]
     is_one = len(tidy) > 2 and _WHOLE.get(tidy[0]) == tidy[-1] and not {tidy[0], tidy[-1]} & set(inner)
     return inner if is_one and len(inner.split()) > 3 else text
+
+
+@lru_cache(maxsize=64)
+def unquoted(text: str) -> str:
+    """Return a text with a mark in the place of each quotation and each piece of code, also if it is one quotation."""
+    return _QUOTES.sub(QUOTED, without_code(text)).replace("’", "'")
+
+
+def is_quoted(words: str, text: str) -> bool:
+    """Whether a text has one of some words in quotation marks."""
+    quoted = " ".join(found.group() for found in _QUOTES.finditer(text[:2_000])).casefold()
+    return any(word in quoted for word in words.casefold().split() if len(word) > 2)
 
 
 @lru_cache(maxsize=64)

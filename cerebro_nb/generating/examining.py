@@ -14,7 +14,8 @@ from typing import Any, ClassVar
 from ..batching.work import WorkItem
 from ..errors import DuplicateOutput, ExampleRefused, OutputError, Retry
 from ..gates.distinct import Distinct
-from ..gates.gates import Candidate, check_gates, refusals
+from ..gates.candidates import Candidate
+from ..gates.gates import check_gates, refusals
 from .asking import Asking, made_example
 from ..logs import get_logger
 from ..recipes.prompting import shots_of

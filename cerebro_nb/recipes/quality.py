@@ -10,7 +10,8 @@ from typing import Any
 
 from ..launching.kind import Kind, kind_named, kind_of_example
 from .wordings import serving
-from ..gates.gates import GATES, Candidate, check_gates, refusals
+from ..gates.candidates import Candidate
+from ..gates.gates import GATES, check_gates, refusals
 
 # %% auto #0
 __all__ = ['candidate_of', 'refused', 'refused_by']
