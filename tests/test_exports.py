@@ -1098,7 +1098,7 @@ def test_with_the_embedded_engine_a_run_is_the_same_to_the_byte(ledger, quick, t
     assert set(found.differences) <= {"seconds"}
     assert second.task.manifest["rerun_of"] == first.task_id
     written = json.loads(write_manifest(second, tmp_path / "m.json").read_text())
-    for name in ("cerebro_version", "model_digest", "backend_version", "options", "seed", "template", "input_sha256"):
+    for name in ("cerebro_version", "model_digest", "backend_version", "options", "seed", "definition", "input_sha256"):
         assert written[name] == first.task.manifest[name]
 
 

@@ -226,11 +226,9 @@ async def aexport_dataset(
         ``field`` (of the message) or ``omit``. ``records`` have no place for either.
     licence
         The licence you give the data set, as the card names it.
-    spreadsheet_safe
-        In ``csv``: write an apostrophe before each text that a spreadsheet would run as a formula. Without it texts are
-        written as they are.
-    overwrite
-        Replace the data set at that place. What is no data set of ours is never replaced.
+    spreadsheet_safe, overwrite
+        In ``csv``: write an apostrophe before each text that a spreadsheet would run as a formula. And: replace the
+        data set at that place; what is no data set of ours is never replaced.
     ledger
         Where the tasks are; the shared ledger of the settings if None.
 

@@ -198,10 +198,9 @@ class Kind:
         Those of its fields of which one at least must be filled.
     function, given
         The public function that makes a run and waits, for code that is copied; and what it is given first.
-    response_model, columns
-        The form of an answer, and what of it stands in a table: the form's fields if not given.
-    essential
-        The field of an answer that tells two apart; empty if the whole answer does.
+    response_model, columns, essential
+        The form of an answer; what of it stands in a table, the form's fields if not given; and the field that tells
+        two answers apart, empty if the whole answer does.
     conversation
         Makes an example, the fields of an answer and ``metadata``, what is trained on; None of one that is none.
     prompts

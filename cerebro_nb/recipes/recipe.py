@@ -369,8 +369,8 @@ def conversation_in(recipe: Recipe, values: Mapping[str, Any], tag: str) -> Conv
     """
     if recipe.chat is None:
         return None
-    said = (_said(turn, values, tag) for turn in recipe.chat.turns)
+    said = tuple(_said(turn, values, tag) for turn in recipe.chat.turns)
     worse = recipe.chat.rejected
     rejected = Turn("assistant", filled(worse[serving(worse, tag)], values).strip()) if worse else None
     turns = tuple(turn for turn in said if turn.content or turn.tool_calls)
-    return Conversation(turns, rejected, _objects(values.get(recipe.chat.tools or "")))
+    return Conversation(turns or said, rejected, _objects(values.get(recipe.chat.tools or "")))
