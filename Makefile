@@ -1,5 +1,5 @@
 # `make demo` and `make test` set everything up by themselves, in .venv.
-.PHONY: demo test quick pythons artefacts panel check lint types notebooks readme outputs catalogues bench picture lock clean help
+.PHONY: demo test quick pythons artefacts panel check lint types notebooks readme outputs catalogues bench worth picture lock clean help
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -54,6 +54,9 @@ catalogues: $(VENV)/.dev ## compile the translations
 
 bench: $(VENV)/.dev ## measure against the ideal and against raw clients; some minutes
 	$(BIN)/python bench/run.py
+
+worth: $(VENV)/.dev ## measure whether what a model writes is worth training on: make worth MODEL=file.gguf
+	$(BIN)/python bench/worth.py $(MODEL)
 
 picture: $(VENV)/.dev ## draw docs/panel.png from the real panel; it wants Chromium
 	$(BIN)/python scripts/picture.py

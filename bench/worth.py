@@ -48,7 +48,7 @@ def generated(model: str, each: int, arguments: Mapping[str, Any]) -> list[dict[
     """Generate the pairs of all subjects, and return a record of each run."""
     from cerebro_nb import Ledger, generate_qa, load_settings
 
-    os.environ["CEREBRO_EMBEDDED__MODEL_PATH"] = model
+    os.environ["CEREBRO_EMBEDDED__MODEL_PATH"] = os.environ["CEREBRO_EMBEDDED__MODEL"] = model  # once, and now
     records = []
     profile = load_settings().profile("synthetic").replace(delay_s=0, concurrency=2, batch_size=6, timeout_s=900)
     with tempfile.TemporaryDirectory() as folder:
@@ -162,16 +162,15 @@ def counted(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def of_the_corpora() -> dict[str, Any]:
-    """Return which share of planted bad examples the gates refuse, and how many good ones they lose."""
+    """Return how many planted bad examples the gates refuse, and how many good ones they lose, list by list."""
     from cerebro_nb import refused_by
 
     found: dict[str, Any] = {}
-    for name in ("planted", "good"):
-        lines = (HERE.parent / "tests" / "data" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
-        rows = [json.loads(line) for line in lines]
+    for place in sorted((HERE / "examples").glob("*.jsonl")):
+        rows = [json.loads(line) for line in place.read_text(encoding="utf-8").splitlines()]
         given = ("subject", "language", "recipe", "topic", "shots", "prompt", "angle")
         refused = [refused_by(row["example"], **{key: row[key] for key in given}) for row in rows]
-        found[f"{name} examples"], found[f"{name} refused"] = len(rows), sum(map(bool, refused))
+        found[place.stem] = f"{sum(map(bool, refused))} of {len(rows)} refused"
     return found
 
 
