@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from fakes import FakeOllama
+from fakes import FakeOllama, prose
 from pages import WAIT_MS, Server
 from playwright.sync_api import Page, expect
 
@@ -44,68 +44,74 @@ def rows(page: Page):
 
 
 def test_set_run_watch_look_mark_and_save_with_the_mouse_alone(lab, page, picture, tmp_path):
-    notebook = lab(cell(tmp_path), "print('another', 'cell')", "print(shown.df['mark'].fillna('').tolist())")
-    notebook.run(0)
-    expect(page.get_by_text("Name a subject and press Run.", exact=True)).to_be_visible()
-    picture("1-empty")
-    press(page, "Run")
-    expect(page.get_by_text("Fill in: Subject")).to_be_visible()
-    fill(page, Subject="copywriting", How_many="6")
-    expect(page.get_by_text("6 calls in batches of 3, 1 at once; at most 4,800 tokens written")).to_be_visible()
-    press(page, "Run")
-    expect(rows(page)).not_to_have_count(0)
-    notebook.run(1)  # the kernel is free meanwhile
-    expect(page.get_by_text("another cell", exact=True)).to_be_visible()
-    picture("2-running")
-    expect(page.get_by_text("Q&A: completed")).to_be_visible()
-    expect(rows(page)).to_have_count(6)
-    picture("3-completed")
-    page.locator(".cerebro-panel > .cerebro-grid").get_by_label("Select 0", exact=True).check()
-    page.locator(".cerebro-panel > .cerebro-grid").get_by_label("Select 2", exact=True).check()
-    press(page, "Accept")
-    expect(page.locator(".cerebro-row[data-mark=accepted]")).to_have_count(2)
-    rows(page).nth(1).click()
-    detail = page.locator(".cerebro-detail:visible")
-    expect(detail.get_by_text("Attempt 1: raw reply")).to_be_visible()
-    expect(detail.get_by_label("question", exact=True)).not_to_have_value("")
-    detail.get_by_label("question", exact=True).fill("Is this a better question?")
-    detail.get_by_role("button", name="Save", exact=True).click()
-    expect(rows(page).nth(1)).to_contain_text("Is this a better question?")
-    picture("4-opened")
-    detail.get_by_role("button", name="Reject", exact=True).click()
-    expect(page.locator(".cerebro-row[data-mark=rejected]")).to_have_count(1)
-    notebook.run(2)
-    expect(page.get_by_text("['accepted', 'rejected', 'accepted', '', '', '']")).to_be_visible()
-    press(page, "Save data set")
-    expect(page.get_by_text("Saved: ")).to_be_visible()
-    (saved,) = (tmp_path / "datasets").glob("copywriting-*.jsonl")
-    assert len(saved.read_text().splitlines()) == 2  # the accepted ones
-    press(page, "Copy as code")
-    expect(page.get_by_text("from cerebro_nb import generate_qa")).to_be_visible()
-    page.get_by_role("tab", name="Runs").click()
-    expect(page.locator(".cerebro-runs .cerebro-body .cerebro-row", has_text="copywriting")).to_have_count(1)
-    picture("5-runs")
+    with FakeOllama(plain_pair, seconds=0.5) as server:
+        notebook = lab(
+            cell(tmp_path, "ollama", OLLAMA_HOST=server.url),
+            "print('another', 'cell')",
+            "print(shown.df['mark'].fillna('').tolist())",
+        )
+        notebook.run(0)
+        expect(page.get_by_text("Name a subject and press Run.", exact=True)).to_be_visible()
+        picture("1-empty")
+        press(page, "Run")
+        expect(page.get_by_text("Fill in: Subject")).to_be_visible()
+        fill(page, Subject="copywriting", How_many="6")
+        expect(page.get_by_text("6 calls in batches of 3, 1 at once; at most 4,800 tokens written")).to_be_visible()
+        press(page, "Run")
+        expect(rows(page)).not_to_have_count(0)
+        notebook.run(1)  # the kernel is free meanwhile
+        expect(page.get_by_text("another cell", exact=True)).to_be_visible()
+        picture("2-running")
+        expect(page.get_by_text("Q&A: completed")).to_be_visible()
+        expect(rows(page)).to_have_count(6)
+        picture("3-completed")
+        page.locator(".cerebro-panel > .cerebro-grid").get_by_label("Select 0", exact=True).check()
+        page.locator(".cerebro-panel > .cerebro-grid").get_by_label("Select 2", exact=True).check()
+        press(page, "Accept")
+        expect(page.locator(".cerebro-row[data-mark=accepted]")).to_have_count(2)
+        rows(page).nth(1).click()
+        detail = page.locator(".cerebro-detail:visible")
+        expect(detail.get_by_text("Attempt 1: raw reply")).to_be_visible()
+        expect(detail.get_by_label("question", exact=True)).not_to_have_value("")
+        detail.get_by_label("question", exact=True).fill("Is this a better question?")
+        detail.get_by_role("button", name="Save", exact=True).click()
+        expect(rows(page).nth(1)).to_contain_text("Is this a better question?")
+        picture("4-opened")
+        detail.get_by_role("button", name="Reject", exact=True).click()
+        expect(page.locator(".cerebro-row[data-mark=rejected]")).to_have_count(1)
+        notebook.run(2)
+        expect(page.get_by_text("['accepted', 'rejected', 'accepted', '', '', '']")).to_be_visible()
+        press(page, "Save data set")
+        expect(page.get_by_text("Saved: ")).to_be_visible()
+        (saved,) = (tmp_path / "datasets").glob("copywriting-*.jsonl")
+        assert len(saved.read_text().splitlines()) == 2  # the accepted ones
+        press(page, "Copy as code")
+        expect(page.get_by_text("from cerebro_nb import generate_qa")).to_be_visible()
+        page.get_by_role("tab", name="Runs").click()
+        expect(page.locator(".cerebro-runs .cerebro-body .cerebro-row", has_text="copywriting")).to_have_count(1)
+        picture("5-runs")
 
 
 def test_a_run_is_paused_cancelled_and_brought_back_after_a_restart_of_the_kernel(lab, page, picture, tmp_path):
-    notebook = lab(cell(tmp_path))
-    notebook.run(0)
-    fill(page, Subject="tea", How_many="5")
-    press(page, "Run")
-    expect(rows(page)).not_to_have_count(0)
-    press(page, "Pause")
-    expect(page.get_by_text("Q&A: paused")).to_be_visible()
-    press(page, "Cancel")
-    expect(page.get_by_text("Q&A: cancelled")).to_be_visible()
-    kept = rows(page).count()
-    assert 1 <= kept < 5
-    notebook.restart()
-    notebook.run(0)
-    expect(page.get_by_text(f"Not finished: tea, {kept} of 5.")).to_be_visible()
-    picture("6-not-finished")
-    page.locator(".cerebro-panel").get_by_role("button", name="Resume", exact=True).first.click()
-    expect(page.get_by_text("Q&A: completed")).to_be_visible()
-    expect(rows(page)).to_have_count(5)
+    with FakeOllama(plain_pair, seconds=1.0) as server:
+        notebook = lab(cell(tmp_path, "ollama", OLLAMA_HOST=server.url))
+        notebook.run(0)
+        fill(page, Subject="tea", How_many="5")
+        press(page, "Run")
+        expect(rows(page)).not_to_have_count(0)
+        press(page, "Pause")
+        expect(page.get_by_text("Q&A: paused")).to_be_visible()
+        press(page, "Cancel")
+        expect(page.get_by_text("Q&A: cancelled")).to_be_visible()
+        kept = rows(page).count()
+        assert 1 <= kept < 5
+        notebook.restart()
+        notebook.run(0)
+        expect(page.get_by_text(f"Not finished: tea, {kept} of 5.")).to_be_visible()
+        picture("6-not-finished")
+        page.locator(".cerebro-panel").get_by_role("button", name="Resume", exact=True).first.click()
+        expect(page.get_by_text("Q&A: completed")).to_be_visible()
+        expect(rows(page)).to_have_count(5)
 
 
 LONG_WORD = "".join(hashlib.sha256(bytes([n])).hexdigest() for n in range(4))
@@ -116,11 +122,20 @@ HOSTILE += LONG_WORD
 numbers = itertools.count()
 
 
+HOSTILE_ANSWER = f"It is code of a page, such as `{HOSTILE}`, and a careful page shows it as a text."
+
+
 def hostile_pair(payload):
-    """Answer with everything that a page must not run."""
+    """Answer with everything that a page must not run, in an example that speaks of it."""
     word = hashlib.sha256(str(next(numbers)).encode()).hexdigest()[:40]  # or one would nearly be another
-    question = f"What does {word} <img src=x onerror=alert(4)> <b>do</b>?"
-    return json.dumps({"question": question, "answer": HOSTILE})
+    question = f"What does the tag `<img src=x onerror=alert(4)> {word}` do in a page on tea?"
+    return json.dumps({"question": question, "answer": HOSTILE_ANSWER})
+
+
+def plain_pair(payload):
+    """Answer with a pair that no gate refuses."""
+    number = next(numbers)
+    return json.dumps({"question": prose(f"question {number}", asks=True), "answer": prose(f"answer {number}", 40)})
 
 
 def hostile_fault(text: str):
@@ -236,7 +251,8 @@ def from_a_text(payload):
         return json.dumps({**claim, "quotes": quotes})
     number = next(numbers)
     assert "Green tea wants water" in asked
-    return json.dumps({"question": f"What does {LONG_WORD[number : number + 40]} ask of tea?", "answer": HOSTILE})
+    question = f"What does the mark `{LONG_WORD[number : number + 40]}` ask of tea?"
+    return json.dumps({"question": question, "answer": HOSTILE_ANSWER})
 
 
 def test_documents_become_notes_and_pairs(lab, page, picture, tmp_path):
