@@ -20,16 +20,12 @@ from cerebro_nb.errors import (
     OutputTruncated,
 )
 from ..launching.preflight import parameters_of
-from ..logs import get_logger
 from ..profiles import GenerationOptions
 from ..protocol.messages import Message
 from ..recipes.fields import answer_model
-from ..recipes.library import as_recipe
 from ..recipes.prompting import shots_of, step_messages, unwrapped
 from ..recipes.recipe import Recipe, Step, made_by
 from ..recipes.wordings import serving
-
-_log = get_logger(__name__)
 
 # %% auto #0
 __all__ = ['Check', 'steps_for', 'text_of_reply', 'options_of', 'reply_fields', 'gains_by_steps', 'Asking', 'made_example']

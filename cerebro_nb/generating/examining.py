@@ -84,7 +84,7 @@ class Yield:
             del self._last[old]
         last = [*self._last.values()][-_LAST:]
         if last.count("copy") >= _MOST_COPIES and not self._said:
-            self._said = f"{last.count('copy')} of the last {_LAST} were copies"
+            self._said = f"{last.count('copy')} of the last {_LAST} answers were copies"
             _log.warning("%s: the subject is used up at %d examples", self._said, self._accepted)
 
     def check(self) -> None:
@@ -139,9 +139,8 @@ class Examiner:
             self._note(item, next(iter(found)), " ".join(filter(None, said)))
             hint = "It will be asked for again; if this repeats, take a larger model, or leave a gate out."
             raise ExampleRefused("; ".join(found.values()), hint=hint, gates=[*found], text=raw)
-        if (
-            {*telling_fields(self._recipe)} <= example.keys() < self._recipe.fields.keys()
-        ):  # a copy costs no further step
+        told = {*telling_fields(self._recipe)} <= example.keys()
+        if told and len(example) < len(self._recipe.fields):  # a copy costs no further step
             self._refuse_copy(item, await self._distinct.like(telling_text(self._recipe, example)), raw)
 
     async def take(self, item: WorkItem, example: Mapping[str, Any], raw: str) -> None:

@@ -120,15 +120,12 @@ class Phrases:
         How to reply, if the answer is an object.
     fields
         Begins the list of its fields.
-    only
-        How to reply, if the answer is a text.
     not_these
         Begins the list of what is there already.
     """
 
     as_json: str
     fields: str
-    only: str
     not_these: str
 
 # %% ../../nbs/21_recipes/3_wordings.ipynb #d2ef8d8f
@@ -136,37 +133,31 @@ PHRASES: Mapping[str, Phrases] = {
     "en": Phrases(
         "You reply with one compact JSON object and nothing else.",
         "Its fields:",
-        "Write it alone, with nothing before it or after it.",
         "These are there already; write one that differs from all of them:",
     ),
     "pt": Phrases(
         "Responda com um único objeto JSON compacto e nada mais.",
         "Os campos dele:",
-        "Escreva somente isso, sem nada antes nem depois.",
         "Estes já existem; escreva um que seja diferente de todos:",
     ),
     "es": Phrases(
         "Responde con un único objeto JSON compacto y nada más.",
         "Sus campos:",
-        "Escribe solo eso, sin nada antes ni después.",
         "Estos ya existen; escribe uno que sea distinto de todos:",
     ),
     "fr": Phrases(
         "Réponds par un seul objet JSON compact et rien d'autre.",
         "Ses champs :",
-        "Écris cela seul, sans rien avant ni après.",
         "Ceux-ci existent déjà ; écris-en un qui diffère de tous :",
     ),
     "de": Phrases(
         "Antworte mit einem einzigen kompakten JSON-Objekt und nichts weiter.",
         "Seine Felder:",
-        "Schreibe nur das, ohne etwas davor oder danach.",
         "Diese gibt es schon; schreibe etwas, das sich von allen unterscheidet:",
     ),
     "it": Phrases(
         "Rispondi con un unico oggetto JSON compatto e nient'altro.",
         "I suoi campi:",
-        "Scrivi solo questo, senza nulla prima o dopo.",
         "Questi ci sono già; scrivine uno diverso da tutti:",
     ),
 }
