@@ -5,7 +5,7 @@
 # %% ../../nbs/22_generating/3_examining.ipynb #31ec05e0
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -72,17 +72,20 @@ class Yield:
     """Knows what came of the last items, and whether further ones are worth a call."""
 
     def __init__(self) -> None:
-        self._last: dict[int, str] = {}
+        #: What came of the last tries, whosesoever, and of the last items, by their positions.
+        self._tries: deque[str] = deque(maxlen=_LAST_TRIES)
+        self._items: dict[int, str] = {}
         self._accepted, self._said = 0, ""
 
     def note(self, position: int, refused_by: str) -> None:
         """Note what came of a try at an item: which gate refused it, ``copy``, or nothing if it was accepted."""
-        self._last.pop(position, None)
-        self._last[position] = refused_by
+        self._tries.append(refused_by)
+        self._items.pop(position, None)
+        self._items[position] = refused_by
         self._accepted += not refused_by
-        for old in [*self._last][:-_LAST_TRIES]:
-            del self._last[old]
-        last = [*self._last.values()][-_LAST:]
+        for old in [*self._items][:-_LAST]:
+            del self._items[old]
+        last = [*self._items.values()]
         if last.count("copy") >= _MOST_COPIES and not self._said:
             self._said = f"{last.count('copy')} of the last {_LAST} answers were copies"
             _log.warning("%s: the subject is used up at %d examples", self._said, self._accepted)
@@ -97,11 +100,11 @@ class Yield:
         """Whether refused items are not worth replacing; why is logged."""
         if self._said:
             return True
-        if len(self._last) < _LAST_TRIES or not all(self._last.values()):
+        if len(self._tries) < _LAST_TRIES or not all(self._tries):
             return False
-        worst = Counter(self._last.values()).most_common(2)
+        worst = Counter(self._tries).most_common(2)
         counts = ", ".join(f"{gate} {count}" for gate, count in worst)
-        _log.warning("none of the last %d items was good enough (%s): take a larger model", _LAST_TRIES, counts)
+        _log.warning("none of the last %d answers was good enough (%s): take a larger model", _LAST_TRIES, counts)
         return True
 
 # %% ../../nbs/22_generating/3_examining.ipynb #1db51ddc
