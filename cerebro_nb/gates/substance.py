@@ -134,7 +134,7 @@ def noise_in(text: str, about: str = "") -> str | None:
     numbers = [word for word in words if word[0].isdigit()]
     if len(numbers) >= _MANY_NUMBERS and len(numbers) >= 0.75 * len(words) and len(words) > _MANY_NUMBERS - 1:
         return " ".join(numbers)[:40]
-    values = [int(word) if word.isdigit() and len(word) < 6 else -9 for word in words]
+    values = [int(word) if word.isdecimal() and len(word) < 6 else -9 for word in words]
     steps = 0
     for before, after in pairwise(values):
         steps = steps + 1 if after - before == 1 and before >= 0 else 0
