@@ -44,6 +44,11 @@ def parts():
     return list(folder().glob(".*.part"))
 
 
+def begun(headers):
+    """Where a download goes on; what a client holds unread when the connection breaks is asked for again."""
+    return int(headers["range"].removeprefix("bytes=").removesuffix("-"))
+
+
 def test_a_file_is_pulled_whole_for_this_user_alone_and_what_is_known_lies_beside(hub, capsys):
     assert main(["pull", NAME]) == 0
     assert f"{NAME} is at {place()}" in capsys.readouterr().out
@@ -76,7 +81,7 @@ def test_a_download_that_breaks_goes_on_from_there(hub):
     heard = []
     hub.cuts = [700_000]
     assert pull_model(NAME, on_progress=heard.append) == place() and place().read_bytes() == CONTENT
-    assert [headers["range"] for headers in hub.downloads] == ["bytes=0-", "bytes=700000-"]
+    assert len(hub.downloads) == 2 and begun(hub.downloads[0]) == 0 < begun(hub.downloads[1]) <= 700_000
     done = [now.done_bytes for now in heard]
     assert done == sorted(done) and done[-1] == heard[-1].total_bytes == len(CONTENT)
 
@@ -87,10 +92,11 @@ def test_one_that_breaks_for_good_is_gone_on_with_by_the_next_pull(hub):
         pull_model(NAME)
     assert "goes on" in broken.value.hint and not place().exists()
     (part,) = parts()
-    assert part.stat().st_size == 800_000
+    kept = part.stat().st_size
+    assert 0 < kept <= 800_000
     hub.requests.clear()
     assert pull_model(NAME).read_bytes() == CONTENT and parts() == []
-    assert [headers["range"] for headers in hub.downloads] == ["bytes=800000-"]
+    assert [begun(headers) for headers in hub.downloads] == [kept]
 
 
 def test_a_part_of_what_the_file_was_before_is_not_gone_on_with(hub):
