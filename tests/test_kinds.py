@@ -117,6 +117,7 @@ ARGUMENTS = {
     "qa": lambda task: (("tea", 5), {"seed": 1}),
     "failure_cases": lambda task: (("tea", 5), {"seed": 1}),
     "success_patterns": lambda task: (("tea", 5), {"seed": 1}),
+    "topics": lambda task: (("tea", 5), {"seed": 1, "topics": ["water", "leaves", "cups", "trade", "growing"]}),
     "research": lambda task: ((["How hot?", "How long?", "Who?", "Why?", "When?"],), {"seed": 1}),
     "judge": lambda task: ((task,), {"seed": 1}),
     "prompt": lambda task: ((["a", "b", "c", "d", "e"], "Say {item}."), {"seed": 1}),

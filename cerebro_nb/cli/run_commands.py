@@ -122,9 +122,17 @@ def _add_generate(parser: ArgumentParser) -> None:
         "kind", type=example_kind, help="what to make, such as qa or failure-cases, or a recipe's .toml file"
     )
     parser.add_argument(
-        "subject", nargs="?", help="what it is about, such as 'copywriting'; not needed with --documents"
+        "subject", nargs="?", help="what it is about, such as 'copywriting'; not needed with --documents or --rows"
     )
     parser.add_argument("--documents", nargs="+", help="files, folders or addresses to take Q&A pairs from")
+    parser.add_argument("--rows", help="a file of rows to make the examples from, such as reviews.csv")
+    parser.add_argument(
+        "--topics",
+        nargs="+",
+        help="what of the subject they are about: topics, a file of them, a document with headings, a task that made"
+        " some; areas or model to have the model name them; documents for the headings of --documents",
+    )
+    parser.add_argument("--topics-model", help="the model that is asked for topics")
     parser.add_argument("--unanswerable", type=float, help="share of questions the text does not answer, 0 to 1")
     parser.add_argument("-n", type=int, help="how many (the recipe's own number)")
     parser.add_argument("--language", help="BCP-47 tag, such as pt-BR")
@@ -143,8 +151,15 @@ def generate(arguments: Namespace) -> int:
     """Generate examples of one kind, and save them."""
     check_generation(arguments)
     options = given(arguments, "language", "profile", "num_ctx", "seed", "unanswerable", *WHOM, *HOW)
+    options |= given(arguments, "topics_model")
     if arguments.documents:
         options["from_documents"] = arguments.documents
+    if arguments.rows:
+        options["from_rows"] = arguments.rows
+    if arguments.topics:
+        from cerebro_nb.generating.topics import written_topics
+
+        options["topics"] = written_topics(arguments.topics)
     if left_out := gates_left_out(arguments):
         options["without_gates"] = left_out
     if arguments.one_call:

@@ -18,6 +18,7 @@ from ..recipes.reading import read_recipe
 from ..errors import CerebroError, SettingsError
 from ..generating.synthetic import MAX_EXAMPLES
 from ..generating.angles import check_subject
+from ..generating.topics import written_topics
 from ..language import check_language, texts
 from ..launching.kind import Kind, kind_named, kinds
 from ..settings import BackendName, Settings
@@ -162,8 +163,21 @@ def _documents(state: FormState) -> Field:
     return Field(entry, note=state.say("a file, folder or address a line"), read=lines_of)
 
 
+def _topics(state: FormState) -> Field:
+    entry = widgets.Textarea(placeholder="model", description=state.say("Topics"))
+    note = state.say("one a line; or model, areas, a file, a task with topics; none if empty")
+    return Field(entry, note=note, read=lambda text: written_topics(lines_of(text)))
+
+
+def _rows(state: FormState) -> Field:
+    entry = widgets.Text(placeholder="rows.csv", description=state.say("Rows"))
+    return Field(entry, note=state.say("a file whose rows the examples are made from"))
+
+
 WISHES["items"] = _items
 WISHES["documents"] = _documents
+WISHES["rows"] = _rows
+WISHES["topics"] = _topics
 
 # %% ../../nbs/26_panels/2_fields.ipynb #5b04d919
 def _language(state: FormState) -> Field:

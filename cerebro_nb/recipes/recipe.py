@@ -26,13 +26,13 @@ from cerebro_nb.recipes.fields import (
     answer_model,
     text_fields,
 )
-from .wordings import ANY, filled, places, serving
+from .wordings import ANY, filled, personas, places, serving
 
 # %% auto #0
-__all__ = ['MOST_PROMPT', 'Prompt', 'Prompts', 'Words', 'Shots', 'WordsByLanguage', 'Said', 'MOST_STEPS', 'MOST_FIELDS',
-           'MOST_SHOTS', 'KNOWN_PLACES', 'Step', 'Axes', 'ChatTurn', 'Chat', 'GateWishes', 'Recipe', 'problems_of',
-           'made_by', 'telling_fields', 'all_steps', 'shots_by_language', 'spoken_fields', 'called', 'definition_of',
-           'in_one_language', 'sha256_of', 'conversation_in']
+__all__ = ['MOST_PROMPT', 'Prompt', 'Prompts', 'Words', 'Shots', 'WordsByLanguage', 'AxisWords', 'TopicSource', 'Said',
+           'MOST_STEPS', 'MOST_FIELDS', 'MOST_SHOTS', 'KNOWN_PLACES', 'Step', 'Axes', 'ChatTurn', 'Chat', 'GateWishes',
+           'Recipe', 'problems_of', 'made_by', 'telling_fields', 'all_steps', 'shots_by_language', 'spoken_fields',
+           'called', 'definition_of', 'in_one_language', 'sha256_of', 'conversation_in']
 
 # %% ../../nbs/21_recipes/4_recipe.ipynb #baadb083
 MOST_PROMPT = 20_000
@@ -92,14 +92,34 @@ class Step(_Plain):
         return len(parts) == 1 and isinstance(parts[0], TextField)
 
 # %% ../../nbs/21_recipes/4_recipe.ipynb #a6fac86d
+def _table(value: Any) -> Any:
+    """Return the words that the name of a table of the package stands for; what is none as it is."""
+    return dict(personas()) if value == "personas" else value
+
+
+AxisWords = Annotated[WordsByLanguage, BeforeValidator(_table)]
+#: Where the topics of a plan come from, unless they are listed.
+TopicSource = Literal["none", "areas", "model", "documents"]
+
+
 class Axes(_Plain):
     """What differs from example to example."""
 
-    axes: dict[FieldName, WordsByLanguage] = Bounds(
-        default_factory=dict, max_length=20, description="by name, the words of which each example has one"
+    topics: TopicSource | Words = Bounds(
+        "none",
+        description="what of the subject the examples are about: a list; `areas` and `model`, for which the model is asked,"
+        " once or at two levels; the headings of `documents`; or none",
+    )
+    columns: tuple[FieldName, ...] = Bounds(
+        (), max_length=40, description="columns of the rows that the examples are made from, which fill places"
+    )
+    axes: dict[FieldName, AxisWords] = Bounds(
+        default_factory=dict,
+        max_length=20,
+        description="by name, the words of which each example has one; or `personas`, a table of the package",
     )
 
-
+# %% ../../nbs/21_recipes/4_recipe.ipynb #24fd5953
 Said = Annotated[dict[str, Annotated[str, Bounds(max_length=MOST_PROMPT)]], BeforeValidator(_by_language)]
 
 
@@ -190,28 +210,34 @@ class Recipe(_Plain):
 # %% ../../nbs/21_recipes/4_recipe.ipynb #c501ed25
 def problems_of(recipe: Recipe) -> Iterator[str]:
     """Yield what is wrong with a recipe as a whole, as sentences that say where."""
-    yield from _problems_of_steps(recipe, "steps", recipe.steps, KNOWN_PLACES[:2])
+    of_row = recipe.plan.columns
+    yield from _problems_of_steps(recipe, "steps", recipe.steps, (*KNOWN_PLACES[:2], *of_row))
     if recipe.one_call is not None:
-        yield from _problems_of_steps(recipe, "one_call", (recipe.one_call,), KNOWN_PLACES[:2])
+        yield from _problems_of_steps(recipe, "one_call", (recipe.one_call,), (*KNOWN_PLACES[:2], *of_row))
     if recipe.from_text:
-        yield from _problems_of_steps(recipe, "from_text", recipe.from_text, KNOWN_PLACES)
+        yield from _problems_of_steps(recipe, "from_text", recipe.from_text, (*KNOWN_PLACES, *of_row))
     if recipe.beside_text:
-        yield from _problems_of_steps(recipe, "beside_text", recipe.beside_text, KNOWN_PLACES, recipe.fixed)
-    if clash := set(recipe.plan.axes) & {*recipe.fields, *KNOWN_PLACES}:
-        yield f"plan.axes: {min(clash)} is the name of something else"
-    texts = set(text_fields(recipe.fields))
-    if not texts:
+        yield from _problems_of_steps(recipe, "beside_text", recipe.beside_text, (*KNOWN_PLACES, *of_row), recipe.fixed)
+    for part, names in (("axes", recipe.plan.axes.keys() - of_row), ("columns", of_row)):
+        if clash := {*names} & {*recipe.fields, *KNOWN_PLACES, *(recipe.plan.axes if part == "columns" else ())}:
+            yield f"plan.{part}: {min(clash)} is the name of something else"
+    yield from _problems_of_names(recipe)
+    yield from _problems_of_shots(recipe, "shots", recipe.shots, list(recipe.fields))
+
+
+def _problems_of_names(recipe: Recipe) -> Iterator[str]:
+    """Yield what is wrong with what a recipe names beside its steps."""
+    if not set(text_fields(recipe.fields)):
         yield "fields: there is no text among them"
     if unknown := [name for name in recipe.distinct if name not in recipe.fields]:
         yield f"distinct: there is no field {unknown[0]!r}"
     if recipe.chat is not None:
-        known = {*recipe.fields, *recipe.plan.axes, *KNOWN_PLACES}
+        known = {*recipe.fields, *recipe.plan.axes, *recipe.plan.columns, *KNOWN_PLACES}
         said = [name for role in get_args(Role) for name in recipe.chat.said_by(role)]
         parts = [part for turn in recipe.chat.turns for part in (turn.input, turn.tool_calls)]
         said += filter(None, [*parts, recipe.chat.tools])
         if unknown := [name for name in said if name not in known]:
             yield f"chat: {{{unknown[0]}}} is no field; there are: {', '.join(recipe.fields)}"
-    yield from _problems_of_shots(recipe, "shots", recipe.shots, list(recipe.fields))
     if unknown := [name for name in recipe.gates.leave_out if name not in GATES]:
         yield f"gates.leave_out: there is no gate {unknown[0]!r}; there are: {', '.join(GATES)}"
 
@@ -334,7 +360,8 @@ def in_one_language(recipe: Recipe, tag: str) -> Recipe:
     changes |= {"shots": one(recipe.shots)} if recipe.shots else {}
     changes |= {"fixed": {name: one(texts) for name, texts in recipe.fixed.items()}} if recipe.fixed else {}
     if recipe.plan.axes:
-        changes["plan"] = Axes(axes={name: one(words) for name, words in recipe.plan.axes.items()})
+        axes = {name: one(words) for name, words in recipe.plan.axes.items()}
+        changes["plan"] = recipe.plan.model_copy(update={"axes": axes})
     return recipe.model_copy(update=changes)
 
 

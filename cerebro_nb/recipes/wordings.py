@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,7 +18,7 @@ from ..language import check_language, language_name
 
 # %% auto #0
 __all__ = ['ANY', 'PHRASES', 'serving', 'is_native', 'needs_wish', 'language_wish', 'places', 'filled', 'Phrases', 'phrases_of',
-           'wish_again']
+           'wish_again', 'personas']
 
 # %% ../../nbs/21_recipes/3_wordings.ipynb #be0f5e76
 #: The language of a text that says nothing of it: it serves all.
@@ -169,9 +169,9 @@ def phrases_of(key: str) -> Phrases:
 
 # %% ../../nbs/21_recipes/3_wordings.ipynb #fcec1643
 @cache
-def _wishes_again() -> Mapping[str, Mapping[str, str]]:
+def _from_file(name: str) -> Mapping[str, Any]:
     folder = Path(__file__).parent if "__file__" in globals() else Path("../../cerebro_nb/recipes")
-    return tomllib.loads((folder / "again.toml").read_text(encoding="utf-8"))
+    return tomllib.loads((folder / name).read_text(encoding="utf-8"))
 
 
 def wish_again(gate: str, key: str, tag: str) -> str | None:
@@ -188,5 +188,10 @@ def wish_again(gate: str, key: str, tag: str) -> str | None:
     """
     if gate == "language":
         return language_wish(tag)
-    wishes = _wishes_again().get(gate, {})
+    wishes = _from_file("again.toml").get(gate, {})
     return wishes.get(key.split("-")[0], wishes.get("en"))
+
+# %% ../../nbs/21_recipes/3_wordings.ipynb #e03e8123
+def personas() -> Mapping[str, Sequence[str]]:
+    """Return phrases that name people, by language: what a recipe's axis means by ``personas``."""
+    return _from_file("personas.toml")
