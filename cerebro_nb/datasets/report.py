@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import html
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -27,10 +28,15 @@ if TYPE_CHECKING:
     import pandas
 
 # %% auto #0
-__all__ = ['quality_report', 'share_bars', 'QualityReport', 'aquality_report']
+__all__ = ['quality_report', 'shortened', 'share_bars', 'QualityReport', 'coverage_of', 'aquality_report']
 
 # %% ../../nbs/25_datasets/9_report.ipynb #16313ad7
-_BAR = 220  # pixels of a whole bar
+_BAR, _MOST_NAMED, _MOST_BARS = 220, 28, 40  # pixels of a whole bar; letters of a name; bars of a picture
+
+
+def shortened(name: str) -> str:
+    """Return a name as it fits beside a bar."""
+    return name if len(name) <= _MOST_NAMED else f"{name[: _MOST_NAMED - 1]}…"
 
 
 def share_bars(shares: Mapping[str, float], title: str) -> str:
@@ -48,7 +54,7 @@ def share_bars(shares: Mapping[str, float], title: str) -> str:
     for number, (name, share) in enumerate(shares.items()):
         top = 24 * number + 4
         parts += [
-            f'<text x="0" y="{top + 14}" font-size="13" fill="currentColor">{html.escape(name)}</text>',
+            f'<text x="0" y="{top + 14}" font-size="13" fill="currentColor">{html.escape(shortened(name))}</text>',
             f'<rect x="200" y="{top}" width="{_BAR}" height="18" fill="currentColor" opacity="0.12"/>',
             f'<rect x="200" y="{top}" width="{_BAR * share:.1f}" height="18" fill="#2e7d32"/>',
             f'<text x="430" y="{top + 14}" font-size="13" fill="currentColor">{share:.0%}</text>',
@@ -70,12 +76,16 @@ class QualityReport:
         By position, what speaks against an example.
     embedder
         What told copies in other words; None if they were left.
+    coverage
+        By topic, or by document where there are none: how many examples were planned, and how many there are that
+        nothing speaks against. Empty if there are neither.
     """
 
     task_id: str
     measures: Mapping[str, float]
     flagged: Mapping[int, Sequence[str]] = field(repr=False)
     embedder: str | None = None
+    coverage: Mapping[str, tuple[int, int]] = field(default_factory=dict, repr=False)
 
     @property
     def df(self) -> pandas.DataFrame:
@@ -90,9 +100,27 @@ class QualityReport:
         shares = {name: value for name, value in self.measures.items() if name.startswith("share ")}
         return share_bars(shares, f"Quality of task {self.task_id}")
 
+    @property
+    def coverage_df(self) -> pandas.DataFrame:
+        """The coverage as a DataFrame, the least covered first: ``topic``, ``planned``, ``good``."""
+        import pandas
+
+        return pandas.DataFrame(self._covered(), columns=["topic", "planned", "good"])
+
+    def _covered(self) -> list[tuple[str, int, int]]:
+        rows = [(topic, planned, good) for topic, (planned, good) in self.coverage.items()]
+        return sorted(rows, key=lambda row: (row[2], row[1]))
+
+    @property
+    def coverage_svg(self) -> str:
+        """How much of what was planned on each topic is there and good, as a picture: the least covered topics."""
+        shares = {topic: good / max(planned, 1) for topic, planned, good in self._covered()[:_MOST_BARS]}
+        return share_bars(shares, f"Coverage of {self.task_id}")
+
     def _repr_html_(self) -> str:
         told = f"<p>Copies in other words: {html.escape(self.embedder or 'none')}</p>"
-        return f"{self.svg}{self.df.to_html(index=False, float_format='{:.3g}'.format)}{told}"
+        covered = f"<p>Topics, the least covered first</p>{self.coverage_svg}" if self.coverage else ""
+        return f"{self.svg}{self.df.to_html(index=False, float_format='{:.3g}'.format)}{told}{covered}"
 
 # %% ../../nbs/25_datasets/9_report.ipynb #c7a20b74
 def _telling_text(example: Any, kind: Kind | None) -> str:
@@ -142,6 +170,30 @@ def _measures(
     return measures
 
 # %% ../../nbs/25_datasets/9_report.ipynb #68bbbac8
+def coverage_of(
+    items: Sequence[Mapping[str, Any]], flagged: Mapping[int, Sequence[str]], topics: Sequence[str] = ()
+) -> dict[str, tuple[int, int]]:
+    """Return by topic how many examples were planned, and how many there are that nothing speaks against.
+
+    Parameters
+    ----------
+    items
+        All items of a task, as the ledger has them.
+    flagged
+        By position, what speaks against an example.
+    topics
+        Those that there should be.
+    """
+    inputs = [item["input"] if isinstance(item["input"], Mapping) else {} for item in items]
+    name = next((name for name in ("topic", "sub_topic", "source") if any(given.get(name) for given in inputs)), None)
+    planned, good = Counter(dict.fromkeys(topics, 0)), Counter[str]()
+    for item, given in zip(items, inputs, strict=True):
+        if (topic := given.get(name)) is not None:
+            planned[str(topic)] += 1
+            good[str(topic)] += item["status"] == "ok" and item["position"] not in flagged
+    return {topic: (count, good[topic]) for topic, count in planned.items()}
+
+# %% ../../nbs/25_datasets/9_report.ipynb #386b5606
 async def aquality_report(
     task: TaskLike, *, embedder: str | Embedder | None = "auto", ledger: Ledger | None = None
 ) -> QualityReport:
@@ -177,8 +229,9 @@ async def aquality_report(
     kind = known_kind(its_task)
     texts = [_telling_text(item_output(item), kind) for item in answered]
     scores = [verdict["score"] for verdict in verdicts(view).values()]
+    coverage = coverage_of(items, flagged, its_task.manifest.get("topics", ()))
     return QualityReport(
-        its_task.id, _measures(items, texts, flagged, scores), flagged, finder.name if finder else None
+        its_task.id, _measures(items, texts, flagged, scores), flagged, finder.name if finder else None, coverage
     )
 
 # %% ../../nbs/25_datasets/9_report.ipynb #8c98bb80

@@ -162,7 +162,7 @@ async def grown_topics(
         parts += further
         run = await grow(further)
         tasks.append(run.task_id)
-        made = await in_thread(lambda: topics_of(run)) if run.progress.ok else []
+        made = await in_thread(topics_of, run) if run.progress.ok else []
         topics += specific(made, asking.subject, topics)
         copies = await afind_duplicates(topics, embedder or "none", asking.language)
         topics = [topic for place, topic in enumerate(topics) if place not in {copy.place for copy in copies}]

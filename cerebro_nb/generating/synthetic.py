@@ -218,7 +218,7 @@ def synthetic_run(
         Once it is started, if a document or a file of rows cannot be read.
     """
     arguments = without_none(arguments)
-    recipe = with_axes(as_recipe(kind), arguments.get("axes", {}))
+    recipe = with_axes(as_recipe(kind), arguments.get("axes") or {})
     has_rows = arguments.get("from_rows") is not None
     wanted = None if n is None and has_rows else whole_number(recipe.n if n is None else n) or 0
     if wanted is not None and not 1 <= wanted <= MAX_EXAMPLES:

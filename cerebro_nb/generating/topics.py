@@ -221,9 +221,9 @@ async def aread_topics(source: Any, ledger: Ledger | None = None) -> list[str]:
         return heading_topics([source])
     if not isinstance(source, str | Path):
         return await in_thread(lambda: topics_in(source))
-    path = Path(source).expanduser()
+    path = await in_thread(lambda: Path(source).expanduser())
     if await in_thread(path.exists):
-        if path.suffix.lower() in SUFFIXES or path.is_dir():
+        if path.suffix.lower() in SUFFIXES or await in_thread(path.is_dir):
             return await in_thread(lambda: topics_in(path))
         documents = await aread_documents(path)
         is_list = path.suffix.lower() in (".txt", ".text")
@@ -254,16 +254,19 @@ def written_topics(words: Sequence[str]) -> str | list[str]:
 # %% ../../nbs/22_generating/4_topics.ipynb #7ab57d5d
 _ANY = frozenset(
     """
-    introduction overview basics basic fundamentals definition definitions concept concepts history importance benefits advantages
-    disadvantages conclusion summary example examples future trends challenges applications types introdução visão geral básico
-    conceito conceitos definição história importância benefícios vantagens desvantagens conclusão resumo exemplo exemplos futuro
-    tendências desafios aplicações tipos introducción conceptos definición historia importancia ventajas conclusión resumen
-    ejemplos tipos présentation bases définition histoire avantages exemples einführung überblick grundlagen geschichte vorteile
-    beispiele zusammenfassung fazit introduzione panoramica definizione storia importanza vantaggi conclusione esempi
-    of the a an and in on to for with its what is de da do das dos e em o os as um uma para com sobre del la el los las y en
-    una des du le les et der die das und von im zu di il lo gli della del dei
+    introduction overview basics basic fundamentals definition definitions concept concepts history importance
+    benefits advantages disadvantages conclusion summary example examples future trends challenges applications
+    types introdução visão geral básico conceito conceitos definição história importância benefícios vantagens
+    desvantagens conclusão resumo exemplo exemplos futuro tendências desafios aplicações tipos introducción
+    conceptos definición historia importancia ventajas conclusión resumen ejemplos tipos présentation bases
+    définition histoire avantages exemples einführung überblick grundlagen geschichte vorteile beispiele
+    zusammenfassung fazit introduzione panoramica definizione storia importanza vantaggi conclusione esempi of
+    the a an and in on to for with its what is de da do das dos e em o os as um uma para com sobre del la el los
+    las y en una des du le les et der die das und von im zu di il lo gli della del dei
     """.split()
 )
+_LONG_WORD = 12  # characters
+_WITHOUT_BLANKS = "\u0e00"  # from here on scripts do without blanks between words: Thai, Chinese, Japanese
 _BULLET = re.compile(r"^\s*(?:[-*•–]|\(?\d{1,3}[.):])\s*")
 
 
@@ -284,7 +287,8 @@ def specific(topics: Iterable[str], subject: str, known: Iterable[str] = ()) -> 
     for topic in topics:
         text = _BULLET.sub("", topic).strip().strip("\"'“”«».:;").strip()
         own = [word for word in essence(text).split() if word not in common]
-        if own and 2 <= len(text) <= MOST_TOPIC and len(text.split()) <= 16 and named.add_if_new(text) is None:
+        is_phrase = 2 <= len(text.split()) <= 16 or len(text) >= _LONG_WORD or max(text, default="") >= _WITHOUT_BLANKS
+        if own and is_phrase and len(text) <= MOST_TOPIC and named.add_if_new(text) is None:
             kept.append(text)
     return kept
 

@@ -107,8 +107,8 @@ class Axes(_Plain):
 
     topics: TopicSource | Words = Bounds(
         "none",
-        description="what of the subject the examples are about: a list; `areas` and `model`, for which the model is asked,"
-        " once or at two levels; the headings of `documents`; or none",
+        description="what of the subject the examples are about: a list; `areas` and `model`, for which the model is"
+        " asked, once or at two levels; the headings of `documents`; or none",
     )
     columns: tuple[FieldName, ...] = Bounds(
         (), max_length=40, description="columns of the rows that the examples are made from, which fill places"

@@ -188,7 +188,7 @@ def wish_again(gate: str, key: str, tag: str) -> str | None:
     """
     if gate == "language":
         return language_wish(tag)
-    wishes = _from_file("again.toml").get(gate, {})
+    wishes: Mapping[str, str] = _from_file("again.toml").get(gate, {})
     return wishes.get(key.split("-")[0], wishes.get("en"))
 
 # %% ../../nbs/21_recipes/3_wordings.ipynb #e03e8123
