@@ -253,7 +253,8 @@ def written_topics(words: Sequence[str]) -> str | list[str]:
 
 # %% ../../nbs/22_generating/4_topics.ipynb #7ab57d5d
 _ANY = frozenset(
-    """
+    essence(
+        """
     introduction overview basics basic fundamentals definition definitions concept concepts history importance
     benefits advantages disadvantages conclusion summary example examples future trends challenges applications
     types introdução visão geral básico conceito conceitos definição história importância benefícios vantagens
@@ -261,9 +262,10 @@ _ANY = frozenset(
     conceptos definición historia importancia ventajas conclusión resumen ejemplos tipos présentation bases
     définition histoire avantages exemples einführung überblick grundlagen geschichte vorteile beispiele
     zusammenfassung fazit introduzione panoramica definizione storia importanza vantaggi conclusione esempi of
-    the a an and in on to for with its what is de da do das dos e em o os as um uma para com sobre del la el los
+    the a an and in on to for with its what is de da do das dos e em ao aos à às no na nos nas pelo pela o os as um uma para com sobre del la el los
     las y en una des du le les et der die das und von im zu di il lo gli della del dei
-    """.split()
+    """
+    ).split()
 )
 _LONG_WORD = 12  # characters
 _WITHOUT_BLANKS = "\u0e00"  # from here on scripts do without blanks between words: Thai, Chinese, Japanese
