@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from .spans import listed_pattern, said, sentences_of, words_of
+from .spans import listed_pattern, sentences_of, unquoted, words_of
 from .substance import is_about_choice, left_of
 
 # %% auto #0
@@ -20,12 +20,14 @@ _DECLINES = listed_pattern("declines")
 _SPEECH = listed_pattern("speech")
 _SERVICE = listed_pattern("service")
 _DECLINED = listed_pattern("declined")
+_LACKS_NEWS = listed_pattern("lacks_news")
+_LOOKS_UP = listed_pattern("looks_up")
 _OTHER_VOICES = listed_pattern("other_voices")
 _MOST_SENTENCES, _SHOWN = 40, 70
 
 
 def _sentences(text: str) -> list[str]:
-    return sentences_of(said(text)[:6_000])[:_MOST_SENTENCES]
+    return sentences_of(unquoted(text)[:6_000])[:_MOST_SENTENCES]
 
 
 def declines_in(text: str, about: str = "") -> str | None:
@@ -41,12 +43,14 @@ def declines_in(text: str, about: str = "") -> str | None:
     if _OTHER_VOICES.search(about):
         return None
     for sentence in _sentences(text):
+        speaks = _SPEAKS_ITSELF.search(sentence)
+        if _LACKS_NEWS.search(sentence) and (speaks or _LOOKS_UP.search(sentence)):
+            return sentence[:_SHOWN]
         if _DECLINED.search(sentence):
             return sentence[:_SHOWN]
         if not _DECLINES.search(sentence):
             continue
-        is_own = _SPEAKS_ITSELF.search(sentence) and _SPEECH.search(sentence)
-        if is_own or (_SPEAKS_FOR_ALL.search(sentence) and _SERVICE.search(sentence)):
+        if (speaks and _SPEECH.search(sentence)) or (_SPEAKS_FOR_ALL.search(sentence) and _SERVICE.search(sentence)):
             return sentence[:_SHOWN]
     return None
 
@@ -128,18 +132,19 @@ def preaches_in(text: str, about: str = "") -> str | None:
     text, about
         As in `declines_in`.
     """
-    if _ADVICE_TO_ASK.fullmatch(said(text).strip()) and not _WHOM_TO_ASK.search(about):
+    if _ADVICE_TO_ASK.fullmatch(unquoted(text).strip()) and not _WHOM_TO_ASK.search(about):
         return text.strip()[:_SHOWN]
-    found = _PREACHES.search(said(text))
+    found = _PREACHES.search(unquoted(text))
     if found is None or _MORALS.search(about):
         return None
-    morals = {each.group().casefold()[:6] for each in _MORALS.finditer(said(text)[:4_000])}
+    morals = {each.group().casefold()[:6] for each in _MORALS.finditer(unquoted(text)[:4_000])}
     return found.group()[:_SHOWN] if len(morals) >= _FEWEST_MORALS else None
 
 # %% ../../nbs/20_gates/6_evasions.ipynb #edce32aa
 _THINKS = listed_pattern("thinks")
 _THINKS_FIRST = listed_pattern("thinks_first")
 _ABOUT_USERS = listed_pattern("about_users")
+_OF_THE_USER = listed_pattern("of_the_user")
 
 
 def thinks_in(text: str, about: str = "") -> str | None:
@@ -152,21 +157,18 @@ def thinks_in(text: str, about: str = "") -> str | None:
     """
     if _OTHER_VOICES.search(about):
         return None
-    plain = said(text)[:6_000]
+    plain = unquoted(text)[:6_000]
     found = _THINKS_FIRST.match(plain) or _THINKS.search(plain)
     if found is None and not _ABOUT_USERS.search(about):
         found = _OF_THE_USER.search(plain)
     return " ".join(found.group().split())[:_SHOWN] if found else None
-
-
-_OF_THE_USER = listed_pattern("of_the_user")
 
 # %% ../../nbs/20_gates/6_evasions.ipynb #486f9ac1
 _ASKS_HOW = listed_pattern("asks_how")
 
 
 def names_the_subject(text: str, asked: str, subject: str) -> bool:
-    """Whether an answer to how, why or what for is nothing but the words of the subject.
+    """Whether an answer to how, why or what is nothing but words of the subject.
 
     Parameters
     ----------
@@ -174,6 +176,7 @@ def names_the_subject(text: str, asked: str, subject: str) -> bool:
         The answer, its question, and the subject with its topic.
     """
     words = words_of(text)
-    if not words or len(words) > _FEWEST_WORDS or not subject.strip() or not _ASKS_HOW.search(asked):
+    if len(words) > _FEWEST_WORDS or not _ASKS_HOW.search(asked) or is_about_choice(asked):
         return False
-    return not left_of(words, f"{subject}\n{asked}")
+    telling = left_of(words, "")
+    return bool(telling) and not left_of(telling, subject) and bool(left_of(telling, asked))

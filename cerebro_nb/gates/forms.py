@@ -205,6 +205,7 @@ _ABOUT_FORMS = listed_pattern("about_forms")
 _NOTHING, _COUNTED = frozenset(listed("nothing")), listed_pattern("counted")
 _FILLERS = listed_pattern("fillers")
 _WANTS_TEMPLATE = listed_pattern("wants_template")
+_GIVES_DETAILS = re.compile(r"\d|(?:[^\s]+\s+){20}")
 
 
 def placeholder_in(text: str, about: str = "", known: str = "") -> str | None:
@@ -224,7 +225,7 @@ def placeholder_in(text: str, about: str = "", known: str = "") -> str | None:
     is_filler = whole in _EMPTY_WORDS or _FILLERS.fullmatch(whole)
     if is_nothing or is_filler or re.fullmatch(r"\W*(?:\.{2,}|…|-{2,}|_{2,})\W*", bounded(text)):
         return text.strip()[:60]
-    is_template = _WANTS_TEMPLATE.search(about) is not None
+    is_template = _WANTS_TEMPLATE.search(about) is not None and not _GIVES_DETAILS.search(about)
     places = (each for each in _PLACES.finditer(said(text)) if each.group() not in known)
     found = next((each for each in places if not (is_template and each.group()[0] in "[_")), None)
     if found is None and re.search(r"(?<![A-ZÀ-Ý])\bXXX\b", said(text)) and not re.search(r"[A-ZÀ-Ý]\w+ XXX\b", text):

@@ -18,7 +18,10 @@ from .languages import other_variety, prose_of, speaks_of_languages, switched_la
 from .languages import is_lesson_in, wants_translation
 from cerebro_nb.gates.phrases import (
     is_about_prompts,
+    bookkeeping_in,
     is_about_quiz,
+    numbered_in,
+    web_remains_in,
     marks_asked_about,
     angle_in,
     further_pair_in,
@@ -31,10 +34,34 @@ from .spans import is_quoted, shared_run, listed_pattern, is_list_item, likeness
 from .spans import repeats_itself, said_again, sentences_of, texts_in, unquoted, without_code, words_of
 from .evasions import asks_back_in, declines_in, hedges_in, names_the_subject, preaches_in, thinks_in
 from .substance import EDITING, NEARLY, echoes, further_question_in, holds_a_text, holds_its_answer
-from .substance import is_circular, noise_in, says_nothing_new, says_the_mistake_again, title_in
+from cerebro_nb.gates.substance import (
+    gibberish_in,
+    is_circular,
+    noise_in,
+    says_nothing_new,
+    says_the_mistake_again,
+    title_in,
+)
 
 # %% auto #0
-__all__ = ['GATES', 'check_gates', 'refusals']
+__all__ = ['GATES', 'asks_for_output', 'denies_its_field', 'check_gates', 'refusals']
+
+# %% ../../nbs/20_gates/8_gates.ipynb #803c01fe
+_ASKS_OUTPUT = listed_pattern("asks_output")
+_DENIED, _FAILED = listed_pattern("outcome_denied"), listed_pattern("outcome_failed")
+
+
+def asks_for_output(asked: str) -> bool:
+    """Whether a question has code in it and asks what it prints."""
+    has_code = without_code(asked) != asked or re.search(r"\w\(|[{};]|\becho \w|^\s+\w+", asked, re.M)
+    return bool(has_code) and _ASKS_OUTPUT.search(asked) is not None
+
+
+def denies_its_field(name: str, text: str) -> str | None:
+    """Return the words with which a field of a failure tells of success, or the other way round; None if it does not."""
+    is_of_failure = name in ("mistake", "why_it_failed")
+    found = _DENIED.search(text) if is_of_failure else _FAILED.match(text) if name == "why_it_works" else None
+    return found.group() if found else None
 
 # %% ../../nbs/20_gates/8_gates.ipynb #7238131c
 def _language(candidate: Candidate) -> str | None:
@@ -42,7 +69,10 @@ def _language(candidate: Candidate) -> str | None:
     asked = f"{candidate.subject}\n{candidate.topic or ''}\n{asked_in(texts)}"
     asked_for, is_translation = language_asked_for(asked), wants_translation(asked)
     is_lesson = speaks_of_languages(asked)
+    is_code = asks_for_output(asked_in(texts))
     for each in texts:
+        if looks_like_code(each.text) or (is_code and not each.is_asked):
+            continue
         text = each.text.partition(":")[0] if each.is_asked and is_translation else each.text
         if is_translation and (not each.is_asked or not wants_translation(text)):
             continue
@@ -104,18 +134,24 @@ def _question(candidate: Candidate) -> str | None:
 
 def _refusal(candidate: Candidate) -> str | None:
     says = "the {name} refuses, or speaks as a model, instead of answering: {found}"
-    return _each(candidate, lambda text, about: refusal_in(text, about) or declines_in(text, about), says)
+    for each in candidate.texts:
+        found = refusal_in(each.text, each.about, each.name == "question") or declines_in(each.text, each.about)
+        if found is not None:
+            return says.format(name=each.name, found=found)
+    return None
 
 
 def _evasion(candidate: Candidate) -> str | None:
+    subject = f"{candidate.subject} {candidate.topic or ''}"
     asked = asked_in(candidate.texts)
     for each in candidate.texts:
         found = thinks_in(each.text, each.about)
         if found is None and not each.is_asked:
             found = preaches_in(each.text, each.about) or asks_back_in(each.text, each.about)
             found = found or hedges_in(each.text, asked)
-        if found is None and each.name == "answer" and names_the_subject(each.text, asked, each.about):
+        if found is None and each.name == "answer" and names_the_subject(each.text, asked, subject):
             found = each.text
+        found = found or denies_its_field(each.name, each.text)
         if found is not None:
             return f"the {each.name} evades what was asked: {found.strip()}"
     return None
@@ -138,13 +174,14 @@ def _placeholder(candidate: Candidate) -> str | None:
 # %% ../../nbs/20_gates/8_gates.ipynb #8654a1b2
 def _echo(candidate: Candidate) -> str | None:
     texts = candidate.texts
-    editing = EDITING.search(asked_in(texts))
+    editing = EDITING.search(asked_in(texts)) or asks_for_output(asked_in(texts))
     for each in texts:
         for other in texts:
             if (
                 each.is_asked
                 and not other.is_asked
                 and not (editing and len(texts) > 2)
+                and not asks_for_output(each.text)
                 and (echoes(each.text, other.text) or (each.name == "question" and is_circular(each.text, other.text)))
             ):
                 return f"the {other.name} repeats the {each.name} instead of answering it"
@@ -186,7 +223,8 @@ def _prompt_leak(candidate: Candidate) -> str | None:
     for each in candidate.texts:
         about = each.about if not each.is_asked else f"{each.about}\n{marks_asked_about(each.text)}"
         own = re.match(rf"\W*{re.escape(each.name.replace('_', ' '))}\W{{0,3}}:", each.text.replace("_", " "), re.I)
-        if found := (own.group() if own else None) or mark_in(each.text, about) or label_in(each.text, about):
+        own_mark = (own.group() if own else None) or mark_in(each.text, about) or label_in(each.text, about)
+        if found := own_mark or bookkeeping_in(each.text, about):
             return f"the {each.name} has words of the instructions or marks of a chat: {found.strip()}"
         if (run := shared_run(words_of(each.text), prompt, _PROMPT_RUN, free)) and run not in " ".join(source):
             return f"the {each.name} repeats the instructions: {run}"
@@ -224,8 +262,12 @@ _MAY_REPEAT = listed_pattern("may_repeat")
 
 
 def _repetition(candidate: Candidate) -> str | None:
+    prints, others = asks_for_output(asked_in(candidate.texts)), " ".join(each.text for each in candidate.texts)
     for each in candidate.texts:
-        if (noise := noise_in(each.text, each.about)) is not None:
+        if prints and not each.is_asked:
+            continue
+        noise = noise_in(each.text, each.about) or gibberish_in(each.text, each.about, candidate.language)
+        if noise is not None:
             return f"the {each.name} has numbers or letters without end: {noise}"
         if _MAY_REPEAT.search(f"{each.about} {each.text[:200] if each.is_asked else ''}"):
             continue
@@ -234,7 +276,7 @@ def _repetition(candidate: Candidate) -> str | None:
             return f"the {each.name} goes round in circles"
         items = Counter(words_of(re.sub(r"\A\W*\d*\W*", "", line)) for line in lines if is_list_item(line))
         if (again := next((item for item, times in items.items() if times > (1 if len(item) > 1 else 2)), ())) or (
-            (found := said_again(each.text)) and not is_quoted(found, each.about)
+            (found := said_again(each.text)) and not is_quoted(found, f"{each.about} {others}")
         ):
             return f"the {each.name} says the same again: {' '.join(again)[:60] or str(found)[:60]}"
     for name, value in candidate.example.items():
@@ -263,7 +305,9 @@ def _empty(candidate: Candidate) -> str | None:
 def _markup(candidate: Candidate) -> str | None:
     keys = [str(name) for name in candidate.example]
     return _each(
-        candidate, lambda text, about: markup_in(text, about, keys), "the {name} is markup or broken text: {found}"
+        candidate,
+        lambda text, about: markup_in(text, about, keys) or web_remains_in(text, about),
+        "the {name} is markup or broken text: {found}",
     )
 
 # %% ../../nbs/20_gates/8_gates.ipynb #3830f45c
@@ -273,6 +317,8 @@ _ASKING = listed_pattern("asking")
 def _several(candidate: Candidate) -> str | None:
     texts = candidate.texts
     for each in texts:
+        if (found := numbered_in(each.text, each.about)) is not None:
+            return f"the {each.name} has several in one: {found}"
         if (
             found := further_pair_in(each.text, f"{each.about}\n{each.text[:300] if each.is_asked else ''}")
         ) is not None:

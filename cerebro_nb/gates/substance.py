@@ -21,8 +21,8 @@ from cerebro_nb.gates.spans import (
 )
 
 # %% auto #0
-__all__ = ['EDITING', 'NEARLY', 'title_in', 'left_of', 'is_about_choice', 'is_circular', 'says_the_mistake_again', 'noise_in',
-           'further_question_in', 'echoes', 'holds_a_text', 'says_nothing_new', 'holds_its_answer']
+__all__ = ['EDITING', 'NEARLY', 'title_in', 'left_of', 'is_about_choice', 'is_circular', 'says_the_mistake_again', 'gibberish_in',
+           'noise_in', 'further_question_in', 'echoes', 'holds_a_text', 'says_nothing_new', 'holds_its_answer']
 
 # %% ../../nbs/20_gates/5_substance.ipynb #45400ebb
 _ASKS_BY_WORDS = listed_pattern("asks_by_words")
@@ -33,6 +33,7 @@ _IMPERATIVE = re.compile(
 )
 _FINITE = listed_pattern("finite_verbs")
 _STATES = listed_pattern("states")
+_NOUN_PHRASE = listed_pattern("noun_phrase_start")
 _OF_ONESELF = listed_pattern("speaks_for_oneself")
 _TITLE_WORDS, _FEWEST_TO_ORDER = 14, 3
 
@@ -58,7 +59,8 @@ def title_in(text: str) -> str | None:
     is_sentence = bare.endswith((".", "!", ":"))
     if _FINITE.search(bare) and not is_heading:
         return tidy[:60] if is_sentence and _STATES.match(bare) and not _OF_ONESELF.search(bare) else None
-    return None if is_sentence and len(words) >= _FEWEST_TO_ORDER and not is_heading else tidy[:60]
+    is_order = is_sentence and len(words) >= _FEWEST_TO_ORDER and not _NOUN_PHRASE.match(bare)
+    return None if is_order and not is_heading else tidy[:60]
 
 # %% ../../nbs/20_gates/5_substance.ipynb #0da162fe
 _SMALL = frozenset(
@@ -151,6 +153,48 @@ _NUMBER_AGAIN = re.compile(r"(?<!\d)(\d{1,6})(?:[.,/ -]{1,2}\1(?!\d)){3,}")
 _NUMBER_CHAIN = re.compile(r"(?<!\d)\d{1,6}(?:[./]\d{1,6}){4,}|\b(?!0)\d{4}\.\d{2}\.\d{4}\b|(?<![\d.,])0{5,}(?![\d.,])")
 _LETTER_AGAIN = re.compile(r"([^\W\d_])\1{7,}|([^\W\d_]{2,5})\2{5,}|([!?*#~])\3{29,}", re.I)
 _MANY_NUMBERS, _COUNTED = 8, 8
+_GLUED = re.compile(r"(?<![\w./@#-])[^\W\d_]{30,}(?![\w./@-])")
+_GLUED_ALONE = re.compile(r"\W{0,3}[^\W\d_]{18,}[?.!]\W{0,3}")
+_SIGNS = re.compile(r"[^\w\s.,'\"“”‘’()\ufffc…—–-]{4,}|(?:(?<=\s)[^\w\s.,'\"“”‘’()\ufffc…—–-]{2,}(?:\s|\Z)){2,}")
+_NO_VOWEL = re.compile(r"\b[b-df-hj-np-tv-xz]{4,}\b")
+_KEYBOARD = listed_pattern("keyboard_rows")
+_TWICE = re.compile(r"\b([^\W\d_]{2,}) \1\b", re.I)
+_FEWEST_SIGNS, _FEWEST_TWICE = 3, 3
+_ABOUT_CODE = listed_pattern("about_markup", "speaks_of_signs", "about_a_sign")
+
+
+def gibberish_in(text: str, about: str = "", language: str = "en") -> str | None:
+    """Return what of a text is no word of any language: letters of a keyboard's row, glued words, a handful of signs.
+
+    Parameters
+    ----------
+    text, about
+        As in `noise_in`.
+    language
+        BCP-47 tag; some languages have words of any length.
+    """
+    plain = said(text)[:4_000]
+    if _ABOUT_CODE.search(about):
+        return None
+    if language.split("-")[0] not in _OF_LONG_WORDS and not _SPEAKS_OF_SOUNDS.search(about):
+        glued = _GLUED.search(plain) or _GLUED_ALONE.fullmatch(plain.strip())
+        if glued and glued.group().strip("?.! ") not in about:
+            return glued.group()[:40]
+    for found in _SIGNS.finditer(plain):
+        if (
+            len(set(found.group()) - set(" ?!¿¡")) >= _FEWEST_SIGNS
+            and not found.group().isspace()
+            and found.group().isascii()
+        ):
+            return found.group().strip()[:20]
+    typed = [*_NO_VOWEL.findall(plain), *(each.group() for each in _KEYBOARD.finditer(plain))]
+    if len(typed) >= 2:
+        return " ".join(typed)[:40]
+    twice = {each.group(1).casefold() for each in _TWICE.finditer(plain)}
+    return " ".join(sorted(twice))[:40] if len(twice) >= _FEWEST_TWICE else None
+
+
+_OF_LONG_WORDS = frozenset(("de", "nl", "fi", "hu", "sv", "no", "nb", "da", "et", "tr", "is", "zh", "ja", "th"))
 
 
 def noise_in(text: str, about: str = "") -> str | None:
