@@ -80,7 +80,7 @@ def asks_back_in(text: str, about: str = "") -> str | None:
 # %% ../../nbs/20_gates/6_evasions.ipynb #58c5c89e
 _HEDGING = listed_pattern("hedging")
 _HEDGES_ALONE = listed_pattern("hedges_alone")
-_FEWEST_WORDS, _FEWEST_HEDGES, _MANY_HEDGES = 6, 2, 5
+_FEWEST_WORDS, _MOST_WORDS, _FEWEST_HEDGES, _MANY_HEDGES = 6, 120, 2, 5
 
 
 def is_hedge(text: str, asked: str = "") -> bool:
@@ -94,10 +94,12 @@ def is_hedge(text: str, asked: str = "") -> bool:
         What was asked.
     """
     words = words_of(text)
-    if not words or any(map(str.isdigit, text)) or is_about_choice(asked):
+    if not words or len(words) > _MOST_WORDS or any(map(str.isdigit, text)):
         return False
     hedging = [word for word in words if _HEDGING.fullmatch(word)]
     left = [word for word in left_of(words, asked) if not _HEDGING.fullmatch(word)]
+    if is_about_choice(asked) and len(hedging) < _MANY_HEDGES:
+        return False
     if len(words) < _FEWEST_WORDS:
         return not left and _HEDGES_ALONE.search(text) is not None
     is_short_of_words = len(left) <= (len(hedging) >= _MANY_HEDGES and len(hedging) >= 3 * len(left))
@@ -179,4 +181,4 @@ def names_the_subject(text: str, asked: str, subject: str) -> bool:
     if len(words) > _FEWEST_WORDS or not _ASKS_HOW.search(asked) or is_about_choice(asked):
         return False
     telling = left_of(words, "")
-    return bool(telling) and not left_of(telling, subject) and bool(left_of(telling, asked))
+    return bool(left_of(telling, asked)) and not left_of(telling, f"{subject} {asked}")

@@ -145,9 +145,12 @@ def cut_in(text: str, is_asked: bool = False, about: str = "", has_stops: bool =
     tail = " ".join(line.split()[-4:])[-60:]
     if is_asked and "?" not in prose and (_CONDITION.match(prose) or _NOUN_OF.search(line)):
         return tail
-    if _CUT_SIGN.search(line) and not re.search(r"[:;][-o']?[)(DPp]\Z|\w/\Z", line):
+    is_question = is_asked and line.endswith("?")
+    if _CUT_SIGN.search(line) and not is_question and not re.search(r"[:;][-o']?[)(DPp]\Z|\w/\Z", line):
         return tail if len(words) > 1 or line.endswith((":", ",")) else None
-    if (_LEFT_OPEN.search(line) and not line.endswith(("!", "?"))) or (len(words) > 3 and _HANGING.search(line)):
+    if (_LEFT_OPEN.search(line) and not line.endswith(("!", "?")) and QUOTED not in line[-4:]) or (
+        len(words) > 3 and _HANGING.search(line)
+    ):
         return tail
     if len(words) >= _FEW and _BROKEN_END.search(line):
         return tail
@@ -378,7 +381,8 @@ def missing_list_in(text: str, asked: str = "") -> str | None:
             and len(_parts(plain)) - 1 < _NUMBERS[numbers[-1].casefold()]
         ):
             return plain[-60:]
-    if len(numbers) != 1 or (wanted := _NUMBERS[numbers[0].casefold()]) < 3 - bool(items):
+    wanted = _NUMBERS[numbers[0].casefold()] if numbers else 0
+    if wanted < 3 - bool(items) or any(_NUMBERS[each.casefold()] != wanted for each in numbers):
         return None
     is_short = 0 < items < wanted if items else bool(sign) and len(_parts(rest)) == 1 and len(words_of(rest)) <= _FEWEST
     return head[-60:] if is_short else None

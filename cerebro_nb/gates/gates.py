@@ -98,15 +98,22 @@ def _language(candidate: Candidate) -> str | None:
 _TO_GO_ON = re.compile(r"\b(?:complet|continu|finish|fill in|termin|preench|ergänz|vervollständ)", re.I)
 
 
+_A_FEW = 4
+
+
 def _whole(candidate: Candidate) -> str | None:
     asked = asked_in(candidate.texts)
-    has_stops = any(each.text.rstrip().endswith((".", "?", "!")) for each in candidate.texts)
+    is_case = "question" not in candidate.example
+    stopped = sum(each.text.rstrip().endswith((".", "?", "!")) for each in candidate.texts)
+    has_stops = not is_case or 2 * stopped > len(candidate.texts)
     for each in candidate.texts:
         if (each.is_asked and _TO_GO_ON.search(each.text)) or is_about_prompts(each.about):
             continue
         if (tail := cut_in(each.text, each.is_asked, each.about, has_stops)) is not None:
             return f"the {each.name} was cut short, it ends with: {tail}"
-        if (start := dangling_in(each.text, each.is_asked)) is not None:
+        begins_small = is_case and each.text[:1].islower() and len(words_of(each.text)) > _A_FEW
+        start = each.text[:20] if begins_small and not looks_like_code(each.text) else None
+        if start or (start := dangling_in(each.text, each.is_asked)) is not None:
             return f"the {each.name} begins in the midst of something: {start}"
         if each.is_learned and (announced := missing_list_in(each.text, asked)) is not None:
             return f"the {each.name} announces a list that is not there: {announced}"
@@ -182,6 +189,7 @@ def _echo(candidate: Candidate) -> str | None:
                 and not other.is_asked
                 and not (editing and len(texts) > 2)
                 and not asks_for_output(each.text)
+                and not (looks_like_code(each.text) and looks_like_code(other.text))
                 and (echoes(each.text, other.text) or (each.name == "question" and is_circular(each.text, other.text)))
             ):
                 return f"the {other.name} repeats the {each.name} instead of answering it"
@@ -266,10 +274,12 @@ def _repetition(candidate: Candidate) -> str | None:
     for each in candidate.texts:
         if prints and not each.is_asked:
             continue
-        noise = noise_in(each.text, each.about) or gibberish_in(each.text, each.about, candidate.language)
+        may_repeat = _MAY_REPEAT.search(f"{each.about} {each.text[:200] if each.is_asked else ''}")
+        noise = noise_in(each.text, each.about)
+        noise = noise or (None if may_repeat else gibberish_in(each.text, each.about, candidate.language))
         if noise is not None:
             return f"the {each.name} has numbers or letters without end: {noise}"
-        if _MAY_REPEAT.search(f"{each.about} {each.text[:200] if each.is_asked else ''}"):
+        if may_repeat:
             continue
         lines = [line for line in without_code(each.text).splitlines() if not line.strip().startswith("|")]
         if repeats_itself("\n".join(line for line in lines if not looks_like_code(line))):

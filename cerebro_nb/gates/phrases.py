@@ -123,6 +123,7 @@ _OPTIONS = listed_pattern("options_pointed_at")
 _AN_OPTION = listed_pattern("option_as_answer")
 _LISTS_OPTIONS = listed_pattern("lists_options", flags=re.IGNORECASE | re.MULTILINE)
 _DEICTIC = listed_pattern("deictic")
+_LOCATED = listed_pattern("located_things")
 
 
 def pointer_in(text: str, about: str = "", is_asked: bool = False) -> str | None:
@@ -136,27 +137,27 @@ def pointer_in(text: str, about: str = "", is_asked: bool = False) -> str | None
         Whether it asks: *what is in the picture?* points, if nobody asks it for themselves.
     """
     whole = text.strip()
-    if (
-        is_asked
-        and not _LISTS_OPTIONS.search(whole)
-        and (found := _OPTIONS.search(whole) or _DEICTIC.search(said(whole)))
-    ):
-        return found.group()[:_SHOWN]
+    if is_asked and not _LISTS_OPTIONS.search(said(whole)):
+        found = _OPTIONS.search(whole) or _DEICTIC.search(said(whole)) or _LOCATED.search(said(whole))
+        if found is not None:
+            return found.group()[:_SHOWN]
     if not is_asked and len(words_of(whole)) > 1 and _AN_OPTION.fullmatch(whole) and not _LISTS_OPTIONS.search(about):
         return whole[:_SHOWN]
     is_free = not is_asked and (_MISSING_THINGS.search(about) or _LETTER.match(text))
-    if not is_free and (found := _found(_MISSING_THINGS, text, about)):
-        return found
+    if not is_free and (missing := _found(_MISSING_THINGS, text, about)):
+        return missing
     if _NAMED_TEXT.search(about):
         return None
-    found = _found(_POINTERS, text, about)
-    if found is None and is_asked and not _FOR_ONESELF.search(text):
-        found = _found(_POINTING_QUESTIONS, text, about)
-    return found
+    pointer = _found(_POINTERS, text, about)
+    if pointer is None and is_asked and not _FOR_ONESELF.search(text):
+        pointer = _found(_POINTING_QUESTIONS, text, about)
+    return pointer
 
 # %% ../../nbs/20_gates/3_phrases.ipynb #77cac58e
 _MARKS = listed_pattern("marks", flags=re.I | re.M)
 _TASK_WORDS = listed_pattern("task_words")
+_ASKS_FOR_QUESTION = listed_pattern("asks_for_question")
+_ABOUT_LEVELS = listed_pattern("about_levels")
 _LABEL = listed_pattern("label")
 _ABOUT_PROMPTS = listed_pattern("about_prompts")
 _ABOUT_QUIZ = listed_pattern("about_quiz")
@@ -178,6 +179,11 @@ def mark_in(text: str, about: str = "") -> str | None:
     """
     if _ABOUT_PROMPTS.search(about):
         return None
+    wants_question = (
+        None if _ABOUT_LEVELS.search(about) or _ABOUT_QUIZ.search(about) else _ASKS_FOR_QUESTION.match(said(text))
+    )
+    if wants_question is not None:
+        return wants_question.group()
     return _found(_MARKS, text, about) or _found(_TASK_WORDS, text, about)
 
 
@@ -242,7 +248,6 @@ _NUMBERED_QUESTIONS = re.compile(r"(?:\A|\s)1[).] ?[^?]{3,200}\?\s{0,3}2[).] ?[^
 
 # %% ../../nbs/20_gates/3_phrases.ipynb #9f0b99d2
 _ANGLES = listed_pattern("angles")
-_ABOUT_LEVELS = listed_pattern("about_levels")
 
 
 def angle_in(text: str, angle: str | None = None, about: str = "") -> str | None:

@@ -188,7 +188,7 @@ def gibberish_in(text: str, about: str = "", language: str = "en") -> str | None
         ):
             return found.group().strip()[:20]
     typed = [*_NO_VOWEL.findall(plain), *(each.group() for each in _KEYBOARD.finditer(plain))]
-    if len(typed) >= 2:
+    if len(typed) >= 2 and not _SPEAKS_OF_SOUNDS.search(about):
         return " ".join(typed)[:40]
     twice = {each.group(1).casefold() for each in _TWICE.finditer(plain)}
     return " ".join(sorted(twice))[:40] if len(twice) >= _FEWEST_TWICE else None
