@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 
-from .spans import listed_pattern, sentences_of, unquoted, words_of
+from .spans import listed_pattern, sentences_of, unquoted, without_code, words_of
 from .substance import is_about_choice, left_of
 
 # %% auto #0
-__all__ = ['declines_in', 'asks_back_in', 'is_hedge', 'hedges_in', 'preaches_in', 'thinks_in', 'names_the_subject']
+__all__ = ['declines_in', 'asks_back_in', 'is_hedge', 'hedges_in', 'preaches_in', 'thinks_in', 'names_the_subject',
+           'asks_for_output', 'denies_its_field']
 
 # %% ../../nbs/20_gates/6_evasions.ipynb #1509d659
 _SPEAKS_ITSELF = listed_pattern("speaks_itself")
@@ -182,3 +183,20 @@ def names_the_subject(text: str, asked: str, subject: str) -> bool:
         return False
     telling = left_of(words, "")
     return bool(left_of(telling, asked)) and not left_of(telling, f"{subject} {asked}")
+
+# %% ../../nbs/20_gates/6_evasions.ipynb #30e881ea
+_ASKS_OUTPUT = listed_pattern("asks_output")
+_DENIED, _FAILED = listed_pattern("outcome_denied"), listed_pattern("outcome_failed")
+
+
+def asks_for_output(asked: str) -> bool:
+    """Whether a question has code in it and asks what it prints."""
+    has_code = without_code(asked) != asked or re.search(r"\w\(|[{};]|\becho \w|^\s+\w+", asked, re.M)
+    return bool(has_code) and _ASKS_OUTPUT.search(asked) is not None
+
+
+def denies_its_field(name: str, text: str) -> str | None:
+    """Return the words with which a field of a failure tells of success, or the other way round; None if it does not."""
+    is_of_failure = name in ("mistake", "why_it_failed")
+    found = _DENIED.search(text) if is_of_failure else _FAILED.match(text) if name == "why_it_works" else None
+    return found.group() if found else None

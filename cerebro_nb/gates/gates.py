@@ -32,7 +32,8 @@ from cerebro_nb.gates.phrases import (
 from .phrases import refusal_in, small_talk_in
 from .spans import is_quoted, shared_run, listed_pattern, is_list_item, likeness, looks_like_code
 from .spans import repeats_itself, said_again, sentences_of, texts_in, unquoted, without_code, words_of
-from .evasions import asks_back_in, declines_in, hedges_in, names_the_subject, preaches_in, thinks_in
+from .evasions import asks_back_in, asks_for_output, declines_in, denies_its_field, hedges_in
+from .evasions import names_the_subject, preaches_in, thinks_in
 from .substance import EDITING, NEARLY, echoes, further_question_in, holds_a_text, holds_its_answer
 from cerebro_nb.gates.substance import (
     gibberish_in,
@@ -44,24 +45,7 @@ from cerebro_nb.gates.substance import (
 )
 
 # %% auto #0
-__all__ = ['GATES', 'asks_for_output', 'denies_its_field', 'check_gates', 'refusals']
-
-# %% ../../nbs/20_gates/8_gates.ipynb #803c01fe
-_ASKS_OUTPUT = listed_pattern("asks_output")
-_DENIED, _FAILED = listed_pattern("outcome_denied"), listed_pattern("outcome_failed")
-
-
-def asks_for_output(asked: str) -> bool:
-    """Whether a question has code in it and asks what it prints."""
-    has_code = without_code(asked) != asked or re.search(r"\w\(|[{};]|\becho \w|^\s+\w+", asked, re.M)
-    return bool(has_code) and _ASKS_OUTPUT.search(asked) is not None
-
-
-def denies_its_field(name: str, text: str) -> str | None:
-    """Return the words with which a field of a failure tells of success, or the other way round; None if it does not."""
-    is_of_failure = name in ("mistake", "why_it_failed")
-    found = _DENIED.search(text) if is_of_failure else _FAILED.match(text) if name == "why_it_works" else None
-    return found.group() if found else None
+__all__ = ['GATES', 'check_gates', 'refusals']
 
 # %% ../../nbs/20_gates/8_gates.ipynb #7238131c
 def _language(candidate: Candidate) -> str | None:
@@ -98,9 +82,6 @@ def _language(candidate: Candidate) -> str | None:
 _TO_GO_ON = re.compile(r"\b(?:complet|continu|finish|fill in|termin|preench|ergänz|vervollständ)", re.I)
 
 
-_A_FEW = 4
-
-
 def _whole(candidate: Candidate) -> str | None:
     asked = asked_in(candidate.texts)
     is_case = "question" not in candidate.example
@@ -111,9 +92,7 @@ def _whole(candidate: Candidate) -> str | None:
             continue
         if (tail := cut_in(each.text, each.is_asked, each.about, has_stops)) is not None:
             return f"the {each.name} was cut short, it ends with: {tail}"
-        begins_small = is_case and each.text[:1].islower() and len(words_of(each.text)) > _A_FEW
-        start = each.text[:20] if begins_small and not looks_like_code(each.text) else None
-        if start or (start := dangling_in(each.text, each.is_asked)) is not None:
+        if (start := dangling_in(each.text, each.is_asked)) is not None:
             return f"the {each.name} begins in the midst of something: {start}"
         if each.is_learned and (announced := missing_list_in(each.text, asked)) is not None:
             return f"the {each.name} announces a list that is not there: {announced}"
@@ -222,7 +201,7 @@ def _says_again(text: FieldText, before: FieldText) -> bool:
     return says_nothing_new(text.text, before.text)
 
 # %% ../../nbs/20_gates/8_gates.ipynb #c7877d1c
-_PROMPT_RUN, _SHOT_RUN, _STEM_RUN = 6, 5, 7
+_PROMPT_RUN, _SHOT_RUN = 6, 5
 
 
 def _prompt_leak(candidate: Candidate) -> str | None:
@@ -244,7 +223,7 @@ def _shot_leak(candidate: Candidate) -> str | None:
     shown = [words_of(text) for shot in candidate.shots for text in texts_in(shot)]
     for each in candidate.texts:
         for words in shown:
-            if run := shared_run(words_of(each.text), words, _STEM_RUN if each.is_asked else _SHOT_RUN, free):
+            if run := shared_run(words_of(each.text), words, _SHOT_RUN, free, 2 + each.is_asked):
                 return f"the {each.name} repeats an example that was shown: {run}"
     return None
 

@@ -212,7 +212,7 @@ def further_pair_in(text: str, about: str = "") -> str | None:
 
 _FIELD_NAMES = listed_pattern("field_names")
 _METADATA = listed_pattern("metadata")
-_ABOUT_METADATA = listed_pattern("about_metadata", "about_markup", "about_prompts", "about_levels")
+_ABOUT_METADATA = listed_pattern("about_metadata", "about_markup", "about_prompts", "about_levels", "about_quiz")
 _WEB = listed_pattern("web_remains", flags=re.IGNORECASE | re.MULTILINE)
 _ABOUT_WEB = listed_pattern("about_web")
 _NUMBERED_PARTS = listed_pattern("numbered_parts")

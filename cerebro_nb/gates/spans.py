@@ -135,10 +135,12 @@ def telling_words(words: Iterable[str], free: Collection[str] = ()) -> set[str]:
     return {word for word in words if len(word) > 2 and word.isalpha() and word not in _COMMON and word not in free}
 
 
-def shared_run(words: tuple[str, ...], others: tuple[str, ...], length: int, free: Collection[str]) -> str | None:
-    """Return a run of words in common that has two telling words which are not free."""
+def shared_run(
+    words: tuple[str, ...], others: tuple[str, ...], length: int, free: Collection[str], fewest: int = 2
+) -> str | None:
+    """Return a run of words in common that has so many telling words which are not free."""
     for run in sorted(runs_of(words, length) & runs_of(others, length)):
-        if len(telling_words(run, free)) >= 2:
+        if len(telling_words(run, free)) >= fewest:
             return " ".join(run)
     return None
 
