@@ -11,7 +11,6 @@ import unicodedata
 from collections.abc import Collection
 
 from cerebro_nb.gates.spans import (
-    likeness,
     listed,
     listed_pattern,
     QUOTED,

@@ -100,7 +100,7 @@ def _whole(candidate: Candidate) -> str | None:
             return f"the {each.name} opens {sign} and never closes it"
     return None
 
-
+# %% ../../nbs/20_gates/8_gates.ipynb #b0fe6c4e
 def _each(
     candidate: Candidate, finds: Callable[[str, str], str | None], says: str, learned_only: bool = False
 ) -> str | None:

@@ -191,7 +191,7 @@ def switched_language(text: str, language: str) -> str | None:
 
 
 def _other_run(words: list[str], wanted: str) -> str | None:
-    """Return the language of a few words in a row, in small letters, that have three of its small words and none else."""
+    """Return the language of words in a row, in small letters, that have three of its small words."""
     own = _SMALL_WORDS[wanted]
     plain = [word.strip(".,;:!?()").casefold() if word.islower() else "" for word in words]
     if sum(word in _ALL_SMALL and word not in own for word in plain) < _TELLING:

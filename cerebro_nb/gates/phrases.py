@@ -209,7 +209,7 @@ def further_pair_in(text: str, about: str = "") -> str | None:
     found = None if _ABOUT_QUIZ.search(about) else _MORE_PAIRS.search(said(text).strip(), 1)
     return found.group().strip() if found else None
 
-
+# %% ../../nbs/20_gates/3_phrases.ipynb #67bab883
 _FIELD_NAMES = listed_pattern("field_names")
 _METADATA = listed_pattern("metadata")
 _ABOUT_METADATA = listed_pattern("about_metadata", "about_markup", "about_prompts", "about_levels", "about_quiz")

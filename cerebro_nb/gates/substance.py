@@ -21,8 +21,8 @@ from cerebro_nb.gates.spans import (
 )
 
 # %% auto #0
-__all__ = ['EDITING', 'NEARLY', 'title_in', 'left_of', 'is_about_choice', 'is_circular', 'says_the_mistake_again', 'gibberish_in',
-           'noise_in', 'further_question_in', 'echoes', 'holds_a_text', 'says_nothing_new', 'holds_its_answer']
+__all__ = ['EDITING', 'NEARLY', 'title_in', 'left_of', 'is_about_choice', 'is_circular', 'says_the_mistake_again', 'noise_in',
+           'gibberish_in', 'further_question_in', 'echoes', 'holds_a_text', 'says_nothing_new', 'holds_its_answer']
 
 # %% ../../nbs/20_gates/5_substance.ipynb #45400ebb
 _ASKS_BY_WORDS = listed_pattern("asks_by_words")
@@ -153,6 +153,38 @@ _NUMBER_AGAIN = re.compile(r"(?<!\d)(\d{1,6})(?:[.,/ -]{1,2}\1(?!\d)){3,}")
 _NUMBER_CHAIN = re.compile(r"(?<!\d)\d{1,6}(?:[./]\d{1,6}){4,}|\b(?!0)\d{4}\.\d{2}\.\d{4}\b|(?<![\d.,])0{5,}(?![\d.,])")
 _LETTER_AGAIN = re.compile(r"([^\W\d_])\1{7,}|([^\W\d_]{2,5})\2{5,}|([!?*#~])\3{29,}", re.I)
 _MANY_NUMBERS, _COUNTED = 8, 8
+
+
+def noise_in(text: str, about: str = "") -> str | None:
+    """Return numbers or letters that a text says without end, or None.
+
+    Parameters
+    ----------
+    text
+        A field of an example.
+    about
+        What it is about: numbers or sounds may be asked for.
+    """
+    plain = said(text)[:4_000]
+    if not _SPEAKS_OF_SOUNDS.search(about) and (found := _LETTER_AGAIN.search(plain)):
+        return found.group()[:20]
+    if _SPEAKS_OF_NUMBERS.search(about) or looks_like_code(plain):
+        return None
+    if found := _NUMBER_AGAIN.search(plain) or _NUMBER_CHAIN.search(plain):
+        return found.group()[:40]
+    words = words_of(plain)[:400]
+    numbers = [word for word in words if word[0].isdigit()]
+    if len(numbers) >= _MANY_NUMBERS and len(numbers) >= 0.75 * len(words) and len(words) > _MANY_NUMBERS - 1:
+        return " ".join(numbers)[:40]
+    values = [int(word) if word.isdecimal() and len(word) < 6 else -9 for word in words]
+    steps = 0
+    for before, after in pairwise(values):
+        steps = steps + 1 if after - before == 1 and before >= 0 else 0
+        if steps >= _COUNTED - 1:
+            return "a row of numbers"
+    return None
+
+# %% ../../nbs/20_gates/5_substance.ipynb #24c42927
 _GLUED = re.compile(r"(?<![\w./@#-])[^\W\d_]{30,}(?![\w./@-])")
 _GLUED_ALONE = re.compile(r"\W{0,3}[^\W\d_]{18,}[?.!]\W{0,3}")
 _SIGNS = re.compile(r"[^\w\s.,'\"“”‘’()\ufffc…—–-]{4,}|(?:(?<=\s)[^\w\s.,'\"“”‘’()\ufffc…—–-]{2,}(?:\s|\Z)){2,}")
@@ -195,36 +227,6 @@ def gibberish_in(text: str, about: str = "", language: str = "en") -> str | None
 
 
 _OF_LONG_WORDS = frozenset(("de", "nl", "fi", "hu", "sv", "no", "nb", "da", "et", "tr", "is", "zh", "ja", "th"))
-
-
-def noise_in(text: str, about: str = "") -> str | None:
-    """Return numbers or letters that a text says without end, or None.
-
-    Parameters
-    ----------
-    text
-        A field of an example.
-    about
-        What it is about: numbers or sounds may be asked for.
-    """
-    plain = said(text)[:4_000]
-    if not _SPEAKS_OF_SOUNDS.search(about) and (found := _LETTER_AGAIN.search(plain)):
-        return found.group()[:20]
-    if _SPEAKS_OF_NUMBERS.search(about) or looks_like_code(plain):
-        return None
-    if found := _NUMBER_AGAIN.search(plain) or _NUMBER_CHAIN.search(plain):
-        return found.group()[:40]
-    words = words_of(plain)[:400]
-    numbers = [word for word in words if word[0].isdigit()]
-    if len(numbers) >= _MANY_NUMBERS and len(numbers) >= 0.75 * len(words) and len(words) > _MANY_NUMBERS - 1:
-        return " ".join(numbers)[:40]
-    values = [int(word) if word.isdecimal() and len(word) < 6 else -9 for word in words]
-    steps = 0
-    for before, after in pairwise(values):
-        steps = steps + 1 if after - before == 1 and before >= 0 else 0
-        if steps >= _COUNTED - 1:
-            return "a row of numbers"
-    return None
 
 # %% ../../nbs/20_gates/5_substance.ipynb #0554e553
 _ALIKE_WORDS = 3
