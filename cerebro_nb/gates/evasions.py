@@ -196,7 +196,7 @@ def asks_for_output(asked: str) -> bool:
 
 
 def denies_its_field(name: str, text: str) -> str | None:
-    """Return the words with which a field of a failure tells of success, or the other way round; None if it does not."""
+    """Return the words with which a field of a failure tells of success, or the other way round, or None."""
     is_of_failure = name in ("mistake", "why_it_failed")
     found = _DENIED.search(text) if is_of_failure else _FAILED.match(text) if name == "why_it_works" else None
     return found.group() if found else None

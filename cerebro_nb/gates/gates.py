@@ -126,7 +126,7 @@ def _refusal(candidate: Candidate) -> str | None:
             return says.format(name=each.name, found=found)
     return None
 
-
+# %% ../../nbs/20_gates/8_gates.ipynb #81b791af
 def _evasion(candidate: Candidate) -> str | None:
     subject = f"{candidate.subject} {candidate.topic or ''}"
     asked = asked_in(candidate.texts)
