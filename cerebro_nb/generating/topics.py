@@ -262,7 +262,8 @@ _ANY = frozenset(
     conceptos definición historia importancia ventajas conclusión resumen ejemplos tipos présentation bases
     définition histoire avantages exemples einführung überblick grundlagen geschichte vorteile beispiele
     zusammenfassung fazit introduzione panoramica definizione storia importanza vantaggi conclusione esempi of
-    the a an and in on to for with its what is de da do das dos e em ao aos à às no na nos nas pelo pela o os as um uma para com sobre del la el los
+    the a an and in on to for with its what is de da do das dos e em ao aos à às no na nos nas pelo
+    pela o os as um uma para com sobre del la el los
     las y en una des du le les et der die das und von im zu di il lo gli della del dei
     """
     ).split()
