@@ -3426,8 +3426,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                   'cerebro_nb/recipes/recipe.py'),
                                            'cerebro_nb.recipes.recipe.problems_of': ( '21_recipes/recipe.html#problems_of',
                                                                                       'cerebro_nb/recipes/recipe.py'),
-                                           'cerebro_nb.recipes.recipe.sha256_of': ( '21_recipes/recipe.html#sha256_of',
-                                                                                    'cerebro_nb/recipes/recipe.py'),
                                            'cerebro_nb.recipes.recipe.shots_by_language': ( '21_recipes/recipe.html#shots_by_language',
                                                                                             'cerebro_nb/recipes/recipe.py'),
                                            'cerebro_nb.recipes.recipe.spoken_fields': ( '21_recipes/recipe.html#spoken_fields',

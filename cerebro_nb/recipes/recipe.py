@@ -5,8 +5,6 @@
 # %% ../../nbs/21_recipes/4_recipe.ipynb #108c98e7
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -32,7 +30,7 @@ from .wordings import ANY, filled, personas, places, serving
 __all__ = ['MOST_PROMPT', 'Prompt', 'Prompts', 'Words', 'Shots', 'WordsByLanguage', 'AxisWords', 'TopicSource', 'Said',
            'MOST_STEPS', 'MOST_FIELDS', 'MOST_SHOTS', 'KNOWN_PLACES', 'Step', 'Axes', 'ChatTurn', 'Chat', 'GateWishes',
            'Recipe', 'problems_of', 'made_by', 'telling_fields', 'all_steps', 'shots_by_language', 'spoken_fields',
-           'called', 'definition_of', 'in_one_language', 'sha256_of', 'conversation_in']
+           'called', 'definition_of', 'in_one_language', 'conversation_in']
 
 # %% ../../nbs/21_recipes/4_recipe.ipynb #baadb083
 MOST_PROMPT = 20_000
@@ -225,23 +223,6 @@ def problems_of(recipe: Recipe) -> Iterator[str]:
     yield from _problems_of_shots(recipe, "shots", recipe.shots, list(recipe.fields))
 
 
-def _problems_of_names(recipe: Recipe) -> Iterator[str]:
-    """Yield what is wrong with what a recipe names beside its steps."""
-    if not set(text_fields(recipe.fields)):
-        yield "fields: there is no text among them"
-    if unknown := [name for name in recipe.distinct if name not in recipe.fields]:
-        yield f"distinct: there is no field {unknown[0]!r}"
-    if recipe.chat is not None:
-        known = {*recipe.fields, *recipe.plan.axes, *recipe.plan.columns, *KNOWN_PLACES}
-        said = [name for role in get_args(Role) for name in recipe.chat.said_by(role)]
-        parts = [part for turn in recipe.chat.turns for part in (turn.input, turn.tool_calls)]
-        said += filter(None, [*parts, recipe.chat.tools])
-        if unknown := [name for name in said if name not in known]:
-            yield f"chat: {{{unknown[0]}}} is no field; there are: {', '.join(recipe.fields)}"
-    if unknown := [name for name in recipe.gates.leave_out if name not in GATES]:
-        yield f"gates.leave_out: there is no gate {unknown[0]!r}; there are: {', '.join(GATES)}"
-
-
 def _problems_of_shots(recipe: Recipe, where: str, shots: Shots, makes: Sequence[str]) -> Iterator[str]:
     """Yield why shots do not fit the fields that they show; what else they have is for the prompt's places."""
     form = answer_model(recipe.name, {name: recipe.fields[name] for name in makes})
@@ -294,6 +275,23 @@ def _problems_of_reply(recipe: Recipe, here: str, step: Step, makes: Sequence[st
         yield f"{here}.reply: as text it makes one text, not {', '.join(makes)}"
     if step.samples > 1 and not (step.reply != "json" and step.may_be_text(fields)):
         yield f"{here}.samples: {step.samples} replies need a field that is a list of texts"
+
+# %% ../../nbs/21_recipes/4_recipe.ipynb #8af72cd1
+def _problems_of_names(recipe: Recipe) -> Iterator[str]:
+    """Yield what is wrong with what a recipe names beside its steps."""
+    if not set(text_fields(recipe.fields)):
+        yield "fields: there is no text among them"
+    if unknown := [name for name in recipe.distinct if name not in recipe.fields]:
+        yield f"distinct: there is no field {unknown[0]!r}"
+    if recipe.chat is not None:
+        known = {*recipe.fields, *recipe.plan.axes, *recipe.plan.columns, *KNOWN_PLACES}
+        said = [name for role in get_args(Role) for name in recipe.chat.said_by(role)]
+        parts = [part for turn in recipe.chat.turns for part in (turn.input, turn.tool_calls)]
+        said += filter(None, [*parts, recipe.chat.tools])
+        if unknown := [name for name in said if name not in known]:
+            yield f"chat: {{{unknown[0]}}} is no field; there are: {', '.join(recipe.fields)}"
+    if unknown := [name for name in recipe.gates.leave_out if name not in GATES]:
+        yield f"gates.leave_out: there is no gate {unknown[0]!r}; there are: {', '.join(GATES)}"
 
 
 def made_by(recipe: Recipe, steps: Sequence[Step], place: int, fixed: Iterable[str] = ()) -> tuple[str, ...]:
@@ -363,11 +361,6 @@ def in_one_language(recipe: Recipe, tag: str) -> Recipe:
         axes = {name: one(words) for name, words in recipe.plan.axes.items()}
         changes["plan"] = recipe.plan.model_copy(update={"axes": axes})
     return recipe.model_copy(update=changes)
-
-
-def sha256_of(recipe: Recipe) -> str:
-    """Return the hash of all that a recipe says, in hexadecimal."""
-    return hashlib.sha256(json.dumps(definition_of(recipe), sort_keys=True).encode()).hexdigest()
 
 # %% ../../nbs/21_recipes/4_recipe.ipynb #47ed4091
 def _objects(value: Any) -> tuple[Mapping[str, Any], ...]:
