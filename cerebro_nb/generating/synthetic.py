@@ -98,7 +98,7 @@ def recipe_kind(recipe: Recipe, file: str = "") -> Kind:
         n=recipe.n,
         fields={"subject": "subject", "language": "language", "n": "n", "topics": "topics", "rows": "from_rows"}
         | ({"documents": "from_documents"} if recipe.from_text else {}),
-        needs=("subject", "rows", *(["documents"] if recipe.from_text else [])),
+        needs=("subject", *(["documents"] if recipe.from_text else []), "rows"),
         function="generate" if file or recipe.name not in TASK_KINDS else f"generate_{recipe.name}",
         given=(file or recipe.name,) if file or recipe.name not in TASK_KINDS else (),
         response_model=answer_model(recipe.name, recipe.fields),
