@@ -160,7 +160,8 @@ def _placeholder(candidate: Candidate) -> str | None:
 # %% ../../nbs/20_gates/8_gates.ipynb #8654a1b2
 def _echo(candidate: Candidate) -> str | None:
     texts = candidate.texts
-    editing = EDITING.search(asked_in(texts)) or asks_for_output(asked_in(texts))
+    asked = asked_in(texts)
+    editing = EDITING.search(asked) or asks_for_output(asked)
     for each in texts:
         for other in texts:
             if (

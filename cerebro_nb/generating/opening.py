@@ -24,7 +24,7 @@ from ..gates.gates import check_gates
 from .angles import check_subject, further_items, plan_items, plan_rows, plan_texts, seed_of
 from .asking import Asking, gains_by_steps, steps_for
 from .examining import ExampleWork
-from .topics import aread_topics, areas_of, specific, topics_of, under_headings
+from .topics import aread_topics, areas_of, is_topic_word, specific, topics_of, under_headings
 from ..language import check_language
 from ..launching.launch import RunArguments, of_the_run
 from ..logs import get_logger
@@ -166,16 +166,13 @@ async def grown_topics(
         made = await in_thread(topics_of, run) if run.progress.ok else []
         topics += specific(made, asking.subject, topics)
         copies = await afind_duplicates(topics, embedder or "none", asking.language)
-        topics = [topic for place, topic in enumerate(topics) if place not in {copy.place for copy in copies}]
+        repeated = {copy.place for copy in copies}
+        topics = [topic for place, topic in enumerate(topics) if place not in repeated]
         if len(topics) >= wanted:
             break
     return topics[:wanted], tasks
 
 # %% ../../nbs/22_generating/5_opening.ipynb #8403c2df
-def _is_word(source: Any, *words: str) -> bool:
-    return isinstance(source, str) and source in words
-
-
 @dataclass(frozen=True, slots=True)
 class TopicFinder:
     """Finds what of a subject the examples are about.
@@ -198,9 +195,9 @@ class TopicFinder:
     async def find(self, asking: Asking, n: int, seed: int, embedder: Embedder | None) -> tuple[list[str], list[str]]:
         """Return the topics, none if there are to be none, and the ids of the tasks that have made them."""
         source = self.arguments.get("topics", self.recipe.plan.topics)
-        if _is_word(source, "none", "documents") or not {"from_documents", "from_rows"}.isdisjoint(self.arguments):
+        if is_topic_word(source, "none", "documents") or not {"from_documents", "from_rows"}.isdisjoint(self.arguments):
             return [], []
-        if not _is_word(source, "areas", "model"):
+        if not is_topic_word(source, "areas", "model"):
             return await aread_topics(source, self.means.ledger), []
         named = self.arguments.get("topics_model")
         whom = Client(asking.client.backend, named, asking.client.settings) if named else asking.client
@@ -249,7 +246,7 @@ def items_of(
     if documents:
         unanswerable = arguments.get("unanswerable", 0.0)
         items = plan_texts(angles, documents, unanswerable, arguments.get("chunk_tokens", CHUNK_TOKENS))
-        if _is_word(arguments.get("topics", recipe.plan.topics), "documents"):
+        if is_topic_word(arguments.get("topics", recipe.plan.topics), "documents"):
             items = under_headings(items, documents)
     else:
         items = plan_rows(angles, rows.rows, recipe.plan.columns) if rows else angles

@@ -23,6 +23,7 @@ from .angles import check_subject, further_items
 from .asking import Asking, steps_for
 from .examining import ExampleWork
 from .opening import TASK_KINDS, Opening, SyntheticArguments
+from .topics import is_topic_word
 from ..launching.kind import Again, Conversation, Kind, register_finder, register_kind
 from ..launching.launch import awaitable, launch, of_the_run, verbs, without_none
 from ..recipes.fields import answer_model
@@ -142,13 +143,12 @@ def check_sources(recipe: Recipe, arguments: SyntheticArguments) -> None:
             f"the recipe {recipe.name} is made from rows with {named}", hint="Give them: from_rows='rows.csv'."
         )
     topics = arguments.get("topics")
-    is_word = isinstance(topics, str) and topics in ("none", "documents")
-    if topics is not None and sources and not is_word:
+    if topics is not None and sources and not is_topic_word(topics, "none", "documents"):
         raise InputError(
             f"topics do not go with {sources[0]}: each piece or row says what its example is about",
             hint="Leave them out; topics='documents' names the heading above each piece.",
         )
-    if is_word and topics == "documents" and sources != ["from_documents"]:
+    if is_topic_word(topics, "documents") and sources != ["from_documents"]:
         raise InputError("topics = 'documents' without from_documents", hint="Give documents, or one as topics.")
 
 # %% ../../nbs/22_generating/6_synthetic.ipynb #9d5c274a

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from ..concurrency.threads import in_thread
 from ..documents.documents import Document, aread_documents
@@ -19,6 +19,7 @@ from ..errors import InputError, OutputError, TaskNotFound
 from .asking import Asking, made_example
 from ..logs import get_logger
 from ..recipes.library import areas_recipe
+from ..recipes.recipe import TopicSource
 from ..recipes.wordings import phrases_of, serving
 from ..rows.rows import SUFFIXES, Reading, found_rows, name_of
 from ..tasks.ledger import Ledger
@@ -30,7 +31,7 @@ _log = get_logger(__name__)
 
 # %% auto #0
 __all__ = ['MOST_TOPICS', 'MOST_TOPIC', 'TOPIC_WORDS', 'tidy_topics', 'headings_of', 'heading_topics', 'under_headings',
-           'topics_in', 'topics_of', 'aread_topics', 'written_topics', 'specific', 'areas_of']
+           'topics_in', 'topics_of', 'aread_topics', 'is_topic_word', 'written_topics', 'specific', 'areas_of']
 
 # %% ../../nbs/22_generating/4_topics.ipynb #c39981e3
 MOST_TOPICS, MOST_TOPIC = 10_000, 200
@@ -121,9 +122,9 @@ def under_headings(items: Iterable[Mapping[str, Any]], documents: Sequence[Docum
     found = {document.source: headings_of(document) for document in documents}
 
     def topic_of(item: Mapping[str, Any]) -> str:
-        places = [place for place, _ in found[item["source"]]]
-        above = bisect.bisect_right(places, item["start"])
-        return found[item["source"]][above - 1][1] if above else ""
+        headings = found[item["source"]]
+        above = bisect.bisect_right(headings, item["start"], key=lambda heading: heading[0])
+        return headings[above - 1][1] if above else ""
 
     topics = ((item, topic_of(item)) for item in items)
     return [{**item, **({"topic": topic} if topic else {})} for item, topic in topics]
@@ -235,8 +236,13 @@ async def aread_topics(source: Any, ledger: Ledger | None = None) -> list[str]:
         raise InputError(f"topics = {str(source)[:100]!r} is no file and no task", hint=hint) from error
 
 # %% ../../nbs/22_generating/4_topics.ipynb #fb376a8a
-TOPIC_WORDS = ("none", "areas", "model", "documents")
+TOPIC_WORDS: Sequence[str] = get_args(TopicSource)
 _TASK = re.compile(r"[0-9a-f]{8,36}(-[0-9a-f-]*)?")
+
+
+def is_topic_word(source: Any, *words: str) -> bool:
+    """Whether what is given as ``topics`` is one of some words of `TOPIC_WORDS`."""
+    return isinstance(source, str) and source in words
 
 
 def written_topics(words: Sequence[str]) -> str | list[str]:

@@ -209,13 +209,14 @@ class Recipe(_Plain):
 def problems_of(recipe: Recipe) -> Iterator[str]:
     """Yield what is wrong with a recipe as a whole, as sentences that say where."""
     of_row = recipe.plan.columns
-    yield from _problems_of_steps(recipe, "steps", recipe.steps, (*KNOWN_PLACES[:2], *of_row))
+    about, in_text = (*KNOWN_PLACES[:2], *of_row), (*KNOWN_PLACES, *of_row)
+    yield from _problems_of_steps(recipe, "steps", recipe.steps, about)
     if recipe.one_call is not None:
-        yield from _problems_of_steps(recipe, "one_call", (recipe.one_call,), (*KNOWN_PLACES[:2], *of_row))
+        yield from _problems_of_steps(recipe, "one_call", (recipe.one_call,), about)
     if recipe.from_text:
-        yield from _problems_of_steps(recipe, "from_text", recipe.from_text, (*KNOWN_PLACES, *of_row))
+        yield from _problems_of_steps(recipe, "from_text", recipe.from_text, in_text)
     if recipe.beside_text:
-        yield from _problems_of_steps(recipe, "beside_text", recipe.beside_text, (*KNOWN_PLACES, *of_row), recipe.fixed)
+        yield from _problems_of_steps(recipe, "beside_text", recipe.beside_text, in_text, recipe.fixed)
     for part, names in (("axes", recipe.plan.axes.keys() - of_row), ("columns", of_row)):
         if clash := {*names} & {*recipe.fields, *KNOWN_PLACES, *(recipe.plan.axes if part == "columns" else ())}:
             yield f"plan.{part}: {min(clash)} is the name of something else"
