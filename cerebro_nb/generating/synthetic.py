@@ -20,20 +20,21 @@ from ..documents.chunks import CHUNK_TOKENS
 from ..documents.documents import Document, Source, aread_documents
 from ..errors import InputError
 from .angles import check_subject, further_items, plan_items, plan_texts, seed_of
-from .asking import Asking, gains_by_steps, steps_for
+from .asking import Asking, gains_by_steps, keeps_thoughts, steps_for, suited_to
 from .examining import ExampleWork
 from ..language import check_language
 from ..launching.kind import Again, Conversation, Kind, register_finder, register_kind
 from ..launching.launch import RunArguments, awaitable, launch, of_the_run, verbs, without_none
 from ..recipes.fields import answer_model
 from ..recipes.library import as_recipe, library
+from ..recipes.prompting import in_one_language
+from ..recipes.quality import unread_fields
 from cerebro_nb.recipes.recipe import (
     Recipe,
     all_steps,
     called,
     conversation_in,
     definition_of,
-    in_one_language,
     shots_by_language,
     spoken_fields,
     telling_fields,
@@ -104,7 +105,8 @@ class _Opening:
         earlier: list[Any] = []
         if self.arguments.get("against_earlier"):
             earlier = await asyncio.to_thread(earlier_examples, means.ledger, self.recipe, subject)
-        recipe, seed = in_one_language(self.recipe, tag), seed_of(options)
+        recipe = await suited_to(in_one_language(self.recipe, tag), client, options)
+        seed = seed_of(options)
         embedder = await asyncio.to_thread(copies_embedder, self.arguments.get("embedder"), tag, client)
         without = sorted(check_gates(self.arguments.get("without_gates", ())))
         items = self._items(plan_items(recipe, self.n, seed, tag), documents)
@@ -191,6 +193,7 @@ def recipe_kind(recipe: Recipe, file: str = "") -> Kind:
         make=make,
         again=_example_again,
         task_kind=_TASK_KINDS.get(recipe.name, recipe.name),
+        profile="thinking" if keeps_thoughts(recipe) else "synthetic",
         n=recipe.n,
         fields={"subject": "subject", "language": "language", "n": "n"}
         | ({"documents": "from_documents"} if recipe.from_text else {}),
@@ -207,6 +210,7 @@ def recipe_kind(recipe: Recipe, file: str = "") -> Kind:
         answers=spoken_fields(recipe, "assistant"),
         shots=shots_by_language(recipe),
         axes=tuple(recipe.plan.axes),
+        unread=unread_fields(recipe),
         gates=[name for name in GATES if name not in recipe.gates.leave_out] if recipe.gates.leave_out else None,
     )
 
@@ -270,6 +274,7 @@ def synthetic_run(
         recipe_kind(recipe),
         Plan(subject=subject, open=opening.plan, total=wanted),
         of_the_run(arguments, SyntheticArguments),
+        is_training=not keeps_thoughts(recipe),
     )
 
 

@@ -212,6 +212,8 @@ class Kind:
         The examples that its prompts show, by language (``en``, ``pt-BR``), which no answer may repeat.
     axes
         What differs from example to example by its plan, such as ``question_type``.
+    unread
+        The names of fields that no gate reads: thoughts, which are no answers, and calls of tools, which are no prose.
     gates
         The names of the gates that its examples pass, or stay out of a data set: ``()`` for none, None for all.
     """
@@ -237,6 +239,7 @@ class Kind:
     answers: Sequence[str] = ()
     shots: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     axes: Sequence[str] = ()
+    unread: Sequence[str] = ()
     gates: Sequence[str] | None = ()
 
     def __post_init__(self) -> None:

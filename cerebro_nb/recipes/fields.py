@@ -6,16 +6,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, create_model, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, create_model, model_validator
 from pydantic import Field as Bounds
 
+from ..launching.tools import Tool, checked_call, checked_tools, tools_text
+
 # %% auto #0
-__all__ = ['MOST_TEXT', 'MOST_LONG_TEXT', 'MOST_LISTED', 'FieldName', 'Field', 'Fields', 'TextField', 'NumberField',
-           'BooleanField', 'ChoiceField', 'ListField', 'ObjectField', 'answer_model', 'text_fields']
+__all__ = ['MOST_TEXT', 'MOST_LONG_TEXT', 'MOST_LISTED', 'FieldName', 'Field', 'Fields', 'TOOL_AXIS', 'TOOL_PLACE', 'TextField',
+           'NumberField', 'BooleanField', 'ChoiceField', 'ListField', 'ObjectField', 'CallsField', 'ToolsField',
+           'answer_model', 'text_fields', 'constants', 'with_tool_axis', 'problems_of_calls']
 
 # %% ../../nbs/21_recipes/2_fields.ipynb #05bb0a4d
 MOST_TEXT, MOST_LONG_TEXT, MOST_LISTED = 2_000, 20_000, 100
@@ -107,6 +110,29 @@ class ObjectField(_Field):
     fields: dict[FieldName, Field] = Bounds(min_length=1, max_length=40)
 
 
+class CallsField(_Field):
+    """Calls of tools, each checked against the JSON schema of the tool."""
+
+    type: Literal["calls"]
+    of: tuple[Tool, ...] = Bounds(min_length=1, max_length=128, description="the tools that can be called")
+
+    def named(self, name: Any) -> Tool | None:
+        """Return the tool of a name; None if there is none."""
+        return next((tool for tool in self.of if tool.name == name), None)
+
+    @model_validator(mode="after")
+    def _different(self) -> Self:
+        if len({tool.name for tool in self.of}) < len(self.of):
+            raise ValueError("two of its tools have the same name")
+        return self
+
+
+class ToolsField(_Field):
+    """The tools that a field of calls has, as a JSON text; no step makes it."""
+
+    type: Literal["tools"]
+
+
 def _as_field(value: Any) -> Any:
     """Return what was given for a field: one that says no type is a text, and a text alone says what it holds."""
     value = {"about": value} if isinstance(value, str) else value
@@ -114,13 +140,15 @@ def _as_field(value: Any) -> Any:
 
 
 Field = Annotated[
-    TextField | NumberField | BooleanField | ChoiceField | ListField | ObjectField,
+    TextField | NumberField | BooleanField | ChoiceField | ListField | ObjectField | CallsField | ToolsField,
     Bounds(discriminator="type"),
     BeforeValidator(_as_field),
 ]
 ListField.model_rebuild()
 ObjectField.model_rebuild()
-Fields = Mapping[str, TextField | NumberField | BooleanField | ChoiceField | ListField | ObjectField]
+Fields = Mapping[
+    str, TextField | NumberField | BooleanField | ChoiceField | ListField | ObjectField | CallsField | ToolsField
+]
 
 # %% ../../nbs/21_recipes/2_fields.ipynb #13f66e1e
 def _held(field: Any, name: str) -> Any:
@@ -133,6 +161,11 @@ def _held(field: Any, name: str) -> Any:
         return Annotated[number, Bounds(ge=field.min, le=field.max, **about)]
     if isinstance(field, ListField):
         return Annotated[list[_held(field.of, name)], Bounds(min_length=field.min, max_length=field.max, **about)]  # type: ignore[misc]
+    if isinstance(field, CallsField):
+        call = Annotated[dict[str, Any], AfterValidator(checked_call(field.of))]
+        return Annotated[list[call], Bounds(min_length=1, max_length=MOST_LISTED, **about)]
+    if isinstance(field, ToolsField):
+        return Annotated[str, AfterValidator(checked_tools), Bounds(**about)]
     if isinstance(field, ObjectField):
         return Annotated[_model(name, field.fields), Bounds(**about)]
     return Annotated[Literal[field.of] if isinstance(field, ChoiceField) else bool, Bounds(**about)]
@@ -173,3 +206,70 @@ def text_fields(fields: Fields) -> Iterator[str]:
             inner = field.fields if isinstance(field, ObjectField) else {"": field.of}
             if next(text_fields(inner), None) is not None:
                 yield name
+
+# %% ../../nbs/21_recipes/2_fields.ipynb #d6ecdbc8
+#: The axis that draws a tool, and the place that has its description and schema.
+TOOL_AXIS, TOOL_PLACE = "tool", "tool_schema"
+
+
+def _calls_in(fields: Fields) -> list[CallsField]:
+    return [field for field in fields.values() if isinstance(field, CallsField)]
+
+
+def constants(fields: Fields, tool: Any = None) -> dict[str, str]:
+    """Return what fields of calls put into places: the fields that hold all tools, and the schema of the drawn one.
+
+    Parameters
+    ----------
+    fields
+        Those of a recipe; without calls among them there is nothing.
+    tool
+        The name of the tool that was drawn.
+    """
+    if not (calls := _calls_in(fields)):
+        return {}
+    texts = {name: tools_text(calls[0].of) for name, field in fields.items() if isinstance(field, ToolsField)}
+    drawn = calls[0].named(tool)
+    return {**texts, TOOL_PLACE: json.dumps(drawn.model_dump(mode="json"), ensure_ascii=False) if drawn else ""}
+
+
+def with_tool_axis(values: Any) -> Any:
+    """Return the values of a recipe with an axis that draws its tools, if it has tools and no such axis."""
+    fields = values.get("fields") if isinstance(values, Mapping) else None
+    listed = [field.get("of") for field in (fields.values() if isinstance(fields, Mapping) else ()) if _is_calls(field)]
+    plan = values.get("plan") or {} if listed else None
+    if not isinstance(plan, Mapping) or not isinstance(listed[0], list | tuple):
+        return values
+    names = [tool["name"] for tool in listed[0] if isinstance(tool, Mapping) and isinstance(tool.get("name"), str)]
+    axes = plan.get("axes") or {}
+    return (
+        {**values, "plan": {**plan, "axes": {TOOL_AXIS: names, **axes}}}
+        if names and isinstance(axes, Mapping)
+        else values
+    )
+
+
+def _is_calls(field: Any) -> bool:
+    return isinstance(field, Mapping) and field.get("type") == "calls"
+
+# %% ../../nbs/21_recipes/2_fields.ipynb #00cddae9
+def problems_of_calls(fields: Fields, drawn: Mapping[str, Iterable[str]]) -> Iterator[str]:
+    """Yield what is wrong with the calls of a recipe, as sentences that say where.
+
+    Parameters
+    ----------
+    fields
+        Those of the recipe.
+    drawn
+        The words of the axis that draws a tool, by language.
+    """
+    calls, known = _calls_in(fields), set[str]()
+    for name, field in fields.items():
+        if isinstance(field, ToolsField) and not calls:
+            yield f"fields.{name}: there are no calls whose tools it could hold"
+    if len(calls) > 1:
+        yield "fields: two of them are calls, and one tool is drawn for an example"
+    known = {tool.name for field in calls for tool in field.of}
+    for words in drawn.values() if calls else ():
+        if strange := [word for word in words if word not in known]:
+            yield f"plan.axes.{TOOL_AXIS}: there is no tool {strange[0]!r}; there are: {', '.join(sorted(known))}"

@@ -5,8 +5,8 @@
 # %% ../../nbs/21_recipes/4_recipe.ipynb #108c98e7
 from __future__ import annotations
 
-import hashlib
 import json
+from contextlib import suppress
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -22,17 +22,23 @@ from cerebro_nb.recipes.fields import (
     FieldName,
     Fields,
     TextField,
+    ToolsField,
+    CallsField,
     _Plain,
     answer_model,
+    constants,
+    problems_of_calls,
     text_fields,
+    with_tool_axis,
+    TOOL_AXIS,
 )
 from .wordings import ANY, filled, places, serving
 
 # %% auto #0
 __all__ = ['MOST_PROMPT', 'Prompt', 'Prompts', 'Words', 'Shots', 'WordsByLanguage', 'Said', 'MOST_STEPS', 'MOST_FIELDS',
            'MOST_SHOTS', 'KNOWN_PLACES', 'Step', 'Axes', 'ChatTurn', 'Chat', 'GateWishes', 'Recipe', 'problems_of',
-           'made_by', 'telling_fields', 'all_steps', 'shots_by_language', 'spoken_fields', 'called', 'definition_of',
-           'in_one_language', 'sha256_of', 'conversation_in']
+           'made_by', 'telling_fields', 'all_steps', 'shots_by_language', 'spoken_fields', 'compared_fields', 'called',
+           'definition_of', 'conversation_in']
 
 # %% ../../nbs/21_recipes/4_recipe.ipynb #baadb083
 MOST_PROMPT = 20_000
@@ -79,6 +85,9 @@ class Step(_Plain):
     samples: int = Bounds(
         1, ge=1, le=16, description="how often it is asked; above 1 its field is a list of the replies"
     )
+    thinking: FieldName | None = Bounds(
+        None, description="the field that takes what the model thought before its reply"
+    )
 
     def as_text(self, fields: Fields) -> bool:
         """Whether its reply is plain text, given the fields it makes."""
@@ -123,6 +132,9 @@ class Chat(_Plain):
     turns: tuple[Annotated[ChatTurn, BeforeValidator(_turn)], ...] = Bounds(min_length=2, max_length=40)
     rejected: Said | None = Bounds(None, description="a worse answer in the place of the last turn")
     tools: FieldName | None = Bounds(None, description="a list of objects: the functions that can be called")
+    choice: FieldName | None = Bounds(
+        None, description="a choice whose word names the field that is {chosen}; that of its other word is {rejected}"
+    )
 
     @model_validator(mode="after")
     def _ends_with_an_answer(self) -> Self:
@@ -168,6 +180,9 @@ class Recipe(_Plain):
     one_call: Step | None = Bounds(
         None, description="a step that makes all fields at once, for who wants one call an example"
     )
+    aloud: tuple[Step, ...] = Bounds(
+        (), max_length=MOST_STEPS, description="the steps where the model does not think, in the place of the others"
+    )
     from_text: tuple[Step, ...] = Bounds(
         (), max_length=MOST_STEPS, description="the steps for an example taken from a text"
     )
@@ -181,6 +196,8 @@ class Recipe(_Plain):
     )
     gates: GateWishes = GateWishes()
 
+    _drawn = model_validator(mode="before")(with_tool_axis)
+
     @model_validator(mode="after")
     def _checked(self) -> Self:
         for problem in problems_of(self):
@@ -193,12 +210,15 @@ def problems_of(recipe: Recipe) -> Iterator[str]:
     yield from _problems_of_steps(recipe, "steps", recipe.steps, KNOWN_PLACES[:2])
     if recipe.one_call is not None:
         yield from _problems_of_steps(recipe, "one_call", (recipe.one_call,), KNOWN_PLACES[:2])
+    if recipe.aloud:
+        yield from _problems_of_steps(recipe, "aloud", recipe.aloud, KNOWN_PLACES[:2])
     if recipe.from_text:
         yield from _problems_of_steps(recipe, "from_text", recipe.from_text, KNOWN_PLACES)
     if recipe.beside_text:
         yield from _problems_of_steps(recipe, "beside_text", recipe.beside_text, KNOWN_PLACES, recipe.fixed)
     if clash := set(recipe.plan.axes) & {*recipe.fields, *KNOWN_PLACES}:
         yield f"plan.axes: {min(clash)} is the name of something else"
+    yield from problems_of_calls(recipe.fields, recipe.plan.axes.get(TOOL_AXIS, {}))
     texts = set(text_fields(recipe.fields))
     if not texts:
         yield "fields: there is no text among them"
@@ -206,12 +226,17 @@ def problems_of(recipe: Recipe) -> Iterator[str]:
         yield f"distinct: there is no field {unknown[0]!r}"
     if recipe.chat is not None:
         known = {*recipe.fields, *recipe.plan.axes, *KNOWN_PLACES}
+        if recipe.chat.choice is not None:
+            known |= {"chosen", "rejected"}
+            if len(compared_fields(recipe)) != 2:
+                yield f"chat.choice: {recipe.chat.choice} is no choice of which two words are the names of texts"
         said = [name for role in get_args(Role) for name in recipe.chat.said_by(role)]
         parts = [part for turn in recipe.chat.turns for part in (turn.input, turn.tool_calls)]
         said += filter(None, [*parts, recipe.chat.tools])
         if unknown := [name for name in said if name not in known]:
             yield f"chat: {{{unknown[0]}}} is no field; there are: {', '.join(recipe.fields)}"
-    yield from _problems_of_shots(recipe, "shots", recipe.shots, list(recipe.fields))
+    made = [name for name, field in recipe.fields.items() if not isinstance(field, ToolsField)]
+    yield from _problems_of_shots(recipe, "shots", recipe.shots, made)
     if unknown := [name for name in recipe.gates.leave_out if name not in GATES]:
         yield f"gates.leave_out: there is no gate {unknown[0]!r}; there are: {', '.join(GATES)}"
 
@@ -239,25 +264,27 @@ def _problems_of_steps(
     recipe: Recipe, where: str, steps: Sequence[Step], known: Iterable[str], fixed: Iterable[str] = ()
 ) -> Iterator[str]:
     """Yield what is wrong with some steps: what they make, what stands in their places, in which languages they are."""
-    made = list(fixed)
+    held = constants(recipe.fields)
+    made = [*fixed, *(held.keys() & recipe.fields.keys())]
     languages = set(steps[0].prompt)
     for place, step in enumerate(steps):
         here = where if where == "one_call" else f"{where}[{place}]"
         makes = list(made_by(recipe, steps, place, fixed))
-        if unknown := [name for name in makes if name not in recipe.fields]:
+        gains = [*makes, *([step.thinking] if step.thinking else [])]
+        if unknown := [name for name in gains if name not in recipe.fields]:
             yield f"{here}.makes: there is no field {unknown[0]!r}; there are: {', '.join(recipe.fields)}"
             return
-        if again := [name for name in makes if name in made]:
+        if again := [name for name in gains if name in made or gains.count(name) > 1]:
             yield f"{here}.makes: {again[0]} is made twice"
         if set(step.prompt) != languages:
             yield f"{here}.prompt: its languages are not those of {where}[0]: {', '.join(sorted(languages))}"
-        filling = {*known, *recipe.plan.axes, *made}
+        filling = {*known, *recipe.plan.axes, *made, *held}
         for kind, texts in (("prompt", step.prompt), ("system", step.system or {})):
             if strange := [name for text in texts.values() for name in places(text) if name not in filling]:
                 yield f"{here}.{kind}: nobody fills {{{strange[0]}}}; there are: {', '.join(sorted(filling))}"
         yield from _problems_of_reply(recipe, here, step, makes)
         yield from _problems_of_shots(recipe, f"{here}.shots", step.shots, makes)
-        made += makes
+        made += gains
     if left := [name for name in recipe.fields if name not in made]:
         yield f"{where}: no step makes the field {left[0]}"
 
@@ -266,6 +293,10 @@ def _problems_of_reply(recipe: Recipe, here: str, step: Step, makes: Sequence[st
     fields = {name: recipe.fields[name] for name in makes}
     if step.reply == "text" and not step.may_be_text(fields):
         yield f"{here}.reply: as text it makes one text, not {', '.join(makes)}"
+    if len(makes) > 1 and any(isinstance(field, CallsField) for field in fields.values()):
+        yield f"{here}.makes: calls are made by a step of their own, held to the schema of the drawn tool"
+    if step.thinking and (step.samples > 1 or not isinstance(recipe.fields[step.thinking], TextField)):
+        yield f"{here}.thinking: a thought is one text, of one reply"
     if step.samples > 1 and not (step.reply != "json" and step.may_be_text(fields)):
         yield f"{here}.samples: {step.samples} replies need a field that is a list of texts"
 
@@ -274,7 +305,7 @@ def made_by(recipe: Recipe, steps: Sequence[Step], place: int, fixed: Iterable[s
     """Return the names of the fields that one of some steps makes: those it names, else all that no other names."""
     if steps[place].makes:
         return steps[place].makes
-    others = {name for step in steps for name in step.makes} | set(fixed)
+    others = {name for step in steps for name in (*step.makes, step.thinking)} | {*fixed, *constants(recipe.fields)}
     return tuple(name for name in recipe.fields if name not in others)
 
 # %% ../../nbs/21_recipes/4_recipe.ipynb #67839423
@@ -285,7 +316,8 @@ def telling_fields(recipe: Recipe) -> tuple[str, ...]:
 
 def all_steps(recipe: Recipe) -> list[Step]:
     """Return the steps of a recipe, whatever an example is made from."""
-    return [*recipe.steps, *([recipe.one_call] if recipe.one_call else []), *recipe.from_text, *recipe.beside_text]
+    once = [recipe.one_call] if recipe.one_call else []
+    return [*recipe.steps, *once, *recipe.aloud, *recipe.from_text, *recipe.beside_text]
 
 
 def shots_by_language(recipe: Recipe) -> dict[str, list[dict[str, Any]]]:
@@ -301,7 +333,15 @@ def spoken_fields(recipe: Recipe, role: str) -> tuple[str, ...]:
     """Return the names of the texts that the user or the assistant says; none if the recipe has no conversation."""
     texts = [name for name, field in recipe.fields.items() if not isinstance(field, ChoiceField)]
     said = recipe.chat.said_by(role) if recipe.chat else []
+    said += compared_fields(recipe) if {"chosen", "rejected"} & set(said) else ()
     return tuple(name for name in said if name in texts)
+
+
+def compared_fields(recipe: Recipe) -> list[str]:
+    """Return the names of the texts of which a choice says which one is better; none if there is no such choice."""
+    field = recipe.fields.get(recipe.chat.choice or "") if recipe.chat else None
+    words = field.of if isinstance(field, ChoiceField) else ()
+    return [word for word in words if isinstance(recipe.fields.get(word), TextField)]
 
 
 def called(recipe: Recipe, tag: str) -> str:
@@ -313,37 +353,10 @@ def definition_of(recipe: Recipe) -> dict[str, Any]:
     """Return a recipe as plain JSON values, from which it can be made again: what was not set is not in it."""
     return recipe.model_dump(mode="json", exclude_unset=True)
 
-
-def in_one_language(recipe: Recipe, tag: str) -> Recipe:
-    """Return a recipe with those of its texts alone that serve a language: what a run of it has to know."""
-
-    def one(texts: Mapping[str, Any]) -> dict[str, Any]:
-        key = serving(texts, tag)
-        return {key: texts[key]}
-
-    def step(of: Step) -> Step:
-        texts = {"prompt": of.prompt, "system": of.system, "shots": of.shots}
-        return of.model_copy(update={name: one(held) for name, held in texts.items() if held})
-
-    changes: dict[str, Any] = {
-        name: tuple(map(step, steps))
-        for name in ("steps", "from_text", "beside_text")
-        if (steps := getattr(recipe, name))
-    }
-    changes |= {"one_call": step(recipe.one_call)} if recipe.one_call else {}
-    changes |= {"shots": one(recipe.shots)} if recipe.shots else {}
-    changes |= {"fixed": {name: one(texts) for name, texts in recipe.fixed.items()}} if recipe.fixed else {}
-    if recipe.plan.axes:
-        changes["plan"] = Axes(axes={name: one(words) for name, words in recipe.plan.axes.items()})
-    return recipe.model_copy(update=changes)
-
-
-def sha256_of(recipe: Recipe) -> str:
-    """Return the hash of all that a recipe says, in hexadecimal."""
-    return hashlib.sha256(json.dumps(definition_of(recipe), sort_keys=True).encode()).hexdigest()
-
 # %% ../../nbs/21_recipes/4_recipe.ipynb #47ed4091
 def _objects(value: Any) -> tuple[Mapping[str, Any], ...]:
+    with suppress(ValueError):
+        value = json.loads(value) if isinstance(value, str) else value
     return tuple(part for part in value if isinstance(part, Mapping)) if isinstance(value, list | tuple) else ()
 
 
@@ -369,6 +382,10 @@ def conversation_in(recipe: Recipe, values: Mapping[str, Any], tag: str) -> Conv
     """
     if recipe.chat is None:
         return None
+    compared, word = compared_fields(recipe), values.get(recipe.chat.choice or "")
+    if word in compared:
+        compared.remove(word)
+        values = {**values, "chosen": values[word], "rejected": values[compared[0]]}
     said = tuple(_said(turn, values, tag) for turn in recipe.chat.turns)
     worse = recipe.chat.rejected
     rejected = Turn("assistant", filled(worse[serving(worse, tag)], values).strip()) if worse else None
