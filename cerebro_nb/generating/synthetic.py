@@ -105,8 +105,7 @@ class _Opening:
         earlier: list[Any] = []
         if self.arguments.get("against_earlier"):
             earlier = await asyncio.to_thread(earlier_examples, means.ledger, self.recipe, subject)
-        recipe = await suited_to(in_one_language(self.recipe, tag), client, options)
-        seed = seed_of(options)
+        recipe, seed = await suited_to(in_one_language(self.recipe, tag), client, options), seed_of(options)
         embedder = await asyncio.to_thread(copies_embedder, self.arguments.get("embedder"), tag, client)
         without = sorted(check_gates(self.arguments.get("without_gates", ())))
         items = self._items(plan_items(recipe, self.n, seed, tag), documents)

@@ -58,6 +58,15 @@ def _kinds_in(schema: Mapping[str, Any], where: str) -> Sequence[str]:
         raise _unknown(where, f"{strange[0]!r} cannot be checked; leave it out")
     return kinds
 
+
+def _words_in(schema: Mapping[str, Any], where: str) -> Sequence[Any] | None:
+    """Return the words of which a value is one; None if it may be others."""
+    words = [schema["const"]] if "const" in schema else schema.get("enum")
+    are_plain = isinstance(words, list) and all(isinstance(word, str | int | None) for word in words)
+    if words is not None and not (words and are_plain):
+        raise _unknown(where, "its words are no list of texts and whole numbers")
+    return words
+
 # %% ../../nbs/16_launching/6_tools.ipynb #7d5579ea
 class _Forms:
     """Makes the types that values of a schema have; ``$defs`` of the whole are looked up."""
@@ -68,19 +77,13 @@ class _Forms:
     def of(self, schema: Any, where: str, level: int = 0) -> Any:
         """Return the type of the values that fit a schema."""
         if not isinstance(schema, Mapping) or level > _MOST_LEVELS:
-            raise _unknown(where, "it is no JSON schema" if level <= _MOST_LEVELS else "it is too deep")
+            raise _unknown(where, "it is no JSON schema, or one too deep")
         if "$ref" in schema:
             name = str(schema["$ref"]).rpartition("/")[2]
-            if name not in self._definitions:
-                raise _unknown(where, f"there is no definition {schema['$ref']!r}")
-            return self.of(self._definitions[name], where, level + 1)
-        for way in ("anyOf", "oneOf"):
-            if schema.get(way):
-                return reduce(or_, (self.of(form, where, level + 1) or type(None) for form in schema[way]))
-        words = [schema["const"]] if "const" in schema else schema.get("enum")
-        if words is not None:
-            if not isinstance(words, list) or not words or not all(isinstance(w, str | int | None) for w in words):
-                raise _unknown(where, "its words are no list of texts and whole numbers")
+            return self.of(self._definitions.get(name), where, level + 1)
+        if forms := schema.get("anyOf") or schema.get("oneOf"):
+            return reduce(or_, (self.of(form, where, level + 1) or type(None) for form in forms))
+        if (words := _words_in(schema, where)) is not None:
             return Literal[tuple(words)]
         kinds = _kinds_in(schema, where)
         return reduce(or_, (self._one(kind, schema, where, level) or type(None) for kind in kinds))

@@ -36,9 +36,9 @@ from .wordings import ANY, filled, places, serving
 
 # %% auto #0
 __all__ = ['MOST_PROMPT', 'Prompt', 'Prompts', 'Words', 'Shots', 'WordsByLanguage', 'Said', 'MOST_STEPS', 'MOST_FIELDS',
-           'MOST_SHOTS', 'KNOWN_PLACES', 'Step', 'Axes', 'ChatTurn', 'Chat', 'GateWishes', 'Recipe', 'problems_of',
-           'made_by', 'telling_fields', 'all_steps', 'shots_by_language', 'spoken_fields', 'compared_fields', 'called',
-           'definition_of', 'conversation_in']
+           'MOST_SHOTS', 'KNOWN_PLACES', 'CHOSEN_PLACES', 'Step', 'Axes', 'ChatTurn', 'Chat', 'GateWishes', 'Recipe',
+           'problems_of', 'made_by', 'telling_fields', 'all_steps', 'shots_by_language', 'spoken_fields',
+           'compared_fields', 'called', 'definition_of', 'conversation_in']
 
 # %% ../../nbs/21_recipes/4_recipe.ipynb #baadb083
 MOST_PROMPT = 20_000
@@ -161,6 +161,8 @@ class GateWishes(_Plain):
 MOST_STEPS, MOST_FIELDS, MOST_SHOTS = 20, 40, 20
 #: What stands in every prompt's places, beside the plan's axes and the fields made before.
 KNOWN_PLACES = ("subject", "topic", "text")
+#: And in a conversation, where a choice says which of two answers is better.
+CHOSEN_PLACES = ("chosen", "rejected")
 
 
 class Recipe(_Plain):
@@ -208,10 +210,9 @@ class Recipe(_Plain):
 def problems_of(recipe: Recipe) -> Iterator[str]:
     """Yield what is wrong with a recipe as a whole, as sentences that say where."""
     yield from _problems_of_steps(recipe, "steps", recipe.steps, KNOWN_PLACES[:2])
-    if recipe.one_call is not None:
-        yield from _problems_of_steps(recipe, "one_call", (recipe.one_call,), KNOWN_PLACES[:2])
-    if recipe.aloud:
-        yield from _problems_of_steps(recipe, "aloud", recipe.aloud, KNOWN_PLACES[:2])
+    once = (recipe.one_call,) if recipe.one_call else ()
+    for where, others in (("one_call", once), ("aloud", recipe.aloud)):
+        yield from _problems_of_steps(recipe, where, others, KNOWN_PLACES[:2]) if others else ()
     if recipe.from_text:
         yield from _problems_of_steps(recipe, "from_text", recipe.from_text, KNOWN_PLACES)
     if recipe.beside_text:
@@ -224,17 +225,7 @@ def problems_of(recipe: Recipe) -> Iterator[str]:
         yield "fields: there is no text among them"
     if unknown := [name for name in recipe.distinct if name not in recipe.fields]:
         yield f"distinct: there is no field {unknown[0]!r}"
-    if recipe.chat is not None:
-        known = {*recipe.fields, *recipe.plan.axes, *KNOWN_PLACES}
-        if recipe.chat.choice is not None:
-            known |= {"chosen", "rejected"}
-            if len(compared_fields(recipe)) != 2:
-                yield f"chat.choice: {recipe.chat.choice} is no choice of which two words are the names of texts"
-        said = [name for role in get_args(Role) for name in recipe.chat.said_by(role)]
-        parts = [part for turn in recipe.chat.turns for part in (turn.input, turn.tool_calls)]
-        said += filter(None, [*parts, recipe.chat.tools])
-        if unknown := [name for name in said if name not in known]:
-            yield f"chat: {{{unknown[0]}}} is no field; there are: {', '.join(recipe.fields)}"
+    yield from _problems_of_chat(recipe) if recipe.chat else ()
     made = [name for name, field in recipe.fields.items() if not isinstance(field, ToolsField)]
     yield from _problems_of_shots(recipe, "shots", recipe.shots, made)
     if unknown := [name for name in recipe.gates.leave_out if name not in GATES]:
@@ -288,6 +279,19 @@ def _problems_of_steps(
     if left := [name for name in recipe.fields if name not in made]:
         yield f"{where}: no step makes the field {left[0]}"
 
+# %% ../../nbs/21_recipes/4_recipe.ipynb #f3e661d8
+def _problems_of_chat(recipe: Recipe) -> Iterator[str]:
+    chat = recipe.chat
+    assert chat is not None, "it is asked of a recipe with one"
+    known = {*recipe.fields, *recipe.plan.axes, *KNOWN_PLACES, *(CHOSEN_PLACES if chat.choice else ())}
+    if chat.choice and len(compared_fields(recipe)) != 2:
+        yield f"chat.choice: {chat.choice} is no choice of which two words are the names of texts"
+    said = [name for role in get_args(Role) for name in chat.said_by(role)]
+    parts = [part for turn in chat.turns for part in (turn.input, turn.tool_calls)]
+    said += filter(None, [*parts, chat.tools])
+    if unknown := [name for name in said if name not in known]:
+        yield f"chat: {{{unknown[0]}}} is no field; there are: {', '.join(recipe.fields)}"
+
 
 def _problems_of_reply(recipe: Recipe, here: str, step: Step, makes: Sequence[str]) -> Iterator[str]:
     fields = {name: recipe.fields[name] for name in makes}
@@ -333,7 +337,7 @@ def spoken_fields(recipe: Recipe, role: str) -> tuple[str, ...]:
     """Return the names of the texts that the user or the assistant says; none if the recipe has no conversation."""
     texts = [name for name, field in recipe.fields.items() if not isinstance(field, ChoiceField)]
     said = recipe.chat.said_by(role) if recipe.chat else []
-    said += compared_fields(recipe) if {"chosen", "rejected"} & set(said) else ()
+    said = [*said, *compared_fields(recipe)] if {*CHOSEN_PLACES} & {*said} else said
     return tuple(name for name in said if name in texts)
 
 
