@@ -9,6 +9,7 @@ from fakes import FakeOllama, prose
 
 from cerebro_nb import (
     Client,
+    Ledger,
     OllamaBackend,
     Recipe,
     ScriptedBackend,
@@ -18,14 +19,16 @@ from cerebro_nb import (
     generate,
     read_recipe,
     refused_by,
-    resume,
 )
+from cerebro_nb.datasets.shapes import shaped
 from cerebro_nb.recipes.library import as_recipe, recipe_text
 
 
 @pytest.fixture
-def options(quick, ledger):
-    return {"profile": quick, "ledger": ledger, "show_progress": False}
+def options(quick, tmp_path):
+    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
+    yield {"profile": quick, "ledger": ledger, "show_progress": False}
+    ledger.close()
 
 
 def asking(write):
@@ -55,7 +58,7 @@ def of_a_pair(better):
         asked = request.messages[-1].content
         if request.json_schema:
             return json.dumps({"question": prose(f"question {request.options.seed}", asks=True)})
-        if "strict teacher" in request.messages[0].content:
+        if "for an editor" in request.messages[0].content:
             return prose(f"criticism {asked}", 30)
         return better(asked) if "Notes for" in asked else prose(f"draft {asked}", 90)
 
@@ -74,7 +77,8 @@ def test_pairs_are_two_answers_to_one_question_and_exported_as_preferences(optio
         )
     drafts = [request for request in seen if request.messages[-1].content.endswith("two to four sentences.")]
     assert len(drafts) == 3 and {request.options.temperature for request in drafts} == {1.1}
-    (second,) = [request.messages[-1].content for request in seen if run.results[0]["criticism"] in str(request.messages)]
+    asked = [request.messages[-1].content for request in seen]
+    (second,) = [text for text in asked if run.results[0]["criticism"] in text]
     assert run.results[0]["draft"] not in second  # it is written anew, not touched up
 
 
@@ -92,14 +96,14 @@ def test_a_second_answer_that_changes_nothing_is_refused_whatever_gates_are_left
 
     def write(request):
         asked = request.messages[-1].content
-        if request.json_schema or "Notes for" in asked or "strict teacher" in request.messages[0].content:
+        if request.json_schema or "Notes for" in asked or "for an editor" in request.messages[0].content:
             return of_a_pair(lambda asked: TOUCHED_UP[case](drafts[-1]))(request)
         drafts.append(of_a_pair(str)(request))
         return drafts[-1]
 
     client, _ = asking(write)
     run = generate("preference_pairs", "tea", 1, client=client, seed=1, without_gates=without, **options)
-    assert run.progress.ok == 0 and set(run.progress.refused) == ({"conversation"} if without else {"echo"})
+    assert run.progress.ok == 0 and set(run.progress.refused) <= {"conversation", *({"echo"} - {*without})}
     assert run.errors[0]["type"] == "ExampleRefused"
 
 
@@ -115,7 +119,7 @@ NEAR = "The water for green tea has about eighty degrees, or the leaves turn bit
         ("Boil the water and let it stand for a while, since boiling water burns the leaves.", True),
     ],
 )
-def test_no_near_copy_gets_into_a_data_set(options, tmp_path, better, passes):
+def test_no_near_copy_gets_into_a_data_set(options, better, passes):
     recipe = Recipe(
         name="pairs",
         fields={"asked": {}, "draft": {}, "better": {}},
@@ -126,10 +130,7 @@ def test_no_near_copy_gets_into_a_data_set(options, tmp_path, better, passes):
     said = {"asked": "How hot should the water for green tea be?", "draft": NEAR, "better": other}
     client, _ = asking(lambda request: json.dumps(said))
     run = generate(recipe, "tea", 1, client=client, **options)
-    run.ledger.edit_item(run.task_id, 0, {**said, "better": better}) if hasattr(run.ledger, "edit_item") else None
     edited = [{**row, "better": better} for row in examples(run)]
-    from cerebro_nb.datasets.shapes import shaped
-
     if passes:
         assert next(shaped(edited, "preference"))["chosen"] == better
     else:
@@ -184,7 +185,8 @@ def test_a_choice_that_names_no_two_answers_is_refused(fields, said):
 def server_that(can, answer):
     """Return a server of one model that can do what is listed."""
     server = FakeOllama(answer)
-    listed = {"models": [{"name": "tiny:latest", "model": "tiny:latest", "size": 9, "capabilities": ["completion", *can]}]}
+    model = {"name": "tiny:latest", "model": "tiny:latest", "size": 9, "capabilities": ["completion", *can]}
+    listed = {"models": [model]}
     server.odd["/api/tags"] = (200, {"content-type": "application/json"}, json.dumps(listed))
     return server
 
@@ -247,7 +249,7 @@ def test_a_thought_that_is_not_there_fails_the_item_and_says_what_to_do(options)
 
 
 def test_no_gate_reads_a_thought_and_all_read_the_answer():
-    example = {"question": "What is two and two?", "thought": HM, "answer": "It is four, since two and two make four."}
+    example = {"question": "What is two and two?", "thought": HM, "answer": "Four."}
     assert refused_by(example, subject="sums", language="en", recipe="reasoning") == []
     sorry = {**example, "answer": "As an AI language model, I cannot answer that."}
     assert refused_by(sorry, subject="sums", language="en", recipe="reasoning") == ["refusal"]
@@ -276,8 +278,11 @@ CALLS = {
 }
 
 
+DOES = {"Looks for": "search_products", "Reminds the": "set_reminder", "Converts an": "convert_units"}
+
+
 def drawn(request):
-    return next(name for name in CALLS if f'"name": "{name}"' in request.messages[-1].content)
+    return next(name for does, name in DOES.items() if does in request.messages[-1].content)
 
 
 def a_caller(request):
@@ -348,15 +353,25 @@ MINE = """
 name = "bank"
 [fields]
 wish = {}
-calls = { type = "calls", of = [
-  { name = "balance", description = "Tells the balance." },
-  { name = "transfer", description = "Sends money.", parameters = { type = "object", required = ["to"], properties = {
-    to = { type = "object", required = ["iban"], properties = { iban = { type = "string", pattern = "^[A-Z]{2}[0-9]{4}$" } } },
-    tags = { type = "array", items = { enum = ["rent", "gift"] }, maxItems = 2 },
-    note = { type = ["string", "null"] },
-  } } },
-] }
-tools = { type = "tools" }
+[fields.tools]
+type = "tools"
+[fields.calls]
+type = "calls"
+[[fields.calls.of]]
+name = "balance"
+description = "Tells the balance."
+[[fields.calls.of]]
+name = "transfer"
+description = "Sends money."
+[fields.calls.of.parameters]
+required = ["to"]
+[fields.calls.of.parameters.properties]
+note = { type = ["string", "null"] }
+tags = { type = "array", items = { enum = ["rent", "gift"] }, maxItems = 2 }
+[fields.calls.of.parameters.properties.to]
+type = "object"
+required = ["iban"]
+properties.iban = { type = "string", pattern = "^[A-Z]{2}[0-9]{4}$" }
 [[steps]]
 makes = ["wish"]
 prompt = "Ask for {tool}: {tool_schema}"

@@ -19,7 +19,6 @@ from cerebro_nb.errors import (
     CerebroError,
     InputError,
     InvalidOutput,
-    OutputError,
     OutputTruncated,
     Retry,
 )
@@ -112,8 +111,8 @@ def options_of(step: Step, options: GenerationOptions, seed: int, tries: int = 0
     return next_seed(options.replace(**{name: value for name, value in own.items() if value is not None}), tries)
 
 
-class NoThought(OutputError):
-    """A model that was to think did not, so that there is no thought to keep."""
+class NoThought(CerebroError):
+    """A model that was to think did not, so that there is no thought to keep; another item would have none either."""
 
     retry: ClassVar[Retry] = "never"
 

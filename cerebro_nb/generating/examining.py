@@ -16,7 +16,7 @@ from ..errors import DuplicateOutput, ExampleRefused, OutputError, Retry
 from ..gates.distinct import Distinct
 from ..gates.candidates import Candidate
 from ..gates.gates import check_gates, refusals
-from .asking import Asking, made_example
+from .asking import Asking, Check, made_example
 from ..logs import get_logger
 from ..recipes.conversations import fault_of
 from ..recipes.prompting import shots_of
@@ -206,9 +206,19 @@ class ExampleWork:
             await look(example, raw)
         else:
             wishes = examiner.wishes.pop(item.position, ())
-            example, raw = await made_example(self._asking, item.value, item.attempt - 1, wishes, look)
+            example, raw = await self._made(item, wishes, look)
         await examiner.take(item, example, raw)
         return example
+
+    async def _made(self, item: WorkItem, wishes: Sequence[str], look: Check) -> tuple[dict[str, Any], str]:
+        """Return an example and the last reply; what the model could not write at all is noted, as what is refused."""
+        try:
+            return await made_example(self._asking, item.value, item.attempt - 1, wishes, look)
+        except (ExampleRefused, DuplicateOutput):
+            raise
+        except OutputError as error:
+            self._examiner.gain.note(item.position, type(error).__name__)
+            raise
 
     def more(self, refused: Sequence[Any], first: int) -> Sequence[Any]:
         """Return items in the place of refused ones, as long as the subject and the model give any."""

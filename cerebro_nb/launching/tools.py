@@ -12,7 +12,7 @@ from operator import or_
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
-from pydantic import TypeAdapter, ValidationError, create_model, field_validator
+from pydantic import TypeAdapter, ValidationError, WithJsonSchema, create_model, field_validator
 
 # %% auto #0
 __all__ = ['Tool', 'call_of', 'fault_of_call', 'tools_text', 'checked_tools', 'checked_call']
@@ -94,8 +94,11 @@ class _Forms:
             return self.object(schema, where, level)
         if kind == "array":
             held: Any = list[self.of(schema.get("items", {"type": "string"}), f"{where}[]", level + 1)]  # type: ignore[misc]
+        elif kind == "number":  # a whole one stays whole, and a server is told of one type
+            told = {"type": kind, **{word: schema[word] for word in _BOUNDS[kind] if word in schema}}
+            return Annotated[StrictInt | StrictFloat, Field(**bounds), WithJsonSchema(told)]
         else:
-            held = StrictInt | StrictFloat if kind == "number" else _PLAIN[kind]
+            held = _PLAIN[kind]
         return Annotated[held, Field(**bounds)] if bounds else held
 
     def object(self, schema: Mapping[str, Any], where: str, level: int = 0) -> Any:

@@ -16,9 +16,9 @@ from pydantic import Field as Bounds
 from ..launching.tools import Tool, checked_call, checked_tools, tools_text
 
 # %% auto #0
-__all__ = ['MOST_TEXT', 'MOST_LONG_TEXT', 'MOST_LISTED', 'FieldName', 'Field', 'Fields', 'TOOL_AXIS', 'TOOL_PLACE', 'TextField',
-           'NumberField', 'BooleanField', 'ChoiceField', 'ListField', 'ObjectField', 'CallsField', 'ToolsField',
-           'answer_model', 'text_fields', 'constants', 'with_tool_axis', 'problems_of_calls']
+__all__ = ['MOST_TEXT', 'MOST_LONG_TEXT', 'MOST_LISTED', 'FieldName', 'Field', 'Fields', 'TOOL_AXIS', 'TOOL_PLACE', 'NEEDS_PLACE',
+           'TextField', 'NumberField', 'BooleanField', 'ChoiceField', 'ListField', 'ObjectField', 'CallsField',
+           'ToolsField', 'answer_model', 'text_fields', 'constants', 'needs_of', 'with_tool_axis', 'problems_of_calls']
 
 # %% ../../nbs/21_recipes/2_fields.ipynb #05bb0a4d
 MOST_TEXT, MOST_LONG_TEXT, MOST_LISTED = 2_000, 20_000, 100
@@ -208,8 +208,8 @@ def text_fields(fields: Fields) -> Iterator[str]:
                 yield name
 
 # %% ../../nbs/21_recipes/2_fields.ipynb #d6ecdbc8
-#: The axis that draws a tool, and the place that has its description and schema.
-TOOL_AXIS, TOOL_PLACE = "tool", "tool_schema"
+#: The axis that draws a tool; the places that have its description and schema, and what it does in words without names.
+TOOL_AXIS, TOOL_PLACE, NEEDS_PLACE = "tool", "tool_schema", "tool_needs"
 
 
 def _calls_in(fields: Fields) -> list[CallsField]:
@@ -230,9 +230,25 @@ def constants(fields: Fields, tool: Any = None) -> dict[str, str]:
         return {}
     texts = {name: tools_text(calls[0].of) for name, field in fields.items() if isinstance(field, ToolsField)}
     drawn = calls[0].named(tool)
-    return {**texts, TOOL_PLACE: json.dumps(drawn.model_dump(mode="json"), ensure_ascii=False) if drawn else ""}
+    schema = json.dumps(drawn.model_dump(mode="json"), ensure_ascii=False) if drawn else ""
+    return {**texts, TOOL_PLACE: schema, NEEDS_PLACE: needs_of(drawn) if drawn else ""}
 
 
+def needs_of(tool: Tool) -> str:
+    """Return what a tool does and has to be told, a line for each parameter, in words that a user could say.
+
+    Names are not among them: a small model that is shown names writes a request such as ``search_products?query=bees``.
+    """
+    required, lines = tool.parameters.get("required") or (), [tool.description]
+    for name, part in (tool.parameters.get("properties") or {}).items():
+        part = part if isinstance(part, Mapping) else {}
+        words = part.get("enum")
+        said = str(part.get("description") or name.replace("_", " "))
+        said += f": {', '.join(map(str, words))}" if isinstance(words, list) else ""
+        lines.append(f"- {said}" + ("" if name in required else " (optional)"))
+    return "\n".join(lines)
+
+# %% ../../nbs/21_recipes/2_fields.ipynb #c85a2c2f
 def with_tool_axis(values: Any) -> Any:
     """Return the values of a recipe with an axis that draws its tools, if it has tools and no such axis."""
     fields = values.get("fields") if isinstance(values, Mapping) else None
@@ -242,11 +258,9 @@ def with_tool_axis(values: Any) -> Any:
         return values
     names = [tool["name"] for tool in listed[0] if isinstance(tool, Mapping) and isinstance(tool.get("name"), str)]
     axes = plan.get("axes") or {}
-    return (
-        {**values, "plan": {**plan, "axes": {TOOL_AXIS: names, **axes}}}
-        if names and isinstance(axes, Mapping)
-        else values
-    )
+    if not names or not isinstance(axes, Mapping):
+        return values
+    return {**values, "plan": {**plan, "axes": {TOOL_AXIS: names, **axes}}}
 
 
 def _is_calls(field: Any) -> bool:

@@ -126,7 +126,7 @@ def refused_by(
         If there is no kind or no gate of that name, or the language is none.
     """
     kind = kind_named(recipe)
-    fields = {name: value for name, value in example.items() if name != "metadata"}
+    fields = {name: value for name, value in example.items() if name not in ("metadata", *kind.unread)}
     known = candidate_of(kind, {"metadata": {"language": language}})
     candidate = Candidate(
         fields,
