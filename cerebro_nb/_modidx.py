@@ -2522,6 +2522,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                      'cerebro_nb/launching/tools.py'),
                                             'cerebro_nb.launching.tools._kinds_in': ( '16_launching/tools.html#_kinds_in',
                                                                                       'cerebro_nb/launching/tools.py'),
+                                            'cerebro_nb.launching.tools._number': ( '16_launching/tools.html#_number',
+                                                                                    'cerebro_nb/launching/tools.py'),
                                             'cerebro_nb.launching.tools._unknown': ( '16_launching/tools.html#_unknown',
                                                                                      'cerebro_nb/launching/tools.py'),
                                             'cerebro_nb.launching.tools._words_in': ( '16_launching/tools.html#_words_in',

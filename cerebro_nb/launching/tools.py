@@ -58,7 +58,7 @@ def _kinds_in(schema: Mapping[str, Any], where: str) -> Sequence[str]:
         raise _unknown(where, f"{strange[0]!r} cannot be checked; leave it out")
     return kinds
 
-
+# %% ../../nbs/16_launching/6_tools.ipynb #c2131fdd
 def _words_in(schema: Mapping[str, Any], where: str) -> Sequence[Any] | None:
     """Return the words of which a value is one; None if it may be others."""
     words = [schema["const"]] if "const" in schema else schema.get("enum")
@@ -66,6 +66,12 @@ def _words_in(schema: Mapping[str, Any], where: str) -> Sequence[Any] | None:
     if words is not None and not (words and are_plain):
         raise _unknown(where, "its words are no list of texts and whole numbers")
     return words
+
+
+def _number(schema: Mapping[str, Any]) -> Any:
+    """Return the type of a number: a whole one stays whole, and a server is told of one type."""
+    told = {"type": "number", **{word: schema[word] for word in _BOUNDS["number"] if word in schema}}
+    return Annotated[StrictInt | StrictFloat, WithJsonSchema(told)]
 
 # %% ../../nbs/16_launching/6_tools.ipynb #7d5579ea
 class _Forms:
@@ -94,11 +100,8 @@ class _Forms:
             return self.object(schema, where, level)
         if kind == "array":
             held: Any = list[self.of(schema.get("items", {"type": "string"}), f"{where}[]", level + 1)]  # type: ignore[misc]
-        elif kind == "number":  # a whole one stays whole, and a server is told of one type
-            told = {"type": kind, **{word: schema[word] for word in _BOUNDS[kind] if word in schema}}
-            return Annotated[StrictInt | StrictFloat, Field(**bounds), WithJsonSchema(told)]
         else:
-            held = _PLAIN[kind]
+            held = _number(schema) if kind == "number" else _PLAIN[kind]
         return Annotated[held, Field(**bounds)] if bounds else held
 
     def object(self, schema: Mapping[str, Any], where: str, level: int = 0) -> Any:

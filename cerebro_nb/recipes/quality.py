@@ -20,9 +20,10 @@ __all__ = ['unread_fields', 'candidate_of', 'refused', 'refused_by']
 
 # %% ../../nbs/21_recipes/9_quality.ipynb #bdbceadc
 def unread_fields(recipe: Recipe) -> tuple[str, ...]:
-    """Return the names of the fields of a recipe that no gate reads: thoughts, calls and tools."""
+    """Return the names of the fields of a recipe that no gate reads: thoughts, calls, tools and its notes."""
     thoughts = {step.thinking for step in all_steps(recipe)}
     thoughts |= {turn.thinking for turn in recipe.chat.turns} if recipe.chat else set()
+    thoughts |= {*recipe.gates.unread}
     forms = (CallsField, ToolsField)
     return tuple(name for name, field in recipe.fields.items() if name in thoughts or isinstance(field, forms))
 

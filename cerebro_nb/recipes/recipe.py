@@ -156,6 +156,7 @@ class GateWishes(_Plain):
     """Which gates an example need not pass."""
 
     leave_out: tuple[str, ...] = Bounds((), max_length=100)
+    unread: tuple[FieldName, ...] = Bounds((), description="fields that no gate reads, such as notes between two steps")
 
 # %% ../../nbs/21_recipes/4_recipe.ipynb #b8883b4a
 MOST_STEPS, MOST_FIELDS, MOST_SHOTS = 20, 40, 20
@@ -223,8 +224,8 @@ def problems_of(recipe: Recipe) -> Iterator[str]:
     texts = set(text_fields(recipe.fields))
     if not texts:
         yield "fields: there is no text among them"
-    if unknown := [name for name in recipe.distinct if name not in recipe.fields]:
-        yield f"distinct: there is no field {unknown[0]!r}"
+    if unknown := [name for name in (*recipe.distinct, *recipe.gates.unread) if name not in recipe.fields]:
+        yield f"distinct, gates.unread: there is no field {unknown[0]!r}"
     yield from _problems_of_chat(recipe) if recipe.chat else ()
     made = [name for name, field in recipe.fields.items() if not isinstance(field, ToolsField)]
     yield from _problems_of_shots(recipe, "shots", recipe.shots, made)
