@@ -45,31 +45,32 @@ if TYPE_CHECKING:
     from .documents.documents import read_documents as read_documents
     from .errors import CerebroError as CerebroError
     from .generating.angles import plan_angles as plan_angles
+    from .generating.builtin import agenerate_failure_cases as agenerate_failure_cases
+    from .generating.builtin import agenerate_qa as agenerate_qa
+    from .generating.builtin import agenerate_success_patterns as agenerate_success_patterns
+    from .generating.builtin import generate_failure_cases as generate_failure_cases
+    from .generating.builtin import generate_qa as generate_qa
+    from .generating.builtin import generate_success_patterns as generate_success_patterns
     from .generating.importing import aimport_rows as aimport_rows
     from .generating.importing import aimport_run as aimport_run
     from .generating.importing import import_rows as import_rows
     from .generating.importing import import_run as import_run
-    from .generating.judging import ajudge as ajudge
-    from .generating.judging import judge as judge
-    from .generating.judging import verdicts as verdicts
     from .generating.notes import agenerate_notes as agenerate_notes
     from .generating.notes import anotes_run as anotes_run
     from .generating.notes import generate_notes as generate_notes
     from .generating.notes import notes_run as notes_run
-    from .generating.prompt_search import PromptSearch as PromptSearch
-    from .generating.prompt_search import asearch_prompts as asearch_prompts
-    from .generating.prompt_search import search_prompts as search_prompts
     from .generating.synthetic import agenerate as agenerate
-    from .generating.synthetic import agenerate_failure_cases as agenerate_failure_cases
-    from .generating.synthetic import agenerate_qa as agenerate_qa
-    from .generating.synthetic import agenerate_success_patterns as agenerate_success_patterns
     from .generating.synthetic import asynthetic_run as asynthetic_run
     from .generating.synthetic import generate as generate
-    from .generating.synthetic import generate_failure_cases as generate_failure_cases
-    from .generating.synthetic import generate_qa as generate_qa
-    from .generating.synthetic import generate_success_patterns as generate_success_patterns
     from .generating.synthetic import recipe_kind as recipe_kind
     from .generating.synthetic import synthetic_run as synthetic_run
+    from .generating.topics import topics_of as topics_of
+    from .judging.judging import ajudge as ajudge
+    from .judging.judging import judge as judge
+    from .judging.judging import verdicts as verdicts
+    from .judging.prompt_search import PromptSearch as PromptSearch
+    from .judging.prompt_search import asearch_prompts as asearch_prompts
+    from .judging.prompt_search import search_prompts as search_prompts
     from .language import show_log as show_log
     from .launching.batches import abatch_run as abatch_run
     from .launching.batches import aprocess_in_batches as aprocess_in_batches
@@ -101,6 +102,8 @@ if TYPE_CHECKING:
     from .recipes.quality import refused_by as refused_by
     from .recipes.reading import read_recipe as read_recipe
     from .recipes.recipe import Recipe as Recipe
+    from .rows.rows import aread_rows as aread_rows
+    from .rows.rows import read_rows as read_rows
     from .settings import Settings as Settings
     from .settings import load_settings as load_settings
     from .tasks.ledger import Ledger as Ledger
@@ -115,8 +118,6 @@ if TYPE_CHECKING:
     from .texts.duplicates import find_duplicates as find_duplicates
     from .texts.embedders import Embedder as Embedder
     from .texts.embedders import get_embedder as get_embedder
-    from .rows.rows import aread_rows as aread_rows
-    from .rows.rows import read_rows as read_rows
     from .vectors.collection import Collection as Collection
     from .vectors.index import Match as Match
     from .vectors.searching import asearch as asearch

@@ -45,7 +45,7 @@ from cerebro_nb.batching.work import next_seed
 from cerebro_nb.client.call import answer
 from cerebro_nb.concurrency.loop import LOOP
 from cerebro_nb.datasets.shapes import shaped
-from cerebro_nb.generating.trials import Contest, Scoring
+from cerebro_nb.judging.trials import Contest, Scoring
 from cerebro_nb.launching import kind as registry
 from cerebro_nb.launching.batches import batch_run
 from cerebro_nb.launching.kind import asked_and_answered, kind_named, kinds
@@ -120,6 +120,7 @@ ARGUMENTS = {
     "preference_pairs": lambda task: (("tea", 5), {"seed": 1}),
     "reasoning": lambda task: (("tea", 5), {"seed": 1, "think": False}),
     "tool_calls": lambda task: (("tea", 5), {"seed": 1}),
+    "topics": lambda task: (("tea", 5), {"seed": 1, "topics": ["water", "leaves", "cups", "trade", "growing"]}),
     "research": lambda task: ((["How hot?", "How long?", "Who?", "Why?", "When?"],), {"seed": 1}),
     "judge": lambda task: ((task,), {"seed": 1}),
     "prompt": lambda task: ((["a", "b", "c", "d", "e"], "Say {item}."), {"seed": 1}),

@@ -11,7 +11,6 @@ import unicodedata
 from collections.abc import Collection
 
 from cerebro_nb.gates.spans import (
-    likeness,
     listed,
     listed_pattern,
     QUOTED,
@@ -26,8 +25,7 @@ from cerebro_nb.gates.spans import (
 )
 
 # %% auto #0
-__all__ = ['EDITING', 'NEARLY', 'cut_in', 'unclosed_in', 'placeholder_in', 'essence_of', 'markup_in', 'emptiness_of', 'echoes',
-           'holds_a_text']
+__all__ = ['cut_in', 'unclosed_in', 'placeholder_in', 'essence_of', 'markup_in', 'emptiness_of', 'dangling_in', 'missing_list_in']
 
 # %% ../../nbs/20_gates/4_forms.ipynb #5323d7a4
 _ENDED = ".!?…。！？)]}>*_`%°”’»\"'|€$£+=/]" + QUOTED
@@ -109,11 +107,15 @@ def _is_fragment(prose: str, line: str, is_asked: bool) -> bool:
     return len(words) <= 5 or (is_verse and len(words) <= 12)
 
 # %% ../../nbs/20_gates/4_forms.ipynb #8798f3b0
+_CONDITION = listed_pattern("conditions")
+_NOUN_OF = re.compile(
+    r"\b(?:the|an?|this|its|their|your) \w+ (?:of|for|with|to|from|by)\Z|\b[oa]s? \w+ (?:d[aeo]s?|para|com)\Z", re.I
+)
 _BROKEN_END = re.compile(r"\w(?:çã|[çs]õ|nci|[bdfgp]l|[bcdfgpt]r)\Z")
 _FEW = 3
 
 
-def cut_in(text: str, is_asked: bool = False, about: str = "") -> str | None:
+def cut_in(text: str, is_asked: bool = False, about: str = "", has_stops: bool = True) -> str | None:
     """Return the words at which a text was cut, or None if it is whole.
 
     Parameters
@@ -124,11 +126,13 @@ def cut_in(text: str, is_asked: bool = False, about: str = "") -> str | None:
         Whether it asks: a question may do without its mark.
     about
         What it is about: code and salutations end otherwise.
+    has_stops
+        Whether the sentences beside it end with a stop: where none does, that there is none says nothing.
     """
     prose = unquoted(text).strip().rstrip("*_")
     line = _last_line(prose)
     words = words_of(line)
-    if re.fullmatch(r"(?:\d{1,3}[.)]|[-*+•])", line) and "\n" in prose.strip():
+    if re.fullmatch(r"(?:\d{1,3}[.)]|[a-zA-Z][.)]|[-*+•])", line) and "\n" in prose.strip():
         return line
     if (
         not words
@@ -138,15 +142,21 @@ def cut_in(text: str, is_asked: bool = False, about: str = "") -> str | None:
     ):
         return None
     tail = " ".join(line.split()[-4:])[-60:]
-    if _CUT_SIGN.search(line) and not re.search(r"[:;][-o']?[)(DPp]\Z|\w/\Z", line):
+    if is_asked and "?" not in prose and (_CONDITION.match(prose) or _NOUN_OF.search(line)):
+        return tail
+    is_question = is_asked and line.endswith("?")
+    if _CUT_SIGN.search(line) and not is_question and not re.search(r"[:;][-o']?[)(DPp]\Z|\w/\Z", line):
         return tail if len(words) > 1 or line.endswith((":", ",")) else None
-    if (_LEFT_OPEN.search(line) and not line.endswith(("!", "?"))) or (len(words) > 3 and _HANGING.search(line)):
+    if (_LEFT_OPEN.search(line) and not line.endswith(("!", "?")) and QUOTED not in line[-4:]) or (
+        len(words) > 3 and _HANGING.search(line)
+    ):
         return tail
     if len(words) >= _FEW and _BROKEN_END.search(line):
         return tail
     if _is_ended(line) or _is_fragment(prose, line, is_asked):
         return None
-    return tail
+    is_open = words[-1] in _MORE_TO_COME and line.split()[-1].islower()
+    return tail if has_stops or is_open else None
 
 # %% ../../nbs/20_gates/4_forms.ipynb #b649d030
 _CLOSED_BY = {"(": ")", "[": "]", "{": "}", "“": "”", "«": "»", "»": "«", "„": "“”"}
@@ -168,8 +178,13 @@ def unclosed_in(text: str, about: str = "") -> str | None:
     fences = len(re.findall(r"^[ \t]*```", text, re.M))
     if fences % 2 and text.count("```") % 2:
         return "```"
+    rows = [line.strip() for line in text.splitlines() if line.lstrip().startswith("|")]
+    if len(rows) > 2 and not rows[-1].endswith("|") and all(row.endswith("|") for row in rows[:-1]):
+        return "|"
     if _SPEAKS_OF_SIGNS.search(about) or looks_like_code(text):
         return None
+    if len(re.findall(r"(?<!\*)\*\*(?!\*)", without_code(text))) % 2:
+        return "**"
     prose = _NO_BRACKET.sub(" ", unquoted(text))
     opened: list[str] = []
     for sign in re.findall(r"[()\[\]{}“”«»„]", prose):
@@ -189,6 +204,10 @@ def unclosed_in(text: str, about: str = "") -> str | None:
 _PLACES = listed_pattern("places")
 _EMPTY_WORDS = frozenset(listed("empty_words"))
 _ABOUT_FORMS = listed_pattern("about_forms")
+_NOTHING, _COUNTED = frozenset(listed("nothing")), listed_pattern("counted")
+_FILLERS = listed_pattern("fillers")
+_WANTS_TEMPLATE = listed_pattern("wants_template")
+_GIVES_DETAILS = re.compile(r"\d|(?:[^\s]+\s+){20}")
 
 
 def placeholder_in(text: str, about: str = "", known: str = "") -> str | None:
@@ -204,9 +223,13 @@ def placeholder_in(text: str, about: str = "", known: str = "") -> str | None:
     if _ABOUT_FORMS.search(about):
         return None
     whole = " ".join(words_of(text))
-    if whole in _EMPTY_WORDS or re.fullmatch(r"\W*(?:\.{2,}|…|-{2,}|_{2,})\W*", bounded(text)):
+    is_nothing = whole in _NOTHING and not _COUNTED.search(about)
+    is_filler = whole in _EMPTY_WORDS or _FILLERS.fullmatch(whole)
+    if is_nothing or is_filler or re.fullmatch(r"\W*(?:\.{2,}|…|-{2,}|_{2,})\W*", bounded(text)):
         return text.strip()[:60]
-    found = next((each for each in _PLACES.finditer(said(text)) if each.group() not in known), None)
+    is_template = _WANTS_TEMPLATE.search(about) is not None and not _GIVES_DETAILS.search(about)
+    places = (each for each in _PLACES.finditer(said(text)) if each.group() not in known)
+    found = next((each for each in places if not (is_template and each.group()[0] in "[_")), None)
     if found is None and re.search(r"(?<![A-ZÀ-Ý])\bXXX\b", said(text)) and not re.search(r"[A-ZÀ-Ý]\w+ XXX\b", text):
         return "XXX"
     if found is None and "option a" not in essence_of(about):
@@ -295,34 +318,74 @@ def emptiness_of(text: str, about: str = "", is_asked: bool = False) -> str | No
     return None
 
 # %% ../../nbs/20_gates/4_forms.ipynb #c1b97dab
-EDITING = listed_pattern("editing")
-_ALIKE, NEARLY = 0.8, 0.9
+_SIGN_FIRST = re.compile(r"\A\s*(?:[,;:)\]}](?=\s|\w)|[.?!]\s+\w)")
+_GOES_ON = listed_pattern("goes_on", flags=re.NOFLAG)
+_FOLLOWS = listed_pattern("follows_on")
+_FEWEST = 4
+_BROKEN_WORD = re.compile(r"\A[a-zà-ÿ]{2,}(?= )[^\n]{40,}[.!]\s*\Z")
 
 
-def echoes(asked: str, answered: str) -> bool:
-    """Whether an answer says its question again instead of answering it."""
-    question, answer = words_of(asked), words_of(answered)
-    if answer == question:
-        return len(answer) > 1
-    first = next(iter(sentences_of(answered)), "")
-    if first.rstrip("\"'*_”").endswith("?") and len(question) >= 4 and likeness(words_of(first), question) >= _ALIKE:
-        return True
-    if len(question) >= 4 and answer[: len(question)] == question:
-        return True
-    if EDITING.search(asked):
-        return False
-    is_inside = (
-        len(answer) >= 6 and 2 * len(answer) >= len(question) and f" {' '.join(answer)} " in f" {' '.join(question)} "
-    )
-    return is_inside or (len(answer) >= 5 and likeness(answer, question) >= NEARLY)
+def dangling_in(text: str, is_asked: bool = False) -> str | None:
+    """Return the words with which a text begins in the midst of a sentence or of a talk, or None.
+
+    Parameters
+    ----------
+    text, is_asked
+        As in `cut_in`: a question may begin with *and*.
+    """
+    plain = said(text)
+    first = next((line for line in plain.splitlines() if line.strip()), "")
+    if looks_like_code(first) or len(words_of(first)) < _FEWEST:
+        return None
+    found = _SIGN_FIRST.search(plain)
+    if found is None and not is_asked:
+        found = _GOES_ON.match(plain.strip()) or _FOLLOWS.match(plain.strip()) or _BROKEN_WORD.match(plain.strip())
+    return " ".join(plain.split()[:4]) if found else None
+
+# %% ../../nbs/20_gates/4_forms.ipynb #5bb49048
+_ANNOUNCES = listed_pattern("announces")
+_NUMBERS = {word: number for number in range(2, 11) for word in listed("numbers")[number - 2].split()}
+_A_NUMBER = re.compile(
+    rf"\b({'|'.join(_NUMBERS)})\b(?! ?(?:<<UNITS>>))".replace("<<UNITS>>", "|".join(listed("units"))), re.I
+)
+_AND_SO_ON = listed_pattern("and_so_on")
+_NAMES_SO_MANY = listed_pattern("names_so_many")
 
 
-def holds_a_text(asked: str) -> bool:
-    """Whether a question brings the text that it is about."""
-    _head, sign, rest = asked.partition(":")
-    return (
-        len(words_of(asked)) >= 40
-        or (bool(sign) and len(words_of(rest)) >= 6)
-        or (said(asked) != asked and len(words_of(asked)) > 15)
-        or "\n" in asked.strip()
-    )
+def missing_list_in(text: str, asked: str = "") -> str | None:
+    """Return the words with which a text announces a list that it has not, or of which it has only a part; or None.
+
+    Parameters
+    ----------
+    text
+        An answer.
+    asked
+        The question, which may say how many there should be.
+    """
+    plain = said(text)[:4_000].strip()
+    items = sum(is_list_item(line) for line in plain.splitlines())
+    found = _ANNOUNCES.search(plain)
+    if found and not items and QUOTED not in plain:
+        _head, sign, rest = plain[found.start() :].partition(":")
+        if not sign or (len(words_of(rest)) <= _FEWEST and not re.search(r"[\d,;]", rest)):
+            return found.group()
+    head, sign, rest = plain.partition(":")
+    numbers = [each.group(1) for each in _A_NUMBER.finditer(head[-80:] if sign else "")]
+    if _NAMES_SO_MANY.search(asked):
+        numbers += [each.group(1) for each in _A_NUMBER.finditer(asked)]
+        if (
+            numbers
+            and not items
+            and _AND_SO_ON.search(plain)
+            and len(_parts(plain)) - 1 < _NUMBERS[numbers[-1].casefold()]
+        ):
+            return plain[-60:]
+    wanted = _NUMBERS[numbers[0].casefold()] if numbers else 0
+    if wanted < 3 - bool(items) or any(_NUMBERS[each.casefold()] != wanted for each in numbers):
+        return None
+    is_short = 0 < items < wanted if items else bool(sign) and len(_parts(rest)) == 1 and len(words_of(rest)) <= _FEWEST
+    return head[-60:] if is_short else None
+
+
+def _parts(text: str) -> list[str]:
+    return [part for part in re.split(r"[,;.\n/]|\b(?:and|or|e|ou|y|o|et|und|oder)\b", text) if part.strip()]

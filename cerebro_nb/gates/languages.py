@@ -16,7 +16,7 @@ from ..language import check_language, language_name
 from .spans import listed_pattern, QUOTED, listed, looks_like_code, said, sentences_of, words_of
 
 # %% auto #0
-__all__ = ['margin_over', 'small_words', 'prose_of', 'other_language', 'switched_language', 'wants_translation',
+__all__ = ['margin_over', 'small_words', 'prose_of', 'own_words', 'other_language', 'switched_language', 'wants_translation',
            'speaks_of_languages', 'language_asked_for', 'is_lesson_in', 'other_script', 'other_variety',
            'name_of_language']
 
@@ -104,6 +104,23 @@ def prose_of(text: str, language: str = "en") -> str:
     return " ".join((prose if language == "de" or prose.isupper() else _NAME.sub(" ", prose)).split())
 
 
+_INVERTED = frozenset(("es", "gl", "ca", "ast", "eu"))
+_SURELY, _SURELY_IN_FEW = 6.0, 5.5
+
+
+def own_words(text: str, language: str, other: str) -> int:
+    """Return how many words of a text are small words of one language and not of another."""
+    return sum(word in _SMALL_WORDS[language] - _SMALL_WORDS[other] for word in words_of(text))
+
+
+def _other_in_few(prose: str, wanted: str) -> str | None:
+    """Return the language of a few words if it shows by its small ones."""
+    best, margin = margin_over(prose, wanted)
+    if wanted not in _SMALL_WORDS or best not in _SMALL_WORDS or margin <= _SURELY_IN_FEW:
+        return None
+    return best if own_words(prose, best, wanted) and not own_words(prose, wanted, best) else None
+
+
 @lru_cache(maxsize=256)
 def other_language(text: str, language: str) -> str | None:
     """Return the language that a text is in, if it surely is not the wanted one.
@@ -118,14 +135,18 @@ def other_language(text: str, language: str) -> str | None:
     wanted = check_language(language).split("-")[0]
     prose = prose_of(text, wanted)
     count = len(words_of(prose))
+    if wanted not in _INVERTED and re.search(r"(?:\A|\s)[¿¡]\w", said(text)):
+        return "es"
     if count < _FEWEST_WORDS:
-        return None
+        return _other_in_few(prose, wanted) if count == _FEWEST_WORDS - 1 else None
     best, margin = margin_over(prose, wanted)
     if wanted not in _SMALL_WORDS:
         return str(best) if count >= _MANY_WORDS and margin > 4.5 else None
     small = small_words(prose)
     other = max((name for name in _SMALL_WORDS if name != wanted), key=lambda name: small[name])
     ahead = small[other] - small[wanted]
+    if best in _SMALL_WORDS and best != wanted and margin > _SURELY and own_words(prose, wanted, best) == 0:
+        return best
     if best in _SMALL_WORDS and best != wanted:
         ahead = small[best] - small[wanted]
         sure = (margin > 2.5 and ahead >= 2) or (margin > 5 and ahead >= 1) or (margin > 7 and ahead >= 0)
@@ -136,6 +157,8 @@ def other_language(text: str, language: str) -> str | None:
 
 # %% ../../nbs/20_gates/2_languages.ipynb #12b3ac34
 _WINDOW, _STEP = 12, 6
+_RUN, _TELLING = 5, 3
+_ALL_SMALL = frozenset().union(*_SMALL_WORDS.values())
 
 
 def _windows(text: str) -> Iterator[str]:
@@ -164,6 +187,21 @@ def switched_language(text: str, language: str) -> str | None:
         other = max((name for name in _SMALL_WORDS if name != wanted), key=lambda name: small[name])
         if small[other] >= 4 and small[other] >= small[wanted] + 3 and margin_over(window, wanted)[1] > 4:
             return other
+    return _other_run(unquoted_words, wanted) if (unquoted_words := said(text).split()[:1_500]) else None
+
+
+def _other_run(words: list[str], wanted: str) -> str | None:
+    """Return the language of words in a row, in small letters, that have three of its small words."""
+    own = _SMALL_WORDS[wanted]
+    plain = [word.strip(".,;:!?()").casefold() if word.islower() else "" for word in words]
+    if sum(word in _ALL_SMALL and word not in own for word in plain) < _TELLING:
+        return None
+    for name, its_words in _SMALL_WORDS.items():
+        foreign, ours = its_words - own, own - its_words
+        for start in range(len(plain) - _RUN + 1):
+            run = plain[start : start + _RUN]
+            if len({*run} & foreign) >= _TELLING and not {*run} & ours and "" not in run:
+                return name
     return None
 
 # %% ../../nbs/20_gates/2_languages.ipynb #14b21cc3

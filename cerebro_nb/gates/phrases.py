@@ -12,7 +12,7 @@ from .spans import QUOTED, listed_pattern, said, unquoted, words_of
 
 # %% auto #0
 __all__ = ['refusal_in', 'small_talk_in', 'pointer_in', 'is_about_prompts', 'mark_in', 'marks_asked_about', 'is_about_quiz',
-           'label_in', 'further_pair_in', 'angle_in']
+           'label_in', 'further_pair_in', 'bookkeeping_in', 'web_remains_in', 'numbered_in', 'angle_in']
 
 # %% ../../nbs/20_gates/3_phrases.ipynb #7e2c5616
 _SHOWN = 70
@@ -46,7 +46,7 @@ _FEW_WORDS = 20
 _ABOUT_WHO = listed_pattern("about_who")
 
 
-def refusal_in(text: str, about: str = "") -> str | None:
+def refusal_in(text: str, about: str = "", is_asked: bool = False) -> str | None:
     """Return the words with which a text refuses, or says that it is a model's, or None.
 
     Parameters
@@ -55,13 +55,15 @@ def refusal_in(text: str, about: str = "") -> str | None:
         A field of an example.
     about
         What the example is about.
+    is_asked
+        Whether it asks: who asks may speak of what they know and were taught.
     """
     if _ABOUT_WORDS.search(about) or _ABOUT_WHO.search(about):
         return None
     whole = essence(text.replace("’", "'").replace("'", "QQ")).replace("qq", "'")
     if len(words_of(text)) <= 14 and _UNKNOWING.fullmatch(whole):
         return text.strip()[:_SHOWN]
-    if found := _found(_OF_ITSELF, text, about):
+    if not is_asked and (found := _found(_OF_ITSELF, text, about)):
         return found
     if len(words_of(text)) <= _FEW_WORDS and (found := _found(_KNOWS_NOTHING, text, about)):
         return found
@@ -72,6 +74,9 @@ def refusal_in(text: str, about: str = "") -> str | None:
 
 # %% ../../nbs/20_gates/3_phrases.ipynb #5474b3a2
 _SMALL_TALK = listed_pattern("small_talk")
+_PRAISES = listed_pattern("praises_question")
+_CHEERS = listed_pattern("cheers")
+_ASKS_WH = listed_pattern("asks_wh")
 
 # %% ../../nbs/20_gates/3_phrases.ipynb #61785fe5
 _GOODBYE = listed_pattern("goodbye")
@@ -101,6 +106,9 @@ def small_talk_in(text: str, about: str = "", is_asked: bool = False) -> str | N
     if found and not (is_asked and _LIMIT.search(found)):
         return found
     goodbye = None if _LETTER.match(text) else _found(_GOODBYE, text, about)
+    if not is_asked and not _LETTER.match(text):
+        goodbye = goodbye or _found(_PRAISES, text, about)
+        goodbye = goodbye or (_found(_CHEERS, text, about) if _ASKS_WH.search(about) else None)
     return _found(_SMALL_TALK, text, about) or goodbye
 
 # %% ../../nbs/20_gates/3_phrases.ipynb #09329803
@@ -111,6 +119,11 @@ _MISSING_THINGS = listed_pattern("missing_things")
 
 _POINTING_QUESTIONS = listed_pattern("pointing_questions")
 _FOR_ONESELF = listed_pattern("speaks_for_oneself")
+_OPTIONS = listed_pattern("options_pointed_at")
+_AN_OPTION = listed_pattern("option_as_answer")
+_LISTS_OPTIONS = listed_pattern("lists_options", flags=re.IGNORECASE | re.MULTILINE)
+_DEICTIC = listed_pattern("deictic")
+_LOCATED = listed_pattern("located_things")
 
 
 def pointer_in(text: str, about: str = "", is_asked: bool = False) -> str | None:
@@ -123,19 +136,28 @@ def pointer_in(text: str, about: str = "", is_asked: bool = False) -> str | None
     is_asked
         Whether it asks: *what is in the picture?* points, if nobody asks it for themselves.
     """
+    whole = text.strip()
+    if is_asked and not _LISTS_OPTIONS.search(said(whole)):
+        found = _OPTIONS.search(whole) or _DEICTIC.search(said(whole)) or _LOCATED.search(said(whole))
+        if found is not None:
+            return found.group()[:_SHOWN]
+    if not is_asked and len(words_of(whole)) > 1 and _AN_OPTION.fullmatch(whole) and not _LISTS_OPTIONS.search(about):
+        return whole[:_SHOWN]
     is_free = not is_asked and (_MISSING_THINGS.search(about) or _LETTER.match(text))
-    if not is_free and (found := _found(_MISSING_THINGS, text, about)):
-        return found
+    if not is_free and (missing := _found(_MISSING_THINGS, text, about)):
+        return missing
     if _NAMED_TEXT.search(about):
         return None
-    found = _found(_POINTERS, text, about)
-    if found is None and is_asked and not _FOR_ONESELF.search(text):
-        found = _found(_POINTING_QUESTIONS, text, about)
-    return found
+    pointer = _found(_POINTERS, text, about)
+    if pointer is None and is_asked and not _FOR_ONESELF.search(text):
+        pointer = _found(_POINTING_QUESTIONS, text, about)
+    return pointer
 
 # %% ../../nbs/20_gates/3_phrases.ipynb #77cac58e
 _MARKS = listed_pattern("marks", flags=re.I | re.M)
 _TASK_WORDS = listed_pattern("task_words")
+_ASKS_FOR_QUESTION = listed_pattern("asks_for_question")
+_ABOUT_LEVELS = listed_pattern("about_levels")
 _LABEL = listed_pattern("label")
 _ABOUT_PROMPTS = listed_pattern("about_prompts")
 _ABOUT_QUIZ = listed_pattern("about_quiz")
@@ -157,6 +179,11 @@ def mark_in(text: str, about: str = "") -> str | None:
     """
     if _ABOUT_PROMPTS.search(about):
         return None
+    wants_question = (
+        None if _ABOUT_LEVELS.search(about) or _ABOUT_QUIZ.search(about) else _ASKS_FOR_QUESTION.match(said(text))
+    )
+    if wants_question is not None:
+        return wants_question.group()
     return _found(_MARKS, text, about) or _found(_TASK_WORDS, text, about)
 
 
@@ -182,9 +209,45 @@ def further_pair_in(text: str, about: str = "") -> str | None:
     found = None if _ABOUT_QUIZ.search(about) else _MORE_PAIRS.search(said(text).strip(), 1)
     return found.group().strip() if found else None
 
+# %% ../../nbs/20_gates/3_phrases.ipynb #67bab883
+_FIELD_NAMES = listed_pattern("field_names")
+_METADATA = listed_pattern("metadata")
+_ABOUT_METADATA = listed_pattern("about_metadata", "about_markup", "about_prompts", "about_levels", "about_quiz")
+_WEB = listed_pattern("web_remains", flags=re.IGNORECASE | re.MULTILINE)
+_ABOUT_WEB = listed_pattern("about_web")
+_NUMBERED_PARTS = listed_pattern("numbered_parts")
+
+
+def bookkeeping_in(text: str, about: str = "") -> str | None:
+    """Return the name of a field, or a line of what is kept about an example, in its text; None if there is none.
+
+    Parameters
+    ----------
+    text, about
+        As in `refusal_in`; what is about forms, code or letters has such lines.
+    """
+    if _ABOUT_METADATA.search(about):
+        return None
+    return _found(_FIELD_NAMES, text, about) or _found(_METADATA, text, about)
+
+
+def web_remains_in(text: str, about: str = "") -> str | None:
+    """Return words that stand around a text on a web page, such as *Read more*, or None."""
+    return None if _ABOUT_WEB.search(about) else _found(_WEB, text, about)
+
+
+def numbered_in(text: str, about: str = "") -> str | None:
+    """Return the beginning of several cases or questions that a text numbers, or None."""
+    if _ABOUT_QUIZ.search(about) or re.search(r"\b(?:examples|cases|exemplos|casos|ejemplos|exemples)\b", about, re.I):
+        return None
+    found = _NUMBERED_PARTS.search(said(text)) or _NUMBERED_QUESTIONS.search(said(text)[:600])
+    return found.group()[:40] if found else None
+
+
+_NUMBERED_QUESTIONS = re.compile(r"(?:\A|\s)1[).] ?[^?]{3,200}\?\s{0,3}2[).] ?[^?]{3,200}\?")
+
 # %% ../../nbs/20_gates/3_phrases.ipynb #9f0b99d2
 _ANGLES = listed_pattern("angles")
-_ABOUT_LEVELS = listed_pattern("about_levels")
 
 
 def angle_in(text: str, angle: str | None = None, about: str = "") -> str | None:

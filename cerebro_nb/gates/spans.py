@@ -135,10 +135,12 @@ def telling_words(words: Iterable[str], free: Collection[str] = ()) -> set[str]:
     return {word for word in words if len(word) > 2 and word.isalpha() and word not in _COMMON and word not in free}
 
 
-def shared_run(words: tuple[str, ...], others: tuple[str, ...], length: int, free: Collection[str]) -> str | None:
-    """Return a run of words in common that has two telling words which are not free."""
+def shared_run(
+    words: tuple[str, ...], others: tuple[str, ...], length: int, free: Collection[str], fewest: int = 2
+) -> str | None:
+    """Return a run of words in common that has so many telling words which are not free."""
     for run in sorted(runs_of(words, length) & runs_of(others, length)):
-        if len(telling_words(run, free)) >= 2:
+        if len(telling_words(run, free)) >= fewest:
             return " ".join(run)
     return None
 
@@ -186,7 +188,7 @@ def _compressed_size(data: bytes) -> int:
     return len(compressor.compress(data)) + len(compressor.flush())
 
 # %% ../../nbs/20_gates/1_spans.ipynb #3e3d8bb2
-_LONG_SENTENCE, _SHORT_SENTENCE, _ROUND = 6, 3, 5
+_LONG_SENTENCE, _SHORT_SENTENCE, _ROUND, _SHORT_ROUND, _MANY_PARTS = 6, 3, 5, 4, 6
 _STUTTER = re.compile(r"\b(\w+(?:\W+\w+){0,3}?)(?:[\s,.;!-]+\1\b){4,}", re.I)
 
 
@@ -205,5 +207,11 @@ def said_again(text: str) -> str | None:
     for run, times in Counter(zip(*(words[start:] for start in range(_ROUND)), strict=False)).most_common(1):
         if times >= 3 and times * _ROUND >= 0.75 * len(words):
             return " ".join(run)
+    for run, times in Counter(zip(*(words[start:] for start in range(_SHORT_ROUND)), strict=False)).most_common(1):
+        if times >= 3 and times * _SHORT_ROUND >= 0.5 * len(words) and len(telling_words(run)) >= 2:
+            return " ".join(run)
+    parts = [words_of(part) for part in re.split(r"[,;]", prose) if part.strip()]
+    if len(parts) >= _MANY_PARTS and len(set(parts)) <= len(parts) / 2:
+        return " ".join(Counter(parts).most_common(1)[0][0])
     found = _STUTTER.search(prose[:4_000])
     return found.group(1) if found and any(map(str.isalpha, found.group(1))) else None

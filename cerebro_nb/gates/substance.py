@@ -6,12 +6,23 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from itertools import pairwise
 
-from .spans import listed, listed_pattern, looks_like_code, said, sentences_of, without_code, words_of
+from cerebro_nb.gates.spans import (
+    likeness,
+    listed,
+    listed_pattern,
+    looks_like_code,
+    said,
+    sentences_of,
+    without_code,
+    words_of,
+)
 
 # %% auto #0
-__all__ = ['title_in', 'is_circular', 'says_the_mistake_again', 'noise_in', 'further_question_in']
+__all__ = ['EDITING', 'NEARLY', 'title_in', 'left_of', 'is_about_choice', 'is_circular', 'says_the_mistake_again', 'noise_in',
+           'gibberish_in', 'further_question_in', 'echoes', 'holds_a_text', 'says_nothing_new', 'holds_its_answer']
 
 # %% ../../nbs/20_gates/5_substance.ipynb #45400ebb
 _ASKS_BY_WORDS = listed_pattern("asks_by_words")
@@ -21,7 +32,10 @@ _IMPERATIVE = re.compile(
     re.I,
 )
 _FINITE = listed_pattern("finite_verbs")
-_TITLE_WORDS = 14
+_STATES = listed_pattern("states")
+_NOUN_PHRASE = listed_pattern("noun_phrase_start")
+_OF_ONESELF = listed_pattern("speaks_for_oneself")
+_TITLE_WORDS, _FEWEST_TO_ORDER = 14, 3
 
 
 def title_in(text: str) -> str | None:
@@ -42,7 +56,11 @@ def title_in(text: str) -> str | None:
         return None
     if _ASKS_BY_WORDS.search(bare) or _IMPERATIVE.search(bare):
         return None
-    return None if _FINITE.search(bare) and not is_heading else tidy[:60]
+    is_sentence = bare.endswith((".", "!", ":"))
+    if _FINITE.search(bare) and not is_heading:
+        return tidy[:60] if is_sentence and _STATES.match(bare) and not _OF_ONESELF.search(bare) else None
+    is_order = is_sentence and len(words) >= _FEWEST_TO_ORDER and not _NOUN_PHRASE.match(bare)
+    return None if is_order and not is_heading else tidy[:60]
 
 # %% ../../nbs/20_gates/5_substance.ipynb #0da162fe
 _SMALL = frozenset(
@@ -56,11 +74,39 @@ _EMPTY_CONTENT = frozenset(listed("empty_content"))
 _SAYS_YES_OR_NO = listed_pattern("negations")
 _WIDE = listed_pattern("wide_questions")
 _CHOICE = re.compile(r"[\"“«„`]|\b(?:or|ou|oder)\b|\b[ou] (?:el|la|los|las|il|lo|i|gli|le|un|una|l')\b", re.I)
-_STEM, _FEWEST = 5, 4
+_ABOUT_CHOICE = listed_pattern("about_choice")
+_STEM, _FEWEST, _SHORT, _MOST_WORDS = 5, 4, (3, 4), 60
 
 
 def _stem(word: str) -> str:
     return re.sub(r"\A(?:l|d|qu|un|dell|all|nell)'", "", word)[:_STEM].rstrip("s")
+
+
+def left_of(words: Iterable[str], known: str) -> list[str]:
+    """Return those of some words that say something which a text does not say already.
+
+    Parameters
+    ----------
+    words
+        In small letters.
+    known
+        A text; what has the stem of a word of it is known.
+    """
+    stems = {_stem(word) for word in words_of(known)}
+    return [
+        word
+        for word in words
+        if word not in _SMALL
+        and word not in _EMPTY_CONTENT
+        and len(word) > 1
+        and _stem(word) not in stems
+        and not any(word[:length] in stems for length in _SHORT)
+    ]
+
+
+def is_about_choice(asked: str) -> bool:
+    """Whether a question can be answered by a choice, by yes or by no."""
+    return _CHOICE.search(asked) is not None or _ABOUT_CHOICE.search(asked) is not None
 
 
 def is_circular(asked: str, answered: str) -> bool:
@@ -72,15 +118,11 @@ def is_circular(asked: str, answered: str) -> bool:
         The question and its answer.
     """
     words = words_of(answered)
-    if not _WIDE.search(asked) or not _FEWEST <= len(words) <= 60 or any(map(str.isdigit, answered)):
+    if not _WIDE.search(asked) or not _FEWEST <= len(words) <= _MOST_WORDS or any(map(str.isdigit, answered)):
         return False
-    if _CHOICE.search(asked):
+    if _CHOICE.search(asked) or _SAYS_YES_OR_NO.search(answered):
         return False
-    if _SAYS_YES_OR_NO.search(answered):
-        return False
-    known = {_stem(word) for word in words_of(asked)}
-    left = [w for w in words if w not in _SMALL and w not in _EMPTY_CONTENT and _stem(w) not in known]
-    return not [word for word in left if len(word) > 1]
+    return not left_of(words, asked)
 
 # %% ../../nbs/20_gates/5_substance.ipynb #429951dc
 _TOO_MUCH = listed_pattern("too_much")
@@ -142,6 +184,50 @@ def noise_in(text: str, about: str = "") -> str | None:
             return "a row of numbers"
     return None
 
+# %% ../../nbs/20_gates/5_substance.ipynb #24c42927
+_GLUED = re.compile(r"(?<![\w./@#-])[^\W\d_]{30,}(?![\w./@-])")
+_GLUED_ALONE = re.compile(r"\W{0,3}[^\W\d_]{18,}[?.!]\W{0,3}")
+_SIGNS = re.compile(r"[^\w\s.,'\"“”‘’()\ufffc…—–-]{4,}|(?:(?<=\s)[^\w\s.,'\"“”‘’()\ufffc…—–-]{2,}(?:\s|\Z)){2,}")
+_NO_VOWEL = re.compile(r"\b[b-df-hj-np-tv-xz]{4,}\b")
+_KEYBOARD = listed_pattern("keyboard_rows")
+_TWICE = re.compile(r"\b([^\W\d_]{2,}) \1\b", re.I)
+_FEWEST_SIGNS, _FEWEST_TWICE = 3, 3
+_ABOUT_CODE = listed_pattern("about_markup", "speaks_of_signs", "about_a_sign")
+
+
+def gibberish_in(text: str, about: str = "", language: str = "en") -> str | None:
+    """Return what of a text is no word of any language: letters of a keyboard's row, glued words, a handful of signs.
+
+    Parameters
+    ----------
+    text, about
+        As in `noise_in`.
+    language
+        BCP-47 tag; some languages have words of any length.
+    """
+    plain = said(text)[:4_000]
+    if _ABOUT_CODE.search(about):
+        return None
+    if language.split("-")[0] not in _OF_LONG_WORDS and not _SPEAKS_OF_SOUNDS.search(about):
+        glued = _GLUED.search(plain) or _GLUED_ALONE.fullmatch(plain.strip())
+        if glued and glued.group().strip("?.! ") not in about:
+            return glued.group()[:40]
+    for found in _SIGNS.finditer(plain):
+        if (
+            len(set(found.group()) - set(" ?!¿¡")) >= _FEWEST_SIGNS
+            and not found.group().isspace()
+            and found.group().isascii()
+        ):
+            return found.group().strip()[:20]
+    typed = [*_NO_VOWEL.findall(plain), *(each.group() for each in _KEYBOARD.finditer(plain))]
+    if len(typed) >= 2 and not _SPEAKS_OF_SOUNDS.search(about):
+        return " ".join(typed)[:40]
+    twice = {each.group(1).casefold() for each in _TWICE.finditer(plain)}
+    return " ".join(sorted(twice))[:40] if len(twice) >= _FEWEST_TWICE else None
+
+
+_OF_LONG_WORDS = frozenset(("de", "nl", "fi", "hu", "sv", "no", "nb", "da", "et", "tr", "is", "zh", "ja", "th"))
+
 # %% ../../nbs/20_gates/5_substance.ipynb #0554e553
 _ALIKE_WORDS = 3
 
@@ -168,3 +254,65 @@ def further_question_in(asked: str, answered: str) -> str | None:
     if next((part for part, likes in further if likes), None) or len(further) >= 2:
         return further[0][0][:60]
     return None
+
+# %% ../../nbs/20_gates/5_substance.ipynb #eab0cc4a
+EDITING = listed_pattern("editing")
+_ALIKE, NEARLY = 0.8, 0.9
+
+
+def echoes(asked: str, answered: str) -> bool:
+    """Whether an answer says its question again instead of answering it."""
+    question, answer = words_of(asked), words_of(answered)
+    if answer == question:
+        return len(answer) > 1
+    first = next(iter(sentences_of(answered)), "")
+    if first.rstrip("\"'*_”").endswith("?") and len(question) >= 4 and likeness(words_of(first), question) >= _ALIKE:
+        return True
+    if len(question) >= 4 and answer[: len(question)] == question:
+        return True
+    if EDITING.search(asked):
+        return False
+    is_inside = (
+        len(answer) >= 6 and 2 * len(answer) >= len(question) and f" {' '.join(answer)} " in f" {' '.join(question)} "
+    )
+    return is_inside or (len(answer) >= 5 and likeness(answer, question) >= NEARLY)
+
+
+def holds_a_text(asked: str) -> bool:
+    """Whether a question brings the text that it is about."""
+    _head, sign, rest = asked.partition(":")
+    return (
+        len(words_of(asked)) >= 40
+        or (bool(sign) and len(words_of(rest)) >= 6)
+        or (said(asked) != asked and len(words_of(asked)) > 15)
+        or "\n" in asked.strip()
+    )
+
+# %% ../../nbs/20_gates/5_substance.ipynb #037c8dc9
+_STOCK = frozenset(listed("stock_words"))
+_FEWEST_SHARED = 2
+
+
+def says_nothing_new(text: str, before: str) -> bool:
+    """Whether a field says what the one before says, with no further word that tells something.
+
+    Parameters
+    ----------
+    text, before
+        Two fields of one example, such as a pattern and why it works.
+    """
+    words = [word for word in words_of(text) if word not in _STOCK]
+    if len(words) > _MOST_WORDS or looks_like_code(text) or any(map(str.isdigit, text)):
+        return False
+    telling = {word for word in words if word not in _SMALL and word not in _EMPTY_CONTENT}
+    return len(telling) >= _FEWEST_SHARED and not left_of(words, before)
+
+
+def holds_its_answer(asked: str, answered: str) -> bool:
+    """Whether a question goes on, after its question mark, with its own answer."""
+    before, _sign, rest = said(asked).strip().rpartition("?")
+    answer, told = words_of(answered), words_of(rest)
+    if not words_of(before) or len(told) < _ALIKE_WORDS or len(answer) < _ALIKE_WORDS:
+        return False
+    is_inside = f" {' '.join(answer)} " in f" {' '.join(told)} " or f" {' '.join(told)} " in f" {' '.join(answer)} "
+    return is_inside or likeness(told, answer) >= _ALIKE

@@ -29,7 +29,8 @@ from ..profiles import GenerationOptions
 from ..protocol.messages import Message
 from ..recipes.fields import TOOL_AXIS, CallsField, answer_model, constants
 from ..recipes.prompting import shots_of, step_messages, unwrapped
-from ..recipes.recipe import Recipe, Step, all_steps, made_by
+from ..recipes.recipe import Recipe, all_steps, made_by
+from ..recipes.parts import Step
 from ..recipes.wordings import serving
 
 _log = get_logger(__name__)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from ..errors import InputError
-from ..gates.forms import NEARLY
+from ..gates.substance import NEARLY
 from ..gates.spans import likeness, words_of
 from ..launching.kind import Conversation, Role, Turn, kind_of_example
 

@@ -15,7 +15,7 @@ from .reading import read_recipe, recipe_from
 from .recipe import Recipe
 
 # %% auto #0
-__all__ = ['library', 'recipe_text', 'as_recipe', 'starter_text']
+__all__ = ['library', 'recipe_text', 'areas_recipe', 'as_recipe', 'starter_text']
 
 # %% ../../nbs/21_recipes/6_library.ipynb #486caf63
 _HERE = Path(__file__).parent if "__file__" in globals() else Path("../../cerebro_nb/recipes")
@@ -47,6 +47,12 @@ def recipe_text(name: str) -> str:
 @cache
 def _of_the_library(name: str) -> Recipe:
     return recipe_from(recipe_text(name), f"{name}.toml")
+
+
+@cache
+def areas_recipe() -> Recipe:
+    """Return the recipe that the parts of a subject are asked for by, before topics are."""
+    return recipe_from((_HERE / "areas.toml").read_text(encoding="utf-8"), "areas.toml")
 
 
 def as_recipe(recipe: str | Path | Recipe) -> Recipe:

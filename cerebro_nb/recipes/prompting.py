@@ -13,7 +13,8 @@ from typing import Any
 from ..protocol.messages import Message
 from .fields import CallsField, ChoiceField, Fields
 from .library import as_recipe
-from .recipe import Axes, Recipe, Shots, Step
+from .recipe import Recipe
+from .parts import Shots, Step
 from .wordings import ANY, filled, is_native, language_wish, needs_wish, phrases_of, serving
 
 # %% auto #0
@@ -40,7 +41,8 @@ def in_one_language(recipe: Recipe, tag: str) -> Recipe:
     changes |= {"shots": one(recipe.shots)} if recipe.shots else {}
     changes |= {"fixed": {name: one(texts) for name, texts in recipe.fixed.items()}} if recipe.fixed else {}
     if recipe.plan.axes:
-        changes["plan"] = Axes(axes={name: one(words) for name, words in recipe.plan.axes.items()})
+        axes = {name: one(words) for name, words in recipe.plan.axes.items()}
+        changes["plan"] = recipe.plan.model_copy(update={"axes": axes})
     return recipe.model_copy(update=changes)
 
 # %% ../../nbs/21_recipes/7_prompting.ipynb #a3a169a6

@@ -8,19 +8,17 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Self, get_args
 
 from pydantic import BeforeValidator, model_validator
 from pydantic import Field as Bounds
 
 from ..gates.gates import GATES
-from ..language import check_language
 from ..launching.kind import Conversation, Role, Turn
 from cerebro_nb.recipes.fields import (
     ChoiceField,
     Field,
     FieldName,
-    Fields,
     TextField,
     ToolsField,
     CallsField,
@@ -32,131 +30,22 @@ from cerebro_nb.recipes.fields import (
     with_tool_axis,
     TOOL_AXIS,
 )
-from .wordings import ANY, filled, places, serving
+from cerebro_nb.recipes.parts import (
+    Axes,
+    Chat,
+    ChatTurn,
+    GateWishes,
+    Prompts,
+    Shots,
+    Step,
+    by_language,
+)
+from .wordings import filled, places, serving
 
 # %% auto #0
-__all__ = ['MOST_PROMPT', 'Prompt', 'Prompts', 'Words', 'Shots', 'WordsByLanguage', 'Said', 'MOST_STEPS', 'MOST_FIELDS',
-           'MOST_SHOTS', 'KNOWN_PLACES', 'CHOSEN_PLACES', 'Step', 'Axes', 'ChatTurn', 'Chat', 'GateWishes', 'Recipe',
-           'problems_of', 'made_by', 'telling_fields', 'all_steps', 'shots_by_language', 'spoken_fields',
-           'compared_fields', 'called', 'definition_of', 'conversation_in']
-
-# %% ../../nbs/21_recipes/4_recipe.ipynb #baadb083
-MOST_PROMPT = 20_000
-
-
-def _tag(key: Any) -> str:
-    try:
-        return check_language(str(key)) if key else ANY
-    except Exception as error:
-        raise ValueError(f"{key!r} is no language tag, such as en or pt-BR") from error
-
-
-def _by_language(value: Any) -> Any:
-    """Return what was given for one language or several, by language."""
-    if isinstance(value, Mapping):
-        return {_tag(key): part for key, part in value.items()}
-    return value if value is None else {ANY: value}
-
-
-Prompt = Annotated[str, Bounds(min_length=1, max_length=MOST_PROMPT)]
-Prompts = Annotated[dict[str, Prompt], BeforeValidator(_by_language), Bounds(min_length=1, max_length=100)]
-Words = Annotated[
-    tuple[Annotated[str, Bounds(min_length=1, max_length=500)], ...], Bounds(min_length=1, max_length=1_000)
-]
-Shots = Annotated[dict[str, tuple[dict[str, Any], ...]], BeforeValidator(_by_language), Bounds(max_length=100)]
-WordsByLanguage = Annotated[dict[str, Words], BeforeValidator(_by_language), Bounds(min_length=1, max_length=100)]
-
-# %% ../../nbs/21_recipes/4_recipe.ipynb #32142982
-class Step(_Plain):
-    """One question to a model, which makes some of the fields."""
-
-    makes: tuple[FieldName, ...] = Bounds((), description="the fields it makes; all that no other step makes if empty")
-    prompt: Prompts = Bounds(description="what is asked, by language, with places such as {subject} and {topic}")
-    system: Prompts | None = Bounds(None, description="the standing instruction, by language")
-    reply: Literal["text", "json"] | None = Bounds(
-        None, description="how it replies; None: one text as text, else JSON"
-    )
-    model: str | None = Bounds(None, min_length=1, description="a model of its own on the run's server")
-    temperature: float | None = Bounds(None, ge=0, le=2, description="None: the run's")
-    max_tokens: int | None = Bounds(None, ge=1, le=100_000, description="most tokens of the reply; None: the run's")
-    shots: Shots = Bounds(
-        default_factory=dict, description="examples shown before it, by language; the recipe's if none"
-    )
-    samples: int = Bounds(
-        1, ge=1, le=16, description="how often it is asked; above 1 its field is a list of the replies"
-    )
-    thinking: FieldName | None = Bounds(
-        None, description="the field that takes what the model thought before its reply"
-    )
-
-    def as_text(self, fields: Fields) -> bool:
-        """Whether its reply is plain text, given the fields it makes."""
-        if self.reply is not None:
-            return self.reply == "text"
-        return self.may_be_text(fields)
-
-    def may_be_text(self, fields: Fields) -> bool:
-        """Whether the fields it makes are one text, or a list of which each sample is one."""
-        parts = [getattr(field, "of", None) if self.samples > 1 else field for field in fields.values()]
-        return len(parts) == 1 and isinstance(parts[0], TextField)
-
-# %% ../../nbs/21_recipes/4_recipe.ipynb #a6fac86d
-class Axes(_Plain):
-    """What differs from example to example."""
-
-    axes: dict[FieldName, WordsByLanguage] = Bounds(
-        default_factory=dict, max_length=20, description="by name, the words of which each example has one"
-    )
-
-
-Said = Annotated[dict[str, Annotated[str, Bounds(max_length=MOST_PROMPT)]], BeforeValidator(_by_language)]
-
-
-class ChatTurn(_Plain):
-    """What one side says, with the fields in their places; a turn in which nothing is said is left out."""
-
-    role: Role
-    content: Said = Bounds(default_factory=lambda: {ANY: ""}, description="what is said, by language")
-    input: FieldName | None = Bounds(None, description="a field that the content ends with; Alpaca has a column for it")
-    thinking: FieldName | None = Bounds(None, description="a field that is what an assistant thought before")
-    tool_calls: FieldName | None = Bounds(None, description="a list of objects with name and arguments")
-
-
-def _turn(value: Any) -> Any:
-    return {"role": value[0], "content": value[1]} if isinstance(value, list | tuple) and len(value) == 2 else value
-
-
-class Chat(_Plain):
-    """How an example becomes a conversation."""
-
-    turns: tuple[Annotated[ChatTurn, BeforeValidator(_turn)], ...] = Bounds(min_length=2, max_length=40)
-    rejected: Said | None = Bounds(None, description="a worse answer in the place of the last turn")
-    tools: FieldName | None = Bounds(None, description="a list of objects: the functions that can be called")
-    choice: FieldName | None = Bounds(
-        None, description="a choice whose word names the field that is {chosen}; that of its other word is {rejected}"
-    )
-
-    @model_validator(mode="after")
-    def _ends_with_an_answer(self) -> Self:
-        if self.turns[-1].role != "assistant":
-            raise ValueError("the last turn is not the assistant's, which is what a model learns to say")
-        return self
-
-    def said_by(self, role: str) -> list[str]:
-        """Return the names of the fields that one side says."""
-        mine = [turn for turn in self.turns if turn.role == role]
-        said = [name for turn in mine for text in turn.content.values() for name in places(text)]
-        worse = (
-            [name for text in (self.rejected or {}).values() for name in places(text)] if role == "assistant" else []
-        )
-        return list(dict.fromkeys([*said, *(turn.thinking for turn in mine if turn.thinking), *worse]))
-
-
-class GateWishes(_Plain):
-    """Which gates an example need not pass."""
-
-    leave_out: tuple[str, ...] = Bounds((), max_length=100)
-    unread: tuple[FieldName, ...] = Bounds((), description="fields that no gate reads, such as notes between two steps")
+__all__ = ['MOST_STEPS', 'MOST_FIELDS', 'MOST_SHOTS', 'KNOWN_PLACES', 'CHOSEN_PLACES', 'Recipe', 'problems_of', 'made_by',
+           'telling_fields', 'all_steps', 'shots_by_language', 'spoken_fields', 'compared_fields', 'called',
+           'definition_of', 'conversation_in']
 
 # %% ../../nbs/21_recipes/4_recipe.ipynb #b8883b4a
 MOST_STEPS, MOST_FIELDS, MOST_SHOTS = 20, 40, 20
@@ -170,7 +59,7 @@ class Recipe(_Plain):
     """What one example is, how it is asked for, what is good enough, and how it becomes a conversation."""
 
     name: str = Bounds(pattern=r"^[a-z][a-z0-9_]{0,39}$", description="lower-case letters, digits and underscores")
-    label: Annotated[dict[str, str], BeforeValidator(_by_language)] = Bounds(
+    label: Annotated[dict[str, str], BeforeValidator(by_language)] = Bounds(
         default_factory=dict, description="what people call it, by language; its name if empty"
     )
     n: int = Bounds(6, ge=1, le=1_000_000, description="how many examples are made unless a number is given")
@@ -210,25 +99,31 @@ class Recipe(_Plain):
 # %% ../../nbs/21_recipes/4_recipe.ipynb #c501ed25
 def problems_of(recipe: Recipe) -> Iterator[str]:
     """Yield what is wrong with a recipe as a whole, as sentences that say where."""
-    yield from _problems_of_steps(recipe, "steps", recipe.steps, KNOWN_PLACES[:2])
+    of_row = recipe.plan.columns
+    yield from _problems_of_steps(recipe, "steps", recipe.steps, (*KNOWN_PLACES[:2], *of_row))
     once = (recipe.one_call,) if recipe.one_call else ()
     for where, others in (("one_call", once), ("aloud", recipe.aloud)):
-        yield from _problems_of_steps(recipe, where, others, KNOWN_PLACES[:2]) if others else ()
+        yield from _problems_of_steps(recipe, where, others, (*KNOWN_PLACES[:2], *of_row)) if others else ()
     if recipe.from_text:
-        yield from _problems_of_steps(recipe, "from_text", recipe.from_text, KNOWN_PLACES)
+        yield from _problems_of_steps(recipe, "from_text", recipe.from_text, (*KNOWN_PLACES, *of_row))
     if recipe.beside_text:
-        yield from _problems_of_steps(recipe, "beside_text", recipe.beside_text, KNOWN_PLACES, recipe.fixed)
-    if clash := set(recipe.plan.axes) & {*recipe.fields, *KNOWN_PLACES}:
-        yield f"plan.axes: {min(clash)} is the name of something else"
+        yield from _problems_of_steps(recipe, "beside_text", recipe.beside_text, (*KNOWN_PLACES, *of_row), recipe.fixed)
+    for part, names in (("axes", recipe.plan.axes.keys() - of_row), ("columns", of_row)):
+        if clash := {*names} & {*recipe.fields, *KNOWN_PLACES, *(recipe.plan.axes if part == "columns" else ())}:
+            yield f"plan.{part}: {min(clash)} is the name of something else"
+    yield from _problems_of_names(recipe)
+    made = [name for name, field in recipe.fields.items() if not isinstance(field, ToolsField)]
+    yield from _problems_of_shots(recipe, "shots", recipe.shots, made)
+
+
+def _problems_of_names(recipe: Recipe) -> Iterator[str]:
+    """Yield what is wrong with what a recipe names beside its steps."""
     yield from problems_of_calls(recipe.fields, recipe.plan.axes.get(TOOL_AXIS, {}))
-    texts = set(text_fields(recipe.fields))
-    if not texts:
+    if not set(text_fields(recipe.fields)):
         yield "fields: there is no text among them"
     if unknown := [name for name in (*recipe.distinct, *recipe.gates.unread) if name not in recipe.fields]:
         yield f"distinct, gates.unread: there is no field {unknown[0]!r}"
     yield from _problems_of_chat(recipe) if recipe.chat else ()
-    made = [name for name, field in recipe.fields.items() if not isinstance(field, ToolsField)]
-    yield from _problems_of_shots(recipe, "shots", recipe.shots, made)
     if unknown := [name for name in recipe.gates.leave_out if name not in GATES]:
         yield f"gates.leave_out: there is no gate {unknown[0]!r}; there are: {', '.join(GATES)}"
 
@@ -280,11 +175,17 @@ def _problems_of_steps(
     if left := [name for name in recipe.fields if name not in made]:
         yield f"{where}: no step makes the field {left[0]}"
 
-# %% ../../nbs/21_recipes/4_recipe.ipynb #f3e661d8
+# %% ../../nbs/21_recipes/4_recipe.ipynb #36ca3007
 def _problems_of_chat(recipe: Recipe) -> Iterator[str]:
     chat = recipe.chat
     assert chat is not None, "it is asked of a recipe with one"
-    known = {*recipe.fields, *recipe.plan.axes, *KNOWN_PLACES, *(CHOSEN_PLACES if chat.choice else ())}
+    known = {
+        *recipe.fields,
+        *recipe.plan.axes,
+        *recipe.plan.columns,
+        *KNOWN_PLACES,
+        *(CHOSEN_PLACES if chat.choice else ()),
+    }
     if chat.choice and len(compared_fields(recipe)) != 2:
         yield f"chat.choice: {chat.choice} is no choice of which two words are the names of texts"
     said = [name for role in get_args(Role) for name in chat.said_by(role)]
