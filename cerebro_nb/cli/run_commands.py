@@ -17,6 +17,7 @@ from cerebro_nb.cli.words import (
     add_gates,
     add_how,
     add_out,
+    add_sources,
     add_task,
     add_whom,
     at_least_one,
@@ -124,16 +125,7 @@ def _add_generate(parser: ArgumentParser) -> None:
     parser.add_argument(
         "subject", nargs="?", help="what it is about, such as 'copywriting'; not needed with --documents or --rows"
     )
-    parser.add_argument("--documents", nargs="+", help="files, folders or addresses to take Q&A pairs from")
-    parser.add_argument("--rows", help="a file of rows to make the examples from, such as reviews.csv")
-    parser.add_argument(
-        "--topics",
-        nargs="+",
-        help="what of the subject they are about: topics, a file of them, a document with headings, a task that made"
-        " some; areas or model to have the model name them; documents for the headings of --documents",
-    )
-    parser.add_argument("--topics-model", help="the model that is asked for topics")
-    parser.add_argument("--unanswerable", type=float, help="share of questions the text does not answer, 0 to 1")
+    add_sources(parser)
     parser.add_argument("-n", type=int, help="how many (the recipe's own number)")
     parser.add_argument("--language", help="BCP-47 tag, such as pt-BR")
     parser.add_argument("--profile", help=f"how items are batched: {', '.join(PROFILES)}")

@@ -17,7 +17,7 @@ from ..settings import WHOM, BackendName
 
 # %% auto #0
 __all__ = ['Work', 'AddWords', 'HOW', 'Command', 'command', 'commands_of', 'refuse', 'at_least_one', 'given', 'add_whom',
-           'add_how', 'add_gates', 'gates_left_out', 'add_task', 'add_out']
+           'add_how', 'add_gates', 'gates_left_out', 'add_sources', 'add_task', 'add_out']
 
 # %% ../../nbs/27_cli/2_words.ipynb #9ea0a465
 Work = Callable[[Namespace], int]
@@ -132,6 +132,20 @@ def gates_left_out(arguments: Namespace) -> frozenset[str]:
     from cerebro_nb.gates.gates import GATES, check_gates
 
     return frozenset(GATES) if arguments.no_gates else check_gates(arguments.without_gate or ())
+
+# %% ../../nbs/27_cli/2_words.ipynb #12f91d97
+def add_sources(parser: ArgumentParser) -> None:
+    """Add the words that say what examples are made from and about."""
+    parser.add_argument("--documents", nargs="+", help="files, folders or addresses to take Q&A pairs from")
+    parser.add_argument("--rows", help="a file of rows to make the examples from, such as reviews.csv")
+    parser.add_argument(
+        "--topics",
+        nargs="+",
+        help="what of the subject they are about: topics, a file of them, a document with headings, a task that made"
+        " some; areas or model to have the model name them; documents for the headings of --documents",
+    )
+    parser.add_argument("--topics-model", help="the model that is asked for topics")
+    parser.add_argument("--unanswerable", type=float, help="share of questions the text does not answer, 0 to 1")
 
 # %% ../../nbs/27_cli/2_words.ipynb #f90ba28b
 def add_task(parser: ArgumentParser, **options: Any) -> None:

@@ -44,7 +44,8 @@ if TYPE_CHECKING:
 _log = get_logger(__name__)
 
 # %% auto #0
-__all__ = ['TASK_KINDS', 'SyntheticArguments', 'earlier_examples', 'grown_topics', 'TopicFinder', 'items_of', 'Opening']
+__all__ = ['TASK_KINDS', 'SyntheticArguments', 'earlier_examples', 'grown_topics', 'TopicFinder', 'items_of', 'Materials',
+           'Opening']
 
 # %% ../../nbs/22_generating/5_opening.ipynb #589d16e4
 class SyntheticArguments(RunArguments, total=False):
@@ -258,6 +259,47 @@ def items_of(
         steps_for(recipe, item)
     return items
 
+# %% ../../nbs/22_generating/5_opening.ipynb #cff477ec
+@dataclass(frozen=True, slots=True)
+class Materials:
+    """What examples are made from beside their subject.
+
+    Parameters
+    ----------
+    documents, rows
+        What was read; empty and None if there are none.
+    """
+
+    documents: Sequence[Document] = ()
+    rows: FoundRows | None = None
+
+    @classmethod
+    async def read(cls, arguments: SyntheticArguments) -> Materials:
+        """Read what the arguments name.
+
+        Raises
+        ------
+        InputError, SourceError
+            If it cannot be read, or there is nothing in it.
+        """
+        documents, source = arguments.get("from_documents"), arguments.get("from_rows")
+        rows = None if source is None else await in_thread(found_rows, source, Reading())
+        if rows is not None and not rows.rows:
+            raise InputError(f"there are no rows in {rows.name}", hint="Give at least one.")
+        return cls([] if documents is None else await aread_documents(documents), rows)
+
+    @property
+    def name(self) -> str:
+        """What examples are about that nobody has said."""
+        if self.documents:
+            return self.documents[0].title or Path(self.documents[0].source).name
+        return self.rows.name if self.rows else ""
+
+    def record(self) -> dict[str, Any]:
+        """Return what a manifest says of it."""
+        documents = [document.record() for document in self.documents]
+        return {"documents": documents, "rows": self.rows.record() if self.rows else None}
+
 # %% ../../nbs/22_generating/5_opening.ipynb #2ac09ae2
 @dataclass(frozen=True, slots=True)
 class Opening:
@@ -285,8 +327,9 @@ class Opening:
         """Read the documents, the rows and the earlier examples, find topics, and plan the angles."""
         client, options = means.asked
         tag = check_language(self.arguments.get("language") or client.settings.language)
-        documents, rows = await self._documents(), await self._rows()
-        subject = self.subject or check_subject(_name_of(documents, rows))
+        materials = await Materials.read(self.arguments)
+        documents, rows = materials.documents, materials.rows
+        subject = self.subject or check_subject(materials.name)
         earlier: list[Any] = []
         if self.arguments.get("against_earlier"):
             earlier = await in_thread(earlier_examples, means.ledger, self.recipe, subject)
@@ -304,8 +347,7 @@ class Opening:
         held = {
             "one_call": one_call,
             "shots": list(shots),
-            "documents": [document.record() for document in documents],
-            "rows": rows.record() if rows else None,
+            **materials.record(),
             "topics": topics,
             "topic_tasks": tasks,
             "embedder": embedder.name if embedder is not None else None,
@@ -314,21 +356,3 @@ class Opening:
         manifest |= {name: value for name, value in held.items() if value}
         supply = partial(further_items, recipe, seed, tag, topics)
         return Plan(items, ExampleWork(asking, earlier, embedder, without, supply), subject=subject, manifest=manifest)
-
-    async def _documents(self) -> Sequence[Document]:
-        sources = self.arguments.get("from_documents")
-        return [] if sources is None else await aread_documents(sources)
-
-    async def _rows(self) -> FoundRows | None:
-        source = self.arguments.get("from_rows")
-        if source is None:
-            return None
-        found = await in_thread(found_rows, source, Reading())
-        if not found.rows:
-            raise InputError(f"there are no rows in {found.name}", hint="Give at least one.")
-        return found
-
-
-def _name_of(documents: Sequence[Document], rows: FoundRows | None) -> str:
-    """Return what examples are about that nobody has said."""
-    return documents[0].title or Path(documents[0].source).name if documents else rows.name if rows else ""
