@@ -80,6 +80,7 @@ PROFILES: Mapping[str, Profile] = {
     profile.name: profile
     for profile in (
         Profile(name="synthetic", batch_size=3, delay_s=1.0, concurrency=1, timeout_s=25.0),
+        Profile(name="thinking", batch_size=3, delay_s=1.0, concurrency=1, timeout_s=180.0),
         Profile(name="research", batch_size=5, delay_s=0.5, concurrency=2),
         Profile(name="prompts", batch_size=1, delay_s=2.0, concurrency=1),
         Profile(name="vectorization", batch_size=10, delay_s=0.5, concurrency=1),

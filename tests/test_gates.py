@@ -156,7 +156,9 @@ def test_the_face_knows_what_a_kind_asks_shows_and_says():
         refused_by(TEA, subject="tea", language="en", recipe="nothing")
 
 
-@pytest.mark.parametrize("name", ["qa", "failure_cases", "success_patterns", "research"])
+@pytest.mark.parametrize(
+    "name", ["qa", "failure_cases", "success_patterns", "preference_pairs", "reasoning", "research"]
+)
 def test_the_kinds_of_examples_pass_all_gates_by_default(name):
     kind = kind_named(name)
     assert kind.gates is None or set(kind.gates) == GATES.keys()

@@ -117,6 +117,9 @@ ARGUMENTS = {
     "qa": lambda task: (("tea", 5), {"seed": 1}),
     "failure_cases": lambda task: (("tea", 5), {"seed": 1}),
     "success_patterns": lambda task: (("tea", 5), {"seed": 1}),
+    "preference_pairs": lambda task: (("tea", 5), {"seed": 1}),
+    "reasoning": lambda task: (("tea", 5), {"seed": 1, "think": False}),
+    "tool_calls": lambda task: (("tea", 5), {"seed": 1}),
     "topics": lambda task: (("tea", 5), {"seed": 1, "topics": ["water", "leaves", "cups", "trade", "growing"]}),
     "research": lambda task: ((["How hot?", "How long?", "Who?", "Why?", "When?"],), {"seed": 1}),
     "judge": lambda task: ((task,), {"seed": 1}),
@@ -253,7 +256,8 @@ def test_what_it_made_is_exported_and_trained_on_where_it_is_a_talk(name, client
     assert export_dataset(run, tmp_path / "records").parts["train"] >= 1
     if kind_named(name).conversation(rows[0]) is not None:
         chats = list(shaped(rows, "openai"))
-        assert all(chat["messages"][-1]["content"].strip() for chat in chats)
+        last = [chat["messages"][-1] for chat in chats]
+        assert all(message["content"].strip() or message["tool_calls"] for message in last)
 
 
 def test_a_trial_is_judged_again_by_who_judged_it(server, client, ledger, quick):

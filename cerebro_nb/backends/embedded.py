@@ -274,6 +274,9 @@ def check_name(model: str, engine: Engine) -> None:
         )
 
 # %% ../../nbs/12_backends/8_embedded.ipynb #521283f8
+_THINKS = ("thinking",)
+
+
 def _told_of(engine: Engine) -> ModelInfo:
     path, loaded = embedded_model_path(engine.settings), engine.running
     digest = f"sha256:{embedded_sha256(engine.settings.model, path)}"
@@ -286,7 +289,7 @@ def _told_of(engine: Engine) -> ModelInfo:
     return replace(
         info,
         context_length=facts.context_length,
-        capabilities=("embedding",) if facts.makes_embeddings else info.capabilities,
+        capabilities=("embedding",) if facts.makes_embeddings else (*info.capabilities, *_THINKS[: facts.thinks]),
         parameters=facts.parameters,
         has_chat_template=facts.has_chat_template,
     )

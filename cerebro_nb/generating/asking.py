@@ -7,28 +7,37 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ValidationError
 
 from ..batching.work import next_seed
 from ..client.call import answer
+from ..client.choosing import info_of
 from ..client.client import Client
 from cerebro_nb.errors import (
+    CerebroError,
     InputError,
     InvalidOutput,
     OutputTruncated,
+    Retry,
 )
 from ..launching.preflight import parameters_of
+from ..launching.tools import Tool, call_of
+from ..logs import get_logger
 from ..profiles import GenerationOptions
 from ..protocol.messages import Message
-from ..recipes.fields import answer_model
+from ..recipes.fields import TOOL_AXIS, CallsField, answer_model, constants
 from ..recipes.prompting import shots_of, step_messages, unwrapped
-from ..recipes.recipe import Recipe, Step, made_by
+from ..recipes.recipe import Recipe, all_steps, made_by
+from ..recipes.parts import Step
 from ..recipes.wordings import serving
 
+_log = get_logger(__name__)
+
 # %% auto #0
-__all__ = ['Check', 'steps_for', 'text_of_reply', 'options_of', 'reply_fields', 'gains_by_steps', 'Asking', 'made_example']
+__all__ = ['Check', 'steps_for', 'text_of_reply', 'options_of', 'NoThought', 'thought_in', 'reply_fields', 'gains_by_steps',
+           'keeps_thoughts', 'can_think', 'suited_to', 'Asking', 'made_example']
 
 # %% ../../nbs/22_generating/2_asking.ipynb #f03df0b6
 def steps_for(
@@ -98,8 +107,53 @@ def options_of(step: Step, options: GenerationOptions, seed: int, tries: int = 0
     seed, tries
         The item's seed, and how often it was tried before: each try has a seed of its own.
     """
-    own = {"temperature": step.temperature, "num_predict": step.max_tokens, "seed": seed}
+    thinks = True if step.thinking and options.think is None else None
+    own = {"temperature": step.temperature, "num_predict": step.max_tokens, "seed": seed, "think": thinks}
     return next_seed(options.replace(**{name: value for name, value in own.items() if value is not None}), tries)
+
+
+class NoThought(CerebroError):
+    """A model that was to think did not, so that there is no thought to keep; another item would have none either."""
+
+    retry: ClassVar[Retry] = "never"
+
+
+def thought_in(recipe: Recipe, step: Step, reply: Any) -> dict[str, Any]:
+    """Return the field that takes what a model thought before its reply; nothing if the step has none.
+
+    Parameters
+    ----------
+    recipe, step
+        What was asked for.
+    reply
+        What came back.
+
+    Raises
+    ------
+    NoThought
+        If it did not think.
+    InvalidOutput
+        If the thought does not fit its field.
+    """
+    if step.thinking is None:
+        return {}
+    if not reply.thinking.strip():
+        hint = "Take a thinking model such as qwen3, or think=False where the recipe can ask for thoughts as text."
+        raise NoThought(f"{reply.model} does not think: it answered at once", hint=hint, text=reply.text)
+    form = answer_model(recipe.name, {step.thinking: recipe.fields[step.thinking]})
+    try:
+        return form.model_validate({step.thinking: reply.thinking.strip()}).model_dump(mode="json")
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]["msg"]
+        raise InvalidOutput(f"the {step.thinking} does not fit: {problem}", hint="It will be asked again.") from error
+
+
+def _form_of(recipe: Recipe, makes: Sequence[str], drawn: Any) -> tuple[type[BaseModel], Tool | None]:
+    """Return the form of a reply as JSON, and the tool that it calls if it is the arguments of a call."""
+    field = recipe.fields[makes[0]]
+    if isinstance(field, CallsField) and (tool := field.named(drawn)):
+        return tool.form, tool
+    return answer_model(recipe.name, {name: recipe.fields[name] for name in makes}), None
 
 
 async def reply_fields(
@@ -109,6 +163,7 @@ async def reply_fields(
     makes: Sequence[str],
     messages: Sequence[Message],
     options: GenerationOptions,
+    drawn: Any = None,
 ) -> tuple[dict[str, Any], str]:
     """Ask for what a step makes, and return its fields and the reply as it was written.
 
@@ -118,19 +173,53 @@ async def reply_fields(
         Whom to ask, what, and how the reply is generated.
     recipe, step, makes
         What is asked for, and the names of the fields that the step makes.
+    drawn
+        The tool that the example is for, if it is for one.
     """
     fields = {name: recipe.fields[name] for name in makes}
     if step.as_text(fields):
         reply = await answer(whom, messages, options=options)
-        return text_of_reply(recipe, makes[0], reply), reply.text
-    form: type[BaseModel] = answer_model(recipe.name, fields)
+        return thought_in(recipe, step, reply) | text_of_reply(recipe, makes[0], reply), reply.text
+    form, tool = _form_of(recipe, makes, drawn)
     reply = await answer(whom, messages, options=options, response_model=form)
-    return reply.parsed.model_dump(mode="json"), reply.text
+    made = reply.parsed.model_dump(mode="json") if tool is None else {makes[0]: [call_of(tool, reply.parsed)]}
+    return thought_in(recipe, step, reply) | made, reply.text
 
 # %% ../../nbs/22_generating/2_asking.ipynb #7503e01c
 async def gains_by_steps(client: Client) -> bool:
     """Whether a model is known to be one that writes better step by step: a tiny one cannot, a large one need not."""
     return 0.3e9 <= (await parameters_of(client) or 0) <= 9.5e9
+
+# %% ../../nbs/22_generating/2_asking.ipynb #adef18b8
+def keeps_thoughts(recipe: Recipe) -> bool:
+    """Whether a recipe keeps what a model thinks, which takes time and room."""
+    return any(step.thinking for step in all_steps(recipe))
+
+
+async def can_think(client: Client) -> bool | None:
+    """Whether the model of a client thinks before it answers; None if its server does not tell."""
+    try:
+        models = await client.amodels()
+    except CerebroError:
+        return None
+    info = info_of(client.model or "", models, client.backend.name)
+    return "thinking" in info.capabilities if info and info.capabilities else None
+
+
+async def suited_to(recipe: Recipe, client: Client, options: GenerationOptions) -> Recipe:
+    """Return a recipe with the steps that suit a model: those that ask for thoughts as text if it does not think.
+
+    Parameters
+    ----------
+    recipe
+        A recipe, with such steps or without.
+    client, options
+        Whom to ask, and how answers are generated: with ``think=False`` no model thinks.
+    """
+    if not recipe.aloud or (options.think is not False and await can_think(client) is not False):
+        return recipe
+    _log.info("%s does not think: its thoughts are asked for as text", client.model or client.backend.name)
+    return recipe.model_copy(update={"steps": recipe.aloud, "aloud": ()})
 
 # %% ../../nbs/22_generating/2_asking.ipynb #712dddb8
 @dataclass(frozen=True, slots=True)
@@ -188,7 +277,8 @@ class Asking:
         messages = step_messages(self.recipe, step, makes, values, self.language, shots, further)
         options, whom = options_of(step, self.options, values["seed"], tries), self.asked_by(step)
         seeded = [next_seed(options, sample) for sample in range(step.samples)]
-        replies = [await reply_fields(whom, self.recipe, step, makes, messages, one) for one in seeded]
+        drawn = values.get(TOOL_AXIS)
+        replies = [await reply_fields(whom, self.recipe, step, makes, messages, one, drawn) for one in seeded]
         if step.samples == 1:
             return replies[0]
         listed = [made[makes[0]] for made, _ in replies]
@@ -223,14 +313,15 @@ async def made_example(
     """
     recipe = asking.recipe
     steps, fixed = steps_for(recipe, item, asking.one_call)
-    example = {name: texts[serving(texts, asking.language)] for name, texts in fixed.items()}
+    example: dict[str, Any] = {name: texts[serving(texts, asking.language)] for name, texts in fixed.items()}
+    held = constants(recipe.fields, item.get(TOOL_AXIS))
     topic, raw = item.get("topic") or item.get("sub_topic"), ""  # the second is its name of once
     for place, step in enumerate(steps):
-        values = {**item, "subject": asking.subject, "topic": topic, **example}
+        values = {**item, "subject": asking.subject, "topic": topic, **held, **example}
         made, raw = await asking.reply(
             step, made_by(recipe, steps, place, fixed), values, tries, further if place == 0 else ()
         )
         example |= made
         if check is not None:
             await check(example, raw)
-    return {name: example[name] for name in recipe.fields}, raw
+    return {name: example[name] if name in example else held[name] for name in recipe.fields}, raw

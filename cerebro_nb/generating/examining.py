@@ -16,10 +16,12 @@ from ..errors import DuplicateOutput, ExampleRefused, OutputError, Retry
 from ..gates.distinct import Distinct
 from ..gates.candidates import Candidate
 from ..gates.gates import check_gates, refusals
-from .asking import Asking, made_example
+from .asking import Asking, Check, made_example
 from ..logs import get_logger
+from ..recipes.conversations import fault_of
 from ..recipes.prompting import shots_of
-from ..recipes.recipe import Recipe, all_steps, spoken_fields, telling_fields
+from ..recipes.quality import unread_fields
+from ..recipes.recipe import Recipe, all_steps, conversation_in, spoken_fields, telling_fields
 from ..recipes.wordings import phrases_of, serving, wish_again
 from ..texts.embedders import Embedder
 
@@ -55,7 +57,8 @@ def _looked_at(asking: Asking) -> Candidate:
 def _candidate(common: Candidate, recipe: Recipe, item: Mapping[str, Any], example: Mapping[str, Any]) -> Candidate:
     """Return an example with all that the gates want to know of it, given what all examples have in common."""
     angle = ", ".join(str(item[name]) for name in recipe.plan.axes if item.get(name)) or None
-    topic = item.get("topic") or item.get("sub_topic")
+    topic, unread = item.get("topic") or item.get("sub_topic"), unread_fields(recipe)
+    example = {name: value for name, value in example.items() if name not in unread}
     return replace(common, example=example, topic=topic, angle=angle, source=item.get("text", ""))
 
 # %% ../../nbs/22_generating/3_examining.ipynb #001cb522
@@ -108,6 +111,11 @@ class Yield:
         return True
 
 # %% ../../nbs/22_generating/3_examining.ipynb #1db51ddc
+def _refused(found: Mapping[str, str], raw: str, more: str = "") -> ExampleRefused:
+    hint = f"It will be asked for again; if this repeats, take a larger model{more}."
+    return ExampleRefused("; ".join(found.values()), hint=hint, gates=[*found], text=raw)
+
+# %% ../../nbs/22_generating/3_examining.ipynb #f54f7e36
 class Examiner:
     """Lets those examples pass that no gate refuses and that did not come before; has a word for the others.
 
@@ -140,14 +148,17 @@ class Examiner:
         if found := refusals(_candidate(self._common, self._recipe, item.value, example), self._without):
             said = (wish_again(gate, self._key, self._language) for gate in found)
             self._note(item, next(iter(found)), " ".join(filter(None, said)))
-            hint = "It will be asked for again; if this repeats, take a larger model, or leave a gate out."
-            raise ExampleRefused("; ".join(found.values()), hint=hint, gates=[*found], text=raw)
+            raise _refused(found, raw, ", or leave a gate out")
         told = {*telling_fields(self._recipe)} <= example.keys()
         if told and len(example) < len(self._recipe.fields):  # a copy costs no further step
             self._refuse_copy(item, await self._distinct.like(telling_text(self._recipe, example)), raw)
 
     async def take(self, item: WorkItem, example: Mapping[str, Any], raw: str) -> None:
-        """Remember a whole example, or raise that it came before."""
+        """Remember a whole example, or raise that it came before, or that its conversation is none to train on."""
+        talk = conversation_in(self._recipe, {**item.value, **example}, self._language)
+        if talk is not None and (fault := fault_of(talk)) is not None:
+            self._note(item, "conversation", "")
+            raise _refused({"conversation": f"it {fault}"}, raw)
         self._refuse_copy(item, await self._distinct.add_if_new(telling_text(self._recipe, example)), raw)
         self.gain.note(item.position, "")
 
@@ -157,7 +168,7 @@ class Examiner:
             raise DuplicateOutput(f"it came before: {like[:80]}", hint="It will be asked for again.", text=raw)
 
     def _note(self, item: WorkItem, refused_by: str, wish: str) -> None:
-        self.wishes[item.position] = [wish]
+        self.wishes[item.position] = [wish] if wish else []
         self.gain.note(item.position, refused_by)
 
 # %% ../../nbs/22_generating/3_examining.ipynb #b452e517
@@ -195,9 +206,19 @@ class ExampleWork:
             await look(example, raw)
         else:
             wishes = examiner.wishes.pop(item.position, ())
-            example, raw = await made_example(self._asking, item.value, item.attempt - 1, wishes, look)
+            example, raw = await self._made(item, wishes, look)
         await examiner.take(item, example, raw)
         return example
+
+    async def _made(self, item: WorkItem, wishes: Sequence[str], look: Check) -> tuple[dict[str, Any], str]:
+        """Return an example and the last reply; what the model could not write at all is noted, as what is refused."""
+        try:
+            return await made_example(self._asking, item.value, item.attempt - 1, wishes, look)
+        except (ExampleRefused, DuplicateOutput):
+            raise
+        except OutputError as error:
+            self._examiner.gain.note(item.position, type(error).__name__)
+            raise
 
     def more(self, refused: Sequence[Any], first: int) -> Sequence[Any]:
         """Return items in the place of refused ones, as long as the subject and the model give any."""

@@ -19,7 +19,7 @@ from ..client.call import answer
 from ..documents.chunks import Chunk, chunked
 from ..documents.documents import Document, Source, aread_documents
 from ..errors import InputError
-from ..recipes.templates import Template, in_language, template_language
+from ..launching.templates import Template, in_language, template_language
 from ..language import check_language
 from cerebro_nb.launching.kind import (
     Again,

@@ -22,14 +22,15 @@ from ..documents.documents import Document, Source, aread_documents
 from ..errors import InputError
 from ..gates.gates import check_gates
 from .angles import check_subject, further_items, plan_items, plan_rows, plan_texts, seed_of
-from .asking import Asking, gains_by_steps, steps_for
+from .asking import Asking, gains_by_steps, steps_for, suited_to
 from .examining import ExampleWork
 from .topics import aread_topics, areas_of, is_topic_word, specific, topics_of, under_headings
 from ..language import check_language
 from ..launching.launch import RunArguments, of_the_run
 from ..logs import get_logger
 from ..recipes.library import as_recipe
-from ..recipes.recipe import Recipe, definition_of, in_one_language
+from ..recipes.prompting import in_one_language
+from ..recipes.recipe import Recipe, definition_of
 from ..rows.rows import FoundRows, Reading, found_rows
 from ..tasks.ledger import Ledger
 from ..tasks.views import TaskLike
@@ -329,7 +330,7 @@ class Opening:
         earlier: list[Any] = []
         if self.arguments.get("against_earlier"):
             earlier = await in_thread(earlier_examples, means.ledger, self.recipe, subject)
-        recipe, seed = in_one_language(self.recipe, tag), seed_of(options)
+        recipe, seed = await suited_to(in_one_language(self.recipe, tag), client, options), seed_of(options)
         n = self.n or (len(rows.rows) if rows else recipe.n)
         embedder = await in_thread(copies_embedder, self.arguments.get("embedder"), tag, client)
         without = sorted(check_gates(self.arguments.get("without_gates", ())))

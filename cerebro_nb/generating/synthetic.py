@@ -20,7 +20,7 @@ from ..batching.work import Work
 from ..errors import InputError
 from ..gates.gates import GATES
 from .angles import check_subject, further_items
-from .asking import Asking, steps_for
+from .asking import Asking, keeps_thoughts, steps_for
 from .examining import ExampleWork
 from .opening import TASK_KINDS, Opening, SyntheticArguments
 from .topics import is_topic_word
@@ -28,8 +28,9 @@ from ..launching.kind import Again, Conversation, Kind, register_finder, registe
 from ..launching.launch import awaitable, launch, of_the_run, verbs, without_none
 from ..recipes.fields import answer_model
 from ..recipes.library import as_recipe, library
+from ..recipes.quality import unread_fields
+from ..recipes.parts import Axes
 from cerebro_nb.recipes.recipe import (
-    Axes,
     Recipe,
     all_steps,
     called,
@@ -96,6 +97,7 @@ def recipe_kind(recipe: Recipe, file: str = "") -> Kind:
         make=make,
         again=_example_again,
         task_kind=TASK_KINDS.get(recipe.name, recipe.name),
+        profile="thinking" if keeps_thoughts(recipe) else "synthetic",
         n=recipe.n,
         fields={"subject": "subject", "language": "language", "n": "n", "topics": "topics", "rows": "from_rows"}
         | ({"documents": "from_documents"} if recipe.from_text else {}),
@@ -112,6 +114,7 @@ def recipe_kind(recipe: Recipe, file: str = "") -> Kind:
         answers=spoken_fields(recipe, "assistant"),
         shots=shots_by_language(recipe),
         axes=tuple(recipe.plan.axes),
+        unread=unread_fields(recipe),
         gates=[name for name in GATES if name not in recipe.gates.leave_out] if recipe.gates.leave_out else None,
     )
 
@@ -234,6 +237,7 @@ def synthetic_run(
         recipe_kind(recipe),
         Plan(subject=subject, open=opening.plan, total=wanted),
         of_the_run(arguments, SyntheticArguments),
+        is_training=not keeps_thoughts(recipe),
     )
 
 

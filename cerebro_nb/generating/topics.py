@@ -19,7 +19,7 @@ from ..errors import InputError, OutputError, TaskNotFound
 from .asking import Asking, made_example
 from ..logs import get_logger
 from ..recipes.library import areas_recipe
-from ..recipes.recipe import TopicSource
+from ..recipes.parts import TopicSource
 from ..recipes.wordings import phrases_of, serving
 from ..rows.rows import SUFFIXES, Reading, found_rows, name_of
 from ..tasks.ledger import Ledger

@@ -203,13 +203,11 @@ class Kind:
         two answers apart, empty if the whole answer does.
     conversation
         Makes an example, the fields of an answer and ``metadata``, what is trained on; None of one that is none.
-    prompts
-        The instructions of its prompts, which no answer may repeat.
-    asks, answers
-        The names of the fields that ask, such as ``question``, and of those that a model learns to say: all texts that
-        do not ask if ``answers`` is empty.
-    shots
-        The examples that its prompts show, by language (``en``, ``pt-BR``), which no answer may repeat.
+    prompts, shots
+        The instructions of its prompts, and the examples that they show, by language: no answer may repeat them.
+    asks, answers, unread
+        The names of the fields that ask, such as ``question``; of those that a model learns to say, all texts that do
+        not ask if empty; and of those that no gate reads: thoughts and calls of tools, which are no prose.
     axes
         What differs from example to example by its plan, such as ``question_type``.
     gates
@@ -235,6 +233,7 @@ class Kind:
     prompts: Sequence[str] = ()
     asks: Sequence[str] = ()
     answers: Sequence[str] = ()
+    unread: Sequence[str] = ()
     shots: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     axes: Sequence[str] = ()
     gates: Sequence[str] | None = ()

@@ -130,7 +130,7 @@ def where_of(arguments: LaunchArguments) -> Where:
     )
 
 # %% ../../nbs/16_launching/2_launch.ipynb #954614d9
-def launch(kind: Kind, plan: Plan, arguments: RunArguments) -> Run:
+def launch(kind: Kind, plan: Plan, arguments: RunArguments, is_training: bool = True) -> Run:
     """Make the run of a plan that asks a model, without starting it: nothing is read and nobody is asked.
 
     Parameters
@@ -141,13 +141,15 @@ def launch(kind: Kind, plan: Plan, arguments: RunArguments) -> Run:
         What to do.
     arguments
         Whom to ask, how, how fast, and where it is kept.
+    is_training
+        Whether the training preset applies; it leaves a model no room to think.
 
     Raises
     ------
     SettingsError
         If a value is refused.
     """
-    how = how_of(arguments, kind.profile)
+    how = how_of(arguments, kind.profile, is_training)
     manifest = {"recipe": kind.name, **plan.manifest}
     named = replace(plan, kind=kind.task_kind, label=kind.called(how.log_language), manifest=manifest)
     return Run(named, how, where_of(arguments))

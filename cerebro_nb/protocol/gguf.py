@@ -102,8 +102,8 @@ class GgufFacts:
         How many weights it has, or None if that cannot be told.
     context_length
         The most tokens it was trained to see, or None.
-    has_chat_template
-        Whether it carries the template of a conversation.
+    has_chat_template, thinks
+        Whether it carries the template of a conversation, and one that has a place for thoughts.
     makes_embeddings
         Whether it makes vectors and writes no text.
     """
@@ -111,6 +111,7 @@ class GgufFacts:
     parameters: int | None
     context_length: int | None
     has_chat_template: bool
+    thinks: bool
     makes_embeddings: bool
 
 
@@ -121,6 +122,7 @@ def _facts(values: Mapping[str, Any], counted: int) -> GgufFacts:
         (parameters_in(label) if isinstance(label, str) else None) or counted or None,
         context if isinstance(context, int) and context > 0 else None,
         bool(values.get("tokenizer.chat_template")),
+        "<think>" in str(values.get("tokenizer.chat_template")),
         bool(values.get(f"{kind}.pooling_type")) or "bert" in kind,
     )
 

@@ -10,10 +10,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from ..errors import InputError
+from ..gates.substance import NEARLY
+from ..gates.spans import likeness, words_of
 from ..launching.kind import Conversation, Role, Turn, kind_of_example
 
 # %% auto #0
-__all__ = ['Thinking', 'named_item', 'conversation_of', 'in_tags', 'without_marks']
+__all__ = ['Thinking', 'is_nearly_same', 'fault_of', 'named_item', 'conversation_of', 'in_tags', 'without_marks']
 
 # %% ../../nbs/21_recipes/8_conversations.ipynb #9124e927
 _AFTER: Mapping[Role | None, tuple[Role, ...]] = {
@@ -41,6 +43,19 @@ def _faults_of_order(conversation: Conversation) -> Iterator[str]:
         before = turn.role
     if before != "assistant":
         yield "does not end with a turn of the assistant"
+
+# %% ../../nbs/21_recipes/8_conversations.ipynb #7390f1ef
+_LEAST_WORDS = 6
+
+
+def is_nearly_same(text: str, other: str) -> bool:
+    """Whether two texts say the same in nearly the same words; texts of other numbers do not."""
+    words, others = words_of(text), words_of(other)
+    if words == others:
+        return True
+    if [word for word in words if word.isdigit()] != [word for word in others if word.isdigit()]:
+        return False
+    return min(len(words), len(others)) >= _LEAST_WORDS and likeness(words, others) >= NEARLY
 
 # %% ../../nbs/21_recipes/8_conversations.ipynb #7a0b7966
 def _faults_of_turn(turn: Turn, tools: tuple[Mapping[str, Any], ...]) -> Iterator[str]:
@@ -71,6 +86,13 @@ def _faults(conversation: Conversation) -> Iterator[str]:
         yield f"has a rejected turn of the {worse.role}"
     elif worse and worse == conversation.turns[-1]:
         yield "has two answers that are the same"
+    elif worse and not worse.tool_calls and is_nearly_same(worse.content, conversation.turns[-1].content):
+        yield "has two answers that are nearly the same"
+
+
+def fault_of(conversation: Conversation) -> str | None:
+    """Return what is wrong with a conversation, as words that follow its name; None if nothing is."""
+    return next(_faults(conversation), None)
 
 # %% ../../nbs/21_recipes/8_conversations.ipynb #e92a46a1
 def named_item(example: Mapping[str, Any]) -> str:
@@ -99,7 +121,7 @@ def conversation_of(example: Mapping[str, Any]) -> Conversation:
         raise InputError(
             f"an example with the fields {fields} has no question and answer", hint="Export it as records."
         )
-    if fault := next(_faults(conversation), ""):
+    if fault := fault_of(conversation):
         raise InputError(f"{named_item(example)} {fault}", hint="Edit it or reject it.")
     return conversation
 

@@ -11,13 +11,39 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..protocol.messages import Message
-from .fields import ChoiceField, Fields
+from .fields import CallsField, ChoiceField, Fields
 from .library import as_recipe
-from .recipe import Recipe, Shots, Step
+from .recipe import Recipe
+from .parts import Shots, Step
 from .wordings import ANY, filled, is_native, language_wish, needs_wish, phrases_of, serving
 
 # %% auto #0
-__all__ = ['MOST_SHOWN', 'shots_of', 'instruction', 'step_messages', 'unwrapped']
+__all__ = ['MOST_SHOWN', 'in_one_language', 'shots_of', 'instruction', 'step_messages', 'unwrapped']
+
+# %% ../../nbs/21_recipes/7_prompting.ipynb #689f8543
+def in_one_language(recipe: Recipe, tag: str) -> Recipe:
+    """Return a recipe with those of its texts alone that serve a language: what a run of it has to know."""
+
+    def one(texts: Mapping[str, Any]) -> dict[str, Any]:
+        key = serving(texts, tag)
+        return {key: texts[key]}
+
+    def step(of: Step) -> Step:
+        texts = {"prompt": of.prompt, "system": of.system, "shots": of.shots}
+        return of.model_copy(update={name: one(held) for name, held in texts.items() if held})
+
+    changes: dict[str, Any] = {
+        name: tuple(map(step, steps))
+        for name in ("steps", "aloud", "from_text", "beside_text")
+        if (steps := getattr(recipe, name))
+    }
+    changes |= {"one_call": step(recipe.one_call)} if recipe.one_call else {}
+    changes |= {"shots": one(recipe.shots)} if recipe.shots else {}
+    changes |= {"fixed": {name: one(texts) for name, texts in recipe.fixed.items()}} if recipe.fixed else {}
+    if recipe.plan.axes:
+        axes = {name: one(words) for name, words in recipe.plan.axes.items()}
+        changes["plan"] = recipe.plan.model_copy(update={"axes": axes})
+    return recipe.model_copy(update=changes)
 
 # %% ../../nbs/21_recipes/7_prompting.ipynb #a3a169a6
 MOST_SHOWN = 8
@@ -74,9 +100,11 @@ def instruction(step: Step, fields: Fields, values: Mapping[str, Any], tag: str)
     return " ".join(parts)
 
 # %% ../../nbs/21_recipes/7_prompting.ipynb #e365cb3a
-def _reply(shot: Mapping[str, Any], makes: Sequence[str], as_text: bool) -> str:
+def _reply(shot: Mapping[str, Any], makes: Sequence[str], as_text: bool, fields: Fields) -> str:
     if as_text:
         return str(shot[makes[0]])
+    if isinstance(fields[makes[0]], CallsField):  # what is asked for are the arguments of the drawn tool
+        return json.dumps(shot[makes[0]][0]["arguments"], ensure_ascii=False, separators=(",", ":"))
     return json.dumps({name: shot[name] for name in makes}, ensure_ascii=False, separators=(",", ":"))
 
 
@@ -109,7 +137,7 @@ def step_messages(
     turns = [Message("system", text)] if (text := instruction(step, fields, values, tag)) else []
     for shot in (shot for shot in shots if {*makes} <= shot.keys()):
         turns.append(Message("user", filled(step.prompt[key], {**values, "topic": "", **shot})))
-        turns.append(Message("assistant", _reply(shot, makes, as_text)))
+        turns.append(Message("assistant", _reply(shot, makes, as_text, fields)))
     last = [*further, *([language_wish(tag)] if needs_wish(key, tag) else [])]
     return (*turns, Message("user", "\n\n".join([filled(step.prompt[key], values), *last])))
 

@@ -9,12 +9,23 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ..launching.kind import Kind, kind_named, kind_of_example
+from .fields import CallsField, ToolsField
+from .recipe import Recipe, all_steps
 from .wordings import serving
 from ..gates.candidates import Candidate
 from ..gates.gates import GATES, check_gates, refusals
 
 # %% auto #0
-__all__ = ['candidate_of', 'refused', 'refused_by']
+__all__ = ['unread_fields', 'candidate_of', 'refused', 'refused_by']
+
+# %% ../../nbs/21_recipes/9_quality.ipynb #bdbceadc
+def unread_fields(recipe: Recipe) -> tuple[str, ...]:
+    """Return the names of the fields of a recipe that no gate reads: thoughts, calls, tools and its notes."""
+    thoughts = {step.thinking for step in all_steps(recipe)}
+    thoughts |= {turn.thinking for turn in recipe.chat.turns} if recipe.chat else set()
+    thoughts |= {*recipe.gates.unread}
+    forms = (CallsField, ToolsField)
+    return tuple(name for name, field in recipe.fields.items() if name in thoughts or isinstance(field, forms))
 
 # %% ../../nbs/21_recipes/9_quality.ipynb #aa15a739
 #: What differed from example to example once, which older tasks have.
@@ -37,7 +48,7 @@ def candidate_of(kind: Kind | None, example: Mapping[str, Any]) -> Candidate:
     axes = (*(kind.axes if kind else ()), *_OLDER_AXES)
     topics = (about.get(name) for name in ("topic", "sub_topic", "question"))
     return Candidate(
-        {name: value for name, value in example.items() if name != "metadata"},
+        {name: value for name, value in example.items() if name not in ("metadata", *(kind.unread if kind else ()))},
         str(about.get("subject") or ""),
         language,
         next((str(topic) for topic in topics if topic), None),
@@ -116,7 +127,7 @@ def refused_by(
         If there is no kind or no gate of that name, or the language is none.
     """
     kind = kind_named(recipe)
-    fields = {name: value for name, value in example.items() if name != "metadata"}
+    fields = {name: value for name, value in example.items() if name not in ("metadata", *kind.unread)}
     known = candidate_of(kind, {"metadata": {"language": language}})
     candidate = Candidate(
         fields,

@@ -5,175 +5,61 @@
 # %% ../../nbs/21_recipes/4_recipe.ipynb #108c98e7
 from __future__ import annotations
 
+import json
+from contextlib import suppress
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Self, get_args
 
 from pydantic import BeforeValidator, model_validator
 from pydantic import Field as Bounds
 
 from ..gates.gates import GATES
-from ..language import check_language
 from ..launching.kind import Conversation, Role, Turn
 from cerebro_nb.recipes.fields import (
     ChoiceField,
     Field,
     FieldName,
-    Fields,
     TextField,
+    ToolsField,
+    CallsField,
     _Plain,
     answer_model,
+    constants,
+    problems_of_calls,
     text_fields,
+    with_tool_axis,
+    TOOL_AXIS,
 )
-from .wordings import ANY, filled, personas, places, serving
+from cerebro_nb.recipes.parts import (
+    Axes,
+    Chat,
+    ChatTurn,
+    GateWishes,
+    Prompts,
+    Shots,
+    Step,
+    by_language,
+)
+from .wordings import filled, places, serving
 
 # %% auto #0
-__all__ = ['MOST_PROMPT', 'Prompt', 'Prompts', 'Words', 'Shots', 'WordsByLanguage', 'AxisWords', 'TopicSource', 'Said',
-           'MOST_STEPS', 'MOST_FIELDS', 'MOST_SHOTS', 'KNOWN_PLACES', 'Step', 'Axes', 'ChatTurn', 'Chat', 'GateWishes',
-           'Recipe', 'problems_of', 'made_by', 'telling_fields', 'all_steps', 'shots_by_language', 'spoken_fields',
-           'called', 'definition_of', 'in_one_language', 'conversation_in']
-
-# %% ../../nbs/21_recipes/4_recipe.ipynb #baadb083
-MOST_PROMPT = 20_000
-
-
-def _tag(key: Any) -> str:
-    try:
-        return check_language(str(key)) if key else ANY
-    except Exception as error:
-        raise ValueError(f"{key!r} is no language tag, such as en or pt-BR") from error
-
-
-def _by_language(value: Any) -> Any:
-    """Return what was given for one language or several, by language."""
-    if isinstance(value, Mapping):
-        return {_tag(key): part for key, part in value.items()}
-    return value if value is None else {ANY: value}
-
-
-Prompt = Annotated[str, Bounds(min_length=1, max_length=MOST_PROMPT)]
-Prompts = Annotated[dict[str, Prompt], BeforeValidator(_by_language), Bounds(min_length=1, max_length=100)]
-Words = Annotated[
-    tuple[Annotated[str, Bounds(min_length=1, max_length=500)], ...], Bounds(min_length=1, max_length=1_000)
-]
-Shots = Annotated[dict[str, tuple[dict[str, Any], ...]], BeforeValidator(_by_language), Bounds(max_length=100)]
-WordsByLanguage = Annotated[dict[str, Words], BeforeValidator(_by_language), Bounds(min_length=1, max_length=100)]
-
-# %% ../../nbs/21_recipes/4_recipe.ipynb #32142982
-class Step(_Plain):
-    """One question to a model, which makes some of the fields."""
-
-    makes: tuple[FieldName, ...] = Bounds((), description="the fields it makes; all that no other step makes if empty")
-    prompt: Prompts = Bounds(description="what is asked, by language, with places such as {subject} and {topic}")
-    system: Prompts | None = Bounds(None, description="the standing instruction, by language")
-    reply: Literal["text", "json"] | None = Bounds(
-        None, description="how it replies; None: one text as text, else JSON"
-    )
-    model: str | None = Bounds(None, min_length=1, description="a model of its own on the run's server")
-    temperature: float | None = Bounds(None, ge=0, le=2, description="None: the run's")
-    max_tokens: int | None = Bounds(None, ge=1, le=100_000, description="most tokens of the reply; None: the run's")
-    shots: Shots = Bounds(
-        default_factory=dict, description="examples shown before it, by language; the recipe's if none"
-    )
-    samples: int = Bounds(
-        1, ge=1, le=16, description="how often it is asked; above 1 its field is a list of the replies"
-    )
-
-    def as_text(self, fields: Fields) -> bool:
-        """Whether its reply is plain text, given the fields it makes."""
-        if self.reply is not None:
-            return self.reply == "text"
-        return self.may_be_text(fields)
-
-    def may_be_text(self, fields: Fields) -> bool:
-        """Whether the fields it makes are one text, or a list of which each sample is one."""
-        parts = [getattr(field, "of", None) if self.samples > 1 else field for field in fields.values()]
-        return len(parts) == 1 and isinstance(parts[0], TextField)
-
-# %% ../../nbs/21_recipes/4_recipe.ipynb #a6fac86d
-def _table(value: Any) -> Any:
-    """Return the words that the name of a table of the package stands for; what is none as it is."""
-    return dict(personas()) if value == "personas" else value
-
-
-AxisWords = Annotated[WordsByLanguage, BeforeValidator(_table)]
-#: Where the topics of a plan come from, unless they are listed.
-TopicSource = Literal["none", "areas", "model", "documents"]
-
-
-class Axes(_Plain):
-    """What differs from example to example."""
-
-    topics: TopicSource | Words = Bounds(
-        "none",
-        description="what of the subject the examples are about: a list; `areas` and `model`, for which the model is"
-        " asked, once or at two levels; the headings of `documents`; or none",
-    )
-    columns: tuple[FieldName, ...] = Bounds(
-        (), max_length=40, description="columns of the rows that the examples are made from, which fill places"
-    )
-    axes: dict[FieldName, AxisWords] = Bounds(
-        default_factory=dict,
-        max_length=20,
-        description="by name, the words of which each example has one; or `personas`, a table of the package",
-    )
-
-# %% ../../nbs/21_recipes/4_recipe.ipynb #24fd5953
-Said = Annotated[dict[str, Annotated[str, Bounds(max_length=MOST_PROMPT)]], BeforeValidator(_by_language)]
-
-
-class ChatTurn(_Plain):
-    """What one side says, with the fields in their places; a turn in which nothing is said is left out."""
-
-    role: Role
-    content: Said = Bounds(default_factory=lambda: {ANY: ""}, description="what is said, by language")
-    input: FieldName | None = Bounds(None, description="a field that the content ends with; Alpaca has a column for it")
-    thinking: FieldName | None = Bounds(None, description="a field that is what an assistant thought before")
-    tool_calls: FieldName | None = Bounds(None, description="a list of objects with name and arguments")
-
-
-def _turn(value: Any) -> Any:
-    return {"role": value[0], "content": value[1]} if isinstance(value, list | tuple) and len(value) == 2 else value
-
-
-class Chat(_Plain):
-    """How an example becomes a conversation."""
-
-    turns: tuple[Annotated[ChatTurn, BeforeValidator(_turn)], ...] = Bounds(min_length=2, max_length=40)
-    rejected: Said | None = Bounds(None, description="a worse answer in the place of the last turn")
-    tools: FieldName | None = Bounds(None, description="a list of objects: the functions that can be called")
-
-    @model_validator(mode="after")
-    def _ends_with_an_answer(self) -> Self:
-        if self.turns[-1].role != "assistant":
-            raise ValueError("the last turn is not the assistant's, which is what a model learns to say")
-        return self
-
-    def said_by(self, role: str) -> list[str]:
-        """Return the names of the fields that one side says."""
-        mine = [turn for turn in self.turns if turn.role == role]
-        said = [name for turn in mine for text in turn.content.values() for name in places(text)]
-        worse = (
-            [name for text in (self.rejected or {}).values() for name in places(text)] if role == "assistant" else []
-        )
-        return list(dict.fromkeys([*said, *(turn.thinking for turn in mine if turn.thinking), *worse]))
-
-
-class GateWishes(_Plain):
-    """Which gates an example need not pass."""
-
-    leave_out: tuple[str, ...] = Bounds((), max_length=100)
+__all__ = ['MOST_STEPS', 'MOST_FIELDS', 'MOST_SHOTS', 'KNOWN_PLACES', 'CHOSEN_PLACES', 'Recipe', 'problems_of', 'made_by',
+           'telling_fields', 'all_steps', 'shots_by_language', 'spoken_fields', 'compared_fields', 'called',
+           'definition_of', 'conversation_in']
 
 # %% ../../nbs/21_recipes/4_recipe.ipynb #b8883b4a
 MOST_STEPS, MOST_FIELDS, MOST_SHOTS = 20, 40, 20
 #: What stands in every prompt's places, beside the plan's axes and the fields made before.
 KNOWN_PLACES = ("subject", "topic", "text")
+#: And in a conversation, where a choice says which of two answers is better.
+CHOSEN_PLACES = ("chosen", "rejected")
 
 
 class Recipe(_Plain):
     """What one example is, how it is asked for, what is good enough, and how it becomes a conversation."""
 
     name: str = Bounds(pattern=r"^[a-z][a-z0-9_]{0,39}$", description="lower-case letters, digits and underscores")
-    label: Annotated[dict[str, str], BeforeValidator(_by_language)] = Bounds(
+    label: Annotated[dict[str, str], BeforeValidator(by_language)] = Bounds(
         default_factory=dict, description="what people call it, by language; its name if empty"
     )
     n: int = Bounds(6, ge=1, le=1_000_000, description="how many examples are made unless a number is given")
@@ -185,6 +71,9 @@ class Recipe(_Plain):
     steps: tuple[Step, ...] = Bounds(min_length=1, max_length=MOST_STEPS)
     one_call: Step | None = Bounds(
         None, description="a step that makes all fields at once, for who wants one call an example"
+    )
+    aloud: tuple[Step, ...] = Bounds(
+        (), max_length=MOST_STEPS, description="the steps where the model does not think, in the place of the others"
     )
     from_text: tuple[Step, ...] = Bounds(
         (), max_length=MOST_STEPS, description="the steps for an example taken from a text"
@@ -199,6 +88,8 @@ class Recipe(_Plain):
     )
     gates: GateWishes = GateWishes()
 
+    _drawn = model_validator(mode="before")(with_tool_axis)
+
     @model_validator(mode="after")
     def _checked(self) -> Self:
         for problem in problems_of(self):
@@ -210,9 +101,9 @@ def problems_of(recipe: Recipe) -> Iterator[str]:
     """Yield what is wrong with a recipe as a whole, as sentences that say where."""
     of_row = recipe.plan.columns
     about, in_text = (*KNOWN_PLACES[:2], *of_row), (*KNOWN_PLACES, *of_row)
-    yield from _problems_of_steps(recipe, "steps", recipe.steps, about)
-    if recipe.one_call is not None:
-        yield from _problems_of_steps(recipe, "one_call", (recipe.one_call,), about)
+    once = (recipe.one_call,) if recipe.one_call else ()
+    for where, others in (("steps", recipe.steps), ("one_call", once), ("aloud", recipe.aloud)):
+        yield from _problems_of_steps(recipe, where, others, about) if others or where == "steps" else ()
     if recipe.from_text:
         yield from _problems_of_steps(recipe, "from_text", recipe.from_text, in_text)
     if recipe.beside_text:
@@ -221,7 +112,20 @@ def problems_of(recipe: Recipe) -> Iterator[str]:
         if clash := {*names} & {*recipe.fields, *KNOWN_PLACES, *(recipe.plan.axes if part == "columns" else ())}:
             yield f"plan.{part}: {min(clash)} is the name of something else"
     yield from _problems_of_names(recipe)
-    yield from _problems_of_shots(recipe, "shots", recipe.shots, list(recipe.fields))
+    made = [name for name, field in recipe.fields.items() if not isinstance(field, ToolsField)]
+    yield from _problems_of_shots(recipe, "shots", recipe.shots, made)
+
+
+def _problems_of_names(recipe: Recipe) -> Iterator[str]:
+    """Yield what is wrong with what a recipe names beside its steps."""
+    yield from problems_of_calls(recipe.fields, recipe.plan.axes.get(TOOL_AXIS, {}))
+    if not set(text_fields(recipe.fields)):
+        yield "fields: there is no text among them"
+    if unknown := [name for name in (*recipe.distinct, *recipe.gates.unread) if name not in recipe.fields]:
+        yield f"distinct, gates.unread: there is no field {unknown[0]!r}"
+    yield from _problems_of_chat(recipe) if recipe.chat else ()
+    if unknown := [name for name in recipe.gates.leave_out if name not in GATES]:
+        yield f"gates.leave_out: there is no gate {unknown[0]!r}; there are: {', '.join(GATES)}"
 
 
 def _problems_of_shots(recipe: Recipe, where: str, shots: Shots, makes: Sequence[str]) -> Iterator[str]:
@@ -247,59 +151,67 @@ def _problems_of_steps(
     recipe: Recipe, where: str, steps: Sequence[Step], known: Iterable[str], fixed: Iterable[str] = ()
 ) -> Iterator[str]:
     """Yield what is wrong with some steps: what they make, what stands in their places, in which languages they are."""
-    made = list(fixed)
+    held = constants(recipe.fields)
+    made = [*fixed, *(held.keys() & recipe.fields.keys())]
     languages = set(steps[0].prompt)
     for place, step in enumerate(steps):
         here = where if where == "one_call" else f"{where}[{place}]"
         makes = list(made_by(recipe, steps, place, fixed))
-        if unknown := [name for name in makes if name not in recipe.fields]:
+        gains = [*makes, *([step.thinking] if step.thinking else [])]
+        if unknown := [name for name in gains if name not in recipe.fields]:
             yield f"{here}.makes: there is no field {unknown[0]!r}; there are: {', '.join(recipe.fields)}"
             return
-        if again := [name for name in makes if name in made]:
+        if again := [name for name in gains if name in made or gains.count(name) > 1]:
             yield f"{here}.makes: {again[0]} is made twice"
         if set(step.prompt) != languages:
             yield f"{here}.prompt: its languages are not those of {where}[0]: {', '.join(sorted(languages))}"
-        filling = {*known, *recipe.plan.axes, *made}
+        filling = {*known, *recipe.plan.axes, *made, *held}
         for kind, texts in (("prompt", step.prompt), ("system", step.system or {})):
             if strange := [name for text in texts.values() for name in places(text) if name not in filling]:
                 yield f"{here}.{kind}: nobody fills {{{strange[0]}}}; there are: {', '.join(sorted(filling))}"
         yield from _problems_of_reply(recipe, here, step, makes)
         yield from _problems_of_shots(recipe, f"{here}.shots", step.shots, makes)
-        made += makes
+        made += gains
     if left := [name for name in recipe.fields if name not in made]:
         yield f"{where}: no step makes the field {left[0]}"
+
+# %% ../../nbs/21_recipes/4_recipe.ipynb #36ca3007
+def _problems_of_chat(recipe: Recipe) -> Iterator[str]:
+    chat = recipe.chat
+    assert chat is not None, "it is asked of a recipe with one"
+    known = {
+        *recipe.fields,
+        *recipe.plan.axes,
+        *recipe.plan.columns,
+        *KNOWN_PLACES,
+        *(CHOSEN_PLACES if chat.choice else ()),
+    }
+    if chat.choice and len(compared_fields(recipe)) != 2:
+        yield f"chat.choice: {chat.choice} is no choice of which two words are the names of texts"
+    said = [name for role in get_args(Role) for name in chat.said_by(role)]
+    parts = [part for turn in chat.turns for part in (turn.input, turn.tool_calls)]
+    said += filter(None, [*parts, chat.tools])
+    if unknown := [name for name in said if name not in known]:
+        yield f"chat: {{{unknown[0]}}} is no field; there are: {', '.join(recipe.fields)}"
 
 
 def _problems_of_reply(recipe: Recipe, here: str, step: Step, makes: Sequence[str]) -> Iterator[str]:
     fields = {name: recipe.fields[name] for name in makes}
     if step.reply == "text" and not step.may_be_text(fields):
         yield f"{here}.reply: as text it makes one text, not {', '.join(makes)}"
+    if len(makes) > 1 and any(isinstance(field, CallsField) for field in fields.values()):
+        yield f"{here}.makes: calls are made by a step of their own, held to the schema of the drawn tool"
+    if step.thinking and (step.samples > 1 or not isinstance(recipe.fields[step.thinking], TextField)):
+        yield f"{here}.thinking: a thought is one text, of one reply"
     if step.samples > 1 and not (step.reply != "json" and step.may_be_text(fields)):
         yield f"{here}.samples: {step.samples} replies need a field that is a list of texts"
-
-# %% ../../nbs/21_recipes/4_recipe.ipynb #8af72cd1
-def _problems_of_names(recipe: Recipe) -> Iterator[str]:
-    """Yield what is wrong with what a recipe names beside its steps."""
-    if not set(text_fields(recipe.fields)):
-        yield "fields: there is no text among them"
-    if unknown := [name for name in recipe.distinct if name not in recipe.fields]:
-        yield f"distinct: there is no field {unknown[0]!r}"
-    if recipe.chat is not None:
-        known = {*recipe.fields, *recipe.plan.axes, *recipe.plan.columns, *KNOWN_PLACES}
-        said = [name for role in get_args(Role) for name in recipe.chat.said_by(role)]
-        parts = [part for turn in recipe.chat.turns for part in (turn.input, turn.tool_calls)]
-        said += filter(None, [*parts, recipe.chat.tools])
-        if unknown := [name for name in said if name not in known]:
-            yield f"chat: {{{unknown[0]}}} is no field; there are: {', '.join(recipe.fields)}"
-    if unknown := [name for name in recipe.gates.leave_out if name not in GATES]:
-        yield f"gates.leave_out: there is no gate {unknown[0]!r}; there are: {', '.join(GATES)}"
 
 
 def made_by(recipe: Recipe, steps: Sequence[Step], place: int, fixed: Iterable[str] = ()) -> tuple[str, ...]:
     """Return the names of the fields that one of some steps makes: those it names, else all that no other names."""
     if steps[place].makes:
         return steps[place].makes
-    others = {name for step in steps for name in step.makes} | set(fixed)
+    others = {name for step in steps for name in (*step.makes, step.thinking)} | {*fixed, *constants(recipe.fields)}
     return tuple(name for name in recipe.fields if name not in others)
 
 # %% ../../nbs/21_recipes/4_recipe.ipynb #67839423
@@ -310,7 +222,8 @@ def telling_fields(recipe: Recipe) -> tuple[str, ...]:
 
 def all_steps(recipe: Recipe) -> list[Step]:
     """Return the steps of a recipe, whatever an example is made from."""
-    return [*recipe.steps, *([recipe.one_call] if recipe.one_call else []), *recipe.from_text, *recipe.beside_text]
+    once = [recipe.one_call] if recipe.one_call else []
+    return [*recipe.steps, *once, *recipe.aloud, *recipe.from_text, *recipe.beside_text]
 
 
 def shots_by_language(recipe: Recipe) -> dict[str, list[dict[str, Any]]]:
@@ -326,7 +239,15 @@ def spoken_fields(recipe: Recipe, role: str) -> tuple[str, ...]:
     """Return the names of the texts that the user or the assistant says; none if the recipe has no conversation."""
     texts = [name for name, field in recipe.fields.items() if not isinstance(field, ChoiceField)]
     said = recipe.chat.said_by(role) if recipe.chat else []
+    said = [*said, *compared_fields(recipe)] if {*CHOSEN_PLACES} & {*said} else said
     return tuple(name for name in said if name in texts)
+
+
+def compared_fields(recipe: Recipe) -> list[str]:
+    """Return the names of the texts of which a choice says which one is better; none if there is no such choice."""
+    field = recipe.fields.get(recipe.chat.choice or "") if recipe.chat else None
+    words = field.of if isinstance(field, ChoiceField) else ()
+    return [word for word in words if isinstance(recipe.fields.get(word), TextField)]
 
 
 def called(recipe: Recipe, tag: str) -> str:
@@ -338,33 +259,10 @@ def definition_of(recipe: Recipe) -> dict[str, Any]:
     """Return a recipe as plain JSON values, from which it can be made again: what was not set is not in it."""
     return recipe.model_dump(mode="json", exclude_unset=True)
 
-
-def in_one_language(recipe: Recipe, tag: str) -> Recipe:
-    """Return a recipe with those of its texts alone that serve a language: what a run of it has to know."""
-
-    def one(texts: Mapping[str, Any]) -> dict[str, Any]:
-        key = serving(texts, tag)
-        return {key: texts[key]}
-
-    def step(of: Step) -> Step:
-        texts = {"prompt": of.prompt, "system": of.system, "shots": of.shots}
-        return of.model_copy(update={name: one(held) for name, held in texts.items() if held})
-
-    changes: dict[str, Any] = {
-        name: tuple(map(step, steps))
-        for name in ("steps", "from_text", "beside_text")
-        if (steps := getattr(recipe, name))
-    }
-    changes |= {"one_call": step(recipe.one_call)} if recipe.one_call else {}
-    changes |= {"shots": one(recipe.shots)} if recipe.shots else {}
-    changes |= {"fixed": {name: one(texts) for name, texts in recipe.fixed.items()}} if recipe.fixed else {}
-    if recipe.plan.axes:
-        axes = {name: one(words) for name, words in recipe.plan.axes.items()}
-        changes["plan"] = recipe.plan.model_copy(update={"axes": axes})
-    return recipe.model_copy(update=changes)
-
 # %% ../../nbs/21_recipes/4_recipe.ipynb #47ed4091
 def _objects(value: Any) -> tuple[Mapping[str, Any], ...]:
+    with suppress(ValueError):
+        value = json.loads(value) if isinstance(value, str) else value
     return tuple(part for part in value if isinstance(part, Mapping)) if isinstance(value, list | tuple) else ()
 
 
@@ -390,6 +288,10 @@ def conversation_in(recipe: Recipe, values: Mapping[str, Any], tag: str) -> Conv
     """
     if recipe.chat is None:
         return None
+    compared, word = compared_fields(recipe), values.get(recipe.chat.choice or "")
+    if word in compared:
+        compared.remove(word)
+        values = {**values, "chosen": values[word], "rejected": values[compared[0]]}
     said = tuple(_said(turn, values, tag) for turn in recipe.chat.turns)
     worse = recipe.chat.rejected
     rejected = Turn("assistant", filled(worse[serving(worse, tag)], values).strip()) if worse else None
