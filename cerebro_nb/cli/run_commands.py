@@ -23,6 +23,8 @@ from cerebro_nb.cli.words import (
     at_least_one,
     command,
     gates_left_out,
+    add_axes,
+    axes_given,
     given,
     refuse,
 )
@@ -132,6 +134,7 @@ def _add_generate(parser: ArgumentParser) -> None:
     parser.add_argument("--num-ctx", type=at_least_one, help="tokens of context")
     parser.add_argument("--seed", type=int, help="same seed, same plan of angles")
     parser.add_argument("--one-call", action="store_true", help="make all fields of an example in one call")
+    add_axes(parser)
     add_gates(parser)
     add_whom(parser)
     add_out(parser)
@@ -156,6 +159,8 @@ def generate(arguments: Namespace) -> int:
         options["without_gates"] = left_out
     if arguments.one_call:
         options["one_call"] = True
+    if axes := axes_given(arguments):
+        options["axes"] = axes
     run = arguments.kind.make(arguments.subject or "", arguments.n, **options)
     return finish(run.wait(), arguments.out)
 

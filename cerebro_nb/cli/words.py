@@ -17,7 +17,7 @@ from ..settings import WHOM, BackendName
 
 # %% auto #0
 __all__ = ['Work', 'AddWords', 'HOW', 'Command', 'command', 'commands_of', 'refuse', 'at_least_one', 'given', 'add_whom',
-           'add_how', 'add_gates', 'gates_left_out', 'add_sources', 'add_task', 'add_out']
+           'add_how', 'add_axes', 'axes_given', 'add_gates', 'gates_left_out', 'add_sources', 'add_task', 'add_out']
 
 # %% ../../nbs/27_cli/2_words.ipynb #9ea0a465
 Work = Callable[[Namespace], int]
@@ -113,6 +113,20 @@ def add_how(parser: ArgumentParser) -> None:
     parser.add_argument("--temperature", type=float, help="0 is the likeliest answer, higher is more varied")
     parser.add_argument("--max-tokens", type=int, help="most tokens of an answer")
     parser.add_argument("--timeout", type=float, help="seconds a call may take")
+
+# %% ../../nbs/27_cli/2_words.ipynb #37959bf9
+def add_axes(parser: ArgumentParser) -> None:
+    """Add the word that gives an axis other words; `axes_given` has them."""
+    parser.add_argument("--axis", action="append", metavar="AXIS=WORD,WORD", help="words for an axis, such as labels")
+
+
+def axes_given(arguments: Namespace) -> dict[str, list[str] | str]:
+    """Return the words for the axes by their names; the name of a table of the package as it is."""
+    given: dict[str, list[str] | str] = {}
+    for axis, _, words in (text.partition("=") for text in arguments.axis or ()):
+        listed = [word.strip() for word in words.split(",") if word.strip()]
+        given[axis.strip()] = "personas" if listed == ["personas"] else listed
+    return given
 
 # %% ../../nbs/27_cli/2_words.ipynb #7c4458f7
 def add_gates(parser: ArgumentParser) -> None:

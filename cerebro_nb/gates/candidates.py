@@ -11,10 +11,10 @@ from functools import cached_property
 from itertools import islice
 from typing import Any
 
-from .spans import texts_in
+from .spans import likeness, telling_words, texts_in, words_of
 
 # %% auto #0
-__all__ = ['Candidate', 'Gate', 'FieldText', 'texts_of', 'asked_in']
+__all__ = ['Candidate', 'Gate', 'FieldText', 'texts_of', 'asked_in', 'repeats_a_turn']
 
 # %% ../../nbs/20_gates/7_candidates.ipynb #5ba6b457
 @dataclass(frozen=True)
@@ -41,6 +41,8 @@ class Candidate:
         The names of the fields that a model learns to say; all that do not ask if empty.
     source
         The text that it was taken from, if it was.
+    later
+        The names of the fields that are said after a first answer: they may refer to what was said before.
     """
 
     example: Mapping[str, Any]
@@ -53,6 +55,7 @@ class Candidate:
     asks: Sequence[str] = ()
     answers: Sequence[str] = ()
     source: str = ""
+    later: Sequence[str] = ()
 
     @cached_property
     def texts(self) -> list[FieldText]:
@@ -123,3 +126,28 @@ def texts_of(candidate: Candidate) -> list[FieldText]:
 def asked_in(texts: Sequence[FieldText]) -> str:
     """Return what the texts that ask say, the beginning of each."""
     return "\n".join(each.text[:2_000] for each in texts if each.is_asked)
+
+# %% ../../nbs/20_gates/7_candidates.ipynb #c8027d60
+_SAID_BEFORE, _MADE_ANEW = 0.7, 0.95
+
+
+def _in_order(words: tuple[str, ...]) -> tuple[str, ...]:
+    """Return those of some words that tell a text from others, as often as they stand there."""
+    telling = telling_words(words)
+    return tuple(word for word in words if word in telling)
+
+
+def repeats_a_turn(candidate: Candidate) -> str | None:
+    """Return what is said of a later turn, or of what was made of a given text, that says nothing new."""
+    before: list[FieldText] = []
+    for each in candidate.texts:
+        alike = [other for other in before if other.is_asked == each.is_asked]
+        words = words_of(each.text)
+        told = _in_order(words)
+        for other in alike if each.name in candidate.later else ():
+            if len(told) >= 3 and likeness(told, _in_order(words_of(other.text))) >= _SAID_BEFORE:
+                return f"the {each.name} says the same as the {other.name}"
+        if candidate.source and not candidate.asks and likeness(words, words_of(candidate.source)) >= _MADE_ANEW:
+            return f"the {each.name} is the text that was given"
+        before.append(each)
+    return None

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 
 from ..errors import InputError
-from .candidates import Candidate, FieldText, Gate, asked_in
+from .candidates import Candidate, FieldText, Gate, asked_in, repeats_a_turn
 from .forms import cut_in, dangling_in, emptiness_of, markup_in, missing_list_in, placeholder_in
 from .forms import unclosed_in
 from .languages import language_asked_for, name_of_language, other_language, other_script
@@ -157,7 +157,7 @@ def _placeholder(candidate: Candidate) -> str | None:
             return f"the {each.name} has a place to fill in instead of words: {found}"
     return None
 
-# %% ../../nbs/20_gates/8_gates.ipynb #8654a1b2
+# %% ../../nbs/20_gates/8_gates.ipynb #61b9ebc4
 def _echo(candidate: Candidate) -> str | None:
     texts = candidate.texts
     asked = asked_in(texts)
@@ -189,7 +189,7 @@ def _echo(candidate: Candidate) -> str | None:
                 is_same = (is_same and not is_code) or _says_again(each, other)
             if is_same and not editing:
                 return f"the {each.name} says the same as the {other.name}"
-    return None
+    return repeats_a_turn(candidate)
 
 
 _SHOULD_NOT = listed_pattern("should_not")
@@ -241,6 +241,8 @@ def _self_contained(candidate: Candidate) -> str | None:
     if candidate.source or any(map(holds_a_text, [each.text for each in candidate.texts if each.is_asked])):
         return None
     for each in candidate.texts:
+        if each.name in candidate.later:
+            continue
         if (found := pointer_in(each.text, each.about, each.is_asked)) is not None:
             return f"the {each.name} points to a text or an image that is not there: {found}"
     return None

@@ -15,6 +15,7 @@ from ..batching.work import next_seed
 from ..client.call import answer
 from ..client.choosing import info_of
 from ..client.client import Client
+from ..client.scope import current_scope
 from cerebro_nb.errors import (
     CerebroError,
     InputError,
@@ -29,8 +30,8 @@ from ..profiles import GenerationOptions
 from ..protocol.messages import Message
 from ..recipes.fields import TOOL_AXIS, CallsField, answer_model, constants
 from ..recipes.prompting import shots_of, step_messages, unwrapped
-from ..recipes.recipe import Recipe, all_steps, made_by
 from ..recipes.parts import Step
+from ..recipes.recipe import Recipe, all_steps, drawn_fields, made_by
 from ..recipes.wordings import serving
 
 _log = get_logger(__name__)
@@ -64,6 +65,9 @@ def steps_for(
         steps = recipe.from_text if item.get("answerable", True) else recipe.beside_text
     elif one_call:
         steps = [recipe.one_call] if recipe.one_call else ()
+    if not steps and not recipe.steps and "text" not in item:
+        hint = "Give documents: from_documents=..., or rows with a column text: from_rows=..."
+        raise InputError(f"the recipe {recipe.name} makes examples from texts, and there are none", hint=hint)
     if not steps:
         how = "in one call" if "text" not in item else "from documents"
         raise InputError(f"the recipe {recipe.name} makes no examples {how}", hint="Q&A pairs are made so: qa.")
@@ -289,7 +293,12 @@ Check = Callable[[Mapping[str, Any], str], Awaitable[None]]
 
 
 async def made_example(
-    asking: Asking, item: Mapping[str, Any], tries: int = 0, further: Sequence[str] = (), check: Check | None = None
+    asking: Asking,
+    item: Mapping[str, Any],
+    tries: int = 0,
+    further: Sequence[str] = (),
+    check: Check | None = None,
+    begun: Mapping[str, Any] | None = None,
 ) -> tuple[dict[str, Any], str]:
     """Return an example, and the last reply as it was written.
 
@@ -302,9 +311,11 @@ async def made_example(
     tries
         How often it was tried before: each try has a seed of its own.
     further
-        What is said after the first step's prompt, such as what is there already.
+        What is said after the prompt of the first step that is asked, such as what is there already.
     check
         Is called after each step with what there is of the example and the reply; what it raises ends the example.
+    begun
+        What an earlier try made that passed: the steps that make it are not asked again.
 
     Raises
     ------
@@ -314,14 +325,19 @@ async def made_example(
     recipe = asking.recipe
     steps, fixed = steps_for(recipe, item, asking.one_call)
     example: dict[str, Any] = {name: texts[serving(texts, asking.language)] for name, texts in fixed.items()}
+    example |= {name: item[name] for name in drawn_fields(recipe) if name in item} | dict(begun or {})
     held = constants(recipe.fields, item.get(TOOL_AXIS))
+    made = [{*made_by(recipe, steps, place, fixed)} <= example.keys() for place in range(len(steps))]
+    asked = [place for place, step in enumerate(steps) if step.is_asked(item) and not made[place]]
     topic, raw = item.get("topic") or item.get("sub_topic"), ""  # the second is its name of once
-    for place, step in enumerate(steps):
+    for place in asked:
         values = {**item, "subject": asking.subject, "topic": topic, **held, **example}
-        made, raw = await asking.reply(
-            step, made_by(recipe, steps, place, fixed), values, tries, further if place == 0 else ()
-        )
-        example |= made
+        if place != asked[0] and (scope := current_scope()):
+            scope.clock.begin_again()
+        makes, wishes = made_by(recipe, steps, place, fixed), further if place == asked[0] else ()
+        fields, raw = await asking.reply(steps[place], makes, values, tries, wishes)
+        example |= fields
         if check is not None:
             await check(example, raw)
-    return {name: example[name] if name in example else held[name] for name in recipe.fields}, raw
+    whole = {**held, **example}
+    return {name: whole[name] for name in recipe.fields if name in whole}, raw

@@ -16,12 +16,21 @@ from ..errors import DuplicateOutput, ExampleRefused, OutputError, Retry
 from ..gates.distinct import Distinct
 from ..gates.candidates import Candidate
 from ..gates.gates import check_gates, refusals
-from .asking import Asking, Check, made_example
+from .asking import Asking, made_example
 from ..logs import get_logger
 from ..recipes.conversations import fault_of
 from ..recipes.prompting import shots_of
 from ..recipes.quality import unread_fields
-from ..recipes.recipe import Recipe, all_steps, conversation_in, spoken_fields, telling_fields
+from ..recipes.conversations import conversation_in
+from cerebro_nb.recipes.recipe import (
+    Recipe,
+    all_steps,
+    drawn_fields,
+    later_fields,
+    spoken_fields,
+    telling_fields,
+    told_axes,
+)
 from ..recipes.wordings import phrases_of, serving, wish_again
 from ..texts.embedders import Embedder
 
@@ -51,15 +60,16 @@ def _looked_at(asking: Asking) -> Candidate:
         prompt="\n".join(prompts),
         asks=spoken_fields(recipe, "user"),
         answers=spoken_fields(recipe, "assistant"),
+        later=later_fields(recipe),
     )
 
 
 def _candidate(common: Candidate, recipe: Recipe, item: Mapping[str, Any], example: Mapping[str, Any]) -> Candidate:
     """Return an example with all that the gates want to know of it, given what all examples have in common."""
-    angle = ", ".join(str(item[name]) for name in recipe.plan.axes if item.get(name)) or None
-    topic, unread = item.get("topic") or item.get("sub_topic"), unread_fields(recipe)
-    example = {name: value for name, value in example.items() if name not in unread}
-    return replace(common, example=example, topic=topic, angle=angle, source=item.get("text", ""))
+    angle = ", ".join(str(item[name]) for name in told_axes(recipe) if item.get(name)) or None
+    topic, left = item.get("topic") or item.get("sub_topic"), {*unread_fields(recipe), *drawn_fields(recipe)}
+    made = {name: value for name, value in example.items() if name not in left}
+    return replace(common, example=made, topic=topic, angle=angle, source=item.get("text", ""))
 
 # %% ../../nbs/22_generating/3_examining.ipynb #001cb522
 _LAST, _MOST_COPIES, _LAST_TRIES = 10, 8, 20
@@ -138,7 +148,7 @@ class Examiner:
         self._without = check_gates([*without, *asking.recipe.gates.leave_out])
         known = (telling_text(asking.recipe, example) for example in (*self._common.shots, *earlier))
         self._distinct = Distinct(filter(None, known), embedder)
-        self._key = serving(asking.recipe.steps[0].prompt, asking.language)
+        self._key = serving(all_steps(asking.recipe)[0].prompt, asking.language)
         #: What is said to the next try at an item, by its position; and what came of the last items.
         self.wishes: dict[int, list[str]] = {}
         self.gain = Yield()
@@ -194,31 +204,41 @@ class ExampleWork:
         supply: Callable[[Sequence[Any], int], Sequence[Any]] = lambda refused, first: (),
     ):
         self._asking, self._supply = asking, supply
+        #: What passed of examples that are not whole yet, by the positions of their items.
+        self._begun: dict[int, Mapping[str, Any]] = {}
         self._examiner = Examiner(asking, earlier, embedder, without)
 
     async def __call__(self, item: WorkItem) -> dict[str, Any]:
         """Return an example, or raise why what was made is none."""
         examiner = self._examiner
         examiner.gain.check()
-        look = partial(examiner.look, item)
         if item.reuses:
             example, raw = dict(item.reusable), str(item.reusable)
-            await look(example, raw)
+            await examiner.look(item, example, raw)
         else:
-            wishes = examiner.wishes.pop(item.position, ())
-            example, raw = await self._made(item, wishes, look)
+            wishes, begun = examiner.wishes.pop(item.position, ()), self._begun.pop(item.position, None)
+            example, raw = await self._made(item, wishes, begun)
+            self._begun.pop(item.position, None)
         await examiner.take(item, example, raw)
         return example
 
-    async def _made(self, item: WorkItem, wishes: Sequence[str], look: Check) -> tuple[dict[str, Any], str]:
+    async def _made(
+        self, item: WorkItem, wishes: Sequence[str], begun: Mapping[str, Any] | None
+    ) -> tuple[dict[str, Any], str]:
         """Return an example and the last reply; what the model could not write at all is noted, as what is refused."""
+        look = partial(self._look, item)
         try:
-            return await made_example(self._asking, item.value, item.attempt - 1, wishes, look)
+            return await made_example(self._asking, item.value, item.attempt - 1, wishes, look, begun)
         except (ExampleRefused, DuplicateOutput):
             raise
         except OutputError as error:
             self._examiner.gain.note(item.position, type(error).__name__)
             raise
+
+    async def _look(self, item: WorkItem, example: Mapping[str, Any], raw: str) -> None:
+        """Look at what there is of an example, and keep it if it passes."""
+        await self._examiner.look(item, example, raw)
+        self._begun[item.position] = dict(example)
 
     def more(self, refused: Sequence[Any], first: int) -> Sequence[Any]:
         """Return items in the place of refused ones, as long as the subject and the model give any."""

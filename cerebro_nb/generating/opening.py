@@ -251,8 +251,8 @@ def items_of(
             items = under_headings(items, documents)
     else:
         items = plan_rows(angles, rows.rows, recipe.plan.columns) if rows else angles
-    texts = [item for item in items if "text" in item]
-    for item in texts[:1] + [item for item in texts if not item.get("answerable", True)][:1]:
+    sorts = {("text" in item, item.get("answerable", True)): item for item in items}
+    for item in sorts.values():
         steps_for(recipe, item)
     return items
 

@@ -6,12 +6,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
-
-from pydantic import ValidationError
 
 from ..batching.plans import Plan
 from ..batching.records import WANTED, text_of, whole_number
@@ -27,23 +25,24 @@ from .topics import is_topic_word
 from ..launching.kind import Again, Conversation, Kind, register_finder, register_kind
 from ..launching.launch import awaitable, launch, of_the_run, verbs, without_none
 from ..recipes.fields import answer_model
-from ..recipes.library import as_recipe, library
+from ..recipes.library import as_recipe, library, with_axes
 from ..recipes.quality import unread_fields
-from ..recipes.parts import Axes
+from ..recipes.conversations import conversation_in
 from cerebro_nb.recipes.recipe import (
     Recipe,
     all_steps,
     called,
-    conversation_in,
+    later_fields,
+    optional_fields,
     shots_by_language,
     spoken_fields,
     telling_fields,
+    told_axes,
 )
 from ..texts.embedders import get_embedder
 
 # %% auto #0
-__all__ = ['MAX_EXAMPLES', 'asynthetic_run', 'generate', 'agenerate', 'recipe_kind', 'check_sources', 'with_axes',
-           'synthetic_run']
+__all__ = ['MAX_EXAMPLES', 'asynthetic_run', 'generate', 'agenerate', 'recipe_kind', 'check_sources', 'synthetic_run']
 
 # %% ../../nbs/22_generating/6_synthetic.ipynb #1c4790cb
 def _recipe_in(manifest: Mapping[str, Any]) -> Recipe | None:
@@ -101,10 +100,10 @@ def recipe_kind(recipe: Recipe, file: str = "") -> Kind:
         n=recipe.n,
         fields={"subject": "subject", "language": "language", "n": "n", "topics": "topics", "rows": "from_rows"}
         | ({"documents": "from_documents"} if recipe.from_text else {}),
-        needs=("subject", *(["documents"] if recipe.from_text else []), "rows"),
+        needs=(*(["subject"] if recipe.steps else []), *(["documents"] if recipe.from_text else []), "rows"),
         function="generate" if file or recipe.name not in TASK_KINDS else f"generate_{recipe.name}",
         given=(file or recipe.name,) if file or recipe.name not in TASK_KINDS else (),
-        response_model=answer_model(recipe.name, recipe.fields),
+        response_model=answer_model(recipe.name, recipe.fields, optional_fields(recipe)),
         essential=telling_fields(recipe)[0],
         conversation=partial(_conversation, recipe),
         prompts=tuple(
@@ -112,8 +111,9 @@ def recipe_kind(recipe: Recipe, file: str = "") -> Kind:
         ),
         asks=spoken_fields(recipe, "user"),
         answers=spoken_fields(recipe, "assistant"),
+        later=later_fields(recipe),
         shots=shots_by_language(recipe),
-        axes=tuple(recipe.plan.axes),
+        axes=told_axes(recipe),
         unread=unread_fields(recipe),
         gates=[name for name in GATES if name not in recipe.gates.leave_out] if recipe.gates.leave_out else None,
     )
@@ -155,37 +155,6 @@ def check_sources(recipe: Recipe, arguments: SyntheticArguments) -> None:
         raise InputError("topics = 'documents' without from_documents", hint="Give documents, or one as topics.")
 
 # %% ../../nbs/22_generating/6_synthetic.ipynb #9d5c274a
-def with_axes(recipe: Recipe, axes: Mapping[str, Sequence[str] | str]) -> Recipe:
-    """Return a recipe with other words for some of its axes.
-
-    Parameters
-    ----------
-    recipe
-        Which.
-    axes
-        The words by the names of the axes; ``personas`` is a table of the package.
-
-    Raises
-    ------
-    InputError
-        If there is no such axis, or the words are none.
-    """
-    if not axes:
-        return recipe
-    if unknown := sorted(axes.keys() - recipe.plan.axes.keys()):
-        there = f"There are: {', '.join(recipe.plan.axes)}." if recipe.plan.axes else "It has none."
-        raise InputError(f"the recipe {recipe.name} has no axis {unknown[0]!r}", hint=there)
-    plan = recipe.plan.model_dump() | {"axes": {**recipe.plan.axes, **axes}}
-    try:
-        return recipe.model_copy(update={"plan": Axes.model_validate(plan)})
-    except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        where = ".".join(map(str, problem["loc"][:2]))
-        raise InputError(
-            f"{where}: {problem['msg']}", hint='Give a list of words: axes={"tone": ["angry"]}.'
-        ) from error
-
-# %% ../../nbs/22_generating/6_synthetic.ipynb #6f55c143
 MAX_EXAMPLES = 1_000_000
 
 
@@ -227,6 +196,8 @@ def synthetic_run(
     if wanted is not None and not 1 <= wanted <= MAX_EXAMPLES:
         refused = f"n = {text_of(n)} is not between 1 and {MAX_EXAMPLES:,}"
         raise InputError(refused, hint="Give a whole number: at least one example.")
+    if not (has_rows or arguments.get("from_documents") is not None):
+        steps_for(recipe, {})
     if subject or not (has_rows or arguments.get("from_documents") is not None):
         subject = check_subject(subject)
     check_sources(recipe, arguments)

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 _log = get_logger(__name__)
 
 # %% auto #0
-__all__ = ['Given', 'Role', 'Finder', 'Again', 'Turn', 'Conversation', 'asked_and_answered', 'as_text', 'after_text', 'Kind',
-           'register_kind', 'kinds', 'kind_named', 'name_in', 'register_finder', 'kind_of', 'known_kind', 'kinds_of',
-           'kind_of_example']
+__all__ = ['Given', 'Role', 'Finder', 'Again', 'Turn', 'Conversation', 'asked_and_answered', 'as_text', 'no_conversation',
+           'after_text', 'Kind', 'register_kind', 'kinds', 'kind_named', 'name_in', 'register_finder', 'kind_of',
+           'known_kind', 'kinds_of', 'kind_of_example']
 
 # %% ../../nbs/16_launching/1_kind.ipynb #7d23ffd2
 Given = Literal["processor", "response_model", "model", "client"]
@@ -161,16 +161,17 @@ def as_text(value: Any) -> str:
     return value if isinstance(value, str) else "" if value is None else json.dumps(value, ensure_ascii=False)
 
 
+def no_conversation(example: Mapping[str, Any]) -> Conversation | None:
+    """Return None: an example of this kind is no conversation."""
+    return None
+
+
 def after_text(example: Mapping[str, Any], question: str) -> str:
     """Return a question after the piece of text that an example was made from, if it was made from one."""
     text = (example.get("metadata") or {}).get("text")
     return f"{text}\n\n{question}" if text else question
 
 # %% ../../nbs/16_launching/1_kind.ipynb #3bfbdfcf
-def _no_conversation(example: Mapping[str, Any]) -> Conversation | None:
-    return None
-
-
 @dataclass(frozen=True, slots=True)
 class Kind:
     """All that is known of a kind of work.
@@ -205,9 +206,10 @@ class Kind:
         Makes an example, the fields of an answer and ``metadata``, what is trained on; None of one that is none.
     prompts, shots
         The instructions of its prompts, and the examples that they show, by language: no answer may repeat them.
-    asks, answers, unread
+    asks, answers, later, unread
         The names of the fields that ask, such as ``question``; of those that a model learns to say, all texts that do
-        not ask if empty; and of those that no gate reads: thoughts and calls of tools, which are no prose.
+        not ask if empty; of those that are said after a first answer, and may refer to what was said before; and of
+        those that no gate reads: thoughts and calls of tools, which are no prose.
     axes
         What differs from example to example by its plan, such as ``question_type``.
     gates
@@ -229,10 +231,11 @@ class Kind:
     response_model: type[BaseModel] | None = None
     columns: Sequence[str] = ()
     essential: str = ""
-    conversation: Callable[[Mapping[str, Any]], Conversation | None] = _no_conversation
+    conversation: Callable[[Mapping[str, Any]], Conversation | None] = no_conversation
     prompts: Sequence[str] = ()
     asks: Sequence[str] = ()
     answers: Sequence[str] = ()
+    later: Sequence[str] = ()
     unread: Sequence[str] = ()
     shots: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     axes: Sequence[str] = ()
@@ -369,7 +372,10 @@ def kind_of_example(example: Mapping[str, Any]) -> Kind | None:
     """Return the kind of an example, told by its task if it has one, else by its fields; None if by neither."""
 
     def fields(kind: Kind) -> Collection[str]:
-        return kind.response_model.model_fields if kind.response_model is not None else kind.columns
+        form = kind.response_model
+        return (
+            kind.columns if form is None else [name for name, part in form.model_fields.items() if part.is_required()]
+        )
 
     named = kinds_of(str((example.get("metadata") or {}).get("kind", "")))
     by_fields = sorted(filter(fields, kinds().values()), key=lambda kind: -len(kind.columns))

@@ -6,16 +6,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
 
 from ..errors import InputError
+from .parts import Axes, Step
 from .reading import read_recipe, recipe_from
-from .recipe import Recipe
+from .recipe import Recipe, all_steps, definition_of
 
 # %% auto #0
-__all__ = ['library', 'recipe_text', 'areas_recipe', 'as_recipe', 'starter_text']
+__all__ = ['library', 'recipe_text', 'areas_recipe', 'as_recipe', 'with_axes', 'starter_text']
 
 # %% ../../nbs/21_recipes/6_library.ipynb #486caf63
 _HERE = Path(__file__).parent if "__file__" in globals() else Path("../../cerebro_nb/recipes")
@@ -75,27 +79,94 @@ def as_recipe(recipe: str | Path | Recipe) -> Recipe:
     return _of_the_library(str(recipe).replace("-", "_"))
 
 # %% ../../nbs/21_recipes/6_library.ipynb #bf24453f
+def with_axes(recipe: Recipe, axes: Mapping[str, Sequence[str] | str]) -> Recipe:
+    """Return a recipe with other words for some of its axes.
+
+    Parameters
+    ----------
+    recipe
+        Whose axes they are.
+    axes
+        The words by the names of the axes, which serve every language; ``personas`` is a table of the package.
+
+    Raises
+    ------
+    InputError
+        If there is no such axis, there are no words, or steps wait for the words of an axis and one of these is not
+        among them.
+    """
+    if not axes:
+        return recipe
+    plan, waited = dict[str, Any](recipe.plan.axes), {axis for step in all_steps(recipe) for axis in step.when}
+    for axis, words in axes.items():
+        if axis not in plan:
+            there = f"There are: {', '.join(plan)}." if plan else "It has none."
+            raise InputError(f"the recipe {recipe.name} has no axis {axis!r}", hint=there)
+        if axis in waited and not set(words) <= (known := {word for listed in plan[axis].values() for word in listed}):
+            among = f"Give a list of words among: {', '.join(sorted(known))}."
+            raise InputError(f"the axis {axis} cannot have the words {words!r}: steps wait for them", hint=among)
+        kept = {tag: [word for word in listed if word in words] for tag, listed in plan[axis].items()}
+        plan[axis] = {tag: listed for tag, listed in kept.items() if listed} if axis in waited else words
+    try:
+        changed = Axes.model_validate(recipe.plan.model_dump() | {"axes": plan})
+        changes: dict[str, Any] = {name: _waiting(getattr(recipe, name), changed) for name in _LISTED_STEPS}
+        return Recipe.model_validate(definition_of(recipe.model_copy(update={"plan": changed, **changes})))
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        where = ".".join(map(str, problem["loc"][:2])) or f"the recipe {recipe.name}"
+        raise InputError(
+            f"{where}: {problem['msg']}", hint='Give a list of words: axes={"tone": ["angry"]}.'
+        ) from error
+
+
+_LISTED_STEPS = ("steps", "aloud", "from_text", "beside_text")
+
+
+def _waiting(steps: Sequence[Step], plan: Axes) -> tuple[Step, ...]:
+    """Return steps that wait for no word that their axis has no more."""
+
+    def one(of: Step) -> Step:
+        left = {
+            axis: {
+                tag: tuple(word for word in words if word in plan.axes[axis][tag])
+                for tag, words in when.items()
+                if tag in plan.axes[axis]
+            }
+            for axis, when in of.when.items()
+        }
+        return of.model_copy(update={"when": left}) if left else of
+
+    return tuple(map(one, steps))
+
+# %% ../../nbs/21_recipes/6_library.ipynb #b5c0e7c1
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 
 
-def starter_text(name: str) -> str:
+def starter_text(name: str, copied: str | None = None) -> str:
     """Return the file of a recipe to begin with: it works as it is, and says what may be changed.
 
     Parameters
     ----------
     name
         What it is to be called.
+    copied
+        The recipe of the package that it is a copy of, under the new name; a small one of its own if None.
 
     Raises
     ------
     InputError
-        If that is no name of a recipe, or the name of one of the package.
+        If that is no name of a recipe, or the name of one of the package; or there is none to copy.
     """
     if not _NAME.fullmatch(name) or name in library():
         why = "is a recipe of the package" if name in library() else "is no name of a recipe"
         raise InputError(f"{name!r} {why}", hint="Take lower-case letters, digits and underscores, such as tickets.")
+    called = name.replace("_", " ")
+    if copied is not None:
+        text = recipe_text(copied.replace("-", "_"))
+        text = re.sub(r"^name = .*$", f'name = "{name}"', text, count=1, flags=re.M)
+        return re.sub(r"^label = \{ en = .*$", f'label = {{ en = "{called}" }}', text, count=1, flags=re.M)
     text = (_HERE / "starter.toml").read_text(encoding="utf-8")
-    words = {"{name}": name, "{file}": f"{name}.toml", "{label}": name.replace("_", " ")}
+    words = {"{name}": name, "{file}": f"{name}.toml", "{label}": called}
     for place, word in words.items():
         text = text.replace(place, word, 3)
     return text

@@ -17,8 +17,8 @@ from .fields import FieldName, Fields, TextField, _Plain
 from .wordings import ANY, personas, places
 
 # %% auto #0
-__all__ = ['MOST_PROMPT', 'Prompt', 'Prompts', 'Words', 'Shots', 'WordsByLanguage', 'AxisWords', 'TopicSource', 'Said',
-           'by_language', 'Step', 'Axes', 'ChatTurn', 'Chat', 'GateWishes']
+__all__ = ['MOST_PROMPT', 'Prompt', 'Prompts', 'Words', 'Shots', 'WordsByLanguage', 'WordsWaitedFor', 'AxisWords', 'TopicSource',
+           'Said', 'by_language', 'Step', 'Axes', 'ChatTurn', 'Chat', 'GateWishes']
 
 # %% ../../nbs/21_recipes/3_parts.ipynb #419c302b
 MOST_PROMPT = 20_000
@@ -45,6 +45,9 @@ Words = Annotated[
 ]
 Shots = Annotated[dict[str, tuple[dict[str, Any], ...]], BeforeValidator(by_language), Bounds(max_length=100)]
 WordsByLanguage = Annotated[dict[str, Words], BeforeValidator(by_language), Bounds(min_length=1, max_length=100)]
+WordsWaitedFor = Annotated[
+    dict[str, Annotated[tuple[str, ...], Bounds(max_length=1_000)]], BeforeValidator(by_language)
+]
 
 # %% ../../nbs/21_recipes/3_parts.ipynb #f18e391b
 class Step(_Plain):
@@ -68,6 +71,15 @@ class Step(_Plain):
     thinking: FieldName | None = Bounds(
         None, description="the field that takes what the model thought before its reply"
     )
+
+    when: dict[FieldName, WordsWaitedFor] = Bounds(
+        default_factory=dict, max_length=20, description="by axis, the words for which it is asked; always if none"
+    )
+    continues: bool = Bounds(False, description="what was said so far, by the chat, goes before its prompt as turns")
+
+    def is_asked(self, item: Mapping[str, Any]) -> bool:
+        """Whether it is asked for an example whose plan has these words."""
+        return all(any(item.get(axis) in words for words in listed.values()) for axis, listed in self.when.items())
 
     def as_text(self, fields: Fields) -> bool:
         """Whether its reply is plain text, given the fields it makes."""

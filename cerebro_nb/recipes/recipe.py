@@ -5,16 +5,15 @@
 # %% ../../nbs/21_recipes/4_recipe.ipynb #108c98e7
 from __future__ import annotations
 
-import json
-from contextlib import suppress
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice, pairwise, product
 from typing import Annotated, Any, Self, get_args
 
 from pydantic import BeforeValidator, model_validator
 from pydantic import Field as Bounds
 
 from ..gates.gates import GATES
-from ..launching.kind import Conversation, Role, Turn
+from ..launching.kind import Role
 from cerebro_nb.recipes.fields import (
     ChoiceField,
     Field,
@@ -33,19 +32,18 @@ from cerebro_nb.recipes.fields import (
 from cerebro_nb.recipes.parts import (
     Axes,
     Chat,
-    ChatTurn,
     GateWishes,
     Prompts,
     Shots,
     Step,
     by_language,
 )
-from .wordings import filled, places, serving
+from .wordings import filled, needed_places, places, serving
 
 # %% auto #0
-__all__ = ['MOST_STEPS', 'MOST_FIELDS', 'MOST_SHOTS', 'KNOWN_PLACES', 'CHOSEN_PLACES', 'Recipe', 'problems_of', 'made_by',
-           'telling_fields', 'all_steps', 'shots_by_language', 'spoken_fields', 'compared_fields', 'called',
-           'definition_of', 'conversation_in']
+__all__ = ['MOST_STEPS', 'MOST_FIELDS', 'MOST_SHOTS', 'KNOWN_PLACES', 'CHOSEN_PLACES', 'MOST_CASES', 'Recipe', 'problems_of',
+           'made_by', 'telling_fields', 'drawn_fields', 'optional_fields', 'all_steps', 'shots_by_language',
+           'spoken_fields', 'compared_fields', 'later_fields', 'told_axes', 'called', 'definition_of']
 
 # %% ../../nbs/21_recipes/4_recipe.ipynb #b8883b4a
 MOST_STEPS, MOST_FIELDS, MOST_SHOTS = 20, 40, 20
@@ -54,7 +52,7 @@ KNOWN_PLACES = ("subject", "topic", "text")
 #: And in a conversation, where a choice says which of two answers is better.
 CHOSEN_PLACES = ("chosen", "rejected")
 
-
+# %% ../../nbs/21_recipes/4_recipe.ipynb #5aa5d7d3
 class Recipe(_Plain):
     """What one example is, how it is asked for, what is good enough, and how it becomes a conversation."""
 
@@ -68,7 +66,9 @@ class Recipe(_Plain):
         (), description="fields that tell two examples apart; the first text if empty"
     )
     plan: Axes = Axes()
-    steps: tuple[Step, ...] = Bounds(min_length=1, max_length=MOST_STEPS)
+    steps: tuple[Step, ...] = Bounds(
+        (), max_length=MOST_STEPS, description="the steps for an example about a subject; none if all are from texts"
+    )
     one_call: Step | None = Bounds(
         None, description="a step that makes all fields at once, for who wants one call an example"
     )
@@ -102,24 +102,29 @@ def problems_of(recipe: Recipe) -> Iterator[str]:
     of_row = recipe.plan.columns
     about, in_text = (*KNOWN_PLACES[:2], *of_row), (*KNOWN_PLACES, *of_row)
     once = (recipe.one_call,) if recipe.one_call else ()
+    if not (recipe.steps or recipe.from_text):
+        yield "steps: there is none"
     for where, others in (("steps", recipe.steps), ("one_call", once), ("aloud", recipe.aloud)):
-        yield from _problems_of_steps(recipe, where, others, about) if others or where == "steps" else ()
+        yield from _problems_of_steps(recipe, where, others, about) if others else ()
     if recipe.from_text:
         yield from _problems_of_steps(recipe, "from_text", recipe.from_text, in_text)
     if recipe.beside_text:
         yield from _problems_of_steps(recipe, "beside_text", recipe.beside_text, in_text, recipe.fixed)
-    for part, names in (("axes", recipe.plan.axes.keys() - of_row), ("columns", of_row)):
-        if clash := {*names} & {*recipe.fields, *KNOWN_PLACES, *(recipe.plan.axes if part == "columns" else ())}:
+    named = {*recipe.fields, *recipe.plan.axes, *KNOWN_PLACES}
+    for part, names, taken in (("axes", recipe.plan.axes, {*KNOWN_PLACES}), ("columns", of_row, named)):
+        if clash := {*names} & taken:
             yield f"plan.{part}: {min(clash)} is the name of something else"
+    if drawn := [name for name in drawn_fields(recipe) if not isinstance(recipe.fields[name], TextField)]:
+        yield f"fields.{drawn[0]}: plan.axes has its words, so it is a text"
     yield from _problems_of_names(recipe)
     made = [name for name, field in recipe.fields.items() if not isinstance(field, ToolsField)]
     yield from _problems_of_shots(recipe, "shots", recipe.shots, made)
 
-
+# %% ../../nbs/21_recipes/4_recipe.ipynb #8920ec84
 def _problems_of_names(recipe: Recipe) -> Iterator[str]:
     """Yield what is wrong with what a recipe names beside its steps."""
     yield from problems_of_calls(recipe.fields, recipe.plan.axes.get(TOOL_AXIS, {}))
-    if not set(text_fields(recipe.fields)):
+    if not {*text_fields(recipe.fields)} - {*recipe.plan.axes}:
         yield "fields: there is no text among them"
     if unknown := [name for name in (*recipe.distinct, *recipe.gates.unread) if name not in recipe.fields]:
         yield f"distinct, gates.unread: there is no field {unknown[0]!r}"
@@ -130,7 +135,7 @@ def _problems_of_names(recipe: Recipe) -> Iterator[str]:
 
 def _problems_of_shots(recipe: Recipe, where: str, shots: Shots, makes: Sequence[str]) -> Iterator[str]:
     """Yield why shots do not fit the fields that they show; what else they have is for the prompt's places."""
-    form = answer_model(recipe.name, {name: recipe.fields[name] for name in makes})
+    form = answer_model(recipe.name, {name: recipe.fields[name] for name in makes}, optional_fields(recipe))
     for language, listed in shots.items():
         if len(listed) > MOST_SHOTS:
             yield f"{where}: {len(listed)} are more than {MOST_SHOTS}"
@@ -151,8 +156,8 @@ def _problems_of_steps(
     recipe: Recipe, where: str, steps: Sequence[Step], known: Iterable[str], fixed: Iterable[str] = ()
 ) -> Iterator[str]:
     """Yield what is wrong with some steps: what they make, what stands in their places, in which languages they are."""
-    held = constants(recipe.fields)
-    made = [*fixed, *(held.keys() & recipe.fields.keys())]
+    held, drawn = constants(recipe.fields), drawn_fields(recipe)
+    made = [*fixed, *drawn, *(held.keys() & recipe.fields.keys())]
     languages = set(steps[0].prompt)
     for place, step in enumerate(steps):
         here = where if where == "one_call" else f"{where}[{place}]"
@@ -162,7 +167,7 @@ def _problems_of_steps(
             yield f"{here}.makes: there is no field {unknown[0]!r}; there are: {', '.join(recipe.fields)}"
             return
         if again := [name for name in gains if name in made or gains.count(name) > 1]:
-            yield f"{here}.makes: {again[0]} is made twice"
+            yield f"{here}.makes: {again[0]} is {'drawn, see plan.axes' if again[0] in drawn else 'made twice'}"
         if set(step.prompt) != languages:
             yield f"{here}.prompt: its languages are not those of {where}[0]: {', '.join(sorted(languages))}"
         filling = {*known, *recipe.plan.axes, *made, *held}
@@ -174,6 +179,7 @@ def _problems_of_steps(
         made += gains
     if left := [name for name in recipe.fields if name not in made]:
         yield f"{where}: no step makes the field {left[0]}"
+    yield from _problems_of_when(recipe, where, steps, {*known, *fixed, *held})
 
 # %% ../../nbs/21_recipes/4_recipe.ipynb #36ca3007
 def _problems_of_chat(recipe: Recipe) -> Iterator[str]:
@@ -205,21 +211,94 @@ def _problems_of_reply(recipe: Recipe, here: str, step: Step, makes: Sequence[st
         yield f"{here}.thinking: a thought is one text, of one reply"
     if step.samples > 1 and not (step.reply != "json" and step.may_be_text(fields)):
         yield f"{here}.samples: {step.samples} replies need a field that is a list of texts"
+    if step.continues and recipe.chat is None:
+        yield f"{here}.continues: the recipe has no chat to go on with"
 
 
 def made_by(recipe: Recipe, steps: Sequence[Step], place: int, fixed: Iterable[str] = ()) -> tuple[str, ...]:
     """Return the names of the fields that one of some steps makes: those it names, else all that no other names."""
     if steps[place].makes:
         return steps[place].makes
-    others = {name for step in steps for name in (*step.makes, step.thinking)} | {*fixed, *constants(recipe.fields)}
+    others = {name for step in steps for name in (*step.makes, step.thinking)} | {*fixed, *drawn_fields(recipe)}
+    others |= {*constants(recipe.fields)}
     return tuple(name for name in recipe.fields if name not in others)
 
-# %% ../../nbs/21_recipes/4_recipe.ipynb #67839423
+# %% ../../nbs/21_recipes/4_recipe.ipynb #cb07bb88
+MOST_CASES = 1_000
+
+
 def telling_fields(recipe: Recipe) -> tuple[str, ...]:
     """Return the names of the fields that tell two examples apart: those the recipe names, else its first text."""
-    return recipe.distinct or (next(text_fields(recipe.fields)),)
+    return recipe.distinct or (next(name for name in text_fields(recipe.fields) if name not in recipe.plan.axes),)
 
 
+def drawn_fields(recipe: Recipe) -> tuple[str, ...]:
+    """Return the names of the fields that no step makes, because they are words of the axes of the same names."""
+    return tuple(name for name in recipe.fields if name in recipe.plan.axes)
+
+
+def optional_fields(recipe: Recipe) -> frozenset[str]:
+    """Return the names of the fields that not every example has, because a step that makes them is not always asked."""
+    listed = (recipe.steps, recipe.aloud, recipe.from_text, recipe.beside_text)
+    waiting = ((steps, place) for steps in listed for place, step in enumerate(steps) if step.when)
+    return frozenset(name for steps, place in waiting for name in made_by(recipe, steps, place))
+
+
+def _problems_of_when(recipe: Recipe, where: str, steps: Sequence[Step], known: Iterable[str]) -> Iterator[str]:
+    """Yield what is wrong with what some steps wait for, and what is missing where they are left out."""
+    for place, step in enumerate(steps):
+        for axis, waited in step.when.items():
+            here, words = f"{where}[{place}].when", recipe.plan.axes.get(axis)
+            if words is None:
+                yield f"{here}: there is no axis {axis!r}; there are: {', '.join(recipe.plan.axes)}"
+                return
+            if waited.keys() != words.keys():
+                yield f"{here}.{axis}: its languages are not those of the axis: {', '.join(map(repr, words))}"
+                return
+            if strange := [word for tag, listed in waited.items() for word in listed if word not in words[tag]]:
+                yield f"{here}.{axis}: {strange[0]!r} is no word of the axis"
+                return
+    for case in islice(_cases(recipe, steps), MOST_CASES):
+        yield from _problems_of_case(recipe, where, steps, case, known)
+
+# %% ../../nbs/21_recipes/4_recipe.ipynb #4d5f3043
+def _cases(recipe: Recipe, steps: Sequence[Step]) -> Iterator[dict[str, str]]:
+    """Yield words of the axes that steps wait for: each combination of steps that is asked comes at least once."""
+    waited = dict.fromkeys(axis for step in steps for axis in step.when)
+    telling = []
+    for axis in waited:
+        words = dict.fromkeys(word for listed in recipe.plan.axes[axis].values() for word in listed)
+        alone = [Step(prompt="?", when={axis: step.when[axis]}) for step in steps if axis in step.when]
+        telling.append({tuple(step.is_asked({axis: word}) for step in alone): word for word in words}.values())
+    yield from (dict(zip(waited, words, strict=True)) for words in product(*telling) if waited)
+
+
+def _problems_of_case(
+    recipe: Recipe, where: str, steps: Sequence[Step], case: Mapping[str, str], known: Iterable[str]
+) -> Iterator[str]:
+    """Yield what is missing in the examples that have some words of axes."""
+    filling, here = {*known, *recipe.plan.axes}, " and ".join(f"{axis} = {word!r}" for axis, word in case.items())
+    for place, step in enumerate(steps):
+        if step.is_asked(case):
+            texts = [*step.prompt.values(), *(step.system or {}).values()]
+            if missing := [name for text in texts for name in needed_places(text) if name not in filling]:
+                yield f"{where}[{place}].prompt: with {here} nobody fills {{{missing[0]}}}; put it into [[ ]]"
+            filling |= {*made_by(recipe, steps, place)}
+    if missing := [name for name in telling_fields(recipe) if name not in filling]:
+        yield f"{where}: with {here} no step makes {missing[0]}, which tells two examples apart"
+    if recipe.chat is None:
+        return
+    values, roles = {name: name for name in filling}, []
+    for place, turn in enumerate(recipe.chat.turns):
+        is_said = any(filled(text, values).strip() for text in turn.content.values())
+        needed = [name for text in turn.content.values() for name in needed_places(text) if name not in filling]
+        if needed and is_said:
+            yield f"chat.turns[{place}]: with {here} nobody fills {{{needed[0]}}}; put it into [[ ]]"
+        roles += [turn.role] if turn.role != "system" and (is_said or turn.tool_calls) else []
+    if roles[-1:] != ["assistant"] or any(one == other for one, other in pairwise(roles)):
+        yield f"chat: with {here} user and assistant do not speak in turn: {', '.join(roles)}"
+
+# %% ../../nbs/21_recipes/4_recipe.ipynb #67839423
 def all_steps(recipe: Recipe) -> list[Step]:
     """Return the steps of a recipe, whatever an example is made from."""
     once = [recipe.one_call] if recipe.one_call else []
@@ -250,6 +329,22 @@ def compared_fields(recipe: Recipe) -> list[str]:
     return [word for word in words if isinstance(recipe.fields.get(word), TextField)]
 
 
+def later_fields(recipe: Recipe) -> tuple[str, ...]:
+    """Return the names of the fields that are said after a first answer, and may refer to what was said before."""
+    turns = recipe.chat.turns if recipe.chat else ()
+    answered = next((place for place, turn in enumerate(turns) if turn.role == "assistant"), 0) + 1
+    first, later = ([name for turn in part for text in turn.content.values() for name in places(text)]
+                    for part in (turns[:answered], turns[answered:]))  # fmt: skip
+    return tuple(dict.fromkeys(name for name in later if name in recipe.fields and name not in first))
+
+
+def told_axes(recipe: Recipe) -> tuple[str, ...]:
+    """Return the axes whose words a model is told; one that only decides which steps are asked is not."""
+    texts = (text for step in all_steps(recipe) for said in (step.prompt, step.system or {}) for text in said.values())
+    told = {name for text in texts for name in places(text)}
+    return tuple(axis for axis in recipe.plan.axes if axis in told)
+
+
 def called(recipe: Recipe, tag: str) -> str:
     """Return what people call a recipe in a language."""
     return recipe.label[serving(recipe.label, tag)] if recipe.label else recipe.name.replace("_", " ")
@@ -258,42 +353,3 @@ def called(recipe: Recipe, tag: str) -> str:
 def definition_of(recipe: Recipe) -> dict[str, Any]:
     """Return a recipe as plain JSON values, from which it can be made again: what was not set is not in it."""
     return recipe.model_dump(mode="json", exclude_unset=True)
-
-# %% ../../nbs/21_recipes/4_recipe.ipynb #47ed4091
-def _objects(value: Any) -> tuple[Mapping[str, Any], ...]:
-    with suppress(ValueError):
-        value = json.loads(value) if isinstance(value, str) else value
-    return tuple(part for part in value if isinstance(part, Mapping)) if isinstance(value, list | tuple) else ()
-
-
-def _said(turn: ChatTurn, values: Mapping[str, Any], tag: str) -> Turn:
-    content = filled(turn.content[serving(turn.content, tag)], values).strip()
-    held = filled("{input}", {"input": values.get(turn.input or "")}).strip()
-    thinking = filled("{thinking}", {"thinking": values.get(turn.thinking or "")}).strip()
-    calls = _objects(values.get(turn.tool_calls or ""))
-    return Turn(turn.role, content, held if content.endswith(held) else "", thinking, calls)
-
-
-def conversation_in(recipe: Recipe, values: Mapping[str, Any], tag: str) -> Conversation | None:
-    """Return an example as a conversation; None if its recipe has none.
-
-    Parameters
-    ----------
-    recipe
-        Whose conversation it is.
-    values
-        The example's fields, and the words of its plan.
-    tag
-        The language of the example.
-    """
-    if recipe.chat is None:
-        return None
-    compared, word = compared_fields(recipe), values.get(recipe.chat.choice or "")
-    if word in compared:
-        compared.remove(word)
-        values = {**values, "chosen": values[word], "rejected": values[compared[0]]}
-    said = tuple(_said(turn, values, tag) for turn in recipe.chat.turns)
-    worse = recipe.chat.rejected
-    rejected = Turn("assistant", filled(worse[serving(worse, tag)], values).strip()) if worse else None
-    turns = tuple(turn for turn in said if turn.content or turn.tool_calls)
-    return Conversation(turns or said, rejected, _objects(values.get(recipe.chat.tools or "")))
