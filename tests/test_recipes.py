@@ -33,8 +33,8 @@ from cerebro_nb import (
 from cerebro_nb.launching.kind import kind_of
 from cerebro_nb.panels.code import as_code
 from cerebro_nb.panels.form import RunForm
-from cerebro_nb.recipes.library import as_recipe, library, starter_text
-from cerebro_nb.recipes.recipe import definition_of, in_one_language
+from cerebro_nb.recipes.library import as_recipe, in_one_language, library, starter_text
+from cerebro_nb.recipes.recipe import definition_of
 from cerebro_nb.recipes.wordings import filled
 
 TEN_LINES = """

@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..files import written_to
 from ..recipes.library import as_recipe, library, recipe_text, starter_text
 from ..recipes.prompting import instruction
-from ..recipes.recipe import Recipe, called, made_by
+from ..recipes.recipe import Recipe, called, drawn_fields, made_by
 
 # %% auto #0
 __all__ = ['outline', 'recipes']
@@ -28,11 +28,18 @@ def outline(recipe: Recipe) -> str:
     if recipe.plan.axes:
         sizes = (f"{name} ({len(next(iter(words.values())))} words)" for name, words in recipe.plan.axes.items())
         lines.append(f"  differ in: {', '.join(sizes)}")
-    for place, step in enumerate(recipe.steps):
-        makes = made_by(recipe, recipe.steps, place)
+    if drawn := drawn_fields(recipe):
+        lines.append(f"  drawn: {', '.join(drawn)}")
+    steps = recipe.steps or recipe.from_text
+    for place, step in enumerate(steps):
+        makes = made_by(recipe, steps, place)
         as_text = step.as_text({name: recipe.fields[name] for name in makes})
-        lines.append(f"  step {place + 1}: {', '.join(makes)}, asked for as {'text' if as_text else 'JSON'}")
-    languages = ", ".join(language or "any" for language in recipe.steps[0].prompt)
+        on_text = "" if recipe.steps else " of a given text"
+        waits = "".join(f", with some words of {axis}" for axis in step.when)
+        lines.append(
+            f"  step {place + 1}{on_text}: {', '.join(makes)}, asked for as {'text' if as_text else 'JSON'}{waits}"
+        )
+    languages = ", ".join(language or "any" for language in steps[0].prompt)
     lines.append(f"  languages of its prompts: {languages}")
     lines.append(f"  conversation: {len(recipe.chat.turns)} turns" if recipe.chat else "  exported as records")
     return "\n".join(lines)
@@ -46,29 +53,31 @@ def _show(name: str) -> None:
 def _check(name: str) -> None:
     recipe = as_recipe(name)
     print(outline(recipe))
+    steps = recipe.steps or recipe.from_text
     values = {"subject": "SUBJECT", **{axis: next(iter(words.values()))[0] for axis, words in recipe.plan.axes.items()}}
-    language = next(iter(recipe.steps[0].prompt)) or "en"
-    makes = made_by(recipe, recipe.steps, 0)
-    fields = {name: recipe.fields[name] for name in makes}
-    print(f"\nThe first thing that is said to the model:\n  {instruction(recipe.steps[0], fields, values, language)}")
+    language = next(iter(steps[0].prompt)) or "en"
+    fields = {name: recipe.fields[name] for name in made_by(recipe, steps, 0)}
+    print(f"\nThe first thing that is said to the model:\n  {instruction(steps[0], fields, values, language)}")
 
 
-def _new(name: str) -> None:
+def _new(name: str, copied: str | None = None) -> None:
     place = Path(f"{name}.toml")
-    text = starter_text(name)
+    text = starter_text(name, copied)
     if place.exists():
         raise InputError(f"{place} is there already", hint="Take another name, or remove the file.")
     with written_to(place), place.open("x", encoding="utf-8") as file:
         file.write(text)
-    print(f"{place} is made. Change it, then:\n  cerebro recipes check {place}\n  cerebro generate {place} 'a subject'")
+    about = "'a subject'" if as_recipe(place).steps else "--documents FOLDER"
+    print(f"{place} is made. Change it, then:\n  cerebro recipes check {place}\n  cerebro generate {place} {about}")
 
 
-_ACTIONS: dict[str, Callable[[str], None]] = {"show": _show, "check": _check, "new": _new}
+_ACTIONS: dict[str, Callable[..., None]] = {"show": _show, "check": _check, "new": _new}
 
 
 def _add_recipes(parser: ArgumentParser) -> None:
     parser.add_argument("action", nargs="?", choices=list(_ACTIONS), help="without one: list them")
     parser.add_argument("recipe", nargs="?", help="a name, or a .toml file; of a new one the name")
+    parser.add_argument("--from", dest="copied", metavar="RECIPE", help="the recipe that a new one is a copy of")
 
 
 @command(_add_recipes)
@@ -80,5 +89,8 @@ def recipes(arguments: Namespace) -> int:
         return 0
     if arguments.recipe is None:
         refuse(f"`recipes {arguments.action}` wants a recipe")
-    _ACTIONS[arguments.action](plain(arguments.recipe))
+    if arguments.copied is not None and arguments.action != "new":
+        refuse(f"--from names what a new recipe is a copy of, and `recipes {arguments.action}` makes none")
+    copied = {} if arguments.copied is None else {"copied": plain(arguments.copied)}
+    _ACTIONS[arguments.action](plain(arguments.recipe), **copied)
     return 0

@@ -132,6 +132,7 @@ def _add_generate(parser: ArgumentParser) -> None:
     parser.add_argument("--num-ctx", type=at_least_one, help="tokens of context")
     parser.add_argument("--seed", type=int, help="same seed, same plan of angles")
     parser.add_argument("--one-call", action="store_true", help="make all fields of an example in one call")
+    parser.add_argument("--axis", action="append", metavar="AXIS=WORD,WORD", help="words for an axis, such as labels")
     add_gates(parser)
     add_whom(parser)
     add_out(parser)
@@ -149,6 +150,11 @@ def generate(arguments: Namespace) -> int:
         options["without_gates"] = left_out
     if arguments.one_call:
         options["one_call"] = True
+    if arguments.axis:
+        parts = [words.partition("=") for words in arguments.axis]
+        options["axes"] = {
+            axis: [word.strip() for word in words.split(",") if word.strip()] for axis, _, words in parts
+        }
     run = arguments.kind.make(arguments.subject or "", arguments.n, **options)
     return finish(run.wait(), arguments.out)
 

@@ -40,6 +40,8 @@ class Candidate:
         The names of the fields that a model learns to say; all that do not ask if empty.
     source
         The text that it was taken from, if it was.
+    later
+        The names of the fields that are said after a first answer: they may refer to what was said before.
     """
 
     example: Mapping[str, Any]
@@ -52,6 +54,7 @@ class Candidate:
     asks: Sequence[str] = ()
     answers: Sequence[str] = ()
     source: str = ""
+    later: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -177,6 +177,8 @@ def _self_contained(candidate: Candidate) -> str | None:
     if candidate.source or any(map(holds_a_text, [each.text for each in texts_of(candidate) if each.is_asked])):
         return None
     for each in texts_of(candidate):
+        if each.name in candidate.later:
+            continue
         if (found := pointer_in(each.text, each.about, each.is_asked)) is not None:
             return f"the {each.name} points to a text or an image that is not there: {found}"
     return None

@@ -24,7 +24,7 @@ from ..profiles import GenerationOptions
 from ..protocol.messages import Message
 from ..recipes.fields import answer_model
 from ..recipes.prompting import shots_of, step_messages, unwrapped
-from ..recipes.recipe import Recipe, Step, made_by
+from ..recipes.recipe import Recipe, Step, drawn_fields, made_by
 from ..recipes.wordings import serving
 
 # %% auto #0
@@ -55,6 +55,9 @@ def steps_for(
         steps = recipe.from_text if item.get("answerable", True) else recipe.beside_text
     elif one_call:
         steps = [recipe.one_call] if recipe.one_call else ()
+    if not steps and not recipe.steps and "text" not in item:
+        hint = "Give documents: from_documents=..., or --documents."
+        raise InputError(f"the recipe {recipe.name} makes examples from texts, and there are none", hint=hint)
     if not steps:
         how = "in one call" if "text" not in item else "from documents"
         raise InputError(f"the recipe {recipe.name} makes no examples {how}", hint="Q&A pairs are made so: qa.")
@@ -224,13 +227,14 @@ async def made_example(
     recipe = asking.recipe
     steps, fixed = steps_for(recipe, item, asking.one_call)
     example = {name: texts[serving(texts, asking.language)] for name, texts in fixed.items()}
+    example |= {name: item[name] for name in drawn_fields(recipe) if name in item}
+    asked = [place for place, step in enumerate(steps) if step.is_asked(item)]
     topic, raw = item.get("topic") or item.get("sub_topic"), ""  # the second is its name of once
-    for place, step in enumerate(steps):
+    for place in asked:
         values = {**item, "subject": asking.subject, "topic": topic, **example}
-        made, raw = await asking.reply(
-            step, made_by(recipe, steps, place, fixed), values, tries, further if place == 0 else ()
-        )
+        makes, wishes = made_by(recipe, steps, place, fixed), further if place == asked[0] else ()
+        made, raw = await asking.reply(steps[place], makes, values, tries, wishes)
         example |= made
         if check is not None:
             await check(example, raw)
-    return {name: example[name] for name in recipe.fields}, raw
+    return {name: example[name] for name in recipe.fields if name in example}, raw

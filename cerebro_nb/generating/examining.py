@@ -19,7 +19,15 @@ from ..gates.gates import check_gates, refusals
 from .asking import Asking, made_example
 from ..logs import get_logger
 from ..recipes.prompting import shots_of
-from ..recipes.recipe import Recipe, all_steps, spoken_fields, telling_fields
+from cerebro_nb.recipes.recipe import (
+    Recipe,
+    all_steps,
+    drawn_fields,
+    later_fields,
+    spoken_fields,
+    telling_fields,
+    told_axes,
+)
 from ..recipes.wordings import phrases_of, serving, wish_again
 from ..texts.embedders import Embedder
 
@@ -49,14 +57,16 @@ def _looked_at(asking: Asking) -> Candidate:
         prompt="\n".join(prompts),
         asks=spoken_fields(recipe, "user"),
         answers=spoken_fields(recipe, "assistant"),
+        later=later_fields(recipe),
     )
 
 
 def _candidate(common: Candidate, recipe: Recipe, item: Mapping[str, Any], example: Mapping[str, Any]) -> Candidate:
     """Return an example with all that the gates want to know of it, given what all examples have in common."""
-    angle = ", ".join(str(item[name]) for name in recipe.plan.axes if item.get(name)) or None
+    angle = ", ".join(str(item[name]) for name in told_axes(recipe) if item.get(name)) or None
     topic = item.get("topic") or item.get("sub_topic")
-    return replace(common, example=example, topic=topic, angle=angle, source=item.get("text", ""))
+    made = {name: value for name, value in example.items() if name not in drawn_fields(recipe)}
+    return replace(common, example=made, topic=topic, angle=angle, source=item.get("text", ""))
 
 # %% ../../nbs/22_generating/3_examining.ipynb #001cb522
 _LAST, _MOST_COPIES, _LAST_TRIES = 10, 8, 20
@@ -130,7 +140,7 @@ class Examiner:
         self._without = check_gates([*without, *asking.recipe.gates.leave_out])
         known = (telling_text(asking.recipe, example) for example in (*self._common.shots, *earlier))
         self._distinct = Distinct(filter(None, known), embedder)
-        self._key = serving(asking.recipe.steps[0].prompt, asking.language)
+        self._key = serving(all_steps(asking.recipe)[0].prompt, asking.language)
         #: What is said to the next try at an item, by its position; and what came of the last items.
         self.wishes: dict[int, list[str]] = {}
         self.gain = Yield()

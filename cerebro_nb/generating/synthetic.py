@@ -26,17 +26,19 @@ from ..language import check_language
 from ..launching.kind import Again, Conversation, Kind, register_finder, register_kind
 from ..launching.launch import RunArguments, awaitable, launch, of_the_run, verbs, without_none
 from ..recipes.fields import answer_model
-from ..recipes.library import as_recipe, library
+from ..recipes.library import as_recipe, in_one_language, library, with_words
 from cerebro_nb.recipes.recipe import (
     Recipe,
     all_steps,
     called,
     conversation_in,
     definition_of,
-    in_one_language,
+    later_fields,
+    optional_fields,
     shots_by_language,
     spoken_fields,
     telling_fields,
+    told_axes,
 )
 from ..tasks.ledger import Ledger
 from ..gates.gates import GATES, check_gates
@@ -73,6 +75,8 @@ class SyntheticArguments(RunArguments, total=False):
         have 0.3 to 9 billion parameters work step by step, which is better and dearer with them.
     shots
         Examples of your own to show to the model, before those of the recipe: rows with the recipe's fields.
+    axes
+        Words for axes of the recipe in the place of its own, such as ``{"label": ["bug", "billing"]}``.
     """
 
     language: str | None
@@ -84,6 +88,7 @@ class SyntheticArguments(RunArguments, total=False):
     without_gates: Collection[str]
     one_call: bool
     shots: Sequence[Mapping[str, Any]] | None
+    axes: Mapping[str, Sequence[str]]
 
 # %% ../../nbs/22_generating/4_synthetic.ipynb #3bd536c7
 @dataclass(frozen=True, slots=True)
@@ -194,10 +199,10 @@ def recipe_kind(recipe: Recipe, file: str = "") -> Kind:
         n=recipe.n,
         fields={"subject": "subject", "language": "language", "n": "n"}
         | ({"documents": "from_documents"} if recipe.from_text else {}),
-        needs=("subject", *(["documents"] if recipe.from_text else [])),
+        needs=(*(["subject"] if recipe.steps else []), *(["documents"] if recipe.from_text else [])),
         function="generate" if file or recipe.name not in _TASK_KINDS else f"generate_{recipe.name}",
         given=(file or recipe.name,) if file or recipe.name not in _TASK_KINDS else (),
-        response_model=answer_model(recipe.name, recipe.fields),
+        response_model=answer_model(recipe.name, recipe.fields, optional_fields(recipe)),
         essential=telling_fields(recipe)[0],
         conversation=partial(_conversation, recipe),
         prompts=tuple(
@@ -205,8 +210,9 @@ def recipe_kind(recipe: Recipe, file: str = "") -> Kind:
         ),
         asks=spoken_fields(recipe, "user"),
         answers=spoken_fields(recipe, "assistant"),
+        later=later_fields(recipe),
         shots=shots_by_language(recipe),
-        axes=tuple(recipe.plan.axes),
+        axes=told_axes(recipe),
         gates=[name for name in GATES if name not in recipe.gates.leave_out] if recipe.gates.leave_out else None,
     )
 
@@ -256,11 +262,13 @@ def synthetic_run(
         Once it is started, if a document cannot be read.
     """
     arguments = without_none(arguments)
-    recipe = as_recipe(kind)
+    recipe = with_words(as_recipe(kind), arguments.get("axes", {}))
     wanted = whole_number(recipe.n if n is None else n) or 0
     if not 1 <= wanted <= MAX_EXAMPLES:
         refused = f"n = {text_of(n)} is not between 1 and {MAX_EXAMPLES:,}"
         raise InputError(refused, hint="Give a whole number: at least one example.")
+    if arguments.get("from_documents") is None and not recipe.steps:
+        steps_for(recipe, {})
     if arguments.get("from_documents") is None or subject:
         subject = check_subject(subject)
     if arguments.get("one_call"):

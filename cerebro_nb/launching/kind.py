@@ -208,6 +208,8 @@ class Kind:
     asks, answers
         The names of the fields that ask, such as ``question``, and of those that a model learns to say: all texts that
         do not ask if ``answers`` is empty.
+    later
+        The names of the fields that are said after a first answer, and may refer to what was said before.
     shots
         The examples that its prompts show, by language (``en``, ``pt-BR``), which no answer may repeat.
     axes
@@ -235,6 +237,7 @@ class Kind:
     prompts: Sequence[str] = ()
     asks: Sequence[str] = ()
     answers: Sequence[str] = ()
+    later: Sequence[str] = ()
     shots: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     axes: Sequence[str] = ()
     gates: Sequence[str] | None = ()
@@ -370,7 +373,10 @@ def kind_of_example(example: Mapping[str, Any]) -> Kind | None:
     """Return the kind of an example, told by its task if it has one, else by its fields; None if by neither."""
 
     def fields(kind: Kind) -> Collection[str]:
-        return kind.response_model.model_fields if kind.response_model is not None else kind.columns
+        form = kind.response_model
+        return (
+            kind.columns if form is None else [name for name, part in form.model_fields.items() if part.is_required()]
+        )
 
     named = kinds_of(str((example.get("metadata") or {}).get("kind", "")))
     by_fields = sorted(filter(fields, kinds().values()), key=lambda kind: -len(kind.columns))

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import lru_cache
 from typing import Annotated, Any, Literal, Self
 
@@ -138,19 +138,22 @@ def _held(field: Any, name: str) -> Any:
     return Annotated[Literal[field.of] if isinstance(field, ChoiceField) else bool, Bounds(**about)]
 
 
-def _model(name: str, fields: Fields) -> type[BaseModel]:
-    held: dict[str, Any] = {part: (_held(field, f"{name}_{part}"), ...) for part, field in fields.items()}
+def _model(name: str, fields: Fields, optional: Collection[str] = ()) -> type[BaseModel]:
+    held: dict[str, Any] = {}
+    for part, field in fields.items():
+        form = _held(field, f"{name}_{part}")
+        held[part] = (form | None, None) if part in optional else (form, ...)
     return create_model(name, __config__=ConfigDict(extra="forbid"), **held)
 
 # %% ../../nbs/21_recipes/2_fields.ipynb #86ae7c47
 @lru_cache(maxsize=256)
-def _made_once(name: str, fields: str) -> type[BaseModel]:
+def _made_once(name: str, fields: str, optional: tuple[str, ...]) -> type[BaseModel]:
     from pydantic import TypeAdapter
 
-    return _model(name, TypeAdapter(dict[str, Field]).validate_json(fields))
+    return _model(name, TypeAdapter(dict[str, Field]).validate_json(fields), optional)
 
 
-def answer_model(name: str, fields: Fields) -> type[BaseModel]:
+def answer_model(name: str, fields: Fields, optional: Collection[str] = ()) -> type[BaseModel]:
     """Return the pydantic model of an answer that has some fields; the same fields give the same one.
 
     Parameters
@@ -159,9 +162,11 @@ def answer_model(name: str, fields: Fields) -> type[BaseModel]:
         What it is called in errors.
     fields
         Its fields, in their order.
+    optional
+        The names of those that it may be without.
     """
     plain = {part: field.model_dump(mode="json") for part, field in fields.items()}
-    return _made_once(name, json.dumps(plain))
+    return _made_once(name, json.dumps(plain), tuple(sorted(optional)))
 
 # %% ../../nbs/21_recipes/2_fields.ipynb #510a97d1
 def text_fields(fields: Fields) -> Iterator[str]:

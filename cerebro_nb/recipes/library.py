@@ -6,16 +6,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
 
 from ..errors import InputError
-from .reading import read_recipe, recipe_from
-from .recipe import Recipe
+from .reading import read_recipe, recipe_from, refused
+from .recipe import Axes, Recipe, Step, all_steps, definition_of
+from .wordings import ANY, serving
 
 # %% auto #0
-__all__ = ['library', 'recipe_text', 'as_recipe', 'starter_text']
+__all__ = ['library', 'recipe_text', 'as_recipe', 'in_one_language', 'with_words', 'starter_text']
 
 # %% ../../nbs/21_recipes/6_library.ipynb #486caf63
 _HERE = Path(__file__).parent if "__file__" in globals() else Path("../../cerebro_nb/recipes")
@@ -69,27 +73,107 @@ def as_recipe(recipe: str | Path | Recipe) -> Recipe:
     return _of_the_library(str(recipe).replace("-", "_"))
 
 # %% ../../nbs/21_recipes/6_library.ipynb #bf24453f
+def in_one_language(recipe: Recipe, tag: str) -> Recipe:
+    """Return a recipe with those of its texts alone that serve a language: what a run of it has to know."""
+
+    def one(texts: Mapping[str, Any]) -> dict[str, Any]:
+        key = serving(texts, tag)
+        return {key: texts[key]}
+
+    def step(of: Step) -> Step:
+        texts = {"prompt": of.prompt, "system": of.system, "shots": of.shots}
+        changed: dict[str, Any] = {name: one(held) for name, held in texts.items() if held}
+        changed |= {"when": {axis: one(words) for axis, words in of.when.items()}} if of.when else {}
+        return of.model_copy(update=changed)
+
+    changes: dict[str, Any] = {
+        name: tuple(map(step, steps))
+        for name in ("steps", "from_text", "beside_text")
+        if (steps := getattr(recipe, name))
+    }
+    changes |= {"one_call": step(recipe.one_call)} if recipe.one_call else {}
+    changes |= {"shots": one(recipe.shots)} if recipe.shots else {}
+    changes |= {"fixed": {name: one(texts) for name, texts in recipe.fixed.items()}} if recipe.fixed else {}
+    if recipe.plan.axes:
+        changes["plan"] = Axes(axes={name: one(words) for name, words in recipe.plan.axes.items()})
+    return recipe.model_copy(update=changes)
+
+# %% ../../nbs/21_recipes/6_library.ipynb #e294f658
+def with_words(recipe: Recipe, axes: Mapping[str, Sequence[str]]) -> Recipe:
+    """Return a recipe whose axes have other words.
+
+    Parameters
+    ----------
+    recipe
+        Whose axes they are.
+    axes
+        By the name of an axis its words, which serve every language.
+
+    Raises
+    ------
+    InputError
+        If there is no such axis, its words are none, or it is one whose words decide which steps are asked and one of
+        them is not among the recipe's.
+    """
+    plan, waited = dict(recipe.plan.axes), {axis for step in all_steps(recipe) for axis in step.when}
+    for axis, given in axes.items():
+        if axis not in plan:
+            raise InputError(f"the recipe {recipe.name} has no axis {axis!r}", hint=f"It has: {', '.join(plan)}.")
+        words = () if isinstance(given, str) else tuple(dict.fromkeys(given))
+        known = [word for listed in plan[axis].values() for word in listed]
+        if not words or (axis in waited and not set(words) <= set(known)):
+            among = f" among: {', '.join(known)}" if axis in waited else ""
+            raise InputError(f"the axis {axis} cannot have the words {given!r}", hint=f"Give a list of words{among}.")
+        kept = {tag: tuple(word for word in listed if word in words) for tag, listed in plan[axis].items()}
+        plan[axis] = {tag: listed for tag, listed in kept.items() if listed} if axis in waited else {ANY: words}
+
+    def step(of: Step) -> Step:
+        kept = {
+            axis: {
+                tag: tuple(word for word in words if word in plan[axis][tag])
+                for tag, words in when.items()
+                if tag in plan[axis]
+            }
+            for axis, when in of.when.items()
+        }
+        return of.model_copy(update={"when": kept}) if kept else of
+
+    changes: dict[str, Any] = {"plan": recipe.plan.model_copy(update={"axes": plan})}
+    changes |= {name: tuple(map(step, getattr(recipe, name))) for name in ("steps", "from_text", "beside_text")}
+    try:
+        return Recipe.model_validate(definition_of(recipe.model_copy(update=changes))) if axes else recipe
+    except ValidationError as error:
+        raise refused(error, recipe.name) from error
+
+# %% ../../nbs/21_recipes/6_library.ipynb #40fdaa59
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 
 
-def starter_text(name: str) -> str:
+def starter_text(name: str, copied: str | None = None) -> str:
     """Return the file of a recipe to begin with: it works as it is, and says what may be changed.
 
     Parameters
     ----------
     name
         What it is to be called.
+    copied
+        The recipe of the package that it is a copy of, under the new name; a small one of its own if None.
 
     Raises
     ------
     InputError
-        If that is no name of a recipe, or the name of one of the package.
+        If that is no name of a recipe, or the name of one of the package; or there is none to copy.
     """
     if not _NAME.fullmatch(name) or name in library():
         why = "is a recipe of the package" if name in library() else "is no name of a recipe"
         raise InputError(f"{name!r} {why}", hint="Take lower-case letters, digits and underscores, such as tickets.")
+    called = name.replace("_", " ")
+    if copied is not None:
+        text = recipe_text(copied.replace("-", "_"))
+        text = re.sub(r"^name = .*$", f'name = "{name}"', text, count=1, flags=re.M)
+        return re.sub(r"^label = \{ en = .*$", f'label = {{ en = "{called}" }}', text, count=1, flags=re.M)
     text = (_HERE / "starter.toml").read_text(encoding="utf-8")
-    words = {"{name}": name, "{file}": f"{name}.toml", "{label}": name.replace("_", " ")}
+    words = {"{name}": name, "{file}": f"{name}.toml", "{label}": called}
     for place, word in words.items():
         text = text.replace(place, word, 3)
     return text

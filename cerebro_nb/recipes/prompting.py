@@ -13,11 +13,11 @@ from typing import Any
 from ..protocol.messages import Message
 from .fields import ChoiceField, Fields
 from .library import as_recipe
-from .recipe import Recipe, Shots, Step
+from .recipe import Recipe, Shots, Step, conversation_in
 from .wordings import ANY, filled, is_native, language_wish, needs_wish, phrases_of, serving
 
 # %% auto #0
-__all__ = ['MOST_SHOWN', 'shots_of', 'instruction', 'step_messages', 'unwrapped']
+__all__ = ['MOST_SHOWN', 'shots_of', 'instruction', 'said_before', 'step_messages', 'unwrapped']
 
 # %% ../../nbs/21_recipes/7_prompting.ipynb #a3a169a6
 MOST_SHOWN = 8
@@ -74,6 +74,24 @@ def instruction(step: Step, fields: Fields, values: Mapping[str, Any], tag: str)
     return " ".join(parts)
 
 # %% ../../nbs/21_recipes/7_prompting.ipynb #e365cb3a
+def said_before(recipe: Recipe, values: Mapping[str, Any], tag: str) -> tuple[Message, ...]:
+    """Return the exchanges of an example so far, by its recipe's chat: each a turn of the user and its answer.
+
+    Parameters
+    ----------
+    recipe
+        Whose chat it is.
+    values
+        The fields made so far, and the words of the plan.
+    tag
+        BCP-47 tag of the answers.
+    """
+    talk = conversation_in(recipe, values, tag)
+    turns = [Message(turn.role, turn.content) for turn in talk.turns if turn.content] if talk else []
+    answered = next((place for place, turn in enumerate(reversed(turns)) if turn.role == "assistant"), len(turns))
+    return tuple(turns[: len(turns) - answered])
+
+# %% ../../nbs/21_recipes/7_prompting.ipynb #d26aaf8b
 def _reply(shot: Mapping[str, Any], makes: Sequence[str], as_text: bool) -> str:
     if as_text:
         return str(shot[makes[0]])
@@ -110,6 +128,7 @@ def step_messages(
     for shot in (shot for shot in shots if {*makes} <= shot.keys()):
         turns.append(Message("user", filled(step.prompt[key], {**values, "topic": "", **shot})))
         turns.append(Message("assistant", _reply(shot, makes, as_text)))
+    turns += said_before(recipe, values, tag) if step.continues else ()
     last = [*further, *([language_wish(tag)] if needs_wish(key, tag) else [])]
     return (*turns, Message("user", "\n\n".join([filled(step.prompt[key], values), *last])))
 

@@ -35,19 +35,29 @@ def candidate_of(kind: Kind | None, example: Mapping[str, Any]) -> Candidate:
     about = about if isinstance(about, Mapping) else {}
     language = str(about.get("language") or "en")
     axes = (*(kind.axes if kind else ()), *_OLDER_AXES)
+    drawn = {name: example[name] for name in (kind.axes if kind else ()) if name in example}
+    told = {**{name: about.get(name) for name in axes}, **drawn}
     topics = (about.get(name) for name in ("topic", "sub_topic", "question"))
+    beside = {"metadata", *drawn, *(name for name in _not_always(kind) if example.get(name) is None)}
     return Candidate(
-        {name: value for name, value in example.items() if name != "metadata"},
+        {name: value for name, value in example.items() if name not in beside},
         str(about.get("subject") or ""),
         language,
         next((str(topic) for topic in topics if topic), None),
         kind.shots.get(serving(kind.shots, language), ()) if kind and kind.shots else (),
         "\n".join(kind.prompts) if kind else "",
-        ", ".join(str(about[name]) for name in axes if about.get(name)) or None,
+        ", ".join(str(word) for word in told.values() if word) or None,
         kind.asks if kind else (),
         kind.answers if kind else (),
         str(about.get("text") or ""),
+        kind.later if kind else (),
     )
+
+
+def _not_always(kind: Kind | None) -> list[str]:
+    """Return the names of the fields that not every example of a kind has."""
+    form = kind.response_model if kind else None
+    return [name for name, field in form.model_fields.items() if not field.is_required()] if form else []
 
 # %% ../../nbs/21_recipes/9_quality.ipynb #174819ab
 def refused(example: Mapping[str, Any], gates: Collection[str] | None = None) -> dict[str, str]:
@@ -116,10 +126,9 @@ def refused_by(
         If there is no kind or no gate of that name, or the language is none.
     """
     kind = kind_named(recipe)
-    fields = {name: value for name, value in example.items() if name != "metadata"}
-    known = candidate_of(kind, {"metadata": {"language": language}})
+    known = candidate_of(kind, {**example, "metadata": {"language": language}})
     candidate = Candidate(
-        fields,
+        known.example,
         subject,
         language,
         topic,
@@ -128,5 +137,6 @@ def refused_by(
         angle,
         kind.asks,
         kind.answers,
+        later=kind.later,
     )
     return list(refusals(candidate, without))

@@ -5,9 +5,8 @@
 # %% ../../nbs/21_recipes/4_recipe.ipynb #108c98e7
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice, pairwise, product
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BeforeValidator, model_validator
@@ -26,13 +25,14 @@ from cerebro_nb.recipes.fields import (
     answer_model,
     text_fields,
 )
-from .wordings import ANY, filled, places, serving
+from .wordings import ANY, filled, needed_places, places, serving
 
 # %% auto #0
-__all__ = ['MOST_PROMPT', 'Prompt', 'Prompts', 'Words', 'Shots', 'WordsByLanguage', 'Said', 'MOST_STEPS', 'MOST_FIELDS',
-           'MOST_SHOTS', 'KNOWN_PLACES', 'Step', 'Axes', 'ChatTurn', 'Chat', 'GateWishes', 'Recipe', 'problems_of',
-           'made_by', 'telling_fields', 'all_steps', 'shots_by_language', 'spoken_fields', 'called', 'definition_of',
-           'in_one_language', 'sha256_of', 'conversation_in']
+__all__ = ['MOST_PROMPT', 'Prompt', 'Prompts', 'Words', 'Shots', 'WordsByLanguage', 'WordsWaitedFor', 'Said', 'MOST_STEPS',
+           'MOST_FIELDS', 'MOST_SHOTS', 'KNOWN_PLACES', 'MOST_CASES', 'Step', 'Axes', 'ChatTurn', 'Chat', 'GateWishes',
+           'Recipe', 'problems_of', 'made_by', 'drawn_fields', 'optional_fields', 'telling_fields', 'all_steps',
+           'shots_by_language', 'spoken_fields', 'later_fields', 'told_axes', 'called', 'definition_of',
+           'conversation_in']
 
 # %% ../../nbs/21_recipes/4_recipe.ipynb #baadb083
 MOST_PROMPT = 20_000
@@ -59,6 +59,9 @@ Words = Annotated[
 ]
 Shots = Annotated[dict[str, tuple[dict[str, Any], ...]], BeforeValidator(_by_language), Bounds(max_length=100)]
 WordsByLanguage = Annotated[dict[str, Words], BeforeValidator(_by_language), Bounds(min_length=1, max_length=100)]
+WordsWaitedFor = Annotated[
+    dict[str, Annotated[tuple[str, ...], Bounds(max_length=1_000)]], BeforeValidator(_by_language)
+]
 
 # %% ../../nbs/21_recipes/4_recipe.ipynb #32142982
 class Step(_Plain):
@@ -79,6 +82,16 @@ class Step(_Plain):
     samples: int = Bounds(
         1, ge=1, le=16, description="how often it is asked; above 1 its field is a list of the replies"
     )
+    when: dict[FieldName, WordsWaitedFor] = Bounds(
+        default_factory=dict, max_length=20, description="by axis, the words for which it is asked; always if none"
+    )
+    continues: bool = Bounds(False, description="what was said so far, by the chat, goes before its prompt as turns")
+
+    def is_asked(self, item: Mapping[str, Any]) -> bool:
+        """Whether it is asked for an example whose plan has these words."""
+        return all(
+            any(item.get(axis) in words for words in by_language.values()) for axis, by_language in self.when.items()
+        )
 
     def as_text(self, fields: Fields) -> bool:
         """Whether its reply is plain text, given the fields it makes."""
@@ -164,7 +177,9 @@ class Recipe(_Plain):
         (), description="fields that tell two examples apart; the first text if empty"
     )
     plan: Axes = Axes()
-    steps: tuple[Step, ...] = Bounds(min_length=1, max_length=MOST_STEPS)
+    steps: tuple[Step, ...] = Bounds(
+        (), max_length=MOST_STEPS, description="the steps for an example about a subject; none if all are from texts"
+    )
     one_call: Step | None = Bounds(
         None, description="a step that makes all fields at once, for who wants one call an example"
     )
@@ -190,17 +205,19 @@ class Recipe(_Plain):
 # %% ../../nbs/21_recipes/4_recipe.ipynb #c501ed25
 def problems_of(recipe: Recipe) -> Iterator[str]:
     """Yield what is wrong with a recipe as a whole, as sentences that say where."""
-    yield from _problems_of_steps(recipe, "steps", recipe.steps, KNOWN_PLACES[:2])
+    if recipe.steps or not recipe.from_text:
+        yield from _problems_of_steps(recipe, "steps", recipe.steps, KNOWN_PLACES[:2])
     if recipe.one_call is not None:
         yield from _problems_of_steps(recipe, "one_call", (recipe.one_call,), KNOWN_PLACES[:2])
     if recipe.from_text:
         yield from _problems_of_steps(recipe, "from_text", recipe.from_text, KNOWN_PLACES)
     if recipe.beside_text:
         yield from _problems_of_steps(recipe, "beside_text", recipe.beside_text, KNOWN_PLACES, recipe.fixed)
-    if clash := set(recipe.plan.axes) & {*recipe.fields, *KNOWN_PLACES}:
+    if clash := set(recipe.plan.axes) & {*KNOWN_PLACES}:
         yield f"plan.axes: {min(clash)} is the name of something else"
-    texts = set(text_fields(recipe.fields))
-    if not texts:
+    if drawn := [name for name in drawn_fields(recipe) if not isinstance(recipe.fields[name], TextField)]:
+        yield f"fields.{drawn[0]}: plan.axes has its words, so it is a text"
+    if not {*text_fields(recipe.fields)} - {*recipe.plan.axes}:
         yield "fields: there is no text among them"
     if unknown := [name for name in recipe.distinct if name not in recipe.fields]:
         yield f"distinct: there is no field {unknown[0]!r}"
@@ -218,7 +235,7 @@ def problems_of(recipe: Recipe) -> Iterator[str]:
 
 def _problems_of_shots(recipe: Recipe, where: str, shots: Shots, makes: Sequence[str]) -> Iterator[str]:
     """Yield why shots do not fit the fields that they show; what else they have is for the prompt's places."""
-    form = answer_model(recipe.name, {name: recipe.fields[name] for name in makes})
+    form = answer_model(recipe.name, {name: recipe.fields[name] for name in makes}, optional_fields(recipe))
     for language, listed in shots.items():
         if len(listed) > MOST_SHOTS:
             yield f"{where}: {len(listed)} are more than {MOST_SHOTS}"
@@ -239,7 +256,10 @@ def _problems_of_steps(
     recipe: Recipe, where: str, steps: Sequence[Step], known: Iterable[str], fixed: Iterable[str] = ()
 ) -> Iterator[str]:
     """Yield what is wrong with some steps: what they make, what stands in their places, in which languages they are."""
-    made = list(fixed)
+    if not steps:
+        yield f"{where}: there is none"
+        return
+    made = [*fixed, *drawn_fields(recipe)]
     languages = set(steps[0].prompt)
     for place, step in enumerate(steps):
         here = where if where == "one_call" else f"{where}[{place}]"
@@ -248,7 +268,7 @@ def _problems_of_steps(
             yield f"{here}.makes: there is no field {unknown[0]!r}; there are: {', '.join(recipe.fields)}"
             return
         if again := [name for name in makes if name in made]:
-            yield f"{here}.makes: {again[0]} is made twice"
+            yield f"{here}.makes: {again[0]} is {'drawn, see plan.axes' if again[0] in recipe.plan.axes else 'made twice'}"
         if set(step.prompt) != languages:
             yield f"{here}.prompt: its languages are not those of {where}[0]: {', '.join(sorted(languages))}"
         filling = {*known, *recipe.plan.axes, *made}
@@ -260,6 +280,7 @@ def _problems_of_steps(
         made += makes
     if left := [name for name in recipe.fields if name not in made]:
         yield f"{where}: no step makes the field {left[0]}"
+    yield from _problems_of_when(recipe, where, steps, {*known, *fixed})
 
 
 def _problems_of_reply(recipe: Recipe, here: str, step: Step, makes: Sequence[str]) -> Iterator[str]:
@@ -268,19 +289,92 @@ def _problems_of_reply(recipe: Recipe, here: str, step: Step, makes: Sequence[st
         yield f"{here}.reply: as text it makes one text, not {', '.join(makes)}"
     if step.samples > 1 and not (step.reply != "json" and step.may_be_text(fields)):
         yield f"{here}.samples: {step.samples} replies need a field that is a list of texts"
+    if step.continues and recipe.chat is None:
+        yield f"{here}.continues: the recipe has no chat to go on with"
 
 
 def made_by(recipe: Recipe, steps: Sequence[Step], place: int, fixed: Iterable[str] = ()) -> tuple[str, ...]:
     """Return the names of the fields that one of some steps makes: those it names, else all that no other names."""
     if steps[place].makes:
         return steps[place].makes
-    others = {name for step in steps for name in step.makes} | set(fixed)
+    others = {name for step in steps for name in step.makes} | {*fixed, *recipe.plan.axes}
     return tuple(name for name in recipe.fields if name not in others)
+
+# %% ../../nbs/21_recipes/4_recipe.ipynb #dc0c0b80
+MOST_CASES = 1_000
+
+
+def drawn_fields(recipe: Recipe) -> tuple[str, ...]:
+    """Return the names of the fields that no step makes, because they are words of the axes of the same names."""
+    return tuple(name for name in recipe.fields if name in recipe.plan.axes)
+
+
+def optional_fields(recipe: Recipe) -> frozenset[str]:
+    """Return the names of the fields that not every example has, because a step that makes them is not always asked."""
+    listed = (recipe.steps, recipe.from_text, recipe.beside_text)
+    waiting = ((steps, place) for steps in listed for place, step in enumerate(steps) if step.when)
+    return frozenset(name for steps, place in waiting for name in made_by(recipe, steps, place))
+
+
+def _problems_of_when(recipe: Recipe, where: str, steps: Sequence[Step], known: Iterable[str]) -> Iterator[str]:
+    """Yield what is wrong with what some steps wait for: an axis, a word, or what is missing where they are left out."""
+    for place, step in enumerate(steps):
+        for axis, waited in step.when.items():
+            here, words = f"{where}[{place}].when", recipe.plan.axes.get(axis)
+            if words is None:
+                yield f"{here}: there is no axis {axis!r}; there are: {', '.join(recipe.plan.axes)}"
+                return
+            if waited.keys() != words.keys():
+                yield f"{here}.{axis}: its languages are not those of the axis: {', '.join(map(repr, words))}"
+                return
+            if strange := [word for tag, listed in waited.items() for word in listed if word not in words[tag]]:
+                yield f"{here}.{axis}: {strange[0]!r} is no word of the axis"
+                return
+    for case in islice(_cases(recipe, steps), MOST_CASES):
+        yield from _problems_of_case(recipe, where, steps, case, known)
+
+
+def _cases(recipe: Recipe, steps: Sequence[Step]) -> Iterator[dict[str, str]]:
+    """Yield words of the axes that steps wait for: each combination of steps that is asked comes at least once."""
+    waited = dict.fromkeys(axis for step in steps for axis in step.when)
+    telling = []
+    for axis in waited:
+        words = dict.fromkeys(word for listed in recipe.plan.axes[axis].values() for word in listed)
+        alone = [Step(prompt="?", when={axis: step.when[axis]}) for step in steps if axis in step.when]
+        telling.append({tuple(step.is_asked({axis: word}) for step in alone): word for word in words}.values())
+    yield from (dict(zip(waited, words, strict=True)) for words in product(*telling) if waited)
+
+
+def _problems_of_case(
+    recipe: Recipe, where: str, steps: Sequence[Step], case: Mapping[str, str], known: Iterable[str]
+) -> Iterator[str]:
+    """Yield what is missing in the examples that have some words of axes."""
+    filling, here = {*known, *recipe.plan.axes}, " and ".join(f"{axis} = {word!r}" for axis, word in case.items())
+    for place, step in enumerate(steps):
+        if step.is_asked(case):
+            texts = [*step.prompt.values(), *(step.system or {}).values()]
+            if missing := [name for text in texts for name in needed_places(text) if name not in filling]:
+                yield f"{where}[{place}].prompt: with {here} nobody fills {{{missing[0]}}}; put it into [[ ]]"
+            filling |= {*made_by(recipe, steps, place)}
+    if missing := [name for name in telling_fields(recipe) if name not in filling]:
+        yield f"{where}: with {here} no step makes {missing[0]}, which tells two examples apart"
+    if recipe.chat is None:
+        return
+    values = {name: name for name in filling}
+    for place, turn in enumerate(recipe.chat.turns):
+        needed = [name for text in turn.content.values() for name in needed_places(text) if name not in filling]
+        if needed and any(filled(text, values).strip() for text in turn.content.values()):
+            yield f"chat.turns[{place}]: with {here} nobody fills {{{needed[0]}}}; put it into [[ ]]"
+    plain = not any(turn.tool_calls or turn.role == "tool" for turn in recipe.chat.turns)
+    talk = conversation_in(recipe, values, next(iter(recipe.chat.turns[0].content)) or "en") if plain else None
+    roles = [turn.role for turn in talk.turns if turn.role != "system"] if talk else ["assistant"]
+    if roles[-1] != "assistant" or any(one == other for one, other in pairwise(roles)):
+        yield f"chat: with {here} user and assistant do not speak in turn: {', '.join(roles)}"
 
 # %% ../../nbs/21_recipes/4_recipe.ipynb #67839423
 def telling_fields(recipe: Recipe) -> tuple[str, ...]:
     """Return the names of the fields that tell two examples apart: those the recipe names, else its first text."""
-    return recipe.distinct or (next(text_fields(recipe.fields)),)
+    return recipe.distinct or (next(name for name in text_fields(recipe.fields) if name not in recipe.plan.axes),)
 
 
 def all_steps(recipe: Recipe) -> list[Step]:
@@ -304,6 +398,22 @@ def spoken_fields(recipe: Recipe, role: str) -> tuple[str, ...]:
     return tuple(name for name in said if name in texts)
 
 
+def later_fields(recipe: Recipe) -> tuple[str, ...]:
+    """Return the names of the fields that are said after a first answer, and may refer to what was said before."""
+    turns = recipe.chat.turns if recipe.chat else ()
+    answered = next((place for place, turn in enumerate(turns) if turn.role == "assistant"), 0) + 1
+    first, later = ([name for turn in part for text in turn.content.values() for name in places(text)]
+                    for part in (turns[:answered], turns[answered:]))  # fmt: skip
+    return tuple(dict.fromkeys(name for name in later if name in recipe.fields and name not in first))
+
+
+def told_axes(recipe: Recipe) -> tuple[str, ...]:
+    """Return the axes whose words a model is told; one that only decides which steps are asked is not."""
+    texts = (text for step in all_steps(recipe) for said in (step.prompt, step.system or {}) for text in said.values())
+    told = {name for text in texts for name in places(text)}
+    return tuple(axis for axis in recipe.plan.axes if axis in told)
+
+
 def called(recipe: Recipe, tag: str) -> str:
     """Return what people call a recipe in a language."""
     return recipe.label[serving(recipe.label, tag)] if recipe.label else recipe.name.replace("_", " ")
@@ -312,35 +422,6 @@ def called(recipe: Recipe, tag: str) -> str:
 def definition_of(recipe: Recipe) -> dict[str, Any]:
     """Return a recipe as plain JSON values, from which it can be made again: what was not set is not in it."""
     return recipe.model_dump(mode="json", exclude_unset=True)
-
-
-def in_one_language(recipe: Recipe, tag: str) -> Recipe:
-    """Return a recipe with those of its texts alone that serve a language: what a run of it has to know."""
-
-    def one(texts: Mapping[str, Any]) -> dict[str, Any]:
-        key = serving(texts, tag)
-        return {key: texts[key]}
-
-    def step(of: Step) -> Step:
-        texts = {"prompt": of.prompt, "system": of.system, "shots": of.shots}
-        return of.model_copy(update={name: one(held) for name, held in texts.items() if held})
-
-    changes: dict[str, Any] = {
-        name: tuple(map(step, steps))
-        for name in ("steps", "from_text", "beside_text")
-        if (steps := getattr(recipe, name))
-    }
-    changes |= {"one_call": step(recipe.one_call)} if recipe.one_call else {}
-    changes |= {"shots": one(recipe.shots)} if recipe.shots else {}
-    changes |= {"fixed": {name: one(texts) for name, texts in recipe.fixed.items()}} if recipe.fixed else {}
-    if recipe.plan.axes:
-        changes["plan"] = Axes(axes={name: one(words) for name, words in recipe.plan.axes.items()})
-    return recipe.model_copy(update=changes)
-
-
-def sha256_of(recipe: Recipe) -> str:
-    """Return the hash of all that a recipe says, in hexadecimal."""
-    return hashlib.sha256(json.dumps(definition_of(recipe), sort_keys=True).encode()).hexdigest()
 
 # %% ../../nbs/21_recipes/4_recipe.ipynb #47ed4091
 def _objects(value: Any) -> tuple[Mapping[str, Any], ...]:

@@ -17,8 +17,8 @@ from typing import Any
 from ..language import check_language, language_name
 
 # %% auto #0
-__all__ = ['ANY', 'PHRASES', 'serving', 'is_native', 'needs_wish', 'language_wish', 'places', 'filled', 'Phrases', 'phrases_of',
-           'wish_again']
+__all__ = ['ANY', 'PHRASES', 'serving', 'is_native', 'needs_wish', 'language_wish', 'places', 'needed_places', 'filled',
+           'Phrases', 'phrases_of', 'wish_again']
 
 # %% ../../nbs/21_recipes/3_wordings.ipynb #be0f5e76
 #: The language of a text that says nothing of it: it serves all.
@@ -87,6 +87,11 @@ _MAY_BE_LEFT_OUT = re.compile(r"\[\[(.*?)\]\]", re.DOTALL)
 def places(text: str) -> list[str]:
     """Return the names in a text's places, each once, in their order."""
     return list(dict.fromkeys(_PLACE.findall(text)))
+
+
+def needed_places(text: str) -> list[str]:
+    """Return the names in those of a text's places that stand in no part that may be left out."""
+    return places(_MAY_BE_LEFT_OUT.sub("", text))
 
 
 def filled(text: str, values: Mapping[str, Any]) -> str:
