@@ -49,16 +49,16 @@ if TYPE_CHECKING:
     from .generating.importing import aimport_run as aimport_run
     from .generating.importing import import_rows as import_rows
     from .generating.importing import import_run as import_run
-    from .generating.judging import ajudge as ajudge
-    from .generating.judging import judge as judge
-    from .generating.judging import verdicts as verdicts
+    from .judging.judging import ajudge as ajudge
+    from .judging.judging import judge as judge
+    from .judging.judging import verdicts as verdicts
     from .generating.notes import agenerate_notes as agenerate_notes
     from .generating.notes import anotes_run as anotes_run
     from .generating.notes import generate_notes as generate_notes
     from .generating.notes import notes_run as notes_run
-    from .generating.prompt_search import PromptSearch as PromptSearch
-    from .generating.prompt_search import asearch_prompts as asearch_prompts
-    from .generating.prompt_search import search_prompts as search_prompts
+    from .judging.prompt_search import PromptSearch as PromptSearch
+    from .judging.prompt_search import asearch_prompts as asearch_prompts
+    from .judging.prompt_search import search_prompts as search_prompts
     from .generating.synthetic import agenerate as agenerate
     from .generating.synthetic import agenerate_failure_cases as agenerate_failure_cases
     from .generating.synthetic import agenerate_qa as agenerate_qa

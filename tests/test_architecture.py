@@ -18,6 +18,7 @@ ALLOWED = {
     ("batching.run", "panels.monitor"): "a run shows itself in a notebook, and asks for its monitor only then",
     ("launching.kind", "launching.*"): "the registry knows which chapters may hold kinds, and imports them when asked",
     ("launching.kind", "generating.*"): "as above",
+    ("launching.kind", "judging.*"): "as above",
     ("launching.kind", "vectors.*"): "as above",
 }
 

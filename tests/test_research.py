@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from papers import APACHE, REFERENCE
 
 from cerebro_nb import Client, Document, ScriptedBackend, errors, generate_notes, resume, search_prompts
-from cerebro_nb.generating.trials import confidence_interval, filled
+from cerebro_nb.judging.trials import confidence_interval
+from cerebro_nb.judging.trials import filled
 from cerebro_nb.texts.quotes import find_quote
 
 

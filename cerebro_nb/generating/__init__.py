@@ -1,1 +1,1 @@
-"""Examples, notes, judgements and prompts made by a model."""
+"""Examples and notes made by a model, and those made elsewhere."""

@@ -1,0 +1,1 @@
+"""Judgements, comparisons of prompts and the search for a better one."""
