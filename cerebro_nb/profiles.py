@@ -63,7 +63,7 @@ class Profile(CheckedValues):
     concurrency: int = Field(ge=1, le=1024, description="requests in flight at most")
     adaptive: bool = Field(False, description="find out how many requests at once serve best, up to that number")
     timeout_s: Seconds = Field(
-        30.0, description="seconds an attempt at an item may take, waiting in our own queue left out"
+        30.0, description="seconds an attempt at an item, or a step of it, may take, our own queue left out"
     )
     max_attempts: int = Field(
         4,

@@ -73,6 +73,11 @@ class AttemptClock:
         assert self._alarm is not None
         await self._alarm.__aexit__(*raised)
 
+    def begin_again(self) -> None:
+        """Give the attempt all its time from now on."""
+        if self._alarm is not None and not self._alarm.expired():
+            self._alarm.reschedule(asyncio.get_running_loop().time() + self.timeout_s + self.GRACE_S)
+
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Stop the clock meanwhile."""

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 
 from ..errors import InputError
-from .candidates import Candidate, Gate, asked_in, texts_of
+from .candidates import Candidate, FieldText, Gate, asked_in, texts_of
 from .forms import EDITING, NEARLY, echoes, holds_a_text, cut_in, emptiness_of, markup_in
 from .forms import placeholder_in, unclosed_in
 from .languages import language_asked_for, name_of_language, other_language, other_script
@@ -113,6 +113,24 @@ def _placeholder(candidate: Candidate) -> str | None:
     return None
 
 # %% ../../nbs/20_gates/7_gates.ipynb #8654a1b2
+_SAID_BEFORE, _MADE_ANEW = 0.7, 0.95
+
+
+def _says_again(candidate: Candidate) -> str | None:
+    """Return what is said of a later turn, or of what was made of a given text, that says nothing new."""
+    before: list[FieldText] = []
+    for each in texts_of(candidate):
+        alike = [other for other in before if other.is_asked == each.is_asked]
+        words = words_of(each.text)
+        for other in alike if each.name in candidate.later else ():
+            if len(words) >= 6 and likeness(words, words_of(other.text)) >= _SAID_BEFORE:
+                return f"the {each.name} says the same as the {other.name}"
+        if candidate.source and not candidate.asks and likeness(words, words_of(candidate.source)) >= _MADE_ANEW:
+            return f"the {each.name} is the text that was given"
+        before.append(each)
+    return None
+
+
 def _echo(candidate: Candidate) -> str | None:
     texts = texts_of(candidate)
     editing = EDITING.search(asked_in(texts))
@@ -136,7 +154,7 @@ def _echo(candidate: Candidate) -> str | None:
                 is_same = is_same or says_the_mistake_again(other.text, each.text)
             if is_same and not editing:
                 return f"the {each.name} says the same as the {other.name}"
-    return None
+    return _says_again(candidate)
 
 # %% ../../nbs/20_gates/7_gates.ipynb #c7877d1c
 _PROMPT_RUN, _SHOT_RUN = 6, 5

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from ..batching.work import next_seed
 from ..client.call import answer
 from ..client.client import Client
+from ..client.scope import current_scope
 from cerebro_nb.errors import (
     InputError,
     InvalidOutput,
@@ -24,7 +25,8 @@ from ..profiles import GenerationOptions
 from ..protocol.messages import Message
 from ..recipes.fields import answer_model
 from ..recipes.prompting import shots_of, step_messages, unwrapped
-from ..recipes.recipe import Recipe, Step, drawn_fields, made_by
+from ..recipes.parts import Step
+from ..recipes.recipe import Recipe, drawn_fields, made_by
 from ..recipes.wordings import serving
 
 # %% auto #0
@@ -202,7 +204,12 @@ Check = Callable[[Mapping[str, Any], str], Awaitable[None]]
 
 
 async def made_example(
-    asking: Asking, item: Mapping[str, Any], tries: int = 0, further: Sequence[str] = (), check: Check | None = None
+    asking: Asking,
+    item: Mapping[str, Any],
+    tries: int = 0,
+    further: Sequence[str] = (),
+    check: Check | None = None,
+    begun: Mapping[str, Any] | None = None,
 ) -> tuple[dict[str, Any], str]:
     """Return an example, and the last reply as it was written.
 
@@ -215,9 +222,11 @@ async def made_example(
     tries
         How often it was tried before: each try has a seed of its own.
     further
-        What is said after the first step's prompt, such as what is there already.
+        What is said after the prompt of the first step that is asked, such as what is there already.
     check
         Is called after each step with what there is of the example and the reply; what it raises ends the example.
+    begun
+        What an earlier try made that passed: the steps that make it are not asked again.
 
     Raises
     ------
@@ -227,14 +236,17 @@ async def made_example(
     recipe = asking.recipe
     steps, fixed = steps_for(recipe, item, asking.one_call)
     example = {name: texts[serving(texts, asking.language)] for name, texts in fixed.items()}
-    example |= {name: item[name] for name in drawn_fields(recipe) if name in item}
-    asked = [place for place, step in enumerate(steps) if step.is_asked(item)]
+    example |= {name: item[name] for name in drawn_fields(recipe) if name in item} | dict(begun or {})
+    made = [{*made_by(recipe, steps, place, fixed)} <= example.keys() for place in range(len(steps))]
+    asked = [place for place, step in enumerate(steps) if step.is_asked(item) and not made[place]]
     topic, raw = item.get("topic") or item.get("sub_topic"), ""  # the second is its name of once
     for place in asked:
         values = {**item, "subject": asking.subject, "topic": topic, **example}
+        if place != asked[0] and (scope := current_scope()):
+            scope.clock.begin_again()
         makes, wishes = made_by(recipe, steps, place, fixed), further if place == asked[0] else ()
-        made, raw = await asking.reply(steps[place], makes, values, tries, wishes)
-        example |= made
+        fields, raw = await asking.reply(steps[place], makes, values, tries, wishes)
+        example |= fields
         if check is not None:
             await check(example, raw)
     return {name: example[name] for name in recipe.fields if name in example}, raw

@@ -193,21 +193,29 @@ class ExampleWork:
         supply: Callable[[Sequence[Any], int], Sequence[Any]] = lambda refused, first: (),
     ):
         self._asking, self._supply = asking, supply
+        #: What passed of examples that are not whole yet, by the positions of their items.
+        self._begun: dict[int, Mapping[str, Any]] = {}
         self._examiner = Examiner(asking, earlier, embedder, without)
 
     async def __call__(self, item: WorkItem) -> dict[str, Any]:
         """Return an example, or raise why what was made is none."""
         examiner = self._examiner
         examiner.gain.check()
-        look = partial(examiner.look, item)
         if item.reuses:
             example, raw = dict(item.reusable), str(item.reusable)
-            await look(example, raw)
+            await examiner.look(item, example, raw)
         else:
-            wishes = examiner.wishes.pop(item.position, ())
-            example, raw = await made_example(self._asking, item.value, item.attempt - 1, wishes, look)
+            wishes, begun = examiner.wishes.pop(item.position, ()), self._begun.pop(item.position, None)
+            look = partial(self._look, item)
+            example, raw = await made_example(self._asking, item.value, item.attempt - 1, wishes, look, begun)
+            self._begun.pop(item.position, None)
         await examiner.take(item, example, raw)
         return example
+
+    async def _look(self, item: WorkItem, example: Mapping[str, Any], raw: str) -> None:
+        """Look at what there is of an example, and keep it if it passes."""
+        await self._examiner.look(item, example, raw)
+        self._begun[item.position] = dict(example)
 
     def more(self, refused: Sequence[Any], first: int) -> Sequence[Any]:
         """Return items in the place of refused ones, as long as the subject and the model give any."""

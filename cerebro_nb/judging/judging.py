@@ -17,7 +17,7 @@ from ..batching.work import Work, WorkItem, next_seed
 from ..client.client import Client
 from ..client.call import answer
 from ..errors import InputError
-from ..recipes.templates import Template, in_language, template_language
+from ..generating.templates import Template, in_language, template_language
 from ..language import check_language
 from ..launching.kind import Again, Kind, register_kind
 from ..launching.launch import RunArguments, awaitable, launch, of_the_run, verbs

@@ -22,7 +22,7 @@ from ..client.call import answer
 from ..concurrency.twins import blocking_twin
 from ..errors import DuplicateOutput, InputError
 from ..generating.angles import seed_of
-from ..recipes.templates import Template, in_language, template_language
+from ..generating.templates import Template, in_language, template_language
 from .trials import PLACE, Contest, Scoring, ranked, trials_run, with_place
 from .trials import Check
 from ..language import check_language

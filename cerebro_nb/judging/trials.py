@@ -20,7 +20,7 @@ from ..client.call import answer
 from ..concurrency.threads import in_thread
 from ..errors import CerebroError, InputError, ProcessorFailed
 from .judging import RUBRICS, verdict
-from ..recipes.templates import template_language
+from ..generating.templates import template_language
 from ..language import check_language
 from ..launching.kind import Again, Kind, register_kind
 from ..launching.launch import RunArguments, launch

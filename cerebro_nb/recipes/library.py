@@ -15,7 +15,8 @@ from pydantic import ValidationError
 
 from ..errors import InputError
 from .reading import read_recipe, recipe_from, refused
-from .recipe import Axes, Recipe, Step, all_steps, definition_of
+from .parts import Step
+from .recipe import Recipe, all_steps, definition_of
 from .wordings import ANY, serving
 
 # %% auto #0
@@ -95,7 +96,8 @@ def in_one_language(recipe: Recipe, tag: str) -> Recipe:
     changes |= {"shots": one(recipe.shots)} if recipe.shots else {}
     changes |= {"fixed": {name: one(texts) for name, texts in recipe.fixed.items()}} if recipe.fixed else {}
     if recipe.plan.axes:
-        changes["plan"] = Axes(axes={name: one(words) for name, words in recipe.plan.axes.items()})
+        axes = {name: one(words) for name, words in recipe.plan.axes.items()}
+        changes["plan"] = recipe.plan.model_copy(update={"axes": axes})
     return recipe.model_copy(update=changes)
 
 # %% ../../nbs/21_recipes/6_library.ipynb #e294f658

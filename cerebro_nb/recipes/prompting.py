@@ -13,7 +13,8 @@ from typing import Any
 from ..protocol.messages import Message
 from .fields import ChoiceField, Fields
 from .library import as_recipe
-from .recipe import Recipe, Shots, Step, conversation_in
+from .parts import Shots, Step
+from .recipe import Recipe, conversation_in
 from .wordings import ANY, filled, is_native, language_wish, needs_wish, phrases_of, serving
 
 # %% auto #0
@@ -87,9 +88,13 @@ def said_before(recipe: Recipe, values: Mapping[str, Any], tag: str) -> tuple[Me
         BCP-47 tag of the answers.
     """
     talk = conversation_in(recipe, values, tag)
-    turns = [Message(turn.role, turn.content) for turn in talk.turns if turn.content] if talk else []
-    answered = next((place for place, turn in enumerate(reversed(turns)) if turn.role == "assistant"), len(turns))
-    return tuple(turns[: len(turns) - answered])
+    turns = [
+        Message(turn.role, turn.content)
+        for turn in (talk.turns if talk else ())
+        if turn.content and (turn.role == "user" or turn.role == "assistant")
+    ]
+    answered = [place for place, turn in enumerate(turns, 1) if turn.role == "assistant"]
+    return tuple(turns[: answered[-1] if answered else 0])
 
 # %% ../../nbs/21_recipes/7_prompting.ipynb #d26aaf8b
 def _reply(shot: Mapping[str, Any], makes: Sequence[str], as_text: bool) -> str:

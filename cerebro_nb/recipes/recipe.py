@@ -7,156 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice, pairwise, product
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Self, get_args
 
 from pydantic import BeforeValidator, model_validator
 from pydantic import Field as Bounds
 
 from ..gates.gates import GATES
-from ..language import check_language
 from ..launching.kind import Conversation, Role, Turn
-from cerebro_nb.recipes.fields import (
-    ChoiceField,
-    Field,
-    FieldName,
-    Fields,
-    TextField,
-    _Plain,
-    answer_model,
-    text_fields,
-)
-from .wordings import ANY, filled, needed_places, places, serving
+from .fields import ChoiceField, Field, FieldName, TextField, _Plain, answer_model, text_fields
+from .parts import Axes, Chat, ChatTurn, GateWishes, Prompts, Shots, Step, by_language
+from .wordings import filled, needed_places, places, serving
 
 # %% auto #0
-__all__ = ['MOST_PROMPT', 'Prompt', 'Prompts', 'Words', 'Shots', 'WordsByLanguage', 'WordsWaitedFor', 'Said', 'MOST_STEPS',
-           'MOST_FIELDS', 'MOST_SHOTS', 'KNOWN_PLACES', 'MOST_CASES', 'Step', 'Axes', 'ChatTurn', 'Chat', 'GateWishes',
-           'Recipe', 'problems_of', 'made_by', 'drawn_fields', 'optional_fields', 'telling_fields', 'all_steps',
-           'shots_by_language', 'spoken_fields', 'later_fields', 'told_axes', 'called', 'definition_of',
-           'conversation_in']
-
-# %% ../../nbs/21_recipes/4_recipe.ipynb #baadb083
-MOST_PROMPT = 20_000
-
-
-def _tag(key: Any) -> str:
-    try:
-        return check_language(str(key)) if key else ANY
-    except Exception as error:
-        raise ValueError(f"{key!r} is no language tag, such as en or pt-BR") from error
-
-
-def _by_language(value: Any) -> Any:
-    """Return what was given for one language or several, by language."""
-    if isinstance(value, Mapping):
-        return {_tag(key): part for key, part in value.items()}
-    return value if value is None else {ANY: value}
-
-
-Prompt = Annotated[str, Bounds(min_length=1, max_length=MOST_PROMPT)]
-Prompts = Annotated[dict[str, Prompt], BeforeValidator(_by_language), Bounds(min_length=1, max_length=100)]
-Words = Annotated[
-    tuple[Annotated[str, Bounds(min_length=1, max_length=500)], ...], Bounds(min_length=1, max_length=1_000)
-]
-Shots = Annotated[dict[str, tuple[dict[str, Any], ...]], BeforeValidator(_by_language), Bounds(max_length=100)]
-WordsByLanguage = Annotated[dict[str, Words], BeforeValidator(_by_language), Bounds(min_length=1, max_length=100)]
-WordsWaitedFor = Annotated[
-    dict[str, Annotated[tuple[str, ...], Bounds(max_length=1_000)]], BeforeValidator(_by_language)
-]
-
-# %% ../../nbs/21_recipes/4_recipe.ipynb #32142982
-class Step(_Plain):
-    """One question to a model, which makes some of the fields."""
-
-    makes: tuple[FieldName, ...] = Bounds((), description="the fields it makes; all that no other step makes if empty")
-    prompt: Prompts = Bounds(description="what is asked, by language, with places such as {subject} and {topic}")
-    system: Prompts | None = Bounds(None, description="the standing instruction, by language")
-    reply: Literal["text", "json"] | None = Bounds(
-        None, description="how it replies; None: one text as text, else JSON"
-    )
-    model: str | None = Bounds(None, min_length=1, description="a model of its own on the run's server")
-    temperature: float | None = Bounds(None, ge=0, le=2, description="None: the run's")
-    max_tokens: int | None = Bounds(None, ge=1, le=100_000, description="most tokens of the reply; None: the run's")
-    shots: Shots = Bounds(
-        default_factory=dict, description="examples shown before it, by language; the recipe's if none"
-    )
-    samples: int = Bounds(
-        1, ge=1, le=16, description="how often it is asked; above 1 its field is a list of the replies"
-    )
-    when: dict[FieldName, WordsWaitedFor] = Bounds(
-        default_factory=dict, max_length=20, description="by axis, the words for which it is asked; always if none"
-    )
-    continues: bool = Bounds(False, description="what was said so far, by the chat, goes before its prompt as turns")
-
-    def is_asked(self, item: Mapping[str, Any]) -> bool:
-        """Whether it is asked for an example whose plan has these words."""
-        return all(
-            any(item.get(axis) in words for words in by_language.values()) for axis, by_language in self.when.items()
-        )
-
-    def as_text(self, fields: Fields) -> bool:
-        """Whether its reply is plain text, given the fields it makes."""
-        if self.reply is not None:
-            return self.reply == "text"
-        return self.may_be_text(fields)
-
-    def may_be_text(self, fields: Fields) -> bool:
-        """Whether the fields it makes are one text, or a list of which each sample is one."""
-        parts = [getattr(field, "of", None) if self.samples > 1 else field for field in fields.values()]
-        return len(parts) == 1 and isinstance(parts[0], TextField)
-
-# %% ../../nbs/21_recipes/4_recipe.ipynb #a6fac86d
-class Axes(_Plain):
-    """What differs from example to example."""
-
-    axes: dict[FieldName, WordsByLanguage] = Bounds(
-        default_factory=dict, max_length=20, description="by name, the words of which each example has one"
-    )
-
-
-Said = Annotated[dict[str, Annotated[str, Bounds(max_length=MOST_PROMPT)]], BeforeValidator(_by_language)]
-
-
-class ChatTurn(_Plain):
-    """What one side says, with the fields in their places; a turn in which nothing is said is left out."""
-
-    role: Role
-    content: Said = Bounds(default_factory=lambda: {ANY: ""}, description="what is said, by language")
-    input: FieldName | None = Bounds(None, description="a field that the content ends with; Alpaca has a column for it")
-    thinking: FieldName | None = Bounds(None, description="a field that is what an assistant thought before")
-    tool_calls: FieldName | None = Bounds(None, description="a list of objects with name and arguments")
-
-
-def _turn(value: Any) -> Any:
-    return {"role": value[0], "content": value[1]} if isinstance(value, list | tuple) and len(value) == 2 else value
-
-
-class Chat(_Plain):
-    """How an example becomes a conversation."""
-
-    turns: tuple[Annotated[ChatTurn, BeforeValidator(_turn)], ...] = Bounds(min_length=2, max_length=40)
-    rejected: Said | None = Bounds(None, description="a worse answer in the place of the last turn")
-    tools: FieldName | None = Bounds(None, description="a list of objects: the functions that can be called")
-
-    @model_validator(mode="after")
-    def _ends_with_an_answer(self) -> Self:
-        if self.turns[-1].role != "assistant":
-            raise ValueError("the last turn is not the assistant's, which is what a model learns to say")
-        return self
-
-    def said_by(self, role: str) -> list[str]:
-        """Return the names of the fields that one side says."""
-        mine = [turn for turn in self.turns if turn.role == role]
-        said = [name for turn in mine for text in turn.content.values() for name in places(text)]
-        worse = (
-            [name for text in (self.rejected or {}).values() for name in places(text)] if role == "assistant" else []
-        )
-        return list(dict.fromkeys([*said, *(turn.thinking for turn in mine if turn.thinking), *worse]))
-
-
-class GateWishes(_Plain):
-    """Which gates an example need not pass."""
-
-    leave_out: tuple[str, ...] = Bounds((), max_length=100)
+__all__ = ['MOST_STEPS', 'MOST_FIELDS', 'MOST_SHOTS', 'KNOWN_PLACES', 'MOST_CASES', 'Recipe', 'problems_of', 'made_by',
+           'drawn_fields', 'optional_fields', 'telling_fields', 'all_steps', 'shots_by_language', 'spoken_fields',
+           'later_fields', 'told_axes', 'called', 'definition_of', 'conversation_in']
 
 # %% ../../nbs/21_recipes/4_recipe.ipynb #b8883b4a
 MOST_STEPS, MOST_FIELDS, MOST_SHOTS = 20, 40, 20
@@ -168,7 +33,7 @@ class Recipe(_Plain):
     """What one example is, how it is asked for, what is good enough, and how it becomes a conversation."""
 
     name: str = Bounds(pattern=r"^[a-z][a-z0-9_]{0,39}$", description="lower-case letters, digits and underscores")
-    label: Annotated[dict[str, str], BeforeValidator(_by_language)] = Bounds(
+    label: Annotated[dict[str, str], BeforeValidator(by_language)] = Bounds(
         default_factory=dict, description="what people call it, by language; its name if empty"
     )
     n: int = Bounds(6, ge=1, le=1_000_000, description="how many examples are made unless a number is given")
