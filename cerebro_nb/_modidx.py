@@ -1994,6 +1994,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'cerebro_nb.gates.gates._each': ('20_gates/gates.html#_each', 'cerebro_nb/gates/gates.py'),
                                         'cerebro_nb.gates.gates._echo': ('20_gates/gates.html#_echo', 'cerebro_nb/gates/gates.py'),
                                         'cerebro_nb.gates.gates._empty': ('20_gates/gates.html#_empty', 'cerebro_nb/gates/gates.py'),
+                                        'cerebro_nb.gates.gates._in_order': ('20_gates/gates.html#_in_order', 'cerebro_nb/gates/gates.py'),
                                         'cerebro_nb.gates.gates._language': ('20_gates/gates.html#_language', 'cerebro_nb/gates/gates.py'),
                                         'cerebro_nb.gates.gates._markup': ('20_gates/gates.html#_markup', 'cerebro_nb/gates/gates.py'),
                                         'cerebro_nb.gates.gates._meta_talk': ( '20_gates/gates.html#_meta_talk',

@@ -27,7 +27,15 @@ from cerebro_nb.gates.phrases import (
     pointer_in,
 )
 from .phrases import refusal_in, small_talk_in
-from .spans import is_quoted, shared_run, listed_pattern, is_list_item, likeness, looks_like_code
+from cerebro_nb.gates.spans import (
+    is_quoted,
+    shared_run,
+    telling_words,
+    listed_pattern,
+    is_list_item,
+    likeness,
+    looks_like_code,
+)
 from .spans import repeats_itself, said_again, sentences_of, texts_in, unquoted, without_code, words_of
 from .substance import further_question_in, is_circular, noise_in, says_the_mistake_again, title_in
 
@@ -116,14 +124,21 @@ def _placeholder(candidate: Candidate) -> str | None:
 _SAID_BEFORE, _MADE_ANEW = 0.7, 0.95
 
 
+def _in_order(words: tuple[str, ...]) -> tuple[str, ...]:
+    """Return those of some words that tell a text from others, as often as they stand there."""
+    telling = telling_words(words)
+    return tuple(word for word in words if word in telling)
+
+
 def _says_again(candidate: Candidate) -> str | None:
     """Return what is said of a later turn, or of what was made of a given text, that says nothing new."""
     before: list[FieldText] = []
     for each in texts_of(candidate):
         alike = [other for other in before if other.is_asked == each.is_asked]
         words = words_of(each.text)
+        told = _in_order(words)
         for other in alike if each.name in candidate.later else ():
-            if len(words) >= 6 and likeness(words, words_of(other.text)) >= _SAID_BEFORE:
+            if len(told) >= 3 and likeness(told, _in_order(words_of(other.text))) >= _SAID_BEFORE:
                 return f"the {each.name} says the same as the {other.name}"
         if candidate.source and not candidate.asks and likeness(words, words_of(candidate.source)) >= _MADE_ANEW:
             return f"the {each.name} is the text that was given"
