@@ -2582,7 +2582,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                              'cerebro_nb/launching/preflight.py'),
                                                 'cerebro_nb.launching.preflight._what_it_does': ( '16_launching/preflight.html#_what_it_does',
                                                                                                   'cerebro_nb/launching/preflight.py'),
-                                                'cerebro_nb.launching.preflight.calls_of': ( '16_launching/preflight.html#calls_of',
+                                                'cerebro_nb.launching.preflight.items_of': ( '16_launching/preflight.html#items_of',
                                                                                              'cerebro_nb/launching/preflight.py'),
                                                 'cerebro_nb.launching.preflight.parameters_of': ( '16_launching/preflight.html#parameters_of',
                                                                                                   'cerebro_nb/launching/preflight.py'),

@@ -98,6 +98,7 @@ def recipe_kind(recipe: Recipe, file: str = "") -> Kind:
         task_kind=TASK_KINDS.get(recipe.name, recipe.name),
         profile="thinking" if keeps_thoughts(recipe) else "synthetic",
         n=recipe.n,
+        calls=max(sum(step.samples for step in each) for each in (recipe.steps, recipe.aloud, recipe.from_text)),
         fields={"subject": "subject", "language": "language", "n": "n", "topics": "topics", "rows": "from_rows"}
         | ({"documents": "from_documents"} if recipe.from_text else {}),
         needs=(*(["subject"] if recipe.steps else []), *(["documents"] if recipe.from_text else []), "rows"),

@@ -188,10 +188,10 @@ class Kind:
     again
         Makes its work again from a manifest.
     takes
-        What a resume may be given again or otherwise: ``processor``, ``response_model``, ``client``, ``model`` (another
-        client, model, server or option; such a kind asks a model).
-    profile, n
-        The profile it works with unless another is named, and how many items it makes; None if its items decide.
+        What a resume may be given anew: ``processor``, ``response_model``, ``client``; ``model`` if it asks a model.
+    profile, n, calls
+        The profile it works with unless another is named; how many items it makes, None if its items decide; and how
+        many calls an item takes at most, without further tries.
     fields
         The panel's fields that it takes, in their order, each with the argument of ``make`` that it fills; empty if the
         panel does not offer it.
@@ -224,6 +224,7 @@ class Kind:
     task_kind: str = ""
     profile: str = "synthetic"
     n: int | None = None
+    calls: int = 1
     fields: Mapping[str, str] = field(default_factory=dict)
     needs: Sequence[str] = ()
     function: str = ""

@@ -19,22 +19,23 @@ from ..protocol.messages import ModelInfo
 from ..tasks.ledger import Ledger
 
 # %% auto #0
-__all__ = ['calls_of', 'seconds_left', 'warnings_of', 'preflight', 'parameters_of']
+__all__ = ['items_of', 'seconds_left', 'warnings_of', 'preflight', 'parameters_of']
 
 # %% ../../nbs/16_launching/5_preflight.ipynb #d25e8f66
-def calls_of(arguments: Mapping[str, Any]) -> int | None:
-    """Return how many calls a run makes, or None if only its documents can tell."""
+def items_of(arguments: Mapping[str, Any]) -> int | None:
+    """Return how many items a run works on, or None if only its documents or rows can tell."""
     fields = kind_named(arguments["kind"]).fields
     if "n" in fields:
-        return int(arguments[fields["n"]])
+        wanted = arguments.get(fields["n"])
+        return None if wanted is None else int(wanted)
     return None if arguments.get(fields.get("documents", "")) else len(arguments[fields["items"]])
 
 # %% ../../nbs/16_launching/5_preflight.ipynb #62a5163f
 _NEWEST, _ENOUGH = 20, 3  # tasks that are looked at, and answers that one must have to tell anything
 
 
-def seconds_left(ledger: Ledger, arguments: Mapping[str, Any], calls: int) -> float | None:
-    """Return how long some calls may take, in seconds, judged by the last task of their kind with the same model.
+def seconds_left(ledger: Ledger, arguments: Mapping[str, Any], items: int) -> float | None:
+    """Return how long some items may take, in seconds, judged by the last task of their kind with the same model.
 
     Parameters
     ----------
@@ -42,7 +43,7 @@ def seconds_left(ledger: Ledger, arguments: Mapping[str, Any], calls: int) -> fl
         Where earlier tasks are.
     arguments
         Those of the run.
-    calls
+    items
         How many there will be.
 
     Returns
@@ -54,7 +55,7 @@ def seconds_left(ledger: Ledger, arguments: Mapping[str, Any], calls: int) -> fl
         is_alike = name_in(task.manifest) == arguments["kind"]
         is_alike = is_alike and arguments.get("model") in (None, task.manifest.get("model"))
         if is_alike and task.finished_at and task.ok_items >= _ENOUGH:
-            return (task.finished_at - task.created_at) / task.processed_items * calls
+            return (task.finished_at - task.created_at) / task.processed_items * items
     return None
 
 # %% ../../nbs/16_launching/5_preflight.ipynb #3d8ee0cb
@@ -96,14 +97,17 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
-def _what_it_does(arguments: Mapping[str, Any], ledger: Ledger, calls: int, say: Callable[[str], str]) -> str:
-    profile, seconds = arguments["profile"], seconds_left(ledger, arguments, calls)
+def _what_it_does(arguments: Mapping[str, Any], ledger: Ledger, items: int, say: Callable[[str], str]) -> str:
+    profile, seconds = arguments["profile"], seconds_left(ledger, arguments, items)
+    of_each = kind_named(arguments["kind"]).calls
+    calls = items * of_each
     in_batches = say("in batches of %s") % profile.batch_size if profile.batch_size else say("in a sliding window")
     time = say("the first run will tell how long it takes")
     if seconds is not None:
         time = say("about %s, judged by an earlier run") % _duration(seconds)
-    return say("%(n)s calls %(batches)s, %(concurrency)s at once; at most %(tokens)s tokens written; %(time)s.") % {
-        "n": f"{calls:,}",
+    asked = say("%s calls") if of_each == 1 else say("at most %s calls")
+    return say("%(calls)s %(batches)s, %(concurrency)s at once; at most %(tokens)s tokens written; %(time)s.") % {
+        "calls": asked % f"{calls:,}",
         "batches": in_batches,
         "concurrency": profile.concurrency,
         "tokens": f"{calls * arguments['max_tokens']:,}",
@@ -127,10 +131,10 @@ def preflight(
     log_language
         ``en`` or ``pt-BR``.
     """
-    say, calls = texts(log_language).gettext, calls_of(arguments)
-    does = say("How many calls there are, the documents will tell.")
-    if calls is not None:
-        does = _what_it_does(arguments, ledger, calls, say)
+    say, items = texts(log_language).gettext, items_of(arguments)
+    does = say("How many calls there are, what is read will tell.")
+    if items is not None:
+        does = _what_it_does(arguments, ledger, items, say)
     return " ".join([does, *warnings_of(arguments, models, say)])
 
 # %% ../../nbs/16_launching/5_preflight.ipynb #9e913169

@@ -56,7 +56,7 @@ def test_set_run_watch_look_mark_and_save_with_the_mouse_alone(lab, page, pictur
         press(page, "Run")
         expect(page.get_by_text("Fill in: Subject")).to_be_visible()
         fill(page, Subject="copywriting", How_many="6")
-        expect(page.get_by_text("6 calls in batches of 3, 1 at once; at most 4,800 tokens written")).to_be_visible()
+        expect(page.get_by_text("at most 12 calls in batches of 3, 1 at once; at most 9,600 tokens written")).to_be_visible()
         press(page, "Run")
         expect(rows(page)).not_to_have_count(0)
         notebook.run(1)  # the kernel is free meanwhile
@@ -263,7 +263,7 @@ def test_documents_become_notes_and_pairs(lab, page, picture, tmp_path):
         notebook.run(0)
         page.get_by_label("Make", exact=True).select_option("research notes")
         fill(page, Documents=str(leaflet))
-        expect(page.get_by_text("How many calls there are, the documents will tell.")).to_be_visible()
+        expect(page.get_by_text("How many calls there are, what is read will tell.")).to_be_visible()
         press(page, "Run")
         expect(page.get_by_text("research notes: completed")).to_be_visible()
         expect(rows(page)).to_have_count(1)
@@ -286,7 +286,7 @@ def test_nobody_is_kept_out_in_either_theme_and_in_portuguese(theme, lab, page, 
         page.get_by_text("Lotes, tokens e tempo").click()
         fill(page, Assunto="chá", Temperatura="7")
         page.get_by_label("Temperatura").fill("0.7")
-        expect(page.get_by_text("6 chamadas em lotes de 3")).to_be_visible()  # the kernel has heard it
+        expect(page.get_by_text("no máximo 12 chamadas em lotes de 3")).to_be_visible()  # the kernel has heard it
         press(page, "Executar")
         expect(page.get_by_text("Q&A: concluída")).to_be_visible()
         expect(rows(page)).to_have_count(6)
