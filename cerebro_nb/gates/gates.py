@@ -30,15 +30,18 @@ from cerebro_nb.gates.phrases import (
     pointer_in,
 )
 from .phrases import refusal_in, small_talk_in
-from .spans import is_quoted, shared_run, listed_pattern, is_list_item, likeness, looks_like_code
+from .spans import is_quoted, shared_run, listed_pattern, is_list_item, looks_like_code
 from .spans import repeats_itself, said_again, sentences_of, texts_in, unquoted, without_code, words_of
 from .evasions import asks_back_in, asks_for_output, declines_in, denies_its_field, hedges_in
 from .evasions import names_the_subject, preaches_in, thinks_in
-from .substance import EDITING, NEARLY, echoes, further_question_in, holds_a_text, holds_its_answer
+from .substance import EDITING, echoes, further_question_in, holds_a_text, holds_its_answer
 from cerebro_nb.gates.substance import (
     gibberish_in,
     is_circular,
+    is_the_same,
+    is_unspecific,
     noise_in,
+    says_it_twice,
     says_nothing_new,
     says_the_mistake_again,
     title_in,
@@ -140,6 +143,8 @@ def _evasion(candidate: Candidate) -> str | None:
         found = found or denies_its_field(each.name, each.text)
         if found is not None:
             return f"the {each.name} evades what was asked: {found.strip()}"
+    if not candidate.asks and is_unspecific(each.text for each in candidate.texts):
+        return "it speaks of nothing in particular"
     return None
 
 
@@ -161,33 +166,21 @@ def _placeholder(candidate: Candidate) -> str | None:
 def _echo(candidate: Candidate) -> str | None:
     texts = candidate.texts
     asked = asked_in(texts)
-    editing = EDITING.search(asked) or asks_for_output(asked)
-    for each in texts:
-        for other in texts:
-            if (
-                each.is_asked
-                and not other.is_asked
-                and not (editing and len(texts) > 2)
-                and not asks_for_output(each.text)
-                and not (looks_like_code(each.text) and looks_like_code(other.text))
-                and (echoes(each.text, other.text) or (each.name == "question" and is_circular(each.text, other.text)))
-            ):
-                return f"the {other.name} repeats the {each.name} instead of answering it"
-            if each.name == "question" and other.is_learned and holds_its_answer(each.text, other.text):
-                return f"the question has its own {other.name}"
-    tops = [each for each in texts if isinstance(candidate.example.get(each.name), str)]
-    for place, each in enumerate(tops):
-        for other in tops[:place]:
-            words, others = words_of(each.text), words_of(other.text)
-            is_same = (len(words) >= 3 and words == others) or (
-                min(len(words), len(others)) >= 6 and likeness(words, others) >= NEARLY
-            )
-            if each.name == "better" and other.name == "mistake":
-                is_same = is_same or says_the_mistake_again(other.text, each.text)
+    is_editing = EDITING.search(asked) is not None or asks_for_output(asked)
+    for each in (text for text in texts if text.is_asked):
+        for other in (text for text in texts if not text.is_asked):
+            if other.is_learned and holds_its_answer(each.text, other.text):
+                return f"the {each.name} has its own {other.name}"
             is_code = looks_like_code(each.text) and looks_like_code(other.text)
-            if "question" not in candidate.example:
-                is_same = (is_same and not is_code) or _says_again(each, other)
-            if is_same and not editing:
+            if is_code or asks_for_output(each.text) or (is_editing and len(texts) > 2):
+                continue
+            is_circle = is_circular(each.text, other.text) or (not is_editing and says_it_twice(other.text, each.text))
+            if echoes(each.text, other.text) or (each.name == "question" and is_circle):
+                return f"the {other.name} repeats the {each.name} instead of answering it"
+    tops = [each for each in texts if isinstance(candidate.example.get(each.name), str)]
+    for place, each in enumerate([] if is_editing else tops):
+        for other in tops[:place]:
+            if _says_again(each, other, is_case="question" not in candidate.example):
                 return f"the {each.name} says the same as the {other.name}"
     return None
 
@@ -195,11 +188,16 @@ def _echo(candidate: Candidate) -> str | None:
 _SHOULD_NOT = listed_pattern("should_not")
 
 
-def _says_again(text: FieldText, before: FieldText) -> bool:
-    """Whether a field of a case adds nothing to one before; what is better may deny the mistake in its words."""
-    if text.name == "better" and not _SHOULD_NOT.search(text.text):
+def _says_again(text: FieldText, before: FieldText, is_case: bool) -> bool:
+    """Whether a field adds nothing to one before; what is better may deny the mistake in its words."""
+    if is_case and looks_like_code(text.text) and looks_like_code(before.text):
         return False
-    return says_nothing_new(text.text, before.text)
+    if is_the_same(text.text, before.text):
+        return True
+    if text.name != "better":
+        return is_case and says_nothing_new(text.text, before.text)
+    is_mistake = before.name == "mistake" and says_the_mistake_again(before.text, text.text)
+    return is_mistake or (_SHOULD_NOT.search(text.text) is not None and says_nothing_new(text.text, before.text))
 
 # %% ../../nbs/20_gates/8_gates.ipynb #c7877d1c
 _PROMPT_RUN, _SHOT_RUN = 6, 5

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import re
 import tomllib
+import unicodedata
 import zlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cache, lru_cache
 from importlib.resources import files
+from itertools import pairwise
 from typing import Any
 
 # %% auto #0
-__all__ = ['QUOTED', 'listed', 'listed_pattern', 'texts_in', 'bounded', 'without_code', 'unwrapped', 'unquoted', 'is_quoted',
-           'said', 'words_of', 'sentences_of', 'runs_of', 'likeness', 'telling_words', 'shared_run', 'looks_like_code',
-           'is_list_item', 'repeats_itself', 'said_again']
+__all__ = ['QUOTED', 'SMALL', 'listed', 'listed_pattern', 'texts_in', 'bounded', 'without_code', 'unwrapped', 'unquoted',
+           'is_quoted', 'said', 'words_of', 'sentences_of', 'runs_of', 'likeness', 'telling_words', 'shared_run',
+           'stem_of', 'stems_of', 'looks_like_code', 'is_list_item', 'repeats_itself', 'said_again']
 
 # %% ../../nbs/20_gates/1_spans.ipynb #006752e7
 @cache
@@ -144,6 +146,28 @@ def shared_run(
             return " ".join(run)
     return None
 
+# %% ../../nbs/20_gates/1_spans.ipynb #d37c7a8f
+#: Words that say nothing alone, in each language.
+SMALL = frozenset(
+    word
+    for name in ("common", *(f"small_words_{tag}" for tag in ("en", "pt", "es", "fr", "de", "it")))
+    for word in listed(name)
+)
+_STEM, _SHORTEST = 5, 3
+
+
+@lru_cache(maxsize=8_192)
+def stem_of(word: str) -> str:
+    """Return the beginning of a word in small letters, without its article, its accents and its last vowels."""
+    bare = unicodedata.normalize("NFKD", re.sub(r"\A(?:l|d|qu|un|dell|all|nell)'", "", word))
+    letters = "".join(letter for letter in bare if not unicodedata.combining(letter)).replace("y", "i")[:_STEM]
+    return letters[:_SHORTEST] + letters[_SHORTEST:].rstrip("aeios")
+
+
+def stems_of(text: str, without: Collection[str] = ()) -> list[str]:
+    """Return the stems of a text's words in their order, without small words and such as are named."""
+    return [stem_of(word) for word in words_of(text) if len(word) > 1 and word not in SMALL and word not in without]
+
 # %% ../../nbs/20_gates/1_spans.ipynb #51efe291
 _CODE_SIGNS = re.compile(
     r"[{};=<>\\^|~$#@_]|\w\(|\)\.|->|::|==|\w\.\w+\(|^[ \t]*(?:def|class|import|from|for|while|if|return|let"
@@ -188,8 +212,10 @@ def _compressed_size(data: bytes) -> int:
     return len(compressor.compress(data)) + len(compressor.flush())
 
 # %% ../../nbs/20_gates/1_spans.ipynb #3e3d8bb2
-_LONG_SENTENCE, _SHORT_SENTENCE, _ROUND, _SHORT_ROUND, _MANY_PARTS = 6, 3, 5, 4, 6
+_LONG_SENTENCE, _SHORT_SENTENCE = 6, 3
 _STUTTER = re.compile(r"\b(\w+(?:\W+\w+){0,3}?)(?:[\s,.;!-]+\1\b){4,}", re.I)
+_FEWEST_STEMS, _LEAST_VARIED = 9, 0.43
+_SWAPPED_IN, _FEWEST_SWAPS = 4, 2
 
 
 def said_again(text: str) -> str | None:
@@ -203,15 +229,15 @@ def said_again(text: str) -> str | None:
             or times >= 4
         ):
             return " ".join(words)
-    words = words_of(prose)
-    for run, times in Counter(zip(*(words[start:] for start in range(_ROUND)), strict=False)).most_common(1):
-        if times >= 3 and times * _ROUND >= 0.75 * len(words):
-            return " ".join(run)
-    for run, times in Counter(zip(*(words[start:] for start in range(_SHORT_ROUND)), strict=False)).most_common(1):
-        if times >= 3 and times * _SHORT_ROUND >= 0.5 * len(words) and len(telling_words(run)) >= 2:
-            return " ".join(run)
-    parts = [words_of(part) for part in re.split(r"[,;]", prose) if part.strip()]
-    if len(parts) >= _MANY_PARTS and len(set(parts)) <= len(parts) / 2:
-        return " ".join(Counter(parts).most_common(1)[0][0])
+    stems = [stem for stem in stems_of(prose) if stem.isalpha()]
+    if len(stems) >= _FEWEST_STEMS and len(set(stems)) <= _LEAST_VARIED * len(stems):
+        return max(words_of(prose), key=lambda word: (stems.count(stem_of(word)), len(word)))
+    swaps = 0
+    for before, after in pairwise(kept):
+        is_swap = len(before) == len(after) >= _SWAPPED_IN
+        is_swap = is_swap and sum(one != other for one, other in zip(before, after, strict=True)) == 1
+        swaps = swaps + 1 if is_swap else 0
+        if swaps >= _FEWEST_SWAPS:
+            return " ".join(after)
     found = _STUTTER.search(prose[:4_000])
     return found.group(1) if found and any(map(str.isalpha, found.group(1))) else None

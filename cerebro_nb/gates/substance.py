@@ -6,23 +6,28 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from itertools import pairwise
 
 from cerebro_nb.gates.spans import (
+    SMALL,
     likeness,
     listed,
     listed_pattern,
     looks_like_code,
     said,
     sentences_of,
+    stem_of,
+    stems_of,
     without_code,
     words_of,
 )
 
 # %% auto #0
-__all__ = ['EDITING', 'NEARLY', 'title_in', 'left_of', 'is_about_choice', 'is_circular', 'says_the_mistake_again', 'noise_in',
-           'gibberish_in', 'further_question_in', 'echoes', 'holds_a_text', 'says_nothing_new', 'holds_its_answer']
+__all__ = ['EDITING', 'NEARLY', 'title_in', 'left_of', 'is_about_choice', 'is_circular', 'says_it_twice',
+           'says_the_mistake_again', 'noise_in', 'gibberish_in', 'further_question_in', 'echoes', 'holds_a_text',
+           'says_nothing_new', 'is_the_same', 'is_unspecific', 'holds_its_answer']
 
 # %% ../../nbs/20_gates/5_substance.ipynb #45400ebb
 _ASKS_BY_WORDS = listed_pattern("asks_by_words")
@@ -63,23 +68,12 @@ def title_in(text: str) -> str | None:
     return None if is_order and not is_heading else tidy[:60]
 
 # %% ../../nbs/20_gates/5_substance.ipynb #0da162fe
-_SMALL = frozenset(
-    [
-        word
-        for name in ("common", *(f"small_words_{tag}" for tag in ("en", "pt", "es", "fr", "de", "it")))
-        for word in listed(name)
-    ]
-)
 _EMPTY_CONTENT = frozenset(listed("empty_content"))
 _SAYS_YES_OR_NO = listed_pattern("negations")
 _WIDE = listed_pattern("wide_questions")
 _CHOICE = re.compile(r"[\"“«„`]|\b(?:or|ou|oder)\b|\b[ou] (?:el|la|los|las|il|lo|i|gli|le|un|una|l')\b", re.I)
 _ABOUT_CHOICE = listed_pattern("about_choice")
-_STEM, _FEWEST, _SHORT, _MOST_WORDS = 5, 4, (3, 4), 60
-
-
-def _stem(word: str) -> str:
-    return re.sub(r"\A(?:l|d|qu|un|dell|all|nell)'", "", word)[:_STEM].rstrip("s")
+_FEWEST, _SHORT, _MOST_WORDS = 4, (3, 4), 60
 
 
 def left_of(words: Iterable[str], known: str) -> list[str]:
@@ -92,15 +86,16 @@ def left_of(words: Iterable[str], known: str) -> list[str]:
     known
         A text; what has the stem of a word of it is known.
     """
-    stems = {_stem(word) for word in words_of(known)}
+    stems = {stem_of(word) for word in words_of(known)}
+    short = {word.rstrip("s") for word in words_of(known)}
     return [
         word
         for word in words
-        if word not in _SMALL
+        if word not in SMALL
         and word not in _EMPTY_CONTENT
         and len(word) > 1
-        and _stem(word) not in stems
-        and not any(word[:length] in stems for length in _SHORT)
+        and stem_of(word) not in stems
+        and not any(word[:length] in short for length in _SHORT)
     ]
 
 
@@ -124,6 +119,25 @@ def is_circular(asked: str, answered: str) -> bool:
         return False
     return not left_of(words, asked)
 
+
+_MOST_SAID_TWICE = 0.75
+
+
+def says_it_twice(text: str, known: str) -> bool:
+    """Whether a text has the words of another twice, and hardly one more: a reason that is its own reason.
+
+    Parameters
+    ----------
+    text
+        An answer, or a field after the one that it follows from.
+    known
+        The question, or that field.
+    """
+    stems, said_stems = set(stems_of(known, _EMPTY_CONTENT)), Counter(stems_of(text, _EMPTY_CONTENT))
+    new = said_stems.keys() - stems
+    twice = sum(said_stems[stem] > 1 for stem in stems)
+    return len(stems) > 1 and twice >= _MOST_SAID_TWICE * len(stems) and len(new) <= (len(stems) > 2)
+
 # %% ../../nbs/20_gates/5_substance.ipynb #429951dc
 _TOO_MUCH = listed_pattern("too_much")
 _GOING_ON = listed_pattern("going_on")
@@ -138,10 +152,10 @@ def says_the_mistake_again(mistake: str, better: str) -> bool:
     mistake, better
         What was wrong, and what is said to be right.
     """
-    known = {_stem(word) for word in words_of(mistake) if word not in _SMALL}
-    again = {_stem(word) for word in words_of(better) if word not in _SMALL} & known
+    known = {stem_of(word) for word in words_of(mistake) if word not in SMALL}
+    again = {stem_of(word) for word in words_of(better) if word not in SMALL} & known
     if found := _TOO_MUCH.search(mistake):
-        much = _stem(next(filter(None, found.groups())).casefold())
+        much = stem_of(next(filter(None, found.groups())).casefold())
         if much in again and not _CONTRAST.search(better):
             return True
     return _GOING_ON.match(better) is not None and len(again) >= 1 and not re.search(r"\binstead\b|\bem vez\b", better)
@@ -258,6 +272,8 @@ def further_question_in(asked: str, answered: str) -> str | None:
 # %% ../../nbs/20_gates/5_substance.ipynb #eab0cc4a
 EDITING = listed_pattern("editing")
 _ALIKE, NEARLY = 0.8, 0.9
+_AFFIRMS = re.compile(r"\W{0,4}(?:yes|sim|sí|oui|ja|sì)\b\W{0,4}", re.I)
+_LONG_AGAIN = 10
 
 
 def echoes(asked: str, answered: str) -> bool:
@@ -272,6 +288,9 @@ def echoes(asked: str, answered: str) -> bool:
         return True
     if EDITING.search(asked):
         return False
+    if found := _AFFIRMS.match(answered):
+        rest = words_of(answered[found.end() :])
+        return len(rest) >= _LONG_AGAIN and likeness(rest, question[-len(rest) :]) >= NEARLY
     is_inside = (
         len(answer) >= 6 and 2 * len(answer) >= len(question) and f" {' '.join(answer)} " in f" {' '.join(question)} "
     )
@@ -290,7 +309,7 @@ def holds_a_text(asked: str) -> bool:
 
 # %% ../../nbs/20_gates/5_substance.ipynb #037c8dc9
 _STOCK = frozenset(listed("stock_words"))
-_FEWEST_SHARED = 2
+_FEWEST_SHARED, _FEWEST_OWN = 2, 4
 
 
 def says_nothing_new(text: str, before: str) -> bool:
@@ -304,10 +323,25 @@ def says_nothing_new(text: str, before: str) -> bool:
     words = [word for word in words_of(text) if word not in _STOCK]
     if len(words) > _MOST_WORDS or looks_like_code(text) or any(map(str.isdigit, text)):
         return False
-    telling = {word for word in words if word not in _SMALL and word not in _EMPTY_CONTENT}
-    return len(telling) >= _FEWEST_SHARED and not left_of(words, before)
+    telling = {word for word in words if word not in SMALL and word not in _EMPTY_CONTENT}
+    is_again = len(telling) >= _FEWEST_SHARED and not left_of(words, before)
+    return is_again or says_it_twice(f"{before}\n{text}", before)
 
 
+def is_the_same(text: str, before: str) -> bool:
+    """Whether a field is in the same words as one before; a quotation is one mark, as an example has to be seen."""
+    words, others = ([stem_of(word) for word in words_of(said(each))] for each in (text, before))
+    if likeness(tuple(words), tuple(others)) >= NEARLY:
+        return min(len(words), len(others)) >= 6 or (words == others and len(words) >= 3)
+    return False
+
+
+def is_unspecific(texts: Iterable[str]) -> bool:
+    """Whether the fields of a case have next to no word that any other case would not have."""
+    whole = "\n".join(texts)
+    return len(words_of(whole)) > _ALIKE_WORDS and len({*stems_of(whole, _STOCK | _EMPTY_CONTENT)}) < _FEWEST_OWN
+
+# %% ../../nbs/20_gates/5_substance.ipynb #b584af64
 def holds_its_answer(asked: str, answered: str) -> bool:
     """Whether a question goes on, after its question mark, with its own answer."""
     before, _sign, rest = said(asked).strip().rpartition("?")
