@@ -81,6 +81,7 @@ def asks_back_in(text: str, about: str = "") -> str | None:
 # %% ../../nbs/20_gates/6_evasions.ipynb #58c5c89e
 _HEDGING = listed_pattern("hedging")
 _HEDGES_ALONE = listed_pattern("hedges_alone")
+_PRAISES_TOPIC = listed_pattern("praises_topic")
 _FEWEST_WORDS, _MOST_WORDS, _FEWEST_HEDGES, _MANY_HEDGES = 6, 120, 2, 5
 
 
@@ -117,6 +118,8 @@ def hedges_in(text: str, asked: str = "") -> str | None:
     """
     sentences = _sentences(text)
     is_empty = is_hedge(text, asked) or (len(sentences) > 1 and all(is_hedge(each, asked) for each in sentences))
+    if len(sentences) == 1 and (praise := _PRAISES_TOPIC.match(sentences[0])) and not is_about_choice(asked):
+        is_empty = is_empty or not left_of(words_of("".join(filter(None, praise.groups()))), asked)
     return text.strip()[:_SHOWN] if is_empty else None
 
 # %% ../../nbs/20_gates/6_evasions.ipynb #b6cf6e4f

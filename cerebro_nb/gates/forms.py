@@ -25,7 +25,8 @@ from cerebro_nb.gates.spans import (
 )
 
 # %% auto #0
-__all__ = ['cut_in', 'unclosed_in', 'placeholder_in', 'essence_of', 'markup_in', 'emptiness_of', 'dangling_in', 'missing_list_in']
+__all__ = ['cut_in', 'unclosed_in', 'signs_asked_about', 'placeholder_in', 'essence_of', 'markup_in', 'emptiness_of',
+           'dangling_in', 'missing_list_in']
 
 # %% ../../nbs/20_gates/4_forms.ipynb #5323d7a4
 _ENDED = ".!?…。！？)]}>*_`%°”’»\"'|€$£+=/]" + QUOTED
@@ -33,6 +34,7 @@ _CUT_SIGN = re.compile(r"(?:[,:;(\[{/&]|\s[-–—]|\b(?:e\.g|i\.e|p\. ?ex|z\. ?
 _LEFT_OPEN = listed_pattern("left_open")
 _HANGING = listed_pattern("hanging", flags=re.NOFLAG)
 _MORE_TO_COME = frozenset(listed("more_to_come"))
+_MAY_END = frozenset(listed("may_end"))
 _LAST_WORDS_OF_ENGLISH = frozenset(listed("last_words_of_english"))
 
 _LAST_OF_A_ROW = re.compile(r"\w+, \w+,? (?:and|or|e|ou|y|et|und|oder|o) \w{2,}\Z")
@@ -138,7 +140,7 @@ def cut_in(text: str, is_asked: bool = False, about: str = "", has_stops: bool =
         not words
         or looks_like_code(line)
         or _is_code_or_salutation(line, about)
-        or re.search(r"(?:https?://|www\.)\S+\Z|\S+@\S+\Z", line)
+        or re.search(r"(?:https?://|www\.)\S+\Z|\S+@\S+\Z|\w\.[a-z]{2,4}\Z", line)
     ):
         return None
     tail = " ".join(line.split()[-4:])[-60:]
@@ -155,7 +157,7 @@ def cut_in(text: str, is_asked: bool = False, about: str = "", has_stops: bool =
         return tail
     if _is_ended(line) or _is_fragment(prose, line, is_asked):
         return None
-    is_open = words[-1] in _MORE_TO_COME and line.split()[-1].islower()
+    is_open = words[-1] in _MORE_TO_COME - _MAY_END and line.split()[-1].islower()
     return tail if has_stops or is_open else None
 
 # %% ../../nbs/20_gates/4_forms.ipynb #b649d030
@@ -208,6 +210,15 @@ _NOTHING, _COUNTED = frozenset(listed("nothing")), listed_pattern("counted")
 _FILLERS = listed_pattern("fillers")
 _WANTS_TEMPLATE = listed_pattern("wants_template")
 _GIVES_DETAILS = re.compile(r"\d|(?:[^\s]+\s+){20}")
+_SIGN_ASKED = re.compile(
+    r"\b(?:does|do|is|are|in|significa|é|faz|serve|signifie|représente|fait|bedeutet|macht|heißt|dient|hace|es|fa|è) "
+    r"(?:an? |the |o |a |el |le |de[rmn] |das )?([<{\[\\%]\S{1,20}?)(?=[\s?,.]|\Z)"
+)
+
+
+def signs_asked_about(text: str) -> str:
+    """Return the signs that a question asks about: *what does <file> mean*, *o que faz \\n*."""
+    return " ".join(found.group(1) for found in _SIGN_ASKED.finditer(text[:2_000]))
 
 
 def placeholder_in(text: str, about: str = "", known: str = "") -> str | None:
@@ -228,6 +239,7 @@ def placeholder_in(text: str, about: str = "", known: str = "") -> str | None:
     if is_nothing or is_filler or re.fullmatch(r"\W*(?:\.{2,}|…|-{2,}|_{2,})\W*", bounded(text)):
         return text.strip()[:60]
     is_template = _WANTS_TEMPLATE.search(about) is not None and not _GIVES_DETAILS.search(about)
+    known = f"{known} {signs_asked_about(about)}"
     places = (each for each in _PLACES.finditer(said(text)) if each.group() not in known)
     found = next((each for each in places if not (is_template and each.group()[0] in "[_")), None)
     if found is None and re.search(r"(?<![A-ZÀ-Ý])\bXXX\b", said(text)) and not re.search(r"[A-ZÀ-Ý]\w+ XXX\b", text):
@@ -247,6 +259,7 @@ def essence_of(text: str) -> str:
 _JSON_PIECE = listed_pattern("json_piece", flags=re.M)
 _ESCAPES = re.compile(r"\\n(?![a-zà-ÿ])|\\n\\n|\\t(?![a-z])|(?<!\\)\\\"|\\u[0-9a-fA-F]{4}|\\r\\n")
 _TAGS = listed_pattern("tags")
+_FENCED = re.compile(r"\s*```(?:json|text|markdown|md|yaml|xml)?\n([^`]*?)\n?```\s*")
 _ENTITIES = re.compile(r"&(?:amp|lt|gt|quot|nbsp|apos|#\d{2,5}|#x[0-9a-f]{2,5});", re.I)
 _MOJIBAKE = listed_pattern("mojibake", flags=re.NOFLAG)
 _ABOUT_MARKUP = listed_pattern("about_markup")
@@ -272,11 +285,14 @@ def markup_in(text: str, about: str = "", keys: Collection[str] = ()) -> str | N
         return None
     if _is_json(text):
         return text.strip()[:40]
+    if (found := _FENCED.fullmatch(text)) and not looks_like_code(found.group(1)) and "\n" not in found.group(1):
+        return found.group()[:40]
     plain = without_code(text)
     if looks_like_code(plain) and "\n" in plain:
         return None
+    known = signs_asked_about(f"{about}\n{text}")
     for pattern in (_JSON_PIECE, _ESCAPES, _TAGS, _ENTITIES):
-        if found := pattern.search(plain):
+        if (found := pattern.search(plain)) and found.group().strip() not in known:
             return found.group().strip()[:40]
     return None
 

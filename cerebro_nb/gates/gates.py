@@ -30,17 +30,26 @@ from cerebro_nb.gates.phrases import (
     pointer_in,
 )
 from .phrases import refusal_in, small_talk_in
-from .spans import is_quoted, shared_run, listed_pattern, is_list_item, looks_like_code
+from cerebro_nb.gates.spans import (
+    is_quoted,
+    share_telling_words,
+    shared_run,
+    listed_pattern,
+    is_list_item,
+    looks_like_code,
+)
 from .spans import repeats_itself, said_again, sentences_of, texts_in, unquoted, without_code, words_of
 from .evasions import asks_back_in, asks_for_output, declines_in, denies_its_field, hedges_in
 from .evasions import names_the_subject, preaches_in, thinks_in
 from .substance import EDITING, echoes, further_question_in, holds_a_text, holds_its_answer
 from cerebro_nb.gates.substance import (
     gibberish_in,
+    asks_several,
     is_circular,
     is_the_same,
     is_unspecific,
     noise_in,
+    said_of_prompt,
     says_it_twice,
     says_nothing_new,
     says_the_mistake_again,
@@ -95,7 +104,8 @@ def _whole(candidate: Candidate) -> str | None:
             continue
         if (tail := cut_in(each.text, each.is_asked, each.about, has_stops)) is not None:
             return f"the {each.name} was cut short, it ends with: {tail}"
-        if (start := dangling_in(each.text, each.is_asked)) is not None:
+        start = dangling_in(each.text, each.is_asked)
+        if start is not None and (each.is_asked or words_of(start)[0] not in words_of(asked)):
             return f"the {each.name} begins in the midst of something: {start}"
         if each.is_learned and (announced := missing_list_in(each.text, asked)) is not None:
             return f"the {each.name} announces a list that is not there: {announced}"
@@ -143,7 +153,7 @@ def _evasion(candidate: Candidate) -> str | None:
         found = found or denies_its_field(each.name, each.text)
         if found is not None:
             return f"the {each.name} evades what was asked: {found.strip()}"
-    if not candidate.asks and is_unspecific(each.text for each in candidate.texts):
+    if "question" not in candidate.example and is_unspecific(each.text for each in candidate.texts):
         return "it speaks of nothing in particular"
     return None
 
@@ -206,6 +216,7 @@ _PROMPT_RUN, _SHOT_RUN = 6, 5
 def _prompt_leak(candidate: Candidate) -> str | None:
     free = set(words_of(f"{candidate.subject} {candidate.topic or ''} {candidate.angle or ''}"))
     prompt, source = words_of(candidate.prompt), words_of(candidate.source)
+    known = f"{candidate.subject} {candidate.topic or ''} {asked_in(candidate.texts)}"
     for each in candidate.texts:
         about = each.about if not each.is_asked else f"{each.about}\n{marks_asked_about(each.text)}"
         own = re.match(rf"\W*{re.escape(each.name.replace('_', ' '))}\W{{0,3}}:", each.text.replace("_", " "), re.I)
@@ -214,15 +225,29 @@ def _prompt_leak(candidate: Candidate) -> str | None:
             return f"the {each.name} has words of the instructions or marks of a chat: {found.strip()}"
         if (run := shared_run(words_of(each.text), prompt, _PROMPT_RUN, free)) and run not in " ".join(source):
             return f"the {each.name} repeats the instructions: {run}"
+        if not candidate.source and (part := said_of_prompt(each.text, candidate.prompt, known)) is not None:
+            return f"the {each.name} says the instructions in other words: {part}"
     return None
 
 
 def _shot_leak(candidate: Candidate) -> str | None:
     free = set(words_of(f"{candidate.subject} {candidate.topic or ''}"))
-    shown = [words_of(text) for shot in candidate.shots for text in texts_in(shot)]
-    for each in candidate.texts:
-        for words in shown:
-            if run := shared_run(words_of(each.text), words, _SHOT_RUN, free, 2 + each.is_asked):
+    for shot in candidate.shots:
+        shown = [words_of(text) for text in texts_in(shot)]
+        answers = [
+            word
+            for name in shot
+            if name not in candidate.asks
+            for text in texts_in(shot[name])
+            for word in words_of(text)
+        ]
+        for each in candidate.texts:
+            words = words_of(each.text)
+            run = next(
+                filter(None, (shared_run(words, other, _SHOT_RUN, free, 2 + each.is_asked) for other in shown)), None
+            )
+            own = (word for other in candidate.texts if not other.is_asked for word in words_of(other.text))
+            if run and (not each.is_asked or words in shown or share_telling_words(own, answers, free)):
                 return f"the {each.name} repeats an example that was shown: {run}"
     return None
 
@@ -315,6 +340,8 @@ def _several(candidate: Candidate) -> str | None:
             asked = asked_in([other for other in texts if other.is_asked])
             if asked and (found := further_question_in(asked, each.text)) is not None:
                 return f"the {each.name} goes on with another question: {found}"
+        if each.name == "question" and not is_about_quiz(each.text) and asks_several(each.text):
+            return "the question is several questions"
         parts = sentences_of(unquoted(each.text))
         is_question = (
             bool(parts)

@@ -248,6 +248,7 @@ _NUMBERED_QUESTIONS = re.compile(r"(?:\A|\s)1[).] ?[^?]{3,200}\?\s{0,3}2[).] ?[^
 
 # %% ../../nbs/20_gates/3_phrases.ipynb #9f0b99d2
 _ANGLES = listed_pattern("angles")
+_ARTICLE = re.compile(r"\A(?:an?|the|uma?|o|a|una?|el|la|une?|le|eine?n?|der|die|das|il|lo) ")
 
 
 def angle_in(text: str, angle: str | None = None, about: str = "") -> str | None:
@@ -273,6 +274,7 @@ def angle_in(text: str, angle: str | None = None, about: str = "") -> str | None
             rf"(?:as|como|comme|als|come|being|sendo|i am|i'm|eu sou|sou|imagine you are|for|para) {re.escape(part)}"
         )
         is_told = re.match(rf"(?:as|como|sendo|being|comme|als|come) {re.escape(part)} ", plain.strip())
+        is_told = None if _FOR_ONESELF.search(text) else is_told
         is_told = is_told or re.search(
             rf"\bof {re.escape(part)} |{re.escape(part)} (?:would|might|could|may|faria|perguntaria|poderia"
             rf"|wants? to know|asks?) ",
@@ -284,8 +286,9 @@ def angle_in(text: str, angle: str | None = None, about: str = "") -> str | None
             or re.search(r"\b(?:something|algo|a term|um termo|two ways|dois caminhos)\b", part)
         ):
             return part
-    in_row = re.compile(r"[\W_]{1,4}(?:\w+[\W_]{1,3}){0,2}?".join(re.escape(part) for part in parts[:2]), re.I)
-    if len(parts) > 1 and all(parts[:2]) and in_row.search(f"{said(text)[:600]}") and parts[0] not in theirs:
+    bare = [_ARTICLE.sub("", part) for part in parts]
+    in_row = re.compile(r"[\W_]{1,4}(?:\w+[\W_]{1,3}){0,2}?".join(re.escape(part) for part in bare[:2]), re.I)
+    if len(parts) > 1 and all(bare[:2]) and in_row.search(f"{said(text)[:600]}") and bare[0] not in theirs:
         return ", ".join(parts[:2])
     levels = [part for part in parts if part and len(part.split()) == 1]
     for level in levels:

@@ -19,7 +19,8 @@ from typing import Any
 # %% auto #0
 __all__ = ['QUOTED', 'SMALL', 'listed', 'listed_pattern', 'texts_in', 'bounded', 'without_code', 'unwrapped', 'unquoted',
            'is_quoted', 'said', 'words_of', 'sentences_of', 'runs_of', 'likeness', 'telling_words', 'shared_run',
-           'stem_of', 'stems_of', 'looks_like_code', 'is_list_item', 'repeats_itself', 'said_again']
+           'share_telling_words', 'stem_of', 'stems_of', 'looks_like_code', 'is_list_item', 'repeats_itself',
+           'said_again']
 
 # %% ../../nbs/20_gates/1_spans.ipynb #006752e7
 @cache
@@ -104,7 +105,9 @@ def said(text: str) -> str:
 
 # %% ../../nbs/20_gates/1_spans.ipynb #50f2a507
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*|\d+(?:[.,]\d+)*|_+\w*|\w+")
-_END = re.compile(r"(?<=[.!?…。！？])[\"'”’»)\]]*\s+|\n+")
+_END = re.compile(
+    r"(?<!\be\.g\.)(?<!\bi\.e\.)(?<!\bz\.B\.)(?<!\bp\.ex\.)(?<!\bvs\.)(?<!\bca\.)(?<!\bDr\.)(?<!\bSr\.)(?<!\bMr\.)(?<=[.!?…。！？])[\"'”’»)\]]*\s+|\n+"
+)
 
 
 @lru_cache(maxsize=64)
@@ -145,6 +148,11 @@ def shared_run(
         if len(telling_words(run, free)) >= fewest:
             return " ".join(run)
     return None
+
+
+def share_telling_words(words: Iterable[str], others: Iterable[str], free: Collection[str]) -> bool:
+    """Whether two texts share a telling word that is not free."""
+    return not telling_words(words, free).isdisjoint(telling_words(others, free))
 
 # %% ../../nbs/20_gates/1_spans.ipynb #d37c7a8f
 #: Words that say nothing alone, in each language.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable
+from functools import lru_cache
 from itertools import pairwise
 
 from cerebro_nb.gates.spans import (
@@ -27,7 +28,7 @@ from cerebro_nb.gates.spans import (
 # %% auto #0
 __all__ = ['EDITING', 'NEARLY', 'title_in', 'left_of', 'is_about_choice', 'is_circular', 'says_it_twice',
            'says_the_mistake_again', 'noise_in', 'gibberish_in', 'further_question_in', 'echoes', 'holds_a_text',
-           'says_nothing_new', 'is_the_same', 'is_unspecific', 'holds_its_answer']
+           'says_nothing_new', 'is_the_same', 'is_unspecific', 'asks_several', 'said_of_prompt', 'holds_its_answer']
 
 # %% ../../nbs/20_gates/5_substance.ipynb #45400ebb
 _ASKS_BY_WORDS = listed_pattern("asks_by_words")
@@ -40,6 +41,7 @@ _FINITE = listed_pattern("finite_verbs")
 _STATES = listed_pattern("states")
 _NOUN_PHRASE = listed_pattern("noun_phrase_start")
 _OF_ONESELF = listed_pattern("speaks_for_oneself")
+_ARTICLE = re.compile(r"(?:The|An?|Os?|As?|Um|Uma|El|Los|Las|Una|Le|Les|Une|Der|Das|Ein|Eine|Il|Lo|Gli)\b")
 _TITLE_WORDS, _FEWEST_TO_ORDER = 14, 3
 
 
@@ -62,6 +64,8 @@ def title_in(text: str) -> str | None:
     if _ASKS_BY_WORDS.search(bare) or _IMPERATIVE.search(bare):
         return None
     is_sentence = bare.endswith((".", "!", ":"))
+    if bare.endswith(".") and _ARTICLE.match(bare):
+        return tidy[:60]
     if _FINITE.search(bare) and not is_heading:
         return tidy[:60] if is_sentence and _STATES.match(bare) and not _OF_ONESELF.search(bare) else None
     is_order = is_sentence and len(words) >= _FEWEST_TO_ORDER and not _NOUN_PHRASE.match(bare)
@@ -342,6 +346,40 @@ def is_unspecific(texts: Iterable[str]) -> bool:
     return len(words_of(whole)) > _ALIKE_WORDS and len({*stems_of(whole, _STOCK | _EMPTY_CONTENT)}) < _FEWEST_OWN
 
 # %% ../../nbs/20_gates/5_substance.ipynb #b584af64
+def asks_several(text: str) -> bool:
+    """Whether a text asks three questions or more, each by itself."""
+    parts = sentences_of(said(text))
+    return sum(part.endswith("?") and _WIDE_OR_CHOICE.match(part) is not None for part in parts) >= _SEVERAL
+
+
+@lru_cache(maxsize=64)
+def _stem_set(text: str) -> frozenset[str]:
+    return frozenset(stems_of(text))
+
+
+def said_of_prompt(text: str, prompt: str, known: str) -> str | None:
+    """Return a sentence, or a remark in brackets, whose words are those of the instructions, or None.
+
+    Parameters
+    ----------
+    text, prompt
+        A field of an example, and the instructions it was made by.
+    known
+        What was asked, with the subject: its words are in the instructions too.
+    """
+    for part in re.split(r"(?<=[.!?])\s+|[()\n]", text):
+        own = set(stems_of(part)) - _stem_set(known)
+        if len(own) >= _ALIKE_WORDS and len(own - _stem_set(prompt)) <= len(own) // 4:
+            return part.strip()[:60]
+    return None
+
+
+_WIDE_OR_CHOICE = re.compile(
+    rf"{_WIDE.pattern}|{_ABOUT_CHOICE.pattern}|{listed_pattern('asks_by_words').pattern}", re.I
+)
+_SEVERAL = 3
+
+
 def holds_its_answer(asked: str, answered: str) -> bool:
     """Whether a question goes on, after its question mark, with its own answer."""
     before, _sign, rest = said(asked).strip().rpartition("?")
