@@ -20,13 +20,13 @@ from cerebro_nb.gates.spans import (
     said,
     unquoted,
     sentences_of,
+    signs_asked_about,
     without_code,
     words_of,
 )
 
 # %% auto #0
-__all__ = ['cut_in', 'unclosed_in', 'signs_asked_about', 'placeholder_in', 'essence_of', 'markup_in', 'emptiness_of',
-           'dangling_in', 'missing_list_in']
+__all__ = ['cut_in', 'unclosed_in', 'placeholder_in', 'essence_of', 'markup_in', 'emptiness_of', 'dangling_in', 'missing_list_in']
 
 # %% ../../nbs/20_gates/4_forms.ipynb #5323d7a4
 _ENDED = ".!?…。！？)]}>*_`%°”’»\"'|€$£+=/]" + QUOTED
@@ -210,15 +210,6 @@ _NOTHING, _COUNTED = frozenset(listed("nothing")), listed_pattern("counted")
 _FILLERS = listed_pattern("fillers")
 _WANTS_TEMPLATE = listed_pattern("wants_template")
 _GIVES_DETAILS = re.compile(r"\d|(?:[^\s]+\s+){20}")
-_SIGN_ASKED = re.compile(
-    r"\b(?:does|do|is|are|in|significa|é|faz|serve|signifie|représente|fait|bedeutet|macht|heißt|dient|hace|es|fa|è) "
-    r"(?:an? |the |o |a |el |le |de[rmn] |das )?([<{\[\\%]\S{1,20}?)(?=[\s?,.]|\Z)"
-)
-
-
-def signs_asked_about(text: str) -> str:
-    """Return the signs that a question asks about: *what does <file> mean*, *o que faz \\n*."""
-    return " ".join(found.group(1) for found in _SIGN_ASKED.finditer(text[:2_000]))
 
 
 def placeholder_in(text: str, about: str = "", known: str = "") -> str | None:

@@ -6,55 +6,33 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 
 from ..errors import InputError
-from .candidates import Candidate, FieldText, Gate, asked_in
-from .forms import cut_in, dangling_in, emptiness_of, markup_in, missing_list_in, placeholder_in
-from .forms import unclosed_in
-from .languages import language_asked_for, name_of_language, other_language, other_script
-from .languages import other_variety, prose_of, speaks_of_languages, switched_language
-from .languages import is_lesson_in, wants_translation
-from cerebro_nb.gates.phrases import (
-    is_about_prompts,
-    bookkeeping_in,
-    is_about_quiz,
-    numbered_in,
-    web_remains_in,
-    marks_asked_about,
-    angle_in,
-    further_pair_in,
-    label_in,
-    mark_in,
-    pointer_in,
-)
-from .phrases import refusal_in, small_talk_in
-from cerebro_nb.gates.spans import (
-    is_quoted,
-    share_telling_words,
-    shared_run,
-    listed_pattern,
-    is_list_item,
-    looks_like_code,
-)
-from .spans import repeats_itself, said_again, sentences_of, texts_in, unquoted, without_code, words_of
+from .candidates import Candidate, Gate, asked_in, field_said_again, shot_said_again
 from .evasions import asks_back_in, asks_for_output, declines_in, denies_its_field, hedges_in
 from .evasions import names_the_subject, preaches_in, thinks_in
-from .substance import EDITING, echoes, further_question_in, holds_a_text, holds_its_answer
-from cerebro_nb.gates.substance import (
-    gibberish_in,
-    asks_several,
-    is_circular,
-    is_the_same,
-    is_unspecific,
-    noise_in,
-    said_of_prompt,
-    says_it_twice,
-    says_nothing_new,
-    says_the_mistake_again,
-    title_in,
+from .forms import cut_in, dangling_in, emptiness_of, markup_in, missing_list_in, placeholder_in
+from .forms import unclosed_in
+from .languages import is_lesson_in, language_asked_for, name_of_language, other_language, other_script
+from .languages import other_variety, prose_of, speaks_of_languages, switched_language
+from .languages import wants_translation
+from .phrases import angle_in, bookkeeping_in, further_pair_in, is_about_models, is_about_prompts
+from .phrases import is_about_quiz, label_in, mark_in, marks_asked_about, numbered_in, pointer_in
+from .phrases import refusal_in, small_talk_in, web_remains_in
+from .spans import is_list_item, is_quoted, item_said_again, listed_pattern, looks_like_code
+from cerebro_nb.gates.spans import (
+    repeats_itself,
+    said_again,
+    sentences_of,
+    shared_run,
+    unquoted,
+    without_code,
+    words_of,
 )
+from .substance import EDITING, asks_several, echoes, further_question_in, gibberish_in, holds_a_text
+from .substance import holds_its_answer, is_circular, is_unspecific, noise_in, said_of_prompt
+from .substance import says_it_twice, title_in
 
 # %% auto #0
 __all__ = ['GATES', 'check_gates', 'refusals']
@@ -105,7 +83,7 @@ def _whole(candidate: Candidate) -> str | None:
         if (tail := cut_in(each.text, each.is_asked, each.about, has_stops)) is not None:
             return f"the {each.name} was cut short, it ends with: {tail}"
         start = dangling_in(each.text, each.is_asked)
-        if start is not None and (each.is_asked or words_of(start)[0] not in words_of(asked)):
+        if start is not None and (each.is_asked or start.split()[0].casefold() not in words_of(asked)):
             return f"the {each.name} begins in the midst of something: {start}"
         if each.is_learned and (announced := missing_list_in(each.text, asked)) is not None:
             return f"the {each.name} announces a list that is not there: {announced}"
@@ -187,30 +165,12 @@ def _echo(candidate: Candidate) -> str | None:
             is_circle = is_circular(each.text, other.text) or (not is_editing and says_it_twice(other.text, each.text))
             if echoes(each.text, other.text) or (each.name == "question" and is_circle):
                 return f"the {other.name} repeats the {each.name} instead of answering it"
-    tops = [each for each in texts if isinstance(candidate.example.get(each.name), str)]
-    for place, each in enumerate([] if is_editing else tops):
-        for other in tops[:place]:
-            if _says_again(each, other, is_case="question" not in candidate.example):
-                return f"the {each.name} says the same as the {other.name}"
+    if not is_editing and (same := field_said_again(candidate)) is not None:
+        return f"the {same[0]} says the same as the {same[1]}"
     return None
 
-
-_SHOULD_NOT = listed_pattern("should_not")
-
-
-def _says_again(text: FieldText, before: FieldText, is_case: bool) -> bool:
-    """Whether a field adds nothing to one before; what is better may deny the mistake in its words."""
-    if is_case and looks_like_code(text.text) and looks_like_code(before.text):
-        return False
-    if is_the_same(text.text, before.text):
-        return True
-    if text.name != "better":
-        return is_case and says_nothing_new(text.text, before.text)
-    is_mistake = before.name == "mistake" and says_the_mistake_again(before.text, text.text)
-    return is_mistake or (_SHOULD_NOT.search(text.text) is not None and says_nothing_new(text.text, before.text))
-
 # %% ../../nbs/20_gates/8_gates.ipynb #c7877d1c
-_PROMPT_RUN, _SHOT_RUN = 6, 5
+_PROMPT_RUN = 6
 
 
 def _prompt_leak(candidate: Candidate) -> str | None:
@@ -225,30 +185,17 @@ def _prompt_leak(candidate: Candidate) -> str | None:
             return f"the {each.name} has words of the instructions or marks of a chat: {found.strip()}"
         if (run := shared_run(words_of(each.text), prompt, _PROMPT_RUN, free)) and run not in " ".join(source):
             return f"the {each.name} repeats the instructions: {run}"
-        if not candidate.source and (part := said_of_prompt(each.text, candidate.prompt, known)) is not None:
+        if (
+            not (candidate.source or is_about_models(about))
+            and (part := said_of_prompt(each.text, candidate.prompt, known)) is not None
+        ):
             return f"the {each.name} says the instructions in other words: {part}"
     return None
 
 
 def _shot_leak(candidate: Candidate) -> str | None:
-    free = set(words_of(f"{candidate.subject} {candidate.topic or ''}"))
-    for shot in candidate.shots:
-        shown = [words_of(text) for text in texts_in(shot)]
-        answers = [
-            word
-            for name in shot
-            if name not in candidate.asks
-            for text in texts_in(shot[name])
-            for word in words_of(text)
-        ]
-        for each in candidate.texts:
-            words = words_of(each.text)
-            run = next(
-                filter(None, (shared_run(words, other, _SHOT_RUN, free, 2 + each.is_asked) for other in shown)), None
-            )
-            own = (word for other in candidate.texts if not other.is_asked for word in words_of(other.text))
-            if run and (not each.is_asked or words in shown or share_telling_words(own, answers, free)):
-                return f"the {each.name} repeats an example that was shown: {run}"
+    if (found := shot_said_again(candidate)) is not None:
+        return f"the {found[0]} repeats an example that was shown: {found[1]}"
     return None
 
 
@@ -287,11 +234,11 @@ def _repetition(candidate: Candidate) -> str | None:
         lines = [line for line in without_code(each.text).splitlines() if not line.strip().startswith("|")]
         if repeats_itself("\n".join(line for line in lines if not looks_like_code(line))):
             return f"the {each.name} goes round in circles"
-        items = Counter(words_of(re.sub(r"\A\W*\d*\W*", "", line)) for line in lines if is_list_item(line))
-        if (again := next((item for item, times in items.items() if times > (1 if len(item) > 1 else 2)), ())) or (
-            (found := said_again(each.text)) and not is_quoted(found, f"{each.about} {others}")
-        ):
-            return f"the {each.name} says the same again: {' '.join(again)[:60] or str(found)[:60]}"
+        found = item_said_again(lines)
+        if found is None and (found := said_again(each.text)) and is_quoted(found, f"{each.about} {others}"):
+            continue
+        if found is not None:
+            return f"the {each.name} says the same again: {found[:60]}"
     for name, value in candidate.example.items():
         parts = [words_of(part) for part in value if isinstance(part, str)] if isinstance(value, list | tuple) else []
         if len(set(parts)) < len(parts):

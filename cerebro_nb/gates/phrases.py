@@ -11,8 +11,9 @@ from ..texts.duplicates import essence
 from .spans import QUOTED, listed_pattern, said, unquoted, words_of
 
 # %% auto #0
-__all__ = ['refusal_in', 'small_talk_in', 'pointer_in', 'is_about_prompts', 'mark_in', 'marks_asked_about', 'is_about_quiz',
-           'label_in', 'further_pair_in', 'bookkeeping_in', 'web_remains_in', 'numbered_in', 'angle_in']
+__all__ = ['refusal_in', 'small_talk_in', 'pointer_in', 'is_about_prompts', 'is_about_models', 'mark_in', 'marks_asked_about',
+           'is_about_quiz', 'label_in', 'further_pair_in', 'bookkeeping_in', 'web_remains_in', 'numbered_in',
+           'angle_in']
 
 # %% ../../nbs/20_gates/3_phrases.ipynb #7e2c5616
 _SHOWN = 70
@@ -169,6 +170,11 @@ def is_about_prompts(about: str) -> bool:
     return re.search(r"\bprompts?\b|few-shot|one-shot|fine-?tun", about, re.I) is not None
 
 
+def is_about_models(about: str) -> bool:
+    """Whether models, and how they are spoken to, are what is asked for."""
+    return _ABOUT_PROMPTS.search(about) is not None
+
+
 def mark_in(text: str, about: str = "") -> str | None:
     """Return a mark of a conversation, or a word that only the prompt has, in a text; None if there is none.
 
@@ -177,7 +183,7 @@ def mark_in(text: str, about: str = "") -> str | None:
     text, about
         As in `refusal_in`; what is about prompts or models may speak of both.
     """
-    if _ABOUT_PROMPTS.search(about):
+    if is_about_models(about):
         return None
     wants_question = (
         None if _ABOUT_LEVELS.search(about) or _ABOUT_QUIZ.search(about) else _ASKS_FOR_QUESTION.match(said(text))

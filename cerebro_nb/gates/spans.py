@@ -19,8 +19,8 @@ from typing import Any
 # %% auto #0
 __all__ = ['QUOTED', 'SMALL', 'listed', 'listed_pattern', 'texts_in', 'bounded', 'without_code', 'unwrapped', 'unquoted',
            'is_quoted', 'said', 'words_of', 'sentences_of', 'runs_of', 'likeness', 'telling_words', 'shared_run',
-           'share_telling_words', 'stem_of', 'stems_of', 'looks_like_code', 'is_list_item', 'repeats_itself',
-           'said_again']
+           'share_telling_words', 'stem_of', 'stems_of', 'looks_like_code', 'is_list_item', 'signs_asked_about',
+           'repeats_itself', 'item_said_again', 'said_again']
 
 # %% ../../nbs/20_gates/1_spans.ipynb #006752e7
 @cache
@@ -197,6 +197,17 @@ def is_list_item(line: str) -> bool:
     """Whether a line is an item of a list or a row of a table."""
     return _LIST_ITEM.match(line) is not None
 
+# %% ../../nbs/20_gates/1_spans.ipynb #139e81b1
+_SIGN_ASKED = re.compile(
+    r"\b(?:does|do|is|are|in|significa|é|faz|serve|signifie|représente|fait|bedeutet|macht|heißt|dient|hace|es|fa|è) "
+    r"(?:an? |the |o |a |el |le |de[rmn] |das )?([<{\[\\%]\S{1,20}?)(?=[\s?,.]|\Z)"
+)
+
+
+def signs_asked_about(text: str) -> str:
+    """Return the signs that a question asks about: *what does <file> mean*, *o que faz \\n*."""
+    return " ".join(found.group(1) for found in _SIGN_ASKED.finditer(text[:2_000]))
+
 # %% ../../nbs/20_gates/1_spans.ipynb #52dcfa73
 _LEAST_COMPRESSED = 0.40
 _LONG_ENOUGH, _PIECE = 120, 1_500
@@ -224,6 +235,12 @@ _LONG_SENTENCE, _SHORT_SENTENCE = 6, 3
 _STUTTER = re.compile(r"\b(\w+(?:\W+\w+){0,3}?)(?:[\s,.;!-]+\1\b){4,}", re.I)
 _FEWEST_STEMS, _LEAST_VARIED = 9, 0.43
 _SWAPPED_IN, _FEWEST_SWAPS = 4, 2
+
+
+def item_said_again(lines: Iterable[str]) -> str | None:
+    """Return an item of a list that some lines have twice, or None; one of a single word may be there twice."""
+    items = Counter(words_of(re.sub(r"\A\W*\d*\W*", "", line)) for line in lines if is_list_item(line))
+    return next((" ".join(item) for item, times in items.items() if times > (1 if len(item) > 1 else 2) and item), None)
 
 
 def said_again(text: str) -> str | None:

@@ -12,6 +12,7 @@ from functools import lru_cache
 from itertools import pairwise
 
 from cerebro_nb.gates.spans import (
+    QUOTED,
     SMALL,
     likeness,
     listed,
@@ -21,6 +22,7 @@ from cerebro_nb.gates.spans import (
     sentences_of,
     stem_of,
     stems_of,
+    unquoted,
     without_code,
     words_of,
 )
@@ -290,7 +292,7 @@ def echoes(asked: str, answered: str) -> bool:
         return True
     if len(question) >= 4 and answer[: len(question)] == question:
         return True
-    if EDITING.search(asked):
+    if EDITING.search(asked) or unquoted(answered).strip() == QUOTED:
         return False
     if found := _AFFIRMS.match(answered):
         rest = words_of(answered[found.end() :])
@@ -369,7 +371,7 @@ def said_of_prompt(text: str, prompt: str, known: str) -> str | None:
     """
     for part in re.split(r"(?<=[.!?])\s+|[()\n]", text):
         own = set(stems_of(part)) - _stem_set(known)
-        if len(own) >= _ALIKE_WORDS and len(own - _stem_set(prompt)) <= len(own) // 4:
+        if len(own) >= _ALIKE_WORDS and len(own - _stem_set(prompt)) <= len(own) // 5:
             return part.strip()[:60]
     return None
 
