@@ -11,7 +11,15 @@ from functools import cached_property
 from itertools import islice
 from typing import Any
 
-from .spans import listed_pattern, looks_like_code, share_telling_words, shared_run, texts_in, words_of
+from cerebro_nb.gates.spans import (
+    listed_pattern,
+    looks_like_code,
+    share_telling_words,
+    shared_run,
+    telling_words,
+    texts_in,
+    words_of,
+)
 from .substance import is_the_same, says_nothing_new, says_the_mistake_again
 
 # %% auto #0
@@ -161,10 +169,12 @@ def shot_said_again(candidate: Candidate) -> tuple[str, str] | None:
         shown = [words_of(text) for text in texts_in(shot)]
         rest = texts_in([value for name, value in shot.items() if name not in candidate.asks])
         answers = [word for text in rest for word in words_of(text)]
+        shown_words = {word for words in shown for word in words}
         for each in candidate.texts:
             words = words_of(each.text)
             runs = (shared_run(words, other, _SHOT_RUN, free, 2 + each.is_asked) for other in shown)
             run = next(filter(None, runs), None)
-            if run and (not each.is_asked or words in shown or share_telling_words(own, answers, free)):
+            new = telling_words(words, {*free, *shown_words}) if each.is_asked and run else ()
+            if run and (len(new) <= 1 or share_telling_words(own, answers, free)):
                 return each.name, run
     return None

@@ -199,8 +199,8 @@ def is_list_item(line: str) -> bool:
 
 # %% ../../nbs/20_gates/1_spans.ipynb #139e81b1
 _SIGN_ASKED = re.compile(
-    r"\b(?:does|do|is|are|in|significa|é|faz|serve|signifie|représente|fait|bedeutet|macht|heißt|dient|hace|es|fa|è) "
-    r"(?:an? |the |o |a |el |le |de[rmn] |das )?([<{\[\\%]\S{1,20}?)(?=[\s?,.]|\Z)"
+    r"\b(?:does|do|significa|faz|serve|signifie|représente|fait|bedeutet|macht|heißt|dient|hace|sirve|fa) "
+    r"(?:an? |the |o |a |el |le |de[rmn] |das )?([<\[\\%]\S{1,20}?)(?=[\s?,.]|\Z)"
 )
 
 
@@ -235,6 +235,7 @@ _LONG_SENTENCE, _SHORT_SENTENCE = 6, 3
 _STUTTER = re.compile(r"\b(\w+(?:\W+\w+){0,3}?)(?:[\s,.;!-]+\1\b){4,}", re.I)
 _FEWEST_STEMS, _LEAST_VARIED = 9, 0.43
 _SWAPPED_IN, _FEWEST_SWAPS = 4, 2
+_ROUND, _FEWEST_ROUNDS, _MOST_IN_ROUNDS = 4, 3, 0.7
 
 
 def item_said_again(lines: Iterable[str]) -> str | None:
@@ -257,6 +258,10 @@ def said_again(text: str) -> str | None:
     stems = [stem for stem in stems_of(prose) if stem.isalpha()]
     if len(stems) >= _FEWEST_STEMS and len(set(stems)) <= _LEAST_VARIED * len(stems):
         return max(words_of(prose), key=lambda word: (stems.count(stem_of(word)), len(word)))
+    words = words_of(prose)
+    for run, times in Counter(zip(*(words[start:] for start in range(_ROUND)), strict=False)).most_common(1):
+        if times >= _FEWEST_ROUNDS and times * _ROUND >= _MOST_IN_ROUNDS * len(words):
+            return " ".join(run)
     swaps = 0
     for before, after in pairwise(kept):
         is_swap = len(before) == len(after) >= _SWAPPED_IN

@@ -315,7 +315,7 @@ def holds_a_text(asked: str) -> bool:
 
 # %% ../../nbs/20_gates/5_substance.ipynb #037c8dc9
 _STOCK = frozenset(listed("stock_words"))
-_FEWEST_SHARED, _FEWEST_OWN = 2, 4
+_FEWEST_SHARED, _FEWEST_OWN, _A_CASE = 2, 4, 12
 
 
 def says_nothing_new(text: str, before: str) -> bool:
@@ -345,7 +345,7 @@ def is_the_same(text: str, before: str) -> bool:
 def is_unspecific(texts: Iterable[str]) -> bool:
     """Whether the fields of a case have next to no word that any other case would not have."""
     whole = "\n".join(texts)
-    return len(words_of(whole)) > _ALIKE_WORDS and len({*stems_of(whole, _STOCK | _EMPTY_CONTENT)}) < _FEWEST_OWN
+    return len(words_of(whole)) >= _A_CASE and len({*stems_of(whole, _STOCK | _EMPTY_CONTENT)}) < _FEWEST_OWN
 
 # %% ../../nbs/20_gates/5_substance.ipynb #b584af64
 def asks_several(text: str) -> bool:
