@@ -2019,8 +2019,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                 'cerebro_nb/gates/forms.py'),
                                         'cerebro_nb.gates.forms.emptiness_of': ( '20_gates/forms.html#emptiness_of',
                                                                                  'cerebro_nb/gates/forms.py'),
-                                        'cerebro_nb.gates.forms.essence_of': ( '20_gates/forms.html#essence_of',
-                                                                               'cerebro_nb/gates/forms.py'),
                                         'cerebro_nb.gates.forms.markup_in': ('20_gates/forms.html#markup_in', 'cerebro_nb/gates/forms.py'),
                                         'cerebro_nb.gates.forms.missing_list_in': ( '20_gates/forms.html#missing_list_in',
                                                                                     'cerebro_nb/gates/forms.py'),

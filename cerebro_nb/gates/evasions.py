@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from .spans import listed_pattern, sentences_of, unquoted, without_code, words_of
+from .spans import listed_pattern, sentences_of, stem_of, unquoted, without_code, words_of
 from .substance import is_about_choice, left_of
 
 # %% auto #0
@@ -83,6 +83,7 @@ _HEDGING = listed_pattern("hedging")
 _HEDGES_ALONE = listed_pattern("hedges_alone")
 _PRAISES_TOPIC = listed_pattern("praises_topic")
 _FEWEST_WORDS, _MOST_WORDS, _FEWEST_HEDGES, _MANY_HEDGES = 6, 120, 2, 5
+_HEDGES_FOR_A_WORD = 3
 
 
 def is_hedge(text: str, asked: str = "") -> bool:
@@ -98,14 +99,14 @@ def is_hedge(text: str, asked: str = "") -> bool:
     words = words_of(text)
     if not words or len(words) > _MOST_WORDS or any(map(str.isdigit, text)):
         return False
-    hedging = [word for word in words if _HEDGING.fullmatch(word)]
+    known = {stem_of(word) for word in words_of(asked)}
+    hedging = [word for word in words if _HEDGING.fullmatch(word) and stem_of(word) not in known]
     left = [word for word in left_of(words, asked) if not _HEDGING.fullmatch(word)]
     if is_about_choice(asked) and len(hedging) < _MANY_HEDGES:
         return False
     if len(words) < _FEWEST_WORDS:
         return not left and _HEDGES_ALONE.search(text) is not None
-    is_short_of_words = len(left) <= (len(hedging) >= _MANY_HEDGES and len(hedging) >= 3 * len(left))
-    return len(hedging) >= _FEWEST_HEDGES and is_short_of_words
+    return len(hedging) >= _FEWEST_HEDGES and len(left) <= len(hedging) // _HEDGES_FOR_A_WORD
 
 
 def hedges_in(text: str, asked: str = "") -> str | None:

@@ -26,7 +26,7 @@ from cerebro_nb.gates.spans import (
 )
 
 # %% auto #0
-__all__ = ['cut_in', 'unclosed_in', 'placeholder_in', 'essence_of', 'markup_in', 'emptiness_of', 'dangling_in', 'missing_list_in']
+__all__ = ['cut_in', 'unclosed_in', 'placeholder_in', 'markup_in', 'emptiness_of', 'dangling_in', 'missing_list_in']
 
 # %% ../../nbs/20_gates/4_forms.ipynb #5323d7a4
 _ENDED = ".!?…。！？)]}>*_`%°”’»\"'|€$£+=/]" + QUOTED
@@ -38,7 +38,9 @@ _MAY_END = frozenset(listed("may_end"))
 _LAST_WORDS_OF_ENGLISH = frozenset(listed("last_words_of_english"))
 
 _LAST_OF_A_ROW = re.compile(r"\w+, \w+,? (?:and|or|e|ou|y|et|und|oder|o) \w{2,}\Z")
-_CLOSED_LIST = re.compile(r",? (?:and|or|e|ou|y|et|und|oder) \w+(?: [\w'-]+){1,8}\Z")
+_CLOSED_LIST = re.compile(
+    r",? (?:and|or|e|ou|y|et|und|oder) \w+(?: [\w'-]+){1,4}\Z|(?:,[^,]+){2},? (?:and|or|e|ou|y|et|und|oder) \w+(?: [\w'-]+){1,8}\Z"
+)
 
 
 def _last_line(text: str) -> str:
@@ -75,6 +77,7 @@ def _is_row_of_short_parts(line: str) -> bool:
 _OTHER_ENDS = re.compile(r"\b\w{2,}(?:[bcdfgkpt][rl]|[jqv]|[hjmpst]ph|sph|ti|ci|nci|mb[li])\Z|\b\w+(?:nti|ici|sph)\Z")
 _VERB = listed_pattern("finite_verbs", flags=re.NOFLAG)
 _SENTENCE_WORDS = 9
+_BEGINS_WITH_SUBJECT = listed_pattern("subject_pronouns", flags=re.NOFLAG)
 
 
 def _is_fragment(prose: str, line: str, is_asked: bool) -> bool:
@@ -99,6 +102,8 @@ def _is_fragment(prose: str, line: str, is_asked: bool) -> bool:
     if is_list_item(line) or is_asked:
         return len(words) <= 60
     if is_alone:
+        if _BEGINS_WITH_SUBJECT.match(line) and len(words) >= _SENTENCE_WORDS:
+            return False
         if _LAST_OF_A_ROW.search(line) or (line.count(",") >= 2 and _CLOSED_LIST.search(line)):
             return True
         if len(words) >= _SENTENCE_WORDS and line[:1].isupper() and (_VERB.search(line) or _OTHER_ENDS.search(line)):
@@ -235,16 +240,11 @@ def placeholder_in(text: str, about: str = "", known: str = "") -> str | None:
     found = next((each for each in places if not (is_template and each.group()[0] in "[_")), None)
     if found is None and re.search(r"(?<![A-ZÀ-Ý])\bXXX\b", said(text)) and not re.search(r"[A-ZÀ-Ý]\w+ XXX\b", text):
         return "XXX"
-    if found is None and "option a" not in essence_of(about):
+    if found is None and "option a" not in " ".join(words_of(about)):
         found = re.search(
             r"\boption a (?:or|and|vs\.?|versus) (?:option )?b\b|\bopção a (?:ou|e) (?:opção )?b\b", text, re.I
         )
     return found.group()[:60] if found else None
-
-
-def essence_of(text: str) -> str:
-    """Return the words of a text with a blank between each two."""
-    return " ".join(words_of(text))
 
 # %% ../../nbs/20_gates/4_forms.ipynb #f03e3077
 _JSON_PIECE = listed_pattern("json_piece", flags=re.M)

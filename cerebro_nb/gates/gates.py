@@ -131,7 +131,9 @@ def _evasion(candidate: Candidate) -> str | None:
         found = found or denies_its_field(each.name, each.text)
         if found is not None:
             return f"the {each.name} evades what was asked: {found.strip()}"
-    if "question" not in candidate.example and is_unspecific(each.text for each in candidate.texts):
+    if "question" not in candidate.example and is_unspecific(
+        each.text for each in candidate.texts if not each.is_asked
+    ):
         return "it speaks of nothing in particular"
     return None
 

@@ -121,9 +121,10 @@ def sentences_of(text: str) -> list[str]:
     return [part.strip() for part in _END.split(bounded(text)) if part and part.strip()]
 
 
-def runs_of(words: tuple[str, ...], length: int) -> set[tuple[str, ...]]:
+@lru_cache(maxsize=256)
+def runs_of(words: tuple[str, ...], length: int) -> frozenset[tuple[str, ...]]:
     """Return all runs of so many words."""
-    return {words[start : start + length] for start in range(len(words) - length + 1)}
+    return frozenset(words[start : start + length] for start in range(len(words) - length + 1))
 
 
 def likeness(words: tuple[str, ...], others: tuple[str, ...]) -> float:
@@ -186,6 +187,7 @@ _CODE_SIGNS = re.compile(
 _LIST_ITEM = re.compile(r"\s*(?:[-*+•–·▪◦☐☑✓✔]|\(?\d{1,3}[.)]|\(?[a-zA-Z][.)]|\|)\s*\S")
 
 
+@lru_cache(maxsize=256)
 def looks_like_code(text: str) -> bool:
     """Whether a text or a line is rather code, a formula or a command than prose."""
     words = [word for word in text.split() if len(word) > 1 and word.strip(".,;:!?").isalpha()]
@@ -234,7 +236,7 @@ def _compressed_size(data: bytes) -> int:
 _LONG_SENTENCE, _SHORT_SENTENCE = 6, 3
 _STUTTER = re.compile(r"\b(\w+(?:\W+\w+){0,3}?)(?:[\s,.;!-]+\1\b){4,}", re.I)
 _FEWEST_STEMS, _LEAST_VARIED = 9, 0.43
-_SWAPPED_IN, _FEWEST_SWAPS = 4, 2
+_SWAPPED_IN, _SHORT_SWAPPED_IN, _FEWEST_SWAPS, _MANY_SWAPS = 4, 3, 2, 4
 _ROUND, _FEWEST_ROUNDS, _MOST_IN_ROUNDS = 4, 3, 0.7
 
 
@@ -264,10 +266,10 @@ def said_again(text: str) -> str | None:
             return " ".join(run)
     swaps = 0
     for before, after in pairwise(kept):
-        is_swap = len(before) == len(after) >= _SWAPPED_IN
+        is_swap = len(before) == len(after) >= _SHORT_SWAPPED_IN
         is_swap = is_swap and sum(one != other for one, other in zip(before, after, strict=True)) == 1
         swaps = swaps + 1 if is_swap else 0
-        if swaps >= _FEWEST_SWAPS:
+        if swaps >= (_FEWEST_SWAPS if len(after) >= _SWAPPED_IN else _MANY_SWAPS):
             return " ".join(after)
     found = _STUTTER.search(prose[:4_000])
     return found.group(1) if found and any(map(str.isalpha, found.group(1))) else None

@@ -139,7 +139,11 @@ def says_it_twice(text: str, known: str) -> bool:
     known
         The question, or that field.
     """
-    stems, said_stems = set(stems_of(known, _EMPTY_CONTENT)), Counter(stems_of(text, _EMPTY_CONTENT))
+    stems = set(stems_of(known, _EMPTY_CONTENT))
+    begun = {
+        stem: next((own for own in stems if stem.startswith(own)), stem) for stem in stems_of(text, _EMPTY_CONTENT)
+    }
+    said_stems = Counter(begun[stem] for stem in stems_of(text, _EMPTY_CONTENT))
     new = said_stems.keys() - stems
     twice = sum(said_stems[stem] > 1 for stem in stems)
     return len(stems) > 1 and twice >= _MOST_SAID_TWICE * len(stems) and len(new) <= (len(stems) > 2)
