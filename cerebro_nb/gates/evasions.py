@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from .spans import listed_pattern, sentences_of, stem_of, unquoted, without_code, words_of
 from .substance import is_about_choice, left_of
@@ -74,9 +75,9 @@ def asks_back_in(text: str, about: str = "") -> str | None:
     if found := next((each for each in sentences if _PROMISES_ANSWER.search(each)), None):
         return found[:_SHOWN]
     asking = [each for each in sentences if each.rstrip("\"'*_”)»").endswith("?") or _WANTS_DETAILS.search(each)]
-    rest = [each for each in sentences if each not in asking and not is_hedge(each)]
     wants = next((each for each in asking if _WANTS_DETAILS.search(each)), None)
-    return wants[:_SHOWN] if wants and not rest else None
+    is_all = wants is not None and all(each in asking or is_hedge(each) for each in sentences)
+    return wants[:_SHOWN] if wants is not None and is_all else None
 
 # %% ../../nbs/20_gates/6_evasions.ipynb #58c5c89e
 _HEDGING = listed_pattern("hedging")
@@ -84,6 +85,11 @@ _HEDGES_ALONE = listed_pattern("hedges_alone")
 _PRAISES_TOPIC = listed_pattern("praises_topic")
 _FEWEST_WORDS, _MOST_WORDS, _FEWEST_HEDGES, _MANY_HEDGES = 6, 120, 2, 5
 _HEDGES_FOR_A_WORD = 3
+
+
+@lru_cache(maxsize=8_192)
+def _hedges(word: str) -> bool:
+    return _HEDGING.fullmatch(word) is not None
 
 
 def is_hedge(text: str, asked: str = "") -> bool:
@@ -100,8 +106,8 @@ def is_hedge(text: str, asked: str = "") -> bool:
     if not words or len(words) > _MOST_WORDS or any(map(str.isdigit, text)):
         return False
     known = {stem_of(word) for word in words_of(asked)}
-    hedging = [word for word in words if _HEDGING.fullmatch(word) and stem_of(word) not in known]
-    left = [word for word in left_of(words, asked) if not _HEDGING.fullmatch(word)]
+    hedging = [word for word in words if _hedges(word) and stem_of(word) not in known]
+    left = [word for word in left_of(words, asked) if not _hedges(word)]
     if is_about_choice(asked) and len(hedging) < _MANY_HEDGES:
         return False
     if len(words) < _FEWEST_WORDS:
