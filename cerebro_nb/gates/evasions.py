@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from .spans import listed_pattern, sentences_of, stem_of, unquoted, without_code, words_of
+from .spans import listed_pattern, sentences_of, stem_of, stems_of, unquoted, without_code, words_of
 from .substance import is_about_choice, left_of
 
 # %% auto #0
@@ -85,6 +85,8 @@ _HEDGES_ALONE = listed_pattern("hedges_alone")
 _PRAISES_TOPIC = listed_pattern("praises_topic")
 _FEWEST_WORDS, _MOST_WORDS, _FEWEST_HEDGES, _MANY_HEDGES = 6, 120, 2, 5
 _HEDGES_FOR_A_WORD = 3
+_DEFINITION = listed_pattern("definitions")
+_DEPENDS = re.compile(r"\b(?:depend(?:s|e|em|en|ent)?|dépend|dipende|hängt|darauf an)\b", re.I)
 
 
 @lru_cache(maxsize=8_192)
@@ -112,7 +114,10 @@ def is_hedge(text: str, asked: str = "") -> bool:
         return False
     if len(words) < _FEWEST_WORDS:
         return not left and _HEDGES_ALONE.search(text) is not None
-    return len(hedging) >= _FEWEST_HEDGES and len(left) <= len(hedging) // _HEDGES_FOR_A_WORD
+    if _DEFINITION.match(asked) and not known & {*stems_of(text)} and not _DEPENDS.search(text):
+        return False
+    most_left = len(hedging) // _HEDGES_FOR_A_WORD if len(hedging) >= _MANY_HEDGES else 0
+    return len(hedging) >= _FEWEST_HEDGES and len(left) <= most_left
 
 
 def hedges_in(text: str, asked: str = "") -> str | None:

@@ -119,6 +119,8 @@ _MISSING_THINGS = listed_pattern("missing_things")
 
 
 _POINTING_QUESTIONS = listed_pattern("pointing_questions")
+_PICTURES = listed_pattern("pictures_asked")
+_HOW_TO = re.compile(r"\W{0,4}(?:how|como|cómo|comment|wie|come)\b", re.I)
 _FOR_ONESELF = listed_pattern("speaks_for_oneself")
 _OPTIONS = listed_pattern("options_pointed_at")
 _AN_OPTION = listed_pattern("option_as_answer")
@@ -152,6 +154,7 @@ def pointer_in(text: str, about: str = "", is_asked: bool = False) -> str | None
     pointer = _found(_POINTERS, text, about)
     if pointer is None and is_asked and not _FOR_ONESELF.search(text):
         pointer = _found(_POINTING_QUESTIONS, text, about)
+        pointer = pointer or (None if _HOW_TO.match(text) else _found(_PICTURES, text, about))
     return pointer
 
 # %% ../../nbs/20_gates/3_phrases.ipynb #77cac58e
