@@ -265,7 +265,7 @@ def said_again(text: str) -> str | None:
         if times >= _FEWEST_ROUNDS and times * _ROUND >= _MOST_IN_ROUNDS * len(words):
             return " ".join(run)
     swaps = 0
-    for before, after in pairwise(kept):
+    for before, after in pairwise(words for words in kept if len(words) > 1):
         is_swap = len(before) == len(after) >= _SHORT_SWAPPED_IN
         is_swap = is_swap and sum(one != other for one, other in zip(before, after, strict=True)) == 1
         swaps = swaps + 1 if is_swap else 0
