@@ -39,7 +39,8 @@ _LAST_WORDS_OF_ENGLISH = frozenset(listed("last_words_of_english"))
 
 _LAST_OF_A_ROW = re.compile(r"\w+, \w+,? (?:and|or|e|ou|y|et|und|oder|o) \w{2,}\Z")
 _CLOSED_LIST = re.compile(
-    r",? (?:and|or|e|ou|y|et|und|oder) \w+(?: [\w'-]+){1,4}\Z|(?:,[^,]+){2},? (?:and|or|e|ou|y|et|und|oder) \w+(?: [\w'-]+){1,8}\Z"
+    r",? (?:and|or|e|ou|y|et|und|oder) \w+(?: [\w'-]+){1,4}\Z"
+    r"|(?:,[^,]+){2},? (?:and|or|e|ou|y|et|und|oder) \w+(?: [\w'-]+){1,8}\Z"
 )
 
 

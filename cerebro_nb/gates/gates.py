@@ -20,7 +20,7 @@ from .languages import wants_translation
 from .phrases import angle_in, bookkeeping_in, further_pair_in, is_about_models, is_about_prompts
 from .phrases import is_about_quiz, label_in, mark_in, marks_asked_about, numbered_in, pointer_in
 from .phrases import refusal_in, small_talk_in, web_remains_in
-from .spans import is_list_item, is_quoted, item_said_again, listed_pattern, looks_like_code
+from .spans import is_quoted, item_said_again, listed_pattern, looks_like_code
 from cerebro_nb.gates.spans import (
     repeats_itself,
     said_again,

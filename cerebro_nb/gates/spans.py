@@ -207,7 +207,7 @@ _SIGN_ASKED = re.compile(
 
 
 def signs_asked_about(text: str) -> str:
-    """Return the signs that a question asks about: *what does <file> mean*, *o que faz \\n*."""
+    """Return the signs that a question asks about: *what does <file> mean*."""
     return " ".join(found.group(1) for found in _SIGN_ASKED.finditer(text[:2_000]))
 
 # %% ../../nbs/20_gates/1_spans.ipynb #52dcfa73
