@@ -11,10 +11,20 @@ from functools import cached_property
 from itertools import islice
 from typing import Any
 
-from .spans import likeness, telling_words, texts_in, words_of
+from cerebro_nb.gates.spans import (
+    likeness,
+    listed_pattern,
+    looks_like_code,
+    share_telling_words,
+    shared_run,
+    telling_words,
+    texts_in,
+    words_of,
+)
+from .substance import is_the_same, says_nothing_new, says_the_mistake_again
 
 # %% auto #0
-__all__ = ['Candidate', 'Gate', 'FieldText', 'texts_of', 'asked_in', 'repeats_a_turn']
+__all__ = ['Candidate', 'Gate', 'FieldText', 'texts_of', 'asked_in', 'field_said_again', 'shot_said_again', 'repeats_a_turn']
 
 # %% ../../nbs/20_gates/7_candidates.ipynb #5ba6b457
 @dataclass(frozen=True)
@@ -127,7 +137,53 @@ def asked_in(texts: Sequence[FieldText]) -> str:
     """Return what the texts that ask say, the beginning of each."""
     return "\n".join(each.text[:2_000] for each in texts if each.is_asked)
 
-# %% ../../nbs/20_gates/7_candidates.ipynb #c8027d60
+# %% ../../nbs/20_gates/7_candidates.ipynb #4e8e225d
+_SHOULD_NOT = listed_pattern("should_not")
+
+
+def field_said_again(candidate: Candidate) -> tuple[str, str] | None:
+    """Return the names of a field and of one before that says the same, or None."""
+    tops = [each for each in candidate.texts if isinstance(candidate.example.get(each.name), str)]
+    for place, each in enumerate(tops):
+        for before in tops[:place]:
+            if _adds_nothing(each, before, "question" not in candidate.example):
+                return each.name, before.name
+    return None
+
+
+def _adds_nothing(text: FieldText, before: FieldText, is_case: bool) -> bool:
+    if is_case and looks_like_code(text.text) and looks_like_code(before.text):
+        return False
+    if is_the_same(text.text, before.text):
+        return True
+    if text.name != "better":
+        return is_case and says_nothing_new(text.text, before.text)
+    is_mistake = before.name == "mistake" and says_the_mistake_again(before.text, text.text)
+    return is_mistake or (_SHOULD_NOT.search(text.text) is not None and says_nothing_new(text.text, before.text))
+
+# %% ../../nbs/20_gates/7_candidates.ipynb #ac6cce37
+_SHOT_RUN = 5
+
+
+def shot_said_again(candidate: Candidate) -> tuple[str, str] | None:
+    """Return the name of a field and the words that it has of an example that was shown, or None."""
+    free = set(words_of(f"{candidate.subject} {candidate.topic or ''}"))
+    own = [word for each in candidate.texts if not each.is_asked for word in words_of(each.text)]
+    for shot in candidate.shots:
+        shown = [words_of(text) for text in texts_in(shot)]
+        rest = texts_in([value for name, value in shot.items() if name not in candidate.asks])
+        answers = [word for text in rest for word in words_of(text)]
+        shown_words = {word for words in shown for word in words}
+        for each in candidate.texts:
+            words = words_of(each.text)
+            runs = (shared_run(words, other, _SHOT_RUN, free, 2 + each.is_asked) for other in shown)
+            run = next(filter(None, runs), None)
+            new = telling_words(words, {*free, *shown_words}) if each.is_asked and run else ()
+            if run and (len(new) <= 1 or share_telling_words(own, answers, free)):
+                return each.name, run
+    return None
+
+# %% ../../nbs/20_gates/7_candidates.ipynb #c9e820d6
 _SAID_BEFORE, _MADE_ANEW = 0.7, 0.95
 
 

@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
-from .spans import listed_pattern, sentences_of, unquoted, without_code, words_of
+from .spans import listed_pattern, sentences_of, stem_of, stems_of, unquoted, without_code, words_of
 from .substance import is_about_choice, left_of
 
 # %% auto #0
@@ -74,14 +75,23 @@ def asks_back_in(text: str, about: str = "") -> str | None:
     if found := next((each for each in sentences if _PROMISES_ANSWER.search(each)), None):
         return found[:_SHOWN]
     asking = [each for each in sentences if each.rstrip("\"'*_”)»").endswith("?") or _WANTS_DETAILS.search(each)]
-    rest = [each for each in sentences if each not in asking and not is_hedge(each)]
     wants = next((each for each in asking if _WANTS_DETAILS.search(each)), None)
-    return wants[:_SHOWN] if wants and not rest else None
+    is_all = wants is not None and all(each in asking or is_hedge(each) for each in sentences)
+    return wants[:_SHOWN] if wants is not None and is_all else None
 
 # %% ../../nbs/20_gates/6_evasions.ipynb #58c5c89e
 _HEDGING = listed_pattern("hedging")
 _HEDGES_ALONE = listed_pattern("hedges_alone")
+_PRAISES_TOPIC = listed_pattern("praises_topic")
 _FEWEST_WORDS, _MOST_WORDS, _FEWEST_HEDGES, _MANY_HEDGES = 6, 120, 2, 5
+_HEDGES_FOR_A_WORD = 3
+_DEFINITION = listed_pattern("definitions")
+_DEPENDS = re.compile(r"\b(?:depend(?:s|e|em|en|ent)?|dépend|dipende|hängt|darauf an)\b", re.I)
+
+
+@lru_cache(maxsize=8_192)
+def _hedges(word: str) -> bool:
+    return _HEDGING.fullmatch(word) is not None
 
 
 def is_hedge(text: str, asked: str = "") -> bool:
@@ -97,14 +107,17 @@ def is_hedge(text: str, asked: str = "") -> bool:
     words = words_of(text)
     if not words or len(words) > _MOST_WORDS or any(map(str.isdigit, text)):
         return False
-    hedging = [word for word in words if _HEDGING.fullmatch(word)]
-    left = [word for word in left_of(words, asked) if not _HEDGING.fullmatch(word)]
+    known = {stem_of(word) for word in words_of(asked)}
+    hedging = [word for word in words if _hedges(word) and stem_of(word) not in known]
+    left = [word for word in left_of(words, asked) if not _hedges(word)]
     if is_about_choice(asked) and len(hedging) < _MANY_HEDGES:
         return False
     if len(words) < _FEWEST_WORDS:
         return not left and _HEDGES_ALONE.search(text) is not None
-    is_short_of_words = len(left) <= (len(hedging) >= _MANY_HEDGES and len(hedging) >= 3 * len(left))
-    return len(hedging) >= _FEWEST_HEDGES and is_short_of_words
+    if _DEFINITION.match(asked) and not known & {*stems_of(text)} and not _DEPENDS.search(text):
+        return False
+    most_left = len(hedging) // _HEDGES_FOR_A_WORD if len(hedging) >= _MANY_HEDGES else 0
+    return len(hedging) >= _FEWEST_HEDGES and len(left) <= most_left
 
 
 def hedges_in(text: str, asked: str = "") -> str | None:
@@ -117,6 +130,8 @@ def hedges_in(text: str, asked: str = "") -> str | None:
     """
     sentences = _sentences(text)
     is_empty = is_hedge(text, asked) or (len(sentences) > 1 and all(is_hedge(each, asked) for each in sentences))
+    if len(sentences) == 1 and (praise := _PRAISES_TOPIC.match(sentences[0])) and not is_about_choice(asked):
+        is_empty = is_empty or not left_of(words_of("".join(filter(None, praise.groups()))), asked)
     return text.strip()[:_SHOWN] if is_empty else None
 
 # %% ../../nbs/20_gates/6_evasions.ipynb #b6cf6e4f
@@ -150,18 +165,20 @@ _ABOUT_USERS = listed_pattern("about_users")
 _OF_THE_USER = listed_pattern("of_the_user")
 
 
-def thinks_in(text: str, about: str = "") -> str | None:
+def thinks_in(text: str, about: str = "", is_asked: bool = False) -> str | None:
     """Return the words with which a text thinks aloud, or None.
 
     Parameters
     ----------
     text, about
         As in `declines_in`.
+    is_asked
+        Whether it asks: who asks may say what to do, but does not begin with it.
     """
     if _OTHER_VOICES.search(about):
         return None
     plain = unquoted(text)[:6_000]
-    found = _THINKS_FIRST.match(plain) or _THINKS.search(plain)
+    found = _THINKS_FIRST.match(plain) or (None if is_asked else _THINKS.search(plain))
     if found is None and not _ABOUT_USERS.search(about):
         found = _OF_THE_USER.search(plain)
     return " ".join(found.group().split())[:_SHOWN] if found else None

@@ -20,12 +20,13 @@ from cerebro_nb.gates.spans import (
     said,
     unquoted,
     sentences_of,
+    signs_asked_about,
     without_code,
     words_of,
 )
 
 # %% auto #0
-__all__ = ['cut_in', 'unclosed_in', 'placeholder_in', 'essence_of', 'markup_in', 'emptiness_of', 'dangling_in', 'missing_list_in']
+__all__ = ['cut_in', 'unclosed_in', 'placeholder_in', 'markup_in', 'emptiness_of', 'dangling_in', 'missing_list_in']
 
 # %% ../../nbs/20_gates/4_forms.ipynb #5323d7a4
 _ENDED = ".!?…。！？)]}>*_`%°”’»\"'|€$£+=/]" + QUOTED
@@ -33,10 +34,14 @@ _CUT_SIGN = re.compile(r"(?:[,:;(\[{/&]|\s[-–—]|\b(?:e\.g|i\.e|p\. ?ex|z\. ?
 _LEFT_OPEN = listed_pattern("left_open")
 _HANGING = listed_pattern("hanging", flags=re.NOFLAG)
 _MORE_TO_COME = frozenset(listed("more_to_come"))
+_MAY_END = frozenset(listed("may_end"))
 _LAST_WORDS_OF_ENGLISH = frozenset(listed("last_words_of_english"))
 
 _LAST_OF_A_ROW = re.compile(r"\w+, \w+,? (?:and|or|e|ou|y|et|und|oder|o) \w{2,}\Z")
-_CLOSED_LIST = re.compile(r",? (?:and|or|e|ou|y|et|und|oder) \w+(?: [\w'-]+){1,8}\Z")
+_CLOSED_LIST = re.compile(
+    r",? (?:and|or|e|ou|y|et|und|oder) \w+(?: [\w'-]+){1,4}\Z"
+    r"|(?:,[^,]+){2},? (?:and|or|e|ou|y|et|und|oder) \w+(?: [\w'-]+){1,8}\Z"
+)
 
 
 def _last_line(text: str) -> str:
@@ -73,6 +78,7 @@ def _is_row_of_short_parts(line: str) -> bool:
 _OTHER_ENDS = re.compile(r"\b\w{2,}(?:[bcdfgkpt][rl]|[jqv]|[hjmpst]ph|sph|ti|ci|nci|mb[li])\Z|\b\w+(?:nti|ici|sph)\Z")
 _VERB = listed_pattern("finite_verbs", flags=re.NOFLAG)
 _SENTENCE_WORDS = 9
+_BEGINS_WITH_SUBJECT = listed_pattern("subject_pronouns", flags=re.NOFLAG)
 
 
 def _is_fragment(prose: str, line: str, is_asked: bool) -> bool:
@@ -97,6 +103,8 @@ def _is_fragment(prose: str, line: str, is_asked: bool) -> bool:
     if is_list_item(line) or is_asked:
         return len(words) <= 60
     if is_alone:
+        if _BEGINS_WITH_SUBJECT.match(line) and len(words) >= _SENTENCE_WORDS:
+            return False
         if _LAST_OF_A_ROW.search(line) or (line.count(",") >= 2 and _CLOSED_LIST.search(line)):
             return True
         if len(words) >= _SENTENCE_WORDS and line[:1].isupper() and (_VERB.search(line) or _OTHER_ENDS.search(line)):
@@ -138,7 +146,7 @@ def cut_in(text: str, is_asked: bool = False, about: str = "", has_stops: bool =
         not words
         or looks_like_code(line)
         or _is_code_or_salutation(line, about)
-        or re.search(r"(?:https?://|www\.)\S+\Z|\S+@\S+\Z", line)
+        or re.search(r"(?:https?://|www\.)\S+\Z|\S+@\S+\Z|\w\.[a-z]{2,4}\Z", line)
     ):
         return None
     tail = " ".join(line.split()[-4:])[-60:]
@@ -155,12 +163,12 @@ def cut_in(text: str, is_asked: bool = False, about: str = "", has_stops: bool =
         return tail
     if _is_ended(line) or _is_fragment(prose, line, is_asked):
         return None
-    is_open = words[-1] in _MORE_TO_COME and line.split()[-1].islower()
+    is_open = words[-1] in _MORE_TO_COME - _MAY_END and line.split()[-1].islower()
     return tail if has_stops or is_open else None
 
 # %% ../../nbs/20_gates/4_forms.ipynb #b649d030
 _CLOSED_BY = {"(": ")", "[": "]", "{": "}", "“": "”", "«": "»", "»": "«", "„": "“”"}
-_NO_BRACKET = re.compile(r"[:;=8][-o^']?[()\[\]DPp]|[()][-o]?[:;]|\d[\"”]|[\[(\]][-\w.∞+−, ]{1,15}[\])\[]|<3|\b\w\)")
+_NO_BRACKET = re.compile(r"[:;=][-o^']?[()\[\]DPp]|[()][-o]?[:;]|\d[\"”]|[\[(\]][-\w.∞+−, ]{1,15}[\])\[]|<3")
 _SPEAKS_OF_SIGNS = listed_pattern("speaks_of_signs")
 
 
@@ -228,25 +236,22 @@ def placeholder_in(text: str, about: str = "", known: str = "") -> str | None:
     if is_nothing or is_filler or re.fullmatch(r"\W*(?:\.{2,}|…|-{2,}|_{2,})\W*", bounded(text)):
         return text.strip()[:60]
     is_template = _WANTS_TEMPLATE.search(about) is not None and not _GIVES_DETAILS.search(about)
+    known = f"{known} {signs_asked_about(about)}"
     places = (each for each in _PLACES.finditer(said(text)) if each.group() not in known)
     found = next((each for each in places if not (is_template and each.group()[0] in "[_")), None)
     if found is None and re.search(r"(?<![A-ZÀ-Ý])\bXXX\b", said(text)) and not re.search(r"[A-ZÀ-Ý]\w+ XXX\b", text):
         return "XXX"
-    if found is None and "option a" not in essence_of(about):
+    if found is None and "option a" not in " ".join(words_of(about)):
         found = re.search(
             r"\boption a (?:or|and|vs\.?|versus) (?:option )?b\b|\bopção a (?:ou|e) (?:opção )?b\b", text, re.I
         )
     return found.group()[:60] if found else None
 
-
-def essence_of(text: str) -> str:
-    """Return the words of a text with a blank between each two."""
-    return " ".join(words_of(text))
-
 # %% ../../nbs/20_gates/4_forms.ipynb #f03e3077
 _JSON_PIECE = listed_pattern("json_piece", flags=re.M)
 _ESCAPES = re.compile(r"\\n(?![a-zà-ÿ])|\\n\\n|\\t(?![a-z])|(?<!\\)\\\"|\\u[0-9a-fA-F]{4}|\\r\\n")
 _TAGS = listed_pattern("tags")
+_FENCED = re.compile(r"\s*```(?:json|text|markdown|md|yaml|xml)?\n([^`]*?)\n?```\s*")
 _ENTITIES = re.compile(r"&(?:amp|lt|gt|quot|nbsp|apos|#\d{2,5}|#x[0-9a-f]{2,5});", re.I)
 _MOJIBAKE = listed_pattern("mojibake", flags=re.NOFLAG)
 _ABOUT_MARKUP = listed_pattern("about_markup")
@@ -272,11 +277,14 @@ def markup_in(text: str, about: str = "", keys: Collection[str] = ()) -> str | N
         return None
     if _is_json(text):
         return text.strip()[:40]
+    if (found := _FENCED.fullmatch(text)) and not looks_like_code(found.group(1)) and "\n" not in found.group(1):
+        return found.group()[:40]
     plain = without_code(text)
     if looks_like_code(plain) and "\n" in plain:
         return None
+    known = signs_asked_about(f"{about}\n{text}")
     for pattern in (_JSON_PIECE, _ESCAPES, _TAGS, _ENTITIES):
-        if found := pattern.search(plain):
+        if (found := pattern.search(plain)) and found.group().strip() not in known:
             return found.group().strip()[:40]
     return None
 

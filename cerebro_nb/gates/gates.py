@@ -6,43 +6,34 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 
 from ..errors import InputError
-from .candidates import Candidate, FieldText, Gate, asked_in, repeats_a_turn
-from .forms import cut_in, dangling_in, emptiness_of, markup_in, missing_list_in, placeholder_in
-from .forms import unclosed_in
-from .languages import language_asked_for, name_of_language, other_language, other_script
-from .languages import other_variety, prose_of, speaks_of_languages, switched_language
-from .languages import is_lesson_in, wants_translation
-from cerebro_nb.gates.phrases import (
-    is_about_prompts,
-    bookkeeping_in,
-    is_about_quiz,
-    numbered_in,
-    web_remains_in,
-    marks_asked_about,
-    angle_in,
-    further_pair_in,
-    label_in,
-    mark_in,
-    pointer_in,
-)
-from .phrases import refusal_in, small_talk_in
-from .spans import is_quoted, shared_run, listed_pattern, is_list_item, likeness, looks_like_code
-from .spans import repeats_itself, said_again, sentences_of, texts_in, unquoted, without_code, words_of
+from .candidates import Candidate, Gate, asked_in, field_said_again, shot_said_again
+from .candidates import repeats_a_turn
 from .evasions import asks_back_in, asks_for_output, declines_in, denies_its_field, hedges_in
 from .evasions import names_the_subject, preaches_in, thinks_in
-from .substance import EDITING, NEARLY, echoes, further_question_in, holds_a_text, holds_its_answer
-from cerebro_nb.gates.substance import (
-    gibberish_in,
-    is_circular,
-    noise_in,
-    says_nothing_new,
-    says_the_mistake_again,
-    title_in,
+from .forms import cut_in, dangling_in, emptiness_of, markup_in, missing_list_in, placeholder_in
+from .forms import unclosed_in
+from .languages import is_lesson_in, language_asked_for, name_of_language, other_language, other_script
+from .languages import other_variety, prose_of, speaks_of_languages, switched_language
+from .languages import wants_translation
+from .phrases import angle_in, bookkeeping_in, further_pair_in, is_about_models, is_about_prompts
+from .phrases import is_about_quiz, label_in, mark_in, marks_asked_about, numbered_in, pointer_in
+from .phrases import refusal_in, small_talk_in, web_remains_in
+from .spans import is_quoted, item_said_again, listed_pattern, looks_like_code
+from cerebro_nb.gates.spans import (
+    repeats_itself,
+    said_again,
+    sentences_of,
+    shared_run,
+    unquoted,
+    without_code,
+    words_of,
 )
+from .substance import EDITING, asks_several, echoes, further_question_in, gibberish_in, holds_a_text
+from .substance import holds_its_answer, is_circular, is_unspecific, noise_in, said_of_prompt
+from .substance import says_it_twice, title_in
 
 # %% auto #0
 __all__ = ['GATES', 'check_gates', 'refusals']
@@ -92,7 +83,8 @@ def _whole(candidate: Candidate) -> str | None:
             continue
         if (tail := cut_in(each.text, each.is_asked, each.about, has_stops)) is not None:
             return f"the {each.name} was cut short, it ends with: {tail}"
-        if (start := dangling_in(each.text, each.is_asked)) is not None:
+        start = dangling_in(each.text, each.is_asked)
+        if start is not None and (each.is_asked or start.split()[0].casefold() not in words_of(asked)):
             return f"the {each.name} begins in the midst of something: {start}"
         if each.is_learned and (announced := missing_list_in(each.text, asked)) is not None:
             return f"the {each.name} announces a list that is not there: {announced}"
@@ -131,7 +123,8 @@ def _evasion(candidate: Candidate) -> str | None:
     subject = f"{candidate.subject} {candidate.topic or ''}"
     asked = asked_in(candidate.texts)
     for each in candidate.texts:
-        found = thinks_in(each.text, each.about)
+        is_later = each.is_asked and each.name in candidate.later
+        found = None if is_later else thinks_in(each.text, each.about, each.is_asked)
         if found is None and not each.is_asked:
             found = preaches_in(each.text, each.about) or asks_back_in(each.text, each.about)
             found = found or hedges_in(each.text, asked)
@@ -140,6 +133,10 @@ def _evasion(candidate: Candidate) -> str | None:
         found = found or denies_its_field(each.name, each.text)
         if found is not None:
             return f"the {each.name} evades what was asked: {found.strip()}"
+    if "question" not in candidate.example and is_unspecific(
+        each.text for each in candidate.texts if not each.is_asked
+    ):
+        return "it speaks of nothing in particular"
     return None
 
 
@@ -157,57 +154,33 @@ def _placeholder(candidate: Candidate) -> str | None:
             return f"the {each.name} has a place to fill in instead of words: {found}"
     return None
 
-# %% ../../nbs/20_gates/8_gates.ipynb #61b9ebc4
+# %% ../../nbs/20_gates/8_gates.ipynb #8654a1b2
 def _echo(candidate: Candidate) -> str | None:
     texts = candidate.texts
     asked = asked_in(texts)
-    editing = EDITING.search(asked) or asks_for_output(asked)
-    for each in texts:
-        for other in texts:
-            if (
-                each.is_asked
-                and not other.is_asked
-                and not (editing and len(texts) > 2)
-                and not asks_for_output(each.text)
-                and not (looks_like_code(each.text) and looks_like_code(other.text))
-                and (echoes(each.text, other.text) or (each.name == "question" and is_circular(each.text, other.text)))
-            ):
-                return f"the {other.name} repeats the {each.name} instead of answering it"
-            if each.name == "question" and other.is_learned and holds_its_answer(each.text, other.text):
-                return f"the question has its own {other.name}"
-    tops = [each for each in texts if isinstance(candidate.example.get(each.name), str)]
-    for place, each in enumerate(tops):
-        for other in tops[:place]:
-            words, others = words_of(each.text), words_of(other.text)
-            is_same = (len(words) >= 3 and words == others) or (
-                min(len(words), len(others)) >= 6 and likeness(words, others) >= NEARLY
-            )
-            if each.name == "better" and other.name == "mistake":
-                is_same = is_same or says_the_mistake_again(other.text, each.text)
+    is_editing = EDITING.search(asked) is not None or asks_for_output(asked)
+    for each in (text for text in texts if text.is_asked):
+        for other in (text for text in texts if not text.is_asked):
+            if other.is_learned and holds_its_answer(each.text, other.text):
+                return f"the {each.name} has its own {other.name}"
             is_code = looks_like_code(each.text) and looks_like_code(other.text)
-            if "question" not in candidate.example:
-                is_same = (is_same and not is_code) or _says_again(each, other)
-            if is_same and not editing:
-                return f"the {each.name} says the same as the {other.name}"
+            if is_code or asks_for_output(each.text) or (is_editing and len(texts) > 2):
+                continue
+            is_circle = is_circular(each.text, other.text) or (not is_editing and says_it_twice(other.text, each.text))
+            if echoes(each.text, other.text) or (each.name == "question" and is_circle):
+                return f"the {other.name} repeats the {each.name} instead of answering it"
+    if not is_editing and (same := field_said_again(candidate)) is not None:
+        return f"the {same[0]} says the same as the {same[1]}"
     return repeats_a_turn(candidate)
 
-
-_SHOULD_NOT = listed_pattern("should_not")
-
-
-def _says_again(text: FieldText, before: FieldText) -> bool:
-    """Whether a field of a case adds nothing to one before; what is better may deny the mistake in its words."""
-    if text.name == "better" and not _SHOULD_NOT.search(text.text):
-        return False
-    return says_nothing_new(text.text, before.text)
-
 # %% ../../nbs/20_gates/8_gates.ipynb #c7877d1c
-_PROMPT_RUN, _SHOT_RUN = 6, 5
+_PROMPT_RUN = 6
 
 
 def _prompt_leak(candidate: Candidate) -> str | None:
     free = set(words_of(f"{candidate.subject} {candidate.topic or ''} {candidate.angle or ''}"))
     prompt, source = words_of(candidate.prompt), words_of(candidate.source)
+    known = f"{candidate.subject} {candidate.topic or ''} {asked_in(candidate.texts)}"
     for each in candidate.texts:
         about = each.about if not each.is_asked else f"{each.about}\n{marks_asked_about(each.text)}"
         own = re.match(rf"\W*{re.escape(each.name.replace('_', ' '))}\W{{0,3}}:", each.text.replace("_", " "), re.I)
@@ -216,16 +189,17 @@ def _prompt_leak(candidate: Candidate) -> str | None:
             return f"the {each.name} has words of the instructions or marks of a chat: {found.strip()}"
         if (run := shared_run(words_of(each.text), prompt, _PROMPT_RUN, free)) and run not in " ".join(source):
             return f"the {each.name} repeats the instructions: {run}"
+        if (
+            not (candidate.source or is_about_models(about))
+            and (part := said_of_prompt(each.text, candidate.prompt, known)) is not None
+        ):
+            return f"the {each.name} says the instructions in other words: {part}"
     return None
 
 
 def _shot_leak(candidate: Candidate) -> str | None:
-    free = set(words_of(f"{candidate.subject} {candidate.topic or ''}"))
-    shown = [words_of(text) for shot in candidate.shots for text in texts_in(shot)]
-    for each in candidate.texts:
-        for words in shown:
-            if run := shared_run(words_of(each.text), words, _SHOT_RUN, free, 2 + each.is_asked):
-                return f"the {each.name} repeats an example that was shown: {run}"
+    if (found := shot_said_again(candidate)) is not None:
+        return f"the {found[0]} repeats an example that was shown: {found[1]}"
     return None
 
 
@@ -266,11 +240,11 @@ def _repetition(candidate: Candidate) -> str | None:
         lines = [line for line in without_code(each.text).splitlines() if not line.strip().startswith("|")]
         if repeats_itself("\n".join(line for line in lines if not looks_like_code(line))):
             return f"the {each.name} goes round in circles"
-        items = Counter(words_of(re.sub(r"\A\W*\d*\W*", "", line)) for line in lines if is_list_item(line))
-        if (again := next((item for item, times in items.items() if times > (1 if len(item) > 1 else 2)), ())) or (
-            (found := said_again(each.text)) and not is_quoted(found, f"{each.about} {others}")
-        ):
-            return f"the {each.name} says the same again: {' '.join(again)[:60] or str(found)[:60]}"
+        found = item_said_again(lines)
+        if found is None and (found := said_again(each.text)) and is_quoted(found, f"{each.about} {others}"):
+            continue
+        if found is not None:
+            return f"the {each.name} says the same again: {found[:60]}"
     for name, value in candidate.example.items():
         parts = [words_of(part) for part in value if isinstance(part, str)] if isinstance(value, list | tuple) else []
         if len(set(parts)) < len(parts):
@@ -319,6 +293,8 @@ def _several(candidate: Candidate) -> str | None:
             asked = asked_in([other for other in texts if other.is_asked])
             if asked and (found := further_question_in(asked, each.text)) is not None:
                 return f"the {each.name} goes on with another question: {found}"
+        if each.name == "question" and not is_about_quiz(each.text) and asks_several(each.text):
+            return "the question is several questions"
         parts = sentences_of(unquoted(each.text))
         is_question = (
             bool(parts)

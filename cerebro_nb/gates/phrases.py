@@ -11,8 +11,9 @@ from ..texts.duplicates import essence
 from .spans import QUOTED, listed_pattern, said, unquoted, words_of
 
 # %% auto #0
-__all__ = ['refusal_in', 'small_talk_in', 'pointer_in', 'is_about_prompts', 'mark_in', 'marks_asked_about', 'is_about_quiz',
-           'label_in', 'further_pair_in', 'bookkeeping_in', 'web_remains_in', 'numbered_in', 'angle_in']
+__all__ = ['refusal_in', 'small_talk_in', 'pointer_in', 'is_about_prompts', 'is_about_models', 'mark_in', 'marks_asked_about',
+           'is_about_quiz', 'label_in', 'further_pair_in', 'bookkeeping_in', 'web_remains_in', 'numbered_in',
+           'angle_in']
 
 # %% ../../nbs/20_gates/3_phrases.ipynb #7e2c5616
 _SHOWN = 70
@@ -118,6 +119,8 @@ _MISSING_THINGS = listed_pattern("missing_things")
 
 
 _POINTING_QUESTIONS = listed_pattern("pointing_questions")
+_PICTURES = listed_pattern("pictures_asked")
+_HOW_TO = re.compile(r"\W{0,4}(?:how|como|cómo|comment|wie|come)\b", re.I)
 _FOR_ONESELF = listed_pattern("speaks_for_oneself")
 _OPTIONS = listed_pattern("options_pointed_at")
 _AN_OPTION = listed_pattern("option_as_answer")
@@ -151,6 +154,7 @@ def pointer_in(text: str, about: str = "", is_asked: bool = False) -> str | None
     pointer = _found(_POINTERS, text, about)
     if pointer is None and is_asked and not _FOR_ONESELF.search(text):
         pointer = _found(_POINTING_QUESTIONS, text, about)
+        pointer = pointer or (None if _HOW_TO.match(text) else _found(_PICTURES, text, about))
     return pointer
 
 # %% ../../nbs/20_gates/3_phrases.ipynb #77cac58e
@@ -169,6 +173,11 @@ def is_about_prompts(about: str) -> bool:
     return re.search(r"\bprompts?\b|few-shot|one-shot|fine-?tun", about, re.I) is not None
 
 
+def is_about_models(about: str) -> bool:
+    """Whether models, and how they are spoken to, are what is asked for."""
+    return _ABOUT_PROMPTS.search(about) is not None
+
+
 def mark_in(text: str, about: str = "") -> str | None:
     """Return a mark of a conversation, or a word that only the prompt has, in a text; None if there is none.
 
@@ -177,7 +186,7 @@ def mark_in(text: str, about: str = "") -> str | None:
     text, about
         As in `refusal_in`; what is about prompts or models may speak of both.
     """
-    if _ABOUT_PROMPTS.search(about):
+    if is_about_models(about):
         return None
     wants_question = (
         None if _ABOUT_LEVELS.search(about) or _ABOUT_QUIZ.search(about) else _ASKS_FOR_QUESTION.match(said(text))
@@ -248,6 +257,7 @@ _NUMBERED_QUESTIONS = re.compile(r"(?:\A|\s)1[).] ?[^?]{3,200}\?\s{0,3}2[).] ?[^
 
 # %% ../../nbs/20_gates/3_phrases.ipynb #9f0b99d2
 _ANGLES = listed_pattern("angles")
+_ARTICLE = re.compile(r"\A(?:an?|the|uma?|o|a|una?|el|la|une?|le|eine?n?|der|die|das|il|lo) ")
 
 
 def angle_in(text: str, angle: str | None = None, about: str = "") -> str | None:
@@ -273,6 +283,7 @@ def angle_in(text: str, angle: str | None = None, about: str = "") -> str | None
             rf"(?:as|como|comme|als|come|being|sendo|i am|i'm|eu sou|sou|imagine you are|for|para) {re.escape(part)}"
         )
         is_told = re.match(rf"(?:as|como|sendo|being|comme|als|come) {re.escape(part)} ", plain.strip())
+        is_told = None if _FOR_ONESELF.search(text) else is_told
         is_told = is_told or re.search(
             rf"\bof {re.escape(part)} |{re.escape(part)} (?:would|might|could|may|faria|perguntaria|poderia"
             rf"|wants? to know|asks?) ",
@@ -284,8 +295,9 @@ def angle_in(text: str, angle: str | None = None, about: str = "") -> str | None
             or re.search(r"\b(?:something|algo|a term|um termo|two ways|dois caminhos)\b", part)
         ):
             return part
-    in_row = re.compile(r"[\W_]{1,4}(?:\w+[\W_]{1,3}){0,2}?".join(re.escape(part) for part in parts[:2]), re.I)
-    if len(parts) > 1 and all(parts[:2]) and in_row.search(f"{said(text)[:600]}") and parts[0] not in theirs:
+    bare = [_ARTICLE.sub("", part) for part in parts]
+    in_row = re.compile(r"[\W_]{1,4}(?:\w+[\W_]{1,3}){0,2}?".join(re.escape(part) for part in bare[:2]), re.I)
+    if len(parts) > 1 and all(bare[:2]) and in_row.search(f"{said(text)[:600]}") and bare[0] not in theirs:
         return ", ".join(parts[:2])
     levels = [part for part in parts if part and len(part.split()) == 1]
     for level in levels:

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import re
 import tomllib
+import unicodedata
 import zlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cache, lru_cache
 from importlib.resources import files
+from itertools import pairwise
 from typing import Any
 
 # %% auto #0
-__all__ = ['QUOTED', 'listed', 'listed_pattern', 'texts_in', 'bounded', 'without_code', 'unwrapped', 'unquoted', 'is_quoted',
-           'said', 'words_of', 'sentences_of', 'runs_of', 'likeness', 'telling_words', 'shared_run', 'looks_like_code',
-           'is_list_item', 'repeats_itself', 'said_again']
+__all__ = ['QUOTED', 'SMALL', 'listed', 'listed_pattern', 'texts_in', 'bounded', 'without_code', 'unwrapped', 'unquoted',
+           'is_quoted', 'said', 'words_of', 'sentences_of', 'runs_of', 'likeness', 'telling_words', 'shared_run',
+           'share_telling_words', 'stem_of', 'stems_of', 'looks_like_code', 'is_list_item', 'signs_asked_about',
+           'repeats_itself', 'item_said_again', 'said_again']
 
 # %% ../../nbs/20_gates/1_spans.ipynb #006752e7
 @cache
@@ -102,7 +105,9 @@ def said(text: str) -> str:
 
 # %% ../../nbs/20_gates/1_spans.ipynb #50f2a507
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*|\d+(?:[.,]\d+)*|_+\w*|\w+")
-_END = re.compile(r"(?<=[.!?…。！？])[\"'”’»)\]]*\s+|\n+")
+_END = re.compile(
+    r"(?<!\be\.g\.)(?<!\bi\.e\.)(?<!\bz\.B\.)(?<!\bp\.ex\.)(?<!\bvs\.)(?<!\bca\.)(?<!\bDr\.)(?<!\bSr\.)(?<!\bMr\.)(?<=[.!?…。！？])[\"'”’»)\]]*\s+|\n+"
+)
 
 
 @lru_cache(maxsize=64)
@@ -116,9 +121,10 @@ def sentences_of(text: str) -> list[str]:
     return [part.strip() for part in _END.split(bounded(text)) if part and part.strip()]
 
 
-def runs_of(words: tuple[str, ...], length: int) -> set[tuple[str, ...]]:
+@lru_cache(maxsize=256)
+def runs_of(words: tuple[str, ...], length: int) -> frozenset[tuple[str, ...]]:
     """Return all runs of so many words."""
-    return {words[start : start + length] for start in range(len(words) - length + 1)}
+    return frozenset(words[start : start + length] for start in range(len(words) - length + 1))
 
 
 def likeness(words: tuple[str, ...], others: tuple[str, ...]) -> float:
@@ -144,6 +150,33 @@ def shared_run(
             return " ".join(run)
     return None
 
+
+def share_telling_words(words: Iterable[str], others: Iterable[str], free: Collection[str]) -> bool:
+    """Whether two texts share a telling word that is not free."""
+    return not telling_words(words, free).isdisjoint(telling_words(others, free))
+
+# %% ../../nbs/20_gates/1_spans.ipynb #d37c7a8f
+#: Words that say nothing alone, in each language.
+SMALL = frozenset(
+    word
+    for name in ("common", *(f"small_words_{tag}" for tag in ("en", "pt", "es", "fr", "de", "it")))
+    for word in listed(name)
+)
+_STEM, _SHORTEST = 5, 3
+
+
+@lru_cache(maxsize=8_192)
+def stem_of(word: str) -> str:
+    """Return the beginning of a word in small letters, without its article, its accents and its last vowels."""
+    bare = unicodedata.normalize("NFKD", re.sub(r"\A(?:l|d|qu|un|dell|all|nell)'", "", word))
+    letters = "".join(letter for letter in bare if not unicodedata.combining(letter)).replace("y", "i")[:_STEM]
+    return letters[:_SHORTEST] + letters[_SHORTEST:].rstrip("aeios")
+
+
+def stems_of(text: str, without: Collection[str] = ()) -> list[str]:
+    """Return the stems of a text's words in their order, without small words and such as are named."""
+    return [stem_of(word) for word in words_of(text) if len(word) > 1 and word not in SMALL and word not in without]
+
 # %% ../../nbs/20_gates/1_spans.ipynb #51efe291
 _CODE_SIGNS = re.compile(
     r"[{};=<>\\^|~$#@_]|\w\(|\)\.|->|::|==|\w\.\w+\(|^[ \t]*(?:def|class|import|from|for|while|if|return|let"
@@ -154,6 +187,7 @@ _CODE_SIGNS = re.compile(
 _LIST_ITEM = re.compile(r"\s*(?:[-*+•–·▪◦☐☑✓✔]|\(?\d{1,3}[.)]|\(?[a-zA-Z][.)]|\|)\s*\S")
 
 
+@lru_cache(maxsize=256)
 def looks_like_code(text: str) -> bool:
     """Whether a text or a line is rather code, a formula or a command than prose."""
     words = [word for word in text.split() if len(word) > 1 and word.strip(".,;:!?").isalpha()]
@@ -164,6 +198,17 @@ def looks_like_code(text: str) -> bool:
 def is_list_item(line: str) -> bool:
     """Whether a line is an item of a list or a row of a table."""
     return _LIST_ITEM.match(line) is not None
+
+# %% ../../nbs/20_gates/1_spans.ipynb #139e81b1
+_SIGN_ASKED = re.compile(
+    r"\b(?:does|do|significa|faz|serve|signifie|représente|fait|bedeutet|macht|heißt|dient|hace|sirve|fa) "
+    r"(?:an? |the |o |a |el |le |de[rmn] |das )?([<\[\\%]\S{1,20}?)(?=[\s?,.]|\Z)"
+)
+
+
+def signs_asked_about(text: str) -> str:
+    """Return the signs that a question asks about: *what does <file> mean*."""
+    return " ".join(found.group(1) for found in _SIGN_ASKED.finditer(text[:2_000]))
 
 # %% ../../nbs/20_gates/1_spans.ipynb #52dcfa73
 _LEAST_COMPRESSED = 0.40
@@ -188,8 +233,19 @@ def _compressed_size(data: bytes) -> int:
     return len(compressor.compress(data)) + len(compressor.flush())
 
 # %% ../../nbs/20_gates/1_spans.ipynb #3e3d8bb2
-_LONG_SENTENCE, _SHORT_SENTENCE, _ROUND, _SHORT_ROUND, _MANY_PARTS = 6, 3, 5, 4, 6
-_STUTTER = re.compile(r"\b(\w+(?:\W+\w+){0,3}?)(?:[\s,.;!-]+\1\b){4,}", re.I)
+_LONG_SENTENCE, _SHORT_SENTENCE = 6, 3
+_STUTTER = re.compile(
+    r"\b(\w+(?:\W+\w+){0,3}?)(?:[\s,.;!-]+\1\b){4,}|\b(\w+(?:\W+\w+){2,3}?)(?:[\s,.;!-]+\2\b){2,}", re.I
+)
+_FEWEST_STEMS, _LEAST_VARIED = 9, 0.43
+_SWAPPED_IN, _SHORT_SWAPPED_IN, _FEWEST_SWAPS, _MANY_SWAPS = 4, 3, 2, 4
+_ROUND, _FEWEST_ROUNDS, _MOST_IN_ROUNDS = 4, 3, 0.7
+
+
+def item_said_again(lines: Iterable[str]) -> str | None:
+    """Return an item of a list that some lines have twice, or None; one of a single word may be there twice."""
+    items = Counter(words_of(re.sub(r"\A\W*\d*\W*", "", line)) for line in lines if is_list_item(line))
+    return next((" ".join(item) for item, times in items.items() if times > (1 if len(item) > 1 else 2) and item), None)
 
 
 def said_again(text: str) -> str | None:
@@ -203,15 +259,19 @@ def said_again(text: str) -> str | None:
             or times >= 4
         ):
             return " ".join(words)
+    stems = [stem for stem in stems_of(prose) if stem.isalpha()]
+    if len(stems) >= _FEWEST_STEMS and len(set(stems)) <= _LEAST_VARIED * len(stems):
+        return max(words_of(prose), key=lambda word: (stems.count(stem_of(word)), len(word)))
     words = words_of(prose)
     for run, times in Counter(zip(*(words[start:] for start in range(_ROUND)), strict=False)).most_common(1):
-        if times >= 3 and times * _ROUND >= 0.75 * len(words):
+        if times >= _FEWEST_ROUNDS and times * _ROUND >= _MOST_IN_ROUNDS * len(words):
             return " ".join(run)
-    for run, times in Counter(zip(*(words[start:] for start in range(_SHORT_ROUND)), strict=False)).most_common(1):
-        if times >= 3 and times * _SHORT_ROUND >= 0.5 * len(words) and len(telling_words(run)) >= 2:
-            return " ".join(run)
-    parts = [words_of(part) for part in re.split(r"[,;]", prose) if part.strip()]
-    if len(parts) >= _MANY_PARTS and len(set(parts)) <= len(parts) / 2:
-        return " ".join(Counter(parts).most_common(1)[0][0])
+    swaps = 0
+    for before, after in pairwise(words for words in kept if len(words) > 1):
+        is_swap = len(before) == len(after) >= _SHORT_SWAPPED_IN
+        is_swap = is_swap and sum(one != other for one, other in zip(before, after, strict=True)) == 1
+        swaps = swaps + 1 if is_swap else 0
+        if swaps >= (_FEWEST_SWAPS if len(after) >= _SWAPPED_IN else _MANY_SWAPS):
+            return " ".join(after)
     found = _STUTTER.search(prose[:4_000])
-    return found.group(1) if found and any(map(str.isalpha, found.group(1))) else None
+    return found[found.lastindex or 1] if found and any(map(str.isalpha, found[0])) else None

@@ -6,23 +6,31 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable
+from functools import lru_cache
 from itertools import pairwise
 
 from cerebro_nb.gates.spans import (
+    QUOTED,
+    SMALL,
     likeness,
     listed,
     listed_pattern,
     looks_like_code,
     said,
     sentences_of,
+    stem_of,
+    stems_of,
+    unquoted,
     without_code,
     words_of,
 )
 
 # %% auto #0
-__all__ = ['EDITING', 'NEARLY', 'title_in', 'left_of', 'is_about_choice', 'is_circular', 'says_the_mistake_again', 'noise_in',
-           'gibberish_in', 'further_question_in', 'echoes', 'holds_a_text', 'says_nothing_new', 'holds_its_answer']
+__all__ = ['EDITING', 'NEARLY', 'title_in', 'left_of', 'is_about_choice', 'is_circular', 'says_it_twice',
+           'says_the_mistake_again', 'noise_in', 'gibberish_in', 'further_question_in', 'echoes', 'holds_a_text',
+           'says_nothing_new', 'is_the_same', 'is_unspecific', 'asks_several', 'said_of_prompt', 'holds_its_answer']
 
 # %% ../../nbs/20_gates/5_substance.ipynb #45400ebb
 _ASKS_BY_WORDS = listed_pattern("asks_by_words")
@@ -35,6 +43,7 @@ _FINITE = listed_pattern("finite_verbs")
 _STATES = listed_pattern("states")
 _NOUN_PHRASE = listed_pattern("noun_phrase_start")
 _OF_ONESELF = listed_pattern("speaks_for_oneself")
+_ARTICLE = re.compile(r"(?:The|An?|Os?|As?|Um|Uma|El|Los|Las|Una|Le|Les|Une|Der|Das|Ein|Eine|Il|Lo|Gli)\b")
 _TITLE_WORDS, _FEWEST_TO_ORDER = 14, 3
 
 
@@ -57,29 +66,20 @@ def title_in(text: str) -> str | None:
     if _ASKS_BY_WORDS.search(bare) or _IMPERATIVE.search(bare):
         return None
     is_sentence = bare.endswith((".", "!", ":"))
+    if bare.endswith(".") and _ARTICLE.match(bare):
+        return tidy[:60]
     if _FINITE.search(bare) and not is_heading:
         return tidy[:60] if is_sentence and _STATES.match(bare) and not _OF_ONESELF.search(bare) else None
     is_order = is_sentence and len(words) >= _FEWEST_TO_ORDER and not _NOUN_PHRASE.match(bare)
     return None if is_order and not is_heading else tidy[:60]
 
 # %% ../../nbs/20_gates/5_substance.ipynb #0da162fe
-_SMALL = frozenset(
-    [
-        word
-        for name in ("common", *(f"small_words_{tag}" for tag in ("en", "pt", "es", "fr", "de", "it")))
-        for word in listed(name)
-    ]
-)
 _EMPTY_CONTENT = frozenset(listed("empty_content"))
 _SAYS_YES_OR_NO = listed_pattern("negations")
 _WIDE = listed_pattern("wide_questions")
 _CHOICE = re.compile(r"[\"“«„`]|\b(?:or|ou|oder)\b|\b[ou] (?:el|la|los|las|il|lo|i|gli|le|un|una|l')\b", re.I)
 _ABOUT_CHOICE = listed_pattern("about_choice")
-_STEM, _FEWEST, _SHORT, _MOST_WORDS = 5, 4, (3, 4), 60
-
-
-def _stem(word: str) -> str:
-    return re.sub(r"\A(?:l|d|qu|un|dell|all|nell)'", "", word)[:_STEM].rstrip("s")
+_FEWEST, _SHORT, _MOST_WORDS = 4, (3, 4), 60
 
 
 def left_of(words: Iterable[str], known: str) -> list[str]:
@@ -92,15 +92,16 @@ def left_of(words: Iterable[str], known: str) -> list[str]:
     known
         A text; what has the stem of a word of it is known.
     """
-    stems = {_stem(word) for word in words_of(known)}
+    stems = {stem_of(word) for word in words_of(known)}
+    short = {word.rstrip("s") for word in words_of(known)}
     return [
         word
         for word in words
-        if word not in _SMALL
+        if word not in SMALL
         and word not in _EMPTY_CONTENT
         and len(word) > 1
-        and _stem(word) not in stems
-        and not any(word[:length] in stems for length in _SHORT)
+        and stem_of(word) not in stems
+        and not any(word[:length] in short for length in _SHORT)
     ]
 
 
@@ -124,6 +125,29 @@ def is_circular(asked: str, answered: str) -> bool:
         return False
     return not left_of(words, asked)
 
+
+_MOST_SAID_TWICE = 0.75
+
+
+def says_it_twice(text: str, known: str) -> bool:
+    """Whether a text has the words of another twice, and hardly one more: a reason that is its own reason.
+
+    Parameters
+    ----------
+    text
+        An answer, or a field after the one that it follows from.
+    known
+        The question, or that field.
+    """
+    stems = set(stems_of(known, _EMPTY_CONTENT))
+    begun = {
+        stem: next((own for own in stems if stem.startswith(own)), stem) for stem in stems_of(text, _EMPTY_CONTENT)
+    }
+    said_stems = Counter(begun[stem] for stem in stems_of(text, _EMPTY_CONTENT))
+    new = said_stems.keys() - stems
+    twice = sum(said_stems[stem] > 1 for stem in stems)
+    return len(stems) > 1 and twice >= _MOST_SAID_TWICE * len(stems) and len(new) <= (len(stems) > 2)
+
 # %% ../../nbs/20_gates/5_substance.ipynb #429951dc
 _TOO_MUCH = listed_pattern("too_much")
 _GOING_ON = listed_pattern("going_on")
@@ -138,10 +162,10 @@ def says_the_mistake_again(mistake: str, better: str) -> bool:
     mistake, better
         What was wrong, and what is said to be right.
     """
-    known = {_stem(word) for word in words_of(mistake) if word not in _SMALL}
-    again = {_stem(word) for word in words_of(better) if word not in _SMALL} & known
+    known = {stem_of(word) for word in words_of(mistake) if word not in SMALL}
+    again = {stem_of(word) for word in words_of(better) if word not in SMALL} & known
     if found := _TOO_MUCH.search(mistake):
-        much = _stem(next(filter(None, found.groups())).casefold())
+        much = stem_of(next(filter(None, found.groups())).casefold())
         if much in again and not _CONTRAST.search(better):
             return True
     return _GOING_ON.match(better) is not None and len(again) >= 1 and not re.search(r"\binstead\b|\bem vez\b", better)
@@ -150,7 +174,9 @@ def says_the_mistake_again(mistake: str, better: str) -> bool:
 _SPEAKS_OF_NUMBERS = listed_pattern("speaks_of_numbers")
 _SPEAKS_OF_SOUNDS = listed_pattern("speaks_of_sounds")
 _NUMBER_AGAIN = re.compile(r"(?<!\d)(\d{1,6})(?:[.,/ -]{1,2}\1(?!\d)){3,}")
-_NUMBER_CHAIN = re.compile(r"(?<!\d)\d{1,6}(?:[./]\d{1,6}){4,}|\b(?!0)\d{4}\.\d{2}\.\d{4}\b|(?<![\d.,])0{5,}(?![\d.,])")
+_NUMBER_CHAIN = re.compile(
+    r"(?<!\d)\d{1,6}(?:[./]\d{1,6}){4,}|\b(?!0)\d{4}\.\d{2}\.\d{4}\b|(?<![\d.,])0{5,}(?![\d.,-])"
+)
 _LETTER_AGAIN = re.compile(r"([^\W\d_])\1{7,}|([^\W\d_]{2,5})\2{5,}|([!?*#~])\3{29,}", re.I)
 _MANY_NUMBERS, _COUNTED = 8, 8
 
@@ -240,7 +266,7 @@ def further_question_in(asked: str, answered: str) -> str | None:
     asked, answered
         The question and its answer.
     """
-    parts = [part for part in sentences_of(without_code(answered))[:60] if words_of(part)]
+    parts = [part for part in sentences_of(without_code(unquoted(answered)))[:60] if words_of(part)]
     asked_words = set(words_of(asked))
     further = []
     for place, (part, after) in enumerate(pairwise(parts)):
@@ -258,6 +284,8 @@ def further_question_in(asked: str, answered: str) -> str | None:
 # %% ../../nbs/20_gates/5_substance.ipynb #eab0cc4a
 EDITING = listed_pattern("editing")
 _ALIKE, NEARLY = 0.8, 0.9
+_AFFIRMS = re.compile(r"\W{0,4}(?:yes|sim|sí|oui|ja|sì)\b\W{0,4}", re.I)
+_LONG_AGAIN = 10
 
 
 def echoes(asked: str, answered: str) -> bool:
@@ -270,8 +298,11 @@ def echoes(asked: str, answered: str) -> bool:
         return True
     if len(question) >= 4 and answer[: len(question)] == question:
         return True
-    if EDITING.search(asked):
+    if EDITING.search(asked) or unquoted(answered).strip() == QUOTED:
         return False
+    if found := _AFFIRMS.match(answered):
+        rest = words_of(answered[found.end() :])
+        return len(rest) >= _LONG_AGAIN and likeness(rest, question[-len(rest) :]) >= NEARLY
     is_inside = (
         len(answer) >= 6 and 2 * len(answer) >= len(question) and f" {' '.join(answer)} " in f" {' '.join(question)} "
     )
@@ -290,7 +321,7 @@ def holds_a_text(asked: str) -> bool:
 
 # %% ../../nbs/20_gates/5_substance.ipynb #037c8dc9
 _STOCK = frozenset(listed("stock_words"))
-_FEWEST_SHARED = 2
+_FEWEST_SHARED, _FEWEST_OWN, _A_CASE = 2, 4, 12
 
 
 def says_nothing_new(text: str, before: str) -> bool:
@@ -304,8 +335,54 @@ def says_nothing_new(text: str, before: str) -> bool:
     words = [word for word in words_of(text) if word not in _STOCK]
     if len(words) > _MOST_WORDS or looks_like_code(text) or any(map(str.isdigit, text)):
         return False
-    telling = {word for word in words if word not in _SMALL and word not in _EMPTY_CONTENT}
-    return len(telling) >= _FEWEST_SHARED and not left_of(words, before)
+    telling = {word for word in words if word not in SMALL and word not in _EMPTY_CONTENT}
+    is_again = len(telling) >= _FEWEST_SHARED and not left_of(words, before)
+    return is_again or says_it_twice(f"{before}\n{text}", before)
+
+
+def is_the_same(text: str, before: str) -> bool:
+    """Whether a field is in the same words as one before; a quotation is one mark, as an example has to be seen."""
+    words, others = ([stem_of(word) for word in words_of(said(each))] for each in (text, before))
+    if likeness(tuple(words), tuple(others)) >= NEARLY:
+        return min(len(words), len(others)) >= 6 or (words == others and len(words) >= 3)
+    return False
+
+
+def is_unspecific(texts: Iterable[str]) -> bool:
+    """Whether the fields of a case have next to no word that any other case would not have."""
+    whole = "\n".join(texts)
+    return len(words_of(whole)) >= _A_CASE and len({*stems_of(whole, _STOCK | _EMPTY_CONTENT)}) < _FEWEST_OWN
+
+# %% ../../nbs/20_gates/5_substance.ipynb #b584af64
+def asks_several(text: str) -> bool:
+    """Whether a text asks three questions or more, each by itself."""
+    parts = sentences_of(said(text))
+    return sum(part.endswith("?") and len(words_of(part)) >= _SEVERAL for part in parts) >= _SEVERAL
+
+
+@lru_cache(maxsize=64)
+def _stem_set(text: str) -> frozenset[str]:
+    return frozenset(stems_of(text))
+
+
+def said_of_prompt(text: str, prompt: str, known: str) -> str | None:
+    """Return a sentence, or a remark in brackets, whose words are those of the instructions, or None.
+
+    Parameters
+    ----------
+    text, prompt
+        A field of an example, and the instructions it was made by.
+    known
+        What was asked, with the subject: its words are in the instructions too.
+    """
+    for part in re.split(r"(?<=[.!?])\s+|[()\n]", text):
+        own = set(stems_of(part)) - _stem_set(known)
+        if len(own) >= _ALIKE_WORDS and len(own - _stem_set(prompt)) <= len(own) // 5:
+            return part.strip()[:60]
+    return None
+
+
+_SEVERAL = 3
 
 
 def holds_its_answer(asked: str, answered: str) -> bool:
