@@ -29,7 +29,6 @@ from cerebro_nb import (
 from cerebro_nb.cli.main import main
 from cerebro_nb.concurrency.loop import LOOP
 from cerebro_nb.generating.topics import headings_of, specific, written_topics
-from cerebro_nb.settings import load_settings
 
 TOPICS = ["water for green tea", "picking the leaves", "cups of Japan"]
 AREAS = ["growing the plant", "the tea trade"]
@@ -255,7 +254,8 @@ def test_resumed_and_made_again_it_has_the_same_topics(options, ledger):
 
 
 def test_what_is_refused_is_replaced_by_the_next_topic_of_the_plan(options, ledger):
-    bad = itertools.chain(["As an AI language model, I cannot answer that."] * 3, itertools.repeat(""))
+    tries = options["profile"].max_attempts
+    bad = itertools.chain(["As an AI language model, I cannot answer that."] * tries, itertools.repeat(""))
 
     def write(request):
         made = json.loads(pair(repr(request.messages)))
@@ -263,8 +263,8 @@ def test_what_is_refused_is_replaced_by_the_next_topic_of_the_plan(options, ledg
 
     client = Client(ScriptedBackend(write), "tiny")
     run = generate_qa("tea", 3, topics=TOPICS, client=client, seed=1, **options)
-    assert run.progress.ok == 3
-    assert all(topic in TOPICS for topic in run.df["topic"])
+    assert (run.progress.ok, run.progress.failed, run.progress.total) == (3, 1, 4)
+    assert len(TOPICS) < 4 or len({*run.df["topic"]}) == 4, "the next topic, and none that was there"
 
 
 def test_what_a_model_says_of_any_subject_is_no_topic():
@@ -403,5 +403,7 @@ def test_a_run_in_async_code_finds_topics_too(options):
     assert asyncio.run(main_job()).progress.ok == 2
 
 
-def test_the_default_plan_has_no_topics():
-    assert load_settings({}) and synthetic_run("qa", "tea", show_progress=False).manifest.get("topics") is None
+def test_the_default_plan_has_no_topics(options, ledger):
+    run = generate_qa("tea", 2, client=Teacher().client(), **options)
+    assert "topics" not in run.task.manifest and "topic" not in run.df
+    assert all("topic" not in item["input"] for item in ledger.items(run.task_id))

@@ -37,6 +37,8 @@ __all__ = ['OF_THE_ITEMS', 'WANTED', 'deciding', 'keyed', 'input_hash', 'failure
 OF_THE_ITEMS = ("input_sha256", "rerun_of", "wanted")
 #: Where a manifest says how many items were wanted, before any was replaced.
 WANTED = "wanted"
+#: And of what the plan was drawn from: each item has its own part of it.
+_OF_THE_PLAN = ("topics", "topic_tasks")
 _WAITING = ("timeout_s", "load_timeout_s", "keep_alive")
 
 
@@ -46,6 +48,7 @@ def deciding(manifest: Mapping[str, Any]) -> dict[str, Any]:
         "backend_version",
         "response_model",
         *OF_THE_ITEMS,
+        *_OF_THE_PLAN,
         *(["base_url"] if manifest.get("model_digest") else []),
     }
     decides = {name: value for name, value in manifest.items() if name not in circumstances}

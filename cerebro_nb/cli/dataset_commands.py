@@ -56,6 +56,8 @@ def quality(arguments: Namespace) -> int:
 
     report = quality_report(arguments.task, embedder=arguments.embedder)
     show_frame(report.df.round(3))
+    if report.coverage:
+        show_frame(report.coverage_df)
     for position, reasons in list(report.flagged.items())[:20]:
         print(f"item {position}: {plain(', '.join(reasons))}")
     return 0

@@ -87,6 +87,7 @@ def example_kind(word: str) -> Kind:
 
         return recipe_kind(read_recipe(word), word)
     known = {kind.name.replace("_", "-"): kind for kind in kinds().values() if kind.n is not None}
+    word = word.replace("_", "-")
     if word not in known:
         raise argparse.ArgumentTypeError(
             f"{plain(word)!r} is no kind of examples; there are: {', '.join(known)}, or a .toml file"

@@ -125,7 +125,8 @@ def axes_given(arguments: Namespace) -> dict[str, list[str] | str]:
     given: dict[str, list[str] | str] = {}
     for axis, _, words in (text.partition("=") for text in arguments.axis or ()):
         listed = [word.strip() for word in words.split(",") if word.strip()]
-        given[axis.strip()] = "personas" if listed == ["personas"] else listed
+        before = given.get(axis.strip(), [])
+        given[axis.strip()] = "personas" if listed == ["personas"] else [*before, *listed]
     return given
 
 # %% ../../nbs/27_cli/2_words.ipynb #7c4458f7

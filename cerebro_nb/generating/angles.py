@@ -83,6 +83,7 @@ def plan_items(
     """
     chance = random.Random(seed)  # noqa: S311 - a plan, not a secret
     words = {name: listed[serving(listed, language)] for name, listed in recipe.plan.axes.items()}
+    topics = tuple(dict.fromkeys(topics))
     dimensions: dict[str, Sequence[str]] = {**({"topic": topics} if topics else {}), **words}
     streams = {name: _shuffled_for_ever(values, chance) for name, values in dimensions.items()}
     most = math.prod(map(len, dimensions.values()))
@@ -154,12 +155,13 @@ def plan_texts(
     return items
 
 # %% ../../nbs/22_generating/1_angles.ipynb #6b82231c
-#: Columns that no recipe need name.
-_KNOWN_COLUMNS = ("topic", "text")
+def _known_columns(recipe: Recipe) -> tuple[str, ...]:
+    """Return the columns that a recipe need not name."""
+    return ("topic", "text") if recipe.from_text else ("topic",)
 
 
 def plan_rows(
-    plan: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]], columns: Sequence[str]
+    plan: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]], recipe: Recipe
 ) -> list[dict[str, Any]]:
     """Return a plan of angles on rows, spread over all of them, each as often as the others.
 
@@ -169,8 +171,9 @@ def plan_rows(
         The angles, as `plan_items` gives them.
     rows
         The rows, at least one.
-    columns
-        Those of their columns that the recipe wants.
+    recipe
+        Who names the columns that are wanted. A ``text`` is what an example is taken from, if the recipe can do so, and
+        a ``topic`` what it is about, where a row has them.
 
     Returns
     -------
@@ -184,8 +187,9 @@ def plan_rows(
     """
     items = []
     for angle, place in zip(plan, _spread(len(plan), len(rows)), strict=True):
-        known = [name for name in _KNOWN_COLUMNS if isinstance(rows[place].get(name), str)]
-        values = {name: rows[place].get(name) for name in (*known, *columns)}
+        known = [name for name in _known_columns(recipe) if str(rows[place].get(name) or "").strip()]
+        needed = (*recipe.plan.columns, *(() if recipe.steps else ("text",)))
+        values = {name: rows[place].get(name) for name in (*known, *needed)}
         if missing := [name for name, value in values.items() if value is None or value == ""]:
             there = ", ".join(map(str, rows[place]))[:200]
             raise InputError(

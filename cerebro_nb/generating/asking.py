@@ -37,8 +37,8 @@ from ..recipes.wordings import serving
 _log = get_logger(__name__)
 
 # %% auto #0
-__all__ = ['Check', 'steps_for', 'text_of_reply', 'options_of', 'NoThought', 'thought_in', 'reply_fields', 'gains_by_steps',
-           'keeps_thoughts', 'can_think', 'suited_to', 'Asking', 'made_example']
+__all__ = ['Check', 'steps_for', 'text_of_reply', 'listed_field', 'options_of', 'NoThought', 'thought_in', 'reply_fields',
+           'gains_by_steps', 'keeps_thoughts', 'can_think', 'suited_to', 'Asking', 'made_example']
 
 # %% ../../nbs/22_generating/2_asking.ipynb #f03df0b6
 def steps_for(
@@ -99,6 +99,29 @@ def text_of_reply(recipe: Recipe, name: str, reply: Any) -> dict[str, Any]:
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]["msg"]
         raise InvalidOutput(f"the {name} does not fit: {problem}", hint=again, text=reply.text) from error
+
+
+def listed_field(recipe: Recipe, name: str, listed: Sequence[str], raw: str) -> dict[str, Any]:
+    """Return the field that is a list of the replies of several samples, each once.
+
+    Parameters
+    ----------
+    recipe, name
+        The field, and whose it is.
+    listed, raw
+        The replies, and what came back as it was written.
+
+    Raises
+    ------
+    InvalidOutput
+        If they do not fit the field: too few of them differ.
+    """
+    form = answer_model(recipe.name, {name: recipe.fields[name]})
+    try:
+        return form.model_validate({name: list(dict.fromkeys(listed))}).model_dump(mode="json")
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]["msg"]
+        raise InvalidOutput(f"{name}: {problem}", hint="It will be asked for again.", text=raw) from error
 
 # %% ../../nbs/22_generating/2_asking.ipynb #815a4a87
 def options_of(step: Step, options: GenerationOptions, seed: int, tries: int = 0) -> GenerationOptions:
@@ -220,7 +243,11 @@ async def suited_to(recipe: Recipe, client: Client, options: GenerationOptions) 
     client, options
         Whom to ask, and how answers are generated: with ``think=False`` no model thinks.
     """
-    if not recipe.aloud or (options.think is not False and await can_think(client) is not False):
+    if not recipe.aloud:
+        return recipe
+    named = [step.model for step in recipe.steps if step.thinking]
+    whom = {Client(client.backend, model, client.settings) if model else client for model in named}
+    if options.think is not False and False not in [await can_think(one) for one in whom]:
         return recipe
     _log.info("%s does not think: its thoughts are asked for as text", client.model or client.backend.name)
     return recipe.model_copy(update={"steps": recipe.aloud, "aloud": ()})
@@ -279,14 +306,17 @@ class Asking:
         """
         shots = shots_of(self.recipe, step, self.language, self.shots)
         messages = step_messages(self.recipe, step, makes, values, self.language, shots, further)
-        options, whom = options_of(step, self.options, values["seed"], tries), self.asked_by(step)
-        seeded = [next_seed(options, sample) for sample in range(step.samples)]
-        drawn = values.get(TOOL_AXIS)
-        replies = [await reply_fields(whom, self.recipe, step, makes, messages, one, drawn) for one in seeded]
+        whom, drawn, replies = self.asked_by(step), values.get(TOOL_AXIS), []
+        options = options_of(step, self.options, values["seed"], tries * step.samples)
+        for sample in range(step.samples):
+            if sample and (scope := current_scope()):
+                scope.clock.begin_again()
+            seeded = next_seed(options, sample)
+            replies.append(await reply_fields(whom, self.recipe, step, makes, messages, seeded, drawn))
         if step.samples == 1:
             return replies[0]
-        listed = [made[makes[0]] for made, _ in replies]
-        return {makes[0]: list(dict.fromkeys(listed))}, "\n\n".join(raw for _, raw in replies)
+        listed, raw = [made[makes[0]] for made, _ in replies], "\n\n".join(raw for _, raw in replies)
+        return listed_field(self.recipe, makes[0], listed, raw), raw
 
 # %% ../../nbs/22_generating/2_asking.ipynb #4a49f652
 Check = Callable[[Mapping[str, Any], str], Awaitable[None]]

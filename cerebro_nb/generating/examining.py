@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 from ..batching.work import WorkItem
-from ..errors import DuplicateOutput, ExampleRefused, OutputError, Retry
+from ..errors import CerebroError, DuplicateOutput, ExampleRefused, OutputError, Retry
 from ..gates.distinct import Distinct
 from ..gates.candidates import Candidate
 from ..gates.gates import check_gates, refusals
@@ -37,7 +37,7 @@ from ..texts.embedders import Embedder
 _log = get_logger(__name__)
 
 # %% auto #0
-__all__ = ['telling_text', 'UsedUp', 'Yield', 'Examiner', 'ExampleWork']
+__all__ = ['telling_text', 'UsedUp', 'Yield', 'Examiner', 'Begun', 'ExampleWork']
 
 # %% ../../nbs/22_generating/3_examining.ipynb #77fdf643
 def telling_text(recipe: Recipe, example: Mapping[str, Any]) -> str:
@@ -165,7 +165,9 @@ class Examiner:
 
     async def take(self, item: WorkItem, example: Mapping[str, Any], raw: str) -> None:
         """Remember a whole example, or raise that it came before, or that its conversation is none to train on."""
-        talk = conversation_in(self._recipe, {**item.value, **example}, self._language)
+        topic = item.value.get("topic") or item.value.get("sub_topic")
+        values = {**item.value, "subject": self._common.subject, "topic": topic, **example}
+        talk = conversation_in(self._recipe, values, self._language)
         if talk is not None and (fault := fault_of(talk)) is not None:
             self._note(item, "conversation", "")
             raise _refused({"conversation": f"it {fault}"}, raw)
@@ -182,6 +184,36 @@ class Examiner:
         self.gain.note(item.position, refused_by)
 
 # %% ../../nbs/22_generating/3_examining.ipynb #b452e517
+class Begun:
+    """What passed of examples that are not whole yet, by the positions of their items.
+
+    Parameters
+    ----------
+    wishes
+        What is said to the next try at an item, by its position.
+    """
+
+    def __init__(self, wishes: dict[int, list[str]]):
+        self.passed: dict[int, Mapping[str, Any]] = {}
+        self._wishes, self._went_on = wishes, set[int]()
+
+    def next_try(self, position: int) -> tuple[list[str], Mapping[str, Any] | None]:
+        """Return what is said to the next try at an item, and with what it goes on; None: it begins anew."""
+        begun, wishes = self.passed.pop(position, None), self._wishes.pop(position, [])
+        if begun is not None:
+            self._went_on.add(position)
+        elif position in self._went_on:
+            self._went_on.discard(position)
+            wishes = []  # they were said of a later step than the first
+        return wishes, begun
+
+    def put_back(self, position: int, wishes: list[str], begun: Mapping[str, Any] | None) -> None:
+        """Keep what a try was given to go on with: nobody answered, so it is as good as before."""
+        if begun is not None:
+            self._wishes[position] = wishes
+            self.passed.setdefault(position, begun)
+
+# %% ../../nbs/22_generating/3_examining.ipynb #ff1fa672
 class ExampleWork:
     """Makes one example an item: asked for, past the gates, and none that came before.
 
@@ -204,9 +236,8 @@ class ExampleWork:
         supply: Callable[[Sequence[Any], int], Sequence[Any]] = lambda refused, first: (),
     ):
         self._asking, self._supply = asking, supply
-        #: What passed of examples that are not whole yet, by the positions of their items.
-        self._begun: dict[int, Mapping[str, Any]] = {}
         self._examiner = Examiner(asking, earlier, embedder, without)
+        self._begun = Begun(self._examiner.wishes)
 
     async def __call__(self, item: WorkItem) -> dict[str, Any]:
         """Return an example, or raise why what was made is none."""
@@ -216,29 +247,29 @@ class ExampleWork:
             example, raw = dict(item.reusable), str(item.reusable)
             await examiner.look(item, example, raw)
         else:
-            wishes, begun = examiner.wishes.pop(item.position, ()), self._begun.pop(item.position, None)
-            example, raw = await self._made(item, wishes, begun)
-            self._begun.pop(item.position, None)
+            example, raw = await self._made(item)
+            self._begun.passed.pop(item.position, None)
         await examiner.take(item, example, raw)
         return example
 
-    async def _made(
-        self, item: WorkItem, wishes: Sequence[str], begun: Mapping[str, Any] | None
-    ) -> tuple[dict[str, Any], str]:
+    async def _made(self, item: WorkItem) -> tuple[dict[str, Any], str]:
         """Return an example and the last reply; what the model could not write at all is noted, as what is refused."""
-        look = partial(self._look, item)
+        place, look = item.position, partial(self._look, item)
+        wishes, begun = self._begun.next_try(place)
         try:
             return await made_example(self._asking, item.value, item.attempt - 1, wishes, look, begun)
-        except (ExampleRefused, DuplicateOutput):
-            raise
         except OutputError as error:
-            self._examiner.gain.note(item.position, type(error).__name__)
+            if not isinstance(error, ExampleRefused | DuplicateOutput):
+                self._examiner.gain.note(place, type(error).__name__)
+            raise
+        except CerebroError:
+            self._begun.put_back(place, wishes, begun)
             raise
 
     async def _look(self, item: WorkItem, example: Mapping[str, Any], raw: str) -> None:
         """Look at what there is of an example, and keep it if it passes."""
         await self._examiner.look(item, example, raw)
-        self._begun[item.position] = dict(example)
+        self._begun.passed[item.position] = dict(example)
 
     def more(self, refused: Sequence[Any], first: int) -> Sequence[Any]:
         """Return items in the place of refused ones, as long as the subject and the model give any."""

@@ -250,7 +250,7 @@ def items_of(
         if is_topic_word(arguments.get("topics", recipe.plan.topics), "documents"):
             items = under_headings(items, documents)
     else:
-        items = plan_rows(angles, rows.rows, recipe.plan.columns) if rows else angles
+        items = plan_rows(angles, rows.rows, recipe) if rows else angles
     sorts = {("text" in item, item.get("answerable", True)): item for item in items}
     for item in sorts.values():
         steps_for(recipe, item)
@@ -347,6 +347,7 @@ class Opening:
             **materials.record(),
             "topics": topics,
             "topic_tasks": tasks,
+            "against_earlier": bool(self.arguments.get("against_earlier")),
             "embedder": embedder.name if embedder is not None else None,
             "without_gates": without,
         }

@@ -20,7 +20,7 @@ from ..gates.gates import GATES
 from .angles import check_subject, further_items
 from .asking import Asking, keeps_thoughts, steps_for
 from .examining import ExampleWork
-from .opening import TASK_KINDS, Opening, SyntheticArguments
+from .opening import TASK_KINDS, Opening, SyntheticArguments, earlier_examples
 from .topics import is_topic_word
 from ..launching.kind import Again, Conversation, Kind, register_finder, register_kind
 from ..launching.launch import awaitable, launch, of_the_run, verbs, without_none
@@ -61,6 +61,8 @@ async def _example_again(again: Again) -> Work:
     name = str(manifest["embedder"]).removeprefix(f"{client.backend.name}:") if "embedder" in manifest else None
     embedder = get_embedder(name, language, client) if name else None
     earlier = await asyncio.to_thread(again.answers)
+    if manifest.get("against_earlier"):
+        earlier += await asyncio.to_thread(earlier_examples, again.ledger, recipe, again.task.subject)
     shots = manifest.get("shots", ())
     asking = Asking(client, recipe, again.task.subject, language, options, one_call, shots)
     without, seed = manifest.get("without_gates", ()), manifest.get("seed")
@@ -152,6 +154,8 @@ def check_sources(recipe: Recipe, arguments: SyntheticArguments) -> None:
             f"topics do not go with {sources[0]}: each piece or row says what its example is about",
             hint="Leave them out; topics='documents' names the heading above each piece.",
         )
+    if arguments.get("unanswerable") and sources != ["from_documents"]:
+        raise InputError("unanswerable is a share of questions on documents, and there are none", hint="Leave it out.")
     if is_topic_word(topics, "documents") and sources != ["from_documents"]:
         raise InputError("topics = 'documents' without from_documents", hint="Give documents, or one as topics.")
 
@@ -164,7 +168,8 @@ def synthetic_run(
 ) -> Run:
     """Make the run that generates examples by a recipe, without starting it.
 
-    The profile is ``synthetic`` and the training preset applies. The plan of angles and the sampling are made from
+    The profile is ``synthetic`` and the training preset applies; for a recipe that keeps thoughts the profile is
+    ``thinking``, without the preset. The plan of angles and the sampling are made from
     ``seed``, which is drawn by chance if None; it is in the run's manifest.
 
     Parameters

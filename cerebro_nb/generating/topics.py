@@ -61,11 +61,11 @@ def tidy_topics(topics: Iterable[Any]) -> list[str]:
     return list(tidy.values())
 
 # %% ../../nbs/22_generating/4_topics.ipynb #6818280f
-_MARKED = re.compile(r"^#{1,6}[ \t]+(\S.*?)[ \t#]*$", re.MULTILINE)
+_MARKED = re.compile(r"^#{1,6}[ \t]+(\S[^\n]*)$", re.MULTILINE)
 _FENCED = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
 _PARAGRAPH = re.compile(r"[^\s].*(?:\n[ \t]*\S.*)*")
 _LEAST_BELOW = 40  # characters of the paragraph below a heading
-_NUMBER = re.compile(r"^(?:\d+[.)]?)+\s+|^[IVXLC]+[.)]\s+|\**")
+_NUMBER = re.compile(r"^\d+(?:[.)]\d+)*[.)]?\s+|^[IVXLC]+[.)]\s+|\**")
 
 
 def headings_of(document: Document) -> list[tuple[int, str]]:
@@ -79,7 +79,7 @@ def headings_of(document: Document) -> list[tuple[int, str]]:
     text = document.text
     if document.media_type == "text/markdown":
         open_text = _FENCED.sub(lambda found: " " * len(found[0]), text)
-        found = [(each.start(), each[1]) for each in _MARKED.finditer(open_text)]
+        found = [(each.start(), each[1].rstrip(" \t#") or each[1]) for each in _MARKED.finditer(open_text)]
     else:
         parts = pairwise((each.start(), each[0].strip()) for each in _PARAGRAPH.finditer(text))
         found = [part for part, (_, below) in parts if _heads(part[1], below)]
@@ -199,6 +199,15 @@ def topics_of(task: TaskLike, *, ledger: Ledger | None = None) -> list[str]:
     return tidy_topics(found)
 
 
+def _file_at(place: str | Path) -> Path | None:
+    """Return the file or folder of a name, None if there is none: a text need not be one."""
+    try:
+        path = Path(place).expanduser()
+        return path if path.exists() else None
+    except (OSError, ValueError, RuntimeError):
+        return None
+
+
 async def aread_topics(source: Any, ledger: Ledger | None = None) -> list[str]:
     """Return the topics of whatever has some: texts, rows, a file, a document's headings, a run or a task.
 
@@ -222,8 +231,8 @@ async def aread_topics(source: Any, ledger: Ledger | None = None) -> list[str]:
         return heading_topics([source])
     if not isinstance(source, str | Path):
         return await in_thread(lambda: topics_in(source))
-    path = await in_thread(lambda: Path(source).expanduser())
-    if await in_thread(path.exists):
+    path = await in_thread(_file_at, source)
+    if path is not None:
         if path.suffix.lower() in SUFFIXES or await in_thread(path.is_dir):
             return await in_thread(lambda: topics_in(path))
         documents = await aread_documents(path)
@@ -254,7 +263,7 @@ def written_topics(words: Sequence[str]) -> str | list[str]:
         As they were typed, at least one.
     """
     alone = words[0]
-    means_another = alone in TOPIC_WORDS or _TASK.fullmatch(alone) or Path(alone).expanduser().exists()
+    means_another = alone in TOPIC_WORDS or _TASK.fullmatch(alone) or _file_at(alone) is not None
     return alone if len(words) == 1 and means_another else list(words)
 
 # %% ../../nbs/22_generating/4_topics.ipynb #7ab57d5d

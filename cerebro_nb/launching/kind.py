@@ -310,10 +310,10 @@ def kind_named(name: str) -> Kind:
     InputError
         If there is none of this name.
     """
-    known = kinds()
-    if name not in known:
+    known, plain = kinds(), name.replace("-", "_")
+    if plain not in known:
         raise InputError(f"there is no kind {name!r}", hint=f"There are: {', '.join(sorted(known))}.")
-    return known[name]
+    return known[plain]
 
 # %% ../../nbs/16_launching/1_kind.ipynb #02ca84e8
 def name_in(manifest: Mapping[str, Any]) -> str:
@@ -337,6 +337,10 @@ def register_finder(finder: Finder) -> Finder:
     return finder
 
 
+#: Kinds that manifests hold, by the ids of their tasks: two of one name may differ.
+_of_tasks: dict[str, Kind] = {}
+
+
 def kind_of(task: Task) -> Kind:
     """Return the kind of a task, as its manifest has it; one that only a manifest holds is known from then on.
 
@@ -347,6 +351,7 @@ def kind_of(task: Task) -> Kind:
     """
     name, known = name_in(task.manifest), kinds()
     for kind in filter(None, (finder(task.manifest) for finder in _finders)):
+        _of_tasks[task.id] = kind
         return kind if kind.name in known else register_kind(kind)
     if name not in known:
         raise InputError(
@@ -378,6 +383,11 @@ def kind_of_example(example: Mapping[str, Any]) -> Kind | None:
             kind.columns if form is None else [name for name, part in form.model_fields.items() if part.is_required()]
         )
 
-    named = kinds_of(str((example.get("metadata") or {}).get("kind", "")))
-    by_fields = sorted(filter(fields, kinds().values()), key=lambda kind: -len(kind.columns))
+    about = example.get("metadata") or {}
+    named = [*filter(None, [_of_tasks.get(str(about.get("task_id")))]), *kinds_of(str(about.get("kind", "")))]
+
+    def tells(kind: Kind) -> bool:  # one name among others is anybody's column
+        return len(fields(kind)) > 1 or (len(fields(kind)) == 1 and example.keys() - {"metadata"} <= {*kind.columns})
+
+    by_fields = sorted(filter(tells, kinds().values()), key=lambda kind: -len(kind.columns))
     return next((kind for kind in [*named, *by_fields] if set(fields(kind)) <= example.keys()), None)

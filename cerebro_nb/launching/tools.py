@@ -40,7 +40,7 @@ _BOUNDS = {
 _BOUNDS["integer"] = _BOUNDS["number"] = {**_BOUNDS["number"], "multipleOf": "multiple_of"}
 _INNER = {"array": {"items"}, "object": {"properties", "required", "additionalProperties"}}
 _PLAIN: Mapping[str, Any] = {"string": StrictStr, "integer": StrictInt, "boolean": StrictBool, "null": None}
-_MOST_LEVELS = 8
+_MOST_LEVELS, _MOST_FORMS = 8, 1_000
 
 
 def _unknown(where: str, said: str) -> ValueError:
@@ -59,6 +59,14 @@ def _kinds_in(schema: Mapping[str, Any], where: str) -> Sequence[str]:
     return kinds
 
 # %% ../../nbs/16_launching/6_tools.ipynb #c2131fdd
+def _check_alone(schema: Mapping[str, Any], where: str) -> None:
+    """Refuse what stands beside a word that says all of a schema, where nobody would look at it."""
+    for whole in ("$ref", "anyOf", "oneOf", "const", "enum"):
+        beside = _SAYS_NOTHING | ({whole, "type"} if whole in ("const", "enum") else {whole})
+        if whole in schema and (strange := sorted(schema.keys() - beside - {"$defs", "definitions"})):
+            raise _unknown(where, f"{strange[0]!r} beside {whole} cannot be checked; leave it out")
+
+
 def _words_in(schema: Mapping[str, Any], where: str) -> Sequence[Any] | None:
     """Return the words of which a value is one; None if it may be others."""
     words = [schema["const"]] if "const" in schema else schema.get("enum")
@@ -71,28 +79,30 @@ def _words_in(schema: Mapping[str, Any], where: str) -> Sequence[Any] | None:
 def _number(schema: Mapping[str, Any]) -> Any:
     """Return the type of a number: a whole one stays whole, and a server is told of one type."""
     told = {"type": "number", **{word: schema[word] for word in _BOUNDS["number"] if word in schema}}
-    return Annotated[StrictInt | StrictFloat, WithJsonSchema(told)]
+    finite = Annotated[StrictFloat, Field(allow_inf_nan=False)]
+    return Annotated[StrictInt | finite, WithJsonSchema(told)]
 
 # %% ../../nbs/16_launching/6_tools.ipynb #7d5579ea
 class _Forms:
     """Makes the types that values of a schema have; ``$defs`` of the whole are looked up."""
 
     def __init__(self, whole: Mapping[str, Any]):
+        self._left = _MOST_FORMS
         self._definitions = {**(whole.get("definitions") or {}), **(whole.get("$defs") or {})}
 
     def of(self, schema: Any, where: str, level: int = 0) -> Any:
         """Return the type of the values that fit a schema."""
-        if not isinstance(schema, Mapping) or level > _MOST_LEVELS:
-            raise _unknown(where, "it is no JSON schema, or one too deep")
+        self._left -= 1
+        if not isinstance(schema, Mapping) or level > _MOST_LEVELS or self._left < 0:
+            raise _unknown(where, "it is no JSON schema, or one too deep or too large")
+        _check_alone(schema, where)
         if "$ref" in schema:
-            name = str(schema["$ref"]).rpartition("/")[2]
-            return self.of(self._definitions.get(name), where, level + 1)
+            return self.of(self._definitions.get(str(schema["$ref"]).rpartition("/")[2]), where, level + 1)
         if forms := schema.get("anyOf") or schema.get("oneOf"):
             return reduce(or_, (self.of(form, where, level + 1) or type(None) for form in forms))
         if (words := _words_in(schema, where)) is not None:
             return Literal[tuple(words)]
-        kinds = _kinds_in(schema, where)
-        return reduce(or_, (self._one(kind, schema, where, level) or type(None) for kind in kinds))
+        return reduce(or_, (self._one(kind, schema, where, level) or type(None) for kind in _kinds_in(schema, where)))
 
     def _one(self, kind: str, schema: Mapping[str, Any], where: str, level: int) -> Any:
         bounds = {ours: schema[theirs] for theirs, ours in _BOUNDS[kind].items() if theirs in schema}

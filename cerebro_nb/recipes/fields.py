@@ -59,8 +59,8 @@ class NumberField(_Field):
     """A number, or a whole one (``integer``)."""
 
     type: Literal["number", "integer"]
-    min: float | None = Bounds(None, description="least value")
-    max: float | None = Bounds(None, description="greatest value")
+    min: float | None = Bounds(None, allow_inf_nan=False, description="least value")
+    max: float | None = Bounds(None, allow_inf_nan=False, description="greatest value")
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -157,7 +157,7 @@ def _held(field: Any, name: str) -> Any:
     if isinstance(field, TextField):
         return Annotated[str, Bounds(min_length=field.min, max_length=field.most, pattern=field.pattern, **about)]
     if isinstance(field, NumberField):
-        number = int if field.type == "integer" else float
+        number: Any = int if field.type == "integer" else Annotated[float, Bounds(allow_inf_nan=False)]
         return Annotated[number, Bounds(ge=field.min, le=field.max, **about)]
     if isinstance(field, ListField):
         return Annotated[list[_held(field.of, name)], Bounds(min_length=field.min, max_length=field.max, **about)]  # type: ignore[misc]
@@ -257,19 +257,26 @@ def needs_of(tool: Tool) -> str:
 def with_tool_axis(values: Any) -> Any:
     """Return the values of a recipe with an axis that draws its tools, if it has tools and no such axis."""
     fields = values.get("fields") if isinstance(values, Mapping) else None
-    listed = [field.get("of") for field in (fields.values() if isinstance(fields, Mapping) else ()) if _is_calls(field)]
+    listed = [
+        _part(field, "of") for field in (fields.values() if isinstance(fields, Mapping) else ()) if _is_calls(field)
+    ]
     plan = values.get("plan") or {} if listed else None
     if not isinstance(plan, Mapping) or not isinstance(listed[0], list | tuple):
         return values
-    names = [tool["name"] for tool in listed[0] if isinstance(tool, Mapping) and isinstance(tool.get("name"), str)]
+    names = [name for tool in listed[0] if isinstance(name := _part(tool, "name"), str)]
     axes = plan.get("axes") or {}
     if not names or not isinstance(axes, Mapping):
         return values
     return {**values, "plan": {**plan, "axes": {TOOL_AXIS: names, **axes}}}
 
 
+def _part(value: Any, name: str) -> Any:
+    """Return a part of what is given as a table of a file, or as an object."""
+    return value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)
+
+
 def _is_calls(field: Any) -> bool:
-    return isinstance(field, Mapping) and field.get("type") == "calls"
+    return bool(_part(field, "type") == "calls")
 
 # %% ../../nbs/21_recipes/1_fields.ipynb #00cddae9
 def problems_of_calls(fields: Fields, drawn: Mapping[str, Iterable[str]]) -> Iterator[str]:

@@ -79,6 +79,19 @@ def as_recipe(recipe: str | Path | Recipe) -> Recipe:
     return _of_the_library(str(recipe).replace("-", "_"))
 
 # %% ../../nbs/21_recipes/6_library.ipynb #bf24453f
+def _check_axes(recipe: Recipe, axes: Any) -> None:
+    hint = 'Give lists of words: axes={"tone": ["angry"]}.'
+    if not isinstance(axes, Mapping):
+        raise InputError(f"axes = {axes!r}"[:200] + " is no table", hint=hint)
+    for axis, words in axes.items():
+        if axis not in recipe.plan.axes:
+            there = f"There are: {', '.join(recipe.plan.axes)}." if recipe.plan.axes else "It has none."
+            raise InputError(f"the recipe {recipe.name} has no axis {axis!r}", hint=there)
+        is_list = isinstance(words, Sequence) and not isinstance(words, str) and all(isinstance(w, str) for w in words)
+        if words != "personas" and not is_list:
+            raise InputError(f"the axis {axis} has no list of words but {words!r}"[:200], hint=hint)
+
+# %% ../../nbs/21_recipes/6_library.ipynb #7671168c
 def with_axes(recipe: Recipe, axes: Mapping[str, Sequence[str] | str]) -> Recipe:
     """Return a recipe with other words for some of its axes.
 
@@ -97,11 +110,9 @@ def with_axes(recipe: Recipe, axes: Mapping[str, Sequence[str] | str]) -> Recipe
     """
     if not axes:
         return recipe
+    _check_axes(recipe, axes)
     plan, waited = dict[str, Any](recipe.plan.axes), {axis for step in all_steps(recipe) for axis in step.when}
     for axis, words in axes.items():
-        if axis not in plan:
-            there = f"There are: {', '.join(plan)}." if plan else "It has none."
-            raise InputError(f"the recipe {recipe.name} has no axis {axis!r}", hint=there)
         if axis in waited and not set(words) <= (known := {word for listed in plan[axis].values() for word in listed}):
             among = f"Give a list of words among: {', '.join(sorted(known))}."
             raise InputError(f"the axis {axis} cannot have the words {words!r}: steps wait for them", hint=among)
@@ -166,7 +177,7 @@ def starter_text(name: str, copied: str | None = None) -> str:
         text = re.sub(r"^name = .*$", f'name = "{name}"', text, count=1, flags=re.M)
         return re.sub(r"^label = \{ en = .*$", f'label = {{ en = "{called}" }}', text, count=1, flags=re.M)
     text = (_HERE / "starter.toml").read_text(encoding="utf-8")
-    words = {"{name}": name, "{file}": f"{name}.toml", "{label}": called}
+    words = {"{name}": name, "{file}": f"{name}.toml", "{called}": called}
     for place, word in words.items():
         text = text.replace(place, word, 3)
     return text

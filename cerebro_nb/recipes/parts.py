@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, model_validator
+from pydantic import AfterValidator, BeforeValidator, model_validator
 from pydantic import Field as Bounds
 
 from ..language import check_language
@@ -41,7 +41,9 @@ def by_language(value: Any) -> Any:
 Prompt = Annotated[str, Bounds(min_length=1, max_length=MOST_PROMPT)]
 Prompts = Annotated[dict[str, Prompt], BeforeValidator(by_language), Bounds(min_length=1, max_length=100)]
 Words = Annotated[
-    tuple[Annotated[str, Bounds(min_length=1, max_length=500)], ...], Bounds(min_length=1, max_length=1_000)
+    tuple[Annotated[str, Bounds(min_length=1, max_length=500)], ...],
+    Bounds(min_length=1, max_length=1_000),
+    AfterValidator(lambda words: tuple(dict.fromkeys(words))),
 ]
 Shots = Annotated[dict[str, tuple[dict[str, Any], ...]], BeforeValidator(by_language), Bounds(max_length=100)]
 WordsByLanguage = Annotated[dict[str, Words], BeforeValidator(by_language), Bounds(min_length=1, max_length=100)]

@@ -111,7 +111,7 @@ def refused_by(
     Parameters
     ----------
     example
-        Its fields, such as ``{"question": ..., "answer": ...}``.
+        Its fields, such as ``{"question": ..., "answer": ...}``; one that is missing is empty.
     subject, topic
         What it is about; its words may be in it.
     language
@@ -138,7 +138,9 @@ def refused_by(
         If there is no kind or no gate of that name, or the language is none.
     """
     kind = kind_named(recipe)
-    known = candidate_of(kind, {**example, "metadata": {"language": language}})
+    parts = kind.response_model.model_fields if kind.response_model else {}
+    missing = [name for name, part in parts.items() if part.is_required() and name not in example]
+    known = candidate_of(kind, {**example, **dict.fromkeys(missing, ""), "metadata": {"language": language}})
     candidate = Candidate(
         known.example,
         subject,

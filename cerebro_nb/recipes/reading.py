@@ -140,8 +140,11 @@ def recipe_from(text: str, where: str) -> Recipe:
         return Recipe.model_validate(tomllib.loads(text))
     except ValidationError as error:
         raise refused(error, where, text) from error
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{where} is no TOML: {error}", hint="See https://toml.io.") from error
+    except TypeError as error:  # a date, where JSON has none
+        hint = "Write dates and times as texts, in quotation marks."
+        raise InputError(f"{where} has a value that a recipe cannot have: {error}", hint=hint) from error
 
 
 def read_recipe(path: str | Path) -> Recipe:
@@ -159,10 +162,13 @@ def read_recipe(path: str | Path) -> Recipe:
     """
     place = Path(path)
     try:
+        if place.exists() and not place.is_file():
+            raise InputError(f"the recipe {place} is no file", hint="Name a .toml file.")
         with place.open("rb") as file:
             data = file.read(MOST_BYTES + 1)
-    except OSError as error:
-        raise InputError(f"the recipe {place} cannot be read: {error.strerror}", hint="Name a .toml file.") from error
+    except (OSError, ValueError) as error:
+        said = getattr(error, "strerror", None) or error
+        raise InputError(f"the recipe {str(place)!r} cannot be read: {said}", hint="Name a .toml file.") from error
     if len(data) > MOST_BYTES:
         raise InputError(f"the recipe {place} has more than {MOST_BYTES:,} bytes", hint="Is it a recipe?")
     try:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Self, get_args
 
 from pydantic import BeforeValidator, model_validator
 from pydantic import Field as Bounds
+from pydantic_core import SchemaError
 
 from ..gates.gates import GATES
 from ..launching.kind import Role
@@ -27,7 +28,9 @@ from cerebro_nb.recipes.fields import (
     problems_of_calls,
     text_fields,
     with_tool_axis,
+    NEEDS_PLACE,
     TOOL_AXIS,
+    TOOL_PLACE,
 )
 from cerebro_nb.recipes.parts import (
     Axes,
@@ -49,6 +52,8 @@ __all__ = ['MOST_STEPS', 'MOST_FIELDS', 'MOST_SHOTS', 'KNOWN_PLACES', 'CHOSEN_PL
 MOST_STEPS, MOST_FIELDS, MOST_SHOTS = 20, 40, 20
 #: What stands in every prompt's places, beside the plan's axes and the fields made before.
 KNOWN_PLACES = ("subject", "topic", "text")
+#: What an item has beside the words of its axes and the columns of its row.
+_OF_AN_ITEM = {"seed", "row", "answerable", TOOL_PLACE, NEEDS_PLACE, *KNOWN_PLACES}
 #: And in a conversation, where a choice says which of two answers is better.
 CHOSEN_PLACES = ("chosen", "rejected")
 
@@ -99,6 +104,7 @@ class Recipe(_Plain):
 # %% ../../nbs/21_recipes/4_recipe.ipynb #c501ed25
 def problems_of(recipe: Recipe) -> Iterator[str]:
     """Yield what is wrong with a recipe as a whole, as sentences that say where."""
+    yield from _problems_of_fields(recipe)
     of_row = recipe.plan.columns
     about, in_text = (*KNOWN_PLACES[:2], *of_row), (*KNOWN_PLACES, *of_row)
     once = (recipe.one_call,) if recipe.one_call else ()
@@ -110,17 +116,31 @@ def problems_of(recipe: Recipe) -> Iterator[str]:
         yield from _problems_of_steps(recipe, "from_text", recipe.from_text, in_text)
     if recipe.beside_text:
         yield from _problems_of_steps(recipe, "beside_text", recipe.beside_text, in_text, recipe.fixed)
-    named = {*recipe.fields, *recipe.plan.axes, *KNOWN_PLACES}
-    for part, names, taken in (("axes", recipe.plan.axes, {*KNOWN_PLACES}), ("columns", of_row, named)):
+    named = {*recipe.fields, *recipe.plan.axes, *_OF_AN_ITEM}
+    for part, names, taken in (("axes", recipe.plan.axes, _OF_AN_ITEM), ("columns", of_row, named)):
         if clash := {*names} & taken:
             yield f"plan.{part}: {min(clash)} is the name of something else"
     if drawn := [name for name in drawn_fields(recipe) if not isinstance(recipe.fields[name], TextField)]:
         yield f"fields.{drawn[0]}: plan.axes has its words, so it is a text"
+    if once and any(step.when for step in recipe.steps):
+        yield "one_call: it makes all fields at once, and some of the steps are not always asked"
     yield from _problems_of_names(recipe)
     made = [name for name, field in recipe.fields.items() if not isinstance(field, ToolsField)]
     yield from _problems_of_shots(recipe, "shots", recipe.shots, made)
 
 # %% ../../nbs/21_recipes/4_recipe.ipynb #8920ec84
+def _problems_of_fields(recipe: Recipe) -> Iterator[str]:
+    """Yield why a field cannot be asked for: its name is pydantic's, or its bounds cannot be kept."""
+    for name, field in recipe.fields.items():
+        if name.startswith("model_"):
+            yield f"fields.{name}: names that begin with model_ are taken"
+            return
+        try:
+            answer_model(recipe.name, {name: field})
+        except SchemaError as error:
+            yield f"fields.{name}: {str(error).splitlines()[-1].strip()}"
+
+
 def _problems_of_names(recipe: Recipe) -> Iterator[str]:
     """Yield what is wrong with what a recipe names beside its steps."""
     yield from problems_of_calls(recipe.fields, recipe.plan.axes.get(TOOL_AXIS, {}))
@@ -194,6 +214,11 @@ def _problems_of_chat(recipe: Recipe) -> Iterator[str]:
     }
     if chat.choice and len(compared_fields(recipe)) != 2:
         yield f"chat.choice: {chat.choice} is no choice of which two words are the names of texts"
+    learned = any(
+        turn.tool_calls or any(map(places, turn.content.values())) for turn in chat.turns if turn.role == "assistant"
+    )
+    if not learned:
+        yield "chat: the assistant says none of the fields, so that all a model learns is one and the same answer"
     said = [name for role in get_args(Role) for name in chat.said_by(role)]
     parts = [part for turn in chat.turns for part in (turn.input, turn.tool_calls)]
     said += filter(None, [*parts, chat.tools])
