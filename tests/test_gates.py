@@ -23,8 +23,9 @@ from cerebro_nb import (
 from cerebro_nb.errors import InputError
 from cerebro_nb.gates.candidates import Candidate
 from cerebro_nb.gates.gates import GATES, refusals
+from cerebro_nb.launching import kind as registry
 from cerebro_nb.launching.kind import kind_named
-from cerebro_nb.recipes.quality import candidate_of
+from cerebro_nb.recipes.quality import candidate_of, refused
 from cerebro_nb.tasks.views import view_of
 
 DATA = Path(__file__).parent / "data"
@@ -242,24 +243,13 @@ def test_an_export_of_nothing_says_which_gates_refused(task, tmp_path):
     assert "refusal 1" in told.value.message and "language 1" in told.value.message
 
 
-def test_a_kind_of_one_s_own_names_its_gates(tmp_path, ledger):
-    before = kind_named("qa")
+def test_a_kind_of_one_s_own_names_its_gates():
+    qa = kind_named("qa")
+    given = {"task_kind": "own", "columns": qa.columns, "asks": qa.asks, "response_model": qa.response_model}
+    register_kind(Kind("own", {"en": "own"}, qa.make, qa.again, gates=["refusal"], **given))
     try:
-        register_kind(
-            Kind(
-                "qa",
-                before.label,
-                before.make,
-                before.again,
-                task_kind=before.task_kind,
-                columns=before.columns,
-                asks=before.asks,
-                gates=["refusal"],
-                response_model=before.response_model,
-            )
-        )
-        client = Client(ScriptedBackend([json.dumps(said, ensure_ascii=False) for said in SAID]), "tiny")
-        run = generate_qa("animals", 3, client=client, ledger=ledger, show_progress=False, without_gates=[*GATES])
-        assert export_dataset(run, tmp_path / "own").dropped == {"refusal": 1}
+        own = [refused({**said, "metadata": {"kind": "own", "language": "en"}}) for said in SAID]
     finally:
-        register_kind(before)
+        del registry._kinds["own"]
+    assert [list(found) for found in own] == [[], ["refusal"], []]
+    assert "language" in refused({**SAID[2], "metadata": {"kind": "qa_generation", "language": "en"}})

@@ -5,6 +5,7 @@ import re
 
 import pytest
 from fakes import prose
+from pydantic import ValidationError
 from simulated import SimulatedServer
 
 from cerebro_nb import (
@@ -19,6 +20,7 @@ from cerebro_nb import (
     refused_by,
     rerun,
     resume,
+    retry_failed,
 )
 from cerebro_nb.cli.recipe_commands import recipes
 from cerebro_nb.datasets.shapes import shaped
@@ -200,6 +202,120 @@ def test_the_text_itself_is_no_summary(options):
     text = prose("a short text", 200)
     run = generate("summary", n=1, client=Writer(text).client, from_documents=Document(text, "a.txt"), **options)
     assert run.progress.ok == 1 and run.progress.refused == {"echo": 1}
+
+
+# --- what is made of steps
+
+
+THREE_STEPS = {
+    "name": "verse",
+    "fields": {"request": {}, "verse": {}, "title": {}},
+    "steps": [
+        {"makes": ["request"], "prompt": "What does somebody want to read about {subject}?"},
+        {"makes": ["verse"], "prompt": "Write it: {request}"},
+        {"makes": ["title"], "prompt": "Name it: {verse}"},
+    ],
+    "chat": {"turns": [["user", "{request}"], ["assistant", "{verse}"]]},
+}
+REFUSAL = "As an AI language model, I cannot answer that."
+
+
+def test_a_word_on_a_later_step_is_not_said_of_the_first(options):
+    writer = Writer(None, REFUSAL, REFUSAL)
+    run = generate(Recipe.model_validate(THREE_STEPS), "tea", 1, client=writer.client, **options)
+    assert run.progress.ok == 1 and run.progress.refused == {"refusal": 2}
+    begun_anew = writer.asked[3]
+    assert begun_anew.startswith("What does somebody want") and "apologies" not in begun_anew
+    assert ["apologies" in asked for asked in writer.asked] == [False, False, True, False, False, False]
+
+
+def test_what_a_recipe_says_of_its_subject_is_in_its_conversation(options):
+    talk = {"turns": [["user", "{subject}"], ["assistant", "{verse}"]]}
+    run = generate(Recipe.model_validate({**THREE_STEPS, "chat": talk}), "tea", 1, client=Writer().client, **options)
+    (chat,) = shaped(examples(run), "openai")
+    assert chat["messages"][0] == {"role": "user", "content": "tea"}
+
+
+def test_samples_are_held_to_the_bounds_of_their_list_and_each_has_a_seed_of_its_own(options):
+    fields = {"names": {"type": "list", "of": {}, "min": 3}}
+    recipe = Recipe.model_validate({"name": "names", "fields": {**fields, "why": {}}, "steps": [
+        {"makes": ["names"], "samples": 3, "prompt": "Name {subject}."}, {"makes": ["why"], "prompt": "Why {names}?"},
+    ]})  # fmt: skip
+    writer = Writer(*["Darjeeling is a fine one."] * 3)
+    run = generate(recipe, "tea", 1, client=writer.client, **options)
+    assert run.progress.ok == 1 and len(run.results[0]["names"]) == 3
+    seeds = [request.options.seed for request in writer.requests[:6]]
+    assert len({*seeds}) == 6
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999"])
+def test_a_number_that_json_does_not_have_is_asked_for_again(options, number):
+    recipe = Recipe.model_validate({"name": "prices", "fields": {"what": {}, "price": {"type": "number"}},
+                                    "steps": [{"prompt": "Price {subject}."}]})  # fmt: skip
+    writer = Writer(
+        f'{{"what": "{prose("tea", 30)}", "price": {number}}}', f'{{"what": "{prose("tea", 30)}", "price": 3}}'
+    )
+    run = generate(recipe, "tea", 1, client=writer.client, **options)
+    assert run.progress.ok == 1 and run.results[0]["price"] == 3
+
+
+def test_two_recipes_of_one_name_are_exported_each_as_it_is(options):
+    other = {**THREE_STEPS, "chat": {"turns": [["system", "Be brief."], ["user", "{title}"], ["assistant", "{verse}"]]}}
+    runs = [
+        generate(Recipe.model_validate(one), "tea", 1, client=Writer().client, **options)
+        for one in (THREE_STEPS, other)
+    ]
+    roles = [[turn["role"] for turn in next(iter(shaped(examples(run), "openai")))["messages"]] for run in runs]
+    assert roles == [["user", "assistant"], ["system", "user", "assistant"]]
+
+
+def test_a_word_twice_on_an_axis_is_one(options):
+    recipe = {**THREE_STEPS, "plan": {"axes": {"tone": ["calm", "calm", "glad"]}}}
+    recipe["steps"] = [
+        {"makes": ["request"], "prompt": "Ask for something {tone} about {subject}."},
+        *recipe["steps"][1:],
+    ]
+    run = generate(Recipe.model_validate(recipe), "tea", 4, client=Writer().client, **options)
+    assert sorted(run.df["tone"]) == ["calm", "calm", "glad", "glad"]
+
+
+@pytest.mark.parametrize(
+    ("field", "said"),
+    [
+        ({"pattern": "(?=a)"}, "look-around"),
+        ({"pattern": "("}, "unclosed"),
+        ({"type": "integer", "min": 1.5}, "integer"),
+    ],
+)
+def test_bounds_that_cannot_be_kept_are_told_before_anything_is_asked(field, said):
+    with pytest.raises(ValidationError, match=said):
+        Recipe.model_validate({**THREE_STEPS, "fields": {**THREE_STEPS["fields"], "title": field}})
+
+
+@pytest.mark.parametrize("name", ["seed", "answerable", "row", "topic", "tool_schema"])
+def test_an_axis_cannot_have_the_name_of_what_an_item_has(name):
+    with pytest.raises(ValidationError, match="is the name of something else"):
+        Recipe.model_validate({**THREE_STEPS, "plan": {"axes": {name: ["a"]}}})
+
+
+@pytest.mark.parametrize(
+    "axes", ["tone=a", {"exchanges": 2}, {"exchanges": "12"}, {"exchanges": [["1"]]}, {"tone": ["a"]}]
+)
+def test_words_for_axes_are_lists_of_words(options, axes):
+    with pytest.raises(errors.InputError):
+        generate("conversation", "tea", 1, client=Writer().client, axes=axes, **options)
+
+
+def test_a_copy_of_an_earlier_task_is_one_when_it_is_tried_again(options, ledger):
+    def client():
+        return Client(ScriptedBackend(lambda request: prose(request.messages[-1].content[:12], 60)), "tiny")
+
+    recipe = Recipe.model_validate(THREE_STEPS)
+    assert generate(recipe, "tea", 1, client=client(), **options).progress.ok == 1
+    run = generate(recipe, "tea", 1, client=client(), against_earlier=True, **options)
+    assert run.progress.ok == 0
+    again = retry_failed(run.task_id, client=client(), ledger=ledger, show_progress=False)
+    assert again.progress.ok == 0
 
 
 # --- all of them

@@ -239,6 +239,8 @@ async def aread_topics(source: Any, ledger: Ledger | None = None) -> list[str]:
         is_list = path.suffix.lower() in (".txt", ".text")
         return tidy_topics(documents[0].text.splitlines()) if is_list else heading_topics(documents)
     try:
+        if not str(source).isprintable():
+            raise TaskNotFound("it is no task's id")
         return await in_thread(lambda: topics_of(str(source), ledger=ledger))
     except TaskNotFound as error:
         hint = "List them: topics=[...]; or give model, areas, documents, none."
