@@ -3527,6 +3527,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                           'cerebro_nb/recipes/prompting.py')},
             'cerebro_nb.recipes.quality': { 'cerebro_nb.recipes.quality._not_always': ( '21_recipes/quality.html#_not_always',
                                                                                         'cerebro_nb/recipes/quality.py'),
+                                            'cerebro_nb.recipes.quality.angle_of': ( '21_recipes/quality.html#angle_of',
+                                                                                     'cerebro_nb/recipes/quality.py'),
                                             'cerebro_nb.recipes.quality.candidate_of': ( '21_recipes/quality.html#candidate_of',
                                                                                          'cerebro_nb/recipes/quality.py'),
                                             'cerebro_nb.recipes.quality.refused': ( '21_recipes/quality.html#refused',

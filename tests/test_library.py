@@ -269,6 +269,15 @@ def test_two_recipes_of_one_name_are_exported_each_as_it_is(options):
     assert roles == [["user", "assistant"], ["system", "user", "assistant"]]
 
 
+def test_a_question_may_have_the_form_that_was_asked_for(options):
+    question = "Stimmt es, dass eine Kette geschmiert werden muss, bevor sie rostet?"
+    said = json.dumps({"question": question, "answer": "Ja, denn Fett hält das Wasser von den Gliedern fern."})
+    client = Client(ScriptedBackend(lambda request: said), "tiny")
+    given = {"language": "de", "axes": {"question_type": ["Stimmt es, dass ...?"]}}
+    run = generate("qa", "Fahrräder", 1, client=client, **given, **options)
+    assert run.progress.ok == 1 and run.progress.refused == {}
+
+
 def test_a_word_twice_on_an_axis_is_one(options):
     recipe = {**THREE_STEPS, "plan": {"axes": {"tone": ["calm", "calm", "glad"]}}}
     recipe["steps"] = [

@@ -20,7 +20,7 @@ from .asking import Asking, made_example
 from ..logs import get_logger
 from ..recipes.conversations import fault_of
 from ..recipes.prompting import shots_of
-from ..recipes.quality import unread_fields
+from ..recipes.quality import angle_of, unread_fields
 from ..recipes.conversations import conversation_in
 from cerebro_nb.recipes.recipe import (
     Recipe,
@@ -66,7 +66,7 @@ def _looked_at(asking: Asking) -> Candidate:
 
 def _candidate(common: Candidate, recipe: Recipe, item: Mapping[str, Any], example: Mapping[str, Any]) -> Candidate:
     """Return an example with all that the gates want to know of it, given what all examples have in common."""
-    angle = ", ".join(str(item[name]) for name in told_axes(recipe) if item.get(name)) or None
+    angle = angle_of(item.get(name) for name in told_axes(recipe))
     topic, left = item.get("topic") or item.get("sub_topic"), {*unread_fields(recipe), *drawn_fields(recipe)}
     made = {name: value for name, value in example.items() if name not in left}
     return replace(common, example=made, topic=topic, angle=angle, source=item.get("text", ""))

@@ -5,7 +5,7 @@
 # %% ../../nbs/21_recipes/9_quality.ipynb #570bd49d
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from ..launching.kind import Kind, kind_named, kind_of_example
@@ -16,7 +16,7 @@ from ..gates.candidates import Candidate
 from ..gates.gates import GATES, check_gates, refusals
 
 # %% auto #0
-__all__ = ['unread_fields', 'candidate_of', 'refused', 'refused_by']
+__all__ = ['unread_fields', 'angle_of', 'candidate_of', 'refused', 'refused_by']
 
 # %% ../../nbs/21_recipes/9_quality.ipynb #bdbceadc
 def unread_fields(recipe: Recipe) -> tuple[str, ...]:
@@ -30,6 +30,11 @@ def unread_fields(recipe: Recipe) -> tuple[str, ...]:
 # %% ../../nbs/21_recipes/9_quality.ipynb #aa15a739
 #: What differed from example to example once, which older tasks have.
 _OLDER_AXES = ("reader", "difficulty")
+
+
+def angle_of(words: Iterable[Any]) -> str | None:
+    """Return the words of axes that no example may tell as its angle: all but forms of a question, as ``Why ...?``."""
+    return ", ".join(str(word) for word in words if word and "..." not in str(word)) or None
 
 
 def candidate_of(kind: Kind | None, example: Mapping[str, Any]) -> Candidate:
@@ -58,7 +63,7 @@ def candidate_of(kind: Kind | None, example: Mapping[str, Any]) -> Candidate:
         next((str(topic) for topic in topics if topic), None),
         kind.shots.get(serving(kind.shots, language), ()) if kind and kind.shots else (),
         "\n".join(kind.prompts) if kind else "",
-        ", ".join(str(word) for word in told.values() if word) or None,
+        angle_of(told.values()),
         kind.asks if kind else (),
         kind.answers if kind else (),
         str(about.get("text") or ""),
