@@ -386,8 +386,5 @@ def kind_of_example(example: Mapping[str, Any]) -> Kind | None:
     about = example.get("metadata") or {}
     named = [*filter(None, [_of_tasks.get(str(about.get("task_id")))]), *kinds_of(str(about.get("kind", "")))]
 
-    def tells(kind: Kind) -> bool:  # one name among others is anybody's column
-        return len(fields(kind)) > 1 or (len(fields(kind)) == 1 and example.keys() - {"metadata"} <= {*kind.columns})
-
-    by_fields = sorted(filter(tells, kinds().values()), key=lambda kind: -len(kind.columns))
+    by_fields = sorted(filter(fields, kinds().values()), key=lambda kind: -len(kind.columns))
     return next((kind for kind in [*named, *by_fields] if set(fields(kind)) <= example.keys()), None)
