@@ -38,7 +38,8 @@ _log = get_logger(__name__)
 
 # %% auto #0
 __all__ = ['Check', 'steps_for', 'text_of_reply', 'listed_field', 'options_of', 'NoThought', 'thought_in', 'reply_fields',
-           'gains_by_steps', 'keeps_thoughts', 'can_think', 'suited_to', 'Asking', 'made_example']
+           'gains_by_steps', 'client_for', 'keeps_thoughts', 'can_think', 'suited_to', 'Asking', 'topic_of',
+           'made_example']
 
 # %% ../../nbs/22_generating/2_asking.ipynb #f03df0b6
 def steps_for(
@@ -218,6 +219,11 @@ async def gains_by_steps(client: Client) -> bool:
     return 0.3e9 <= (await parameters_of(client) or 0) <= 9.5e9
 
 # %% ../../nbs/22_generating/2_asking.ipynb #adef18b8
+def client_for(client: Client, model: str | None) -> Client:
+    """Return a client of the same server for another model; the same one if none is named, or it is its own."""
+    return client if not model or model == client.model else Client(client.backend, model, client.settings)
+
+
 def keeps_thoughts(recipe: Recipe) -> bool:
     """Whether a recipe keeps what a model thinks, which takes time and room."""
     return any(step.thinking for step in all_steps(recipe))
@@ -246,7 +252,7 @@ async def suited_to(recipe: Recipe, client: Client, options: GenerationOptions) 
     if not recipe.aloud:
         return recipe
     named = [step.model for step in recipe.steps if step.thinking]
-    whom = {Client(client.backend, model, client.settings) if model else client for model in named}
+    whom = {client_for(client, model) for model in named}
     if options.think is not False and False not in [await can_think(one) for one in whom]:
         return recipe
     _log.info("%s does not think: its thoughts are asked for as text", client.model or client.backend.name)
@@ -282,10 +288,10 @@ class Asking:
 
     def asked_by(self, step: Step) -> Client:
         """Return whom a step asks."""
-        if step.model is None or step.model == self.client.model:
+        if step.model is None:
             return self.client
         if step.model not in self._others:
-            self._others[step.model] = Client(self.client.backend, step.model, self.client.settings)
+            self._others[step.model] = client_for(self.client, step.model)
         return self._others[step.model]
 
     async def reply(
@@ -319,6 +325,11 @@ class Asking:
         return listed_field(self.recipe, makes[0], listed, raw), raw
 
 # %% ../../nbs/22_generating/2_asking.ipynb #4a49f652
+def topic_of(item: Mapping[str, Any]) -> Any:
+    """Return what of the subject an item is about, None if it has no topic; ``sub_topic`` was its name once."""
+    return item.get("topic") or item.get("sub_topic")
+
+
 Check = Callable[[Mapping[str, Any], str], Awaitable[None]]
 
 
@@ -359,7 +370,7 @@ async def made_example(
     held = constants(recipe.fields, item.get(TOOL_AXIS))
     made = [{*made_by(recipe, steps, place, fixed)} <= example.keys() for place in range(len(steps))]
     asked = [place for place, step in enumerate(steps) if step.is_asked(item) and not made[place]]
-    topic, raw = item.get("topic") or item.get("sub_topic"), ""  # the second is its name of once
+    topic, raw = topic_of(item), ""
     for place in asked:
         values = {**item, "subject": asking.subject, "topic": topic, **held, **example}
         if place != asked[0] and (scope := current_scope()):

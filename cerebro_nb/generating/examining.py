@@ -16,7 +16,7 @@ from ..errors import CerebroError, DuplicateOutput, ExampleRefused, OutputError,
 from ..gates.distinct import Distinct
 from ..gates.candidates import Candidate
 from ..gates.gates import check_gates, refusals
-from .asking import Asking, made_example
+from .asking import Asking, made_example, topic_of
 from ..logs import get_logger
 from ..recipes.conversations import fault_of
 from ..recipes.prompting import shots_of
@@ -67,7 +67,7 @@ def _looked_at(asking: Asking) -> Candidate:
 def _candidate(common: Candidate, recipe: Recipe, item: Mapping[str, Any], example: Mapping[str, Any]) -> Candidate:
     """Return an example with all that the gates want to know of it, given what all examples have in common."""
     angle = angle_of(item.get(name) for name in told_axes(recipe))
-    topic, left = item.get("topic") or item.get("sub_topic"), {*unread_fields(recipe), *drawn_fields(recipe)}
+    topic, left = topic_of(item), {*unread_fields(recipe), *drawn_fields(recipe)}
     made = {name: value for name, value in example.items() if name not in left}
     return replace(common, example=made, topic=topic, angle=angle, source=item.get("text", ""))
 
@@ -165,8 +165,7 @@ class Examiner:
 
     async def take(self, item: WorkItem, example: Mapping[str, Any], raw: str) -> None:
         """Remember a whole example, or raise that it came before, or that its conversation is none to train on."""
-        topic = item.value.get("topic") or item.value.get("sub_topic")
-        values = {**item.value, "subject": self._common.subject, "topic": topic, **example}
+        values = {**item.value, "subject": self._common.subject, "topic": topic_of(item.value), **example}
         talk = conversation_in(self._recipe, values, self._language)
         if talk is not None and (fault := fault_of(talk)) is not None:
             self._note(item, "conversation", "")

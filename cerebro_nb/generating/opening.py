@@ -22,7 +22,7 @@ from ..documents.documents import Document, Source, aread_documents
 from ..errors import InputError
 from ..gates.gates import check_gates
 from .angles import check_subject, further_items, plan_items, plan_rows, plan_texts, seed_of
-from .asking import Asking, gains_by_steps, steps_for, suited_to
+from .asking import Asking, client_for, gains_by_steps, steps_for, suited_to
 from .examining import ExampleWork
 from .topics import aread_topics, areas_of, is_topic_word, specific, topics_of, under_headings
 from ..language import check_language
@@ -201,8 +201,7 @@ class TopicFinder:
         if not is_topic_word(source, "areas", "model"):
             return await aread_topics(source, self.means.ledger), []
         named = self.arguments.get("topics_model")
-        whom = Client(asking.client.backend, named, asking.client.settings) if named else asking.client
-        asked, tasks = replace(asking, client=whom), list[str]()
+        asked, tasks = replace(asking, client=client_for(asking.client, named)), list[str]()
         _log.info("topics of %s are asked for", asking.subject)
         if source == "areas":
             topics = (await areas_of(asked, seed))[:n]

@@ -18,7 +18,7 @@ from ..batching.work import Work
 from ..errors import InputError
 from ..gates.gates import GATES
 from .angles import check_subject, further_items
-from .asking import Asking, keeps_thoughts, steps_for
+from .asking import Asking, keeps_thoughts, steps_for, topic_of
 from .examining import ExampleWork
 from .opening import TASK_KINDS, Opening, SyntheticArguments, earlier_examples
 from .topics import is_topic_word
@@ -75,7 +75,7 @@ async def _example_again(again: Again) -> Work:
 def _conversation(recipe: Recipe, example: Mapping[str, Any]) -> Conversation | None:
     """Return an example of a recipe as what is trained on."""
     about = example.get("metadata") or {}
-    values = {**about, "topic": about.get("topic") or about.get("sub_topic"), **example}
+    values = {**about, "topic": topic_of(about), **example}
     return conversation_in(recipe, values, str(about.get("language", "en")))
 
 # %% ../../nbs/22_generating/6_synthetic.ipynb #60a4af37

@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ..client.choosing import advice_on, picked
-from ..client.choosing import info_of, picked
+from ..client.choosing import advice_on, info_of, picked
 from ..client.client import Client
 from ..errors import CerebroError
 from ..language import texts

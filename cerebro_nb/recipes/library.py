@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from ..errors import InputError
 from .parts import Axes, Step
 from .reading import read_recipe, recipe_from
-from .recipe import Recipe, all_steps, definition_of
+from .recipe import STEP_LISTS, Recipe, all_steps, definition_of
 
 # %% auto #0
 __all__ = ['library', 'recipe_text', 'areas_recipe', 'as_recipe', 'with_axes', 'starter_text']
@@ -120,7 +120,7 @@ def with_axes(recipe: Recipe, axes: Mapping[str, Sequence[str] | str]) -> Recipe
         plan[axis] = {tag: listed for tag, listed in kept.items() if listed} if axis in waited else words
     try:
         changed = Axes.model_validate(recipe.plan.model_dump() | {"axes": plan})
-        changes: dict[str, Any] = {name: _waiting(getattr(recipe, name), changed) for name in _LISTED_STEPS}
+        changes: dict[str, Any] = {name: _waiting(getattr(recipe, name), changed) for name in STEP_LISTS}
         return Recipe.model_validate(definition_of(recipe.model_copy(update={"plan": changed, **changes})))
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
@@ -128,9 +128,6 @@ def with_axes(recipe: Recipe, axes: Mapping[str, Sequence[str] | str]) -> Recipe
         raise InputError(
             f"{where}: {problem['msg']}", hint='Give a list of words: axes={"tone": ["angry"]}.'
         ) from error
-
-
-_LISTED_STEPS = ("steps", "aloud", "from_text", "beside_text")
 
 
 def _waiting(steps: Sequence[Step], plan: Axes) -> tuple[Step, ...]:

@@ -15,7 +15,7 @@ from .fields import CallsField, ChoiceField, Fields
 from .library import as_recipe
 from .parts import Shots, Step
 from .conversations import conversation_in
-from .recipe import Recipe
+from .recipe import STEP_LISTS, Recipe
 from .wordings import ANY, filled, is_native, language_wish, needs_wish, phrases_of, serving
 
 # %% auto #0
@@ -35,11 +35,7 @@ def in_one_language(recipe: Recipe, tag: str) -> Recipe:
         changed |= {"when": {axis: one(words) for axis, words in of.when.items()}} if of.when else {}
         return of.model_copy(update=changed)
 
-    changes: dict[str, Any] = {
-        name: tuple(map(step, steps))
-        for name in ("steps", "aloud", "from_text", "beside_text")
-        if (steps := getattr(recipe, name))
-    }
+    changes: dict[str, Any] = {name: tuple(map(step, steps)) for name in STEP_LISTS if (steps := getattr(recipe, name))}
     changes |= {"one_call": step(recipe.one_call)} if recipe.one_call else {}
     changes |= {"shots": one(recipe.shots)} if recipe.shots else {}
     changes |= {"fixed": {name: one(texts) for name, texts in recipe.fixed.items()}} if recipe.fixed else {}

@@ -5,6 +5,7 @@
 # %% ../../nbs/21_recipes/4_recipe.ipynb #108c98e7
 from __future__ import annotations
 
+from contextlib import suppress
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice, pairwise, product
 from typing import Annotated, Any, Self, get_args
@@ -44,12 +45,15 @@ from cerebro_nb.recipes.parts import (
 from .wordings import filled, needed_places, places, serving
 
 # %% auto #0
-__all__ = ['MOST_STEPS', 'MOST_FIELDS', 'MOST_SHOTS', 'KNOWN_PLACES', 'CHOSEN_PLACES', 'MOST_CASES', 'Recipe', 'problems_of',
-           'made_by', 'telling_fields', 'drawn_fields', 'optional_fields', 'all_steps', 'shots_by_language',
-           'spoken_fields', 'compared_fields', 'later_fields', 'told_axes', 'called', 'definition_of']
+__all__ = ['MOST_STEPS', 'MOST_FIELDS', 'MOST_SHOTS', 'STEP_LISTS', 'KNOWN_PLACES', 'CHOSEN_PLACES', 'MOST_CASES', 'Recipe',
+           'problems_of', 'made_by', 'telling_fields', 'drawn_fields', 'optional_fields', 'all_steps',
+           'shots_by_language', 'spoken_fields', 'compared_fields', 'later_fields', 'told_axes', 'called',
+           'definition_of']
 
 # %% ../../nbs/21_recipes/4_recipe.ipynb #b8883b4a
 MOST_STEPS, MOST_FIELDS, MOST_SHOTS = 20, 40, 20
+#: The parts of a recipe that are lists of steps.
+STEP_LISTS = ("steps", "aloud", "from_text", "beside_text")
 #: What stands in every prompt's places, beside the plan's axes and the fields made before.
 KNOWN_PLACES = ("subject", "topic", "text")
 #: What an item has beside the words of its axes and the columns of its row.
@@ -131,10 +135,13 @@ def problems_of(recipe: Recipe) -> Iterator[str]:
 # %% ../../nbs/21_recipes/4_recipe.ipynb #8920ec84
 def _problems_of_fields(recipe: Recipe) -> Iterator[str]:
     """Yield why a field cannot be asked for: its name is pydantic's, or its bounds cannot be kept."""
+    if taken := [name for name in recipe.fields if name.startswith("model_")]:
+        yield f"fields.{taken[0]}: names that begin with model_ are taken"
+        return
+    with suppress(SchemaError):
+        answer_model(recipe.name, recipe.fields)  # which is needed anyway, where nothing is wrong
+        return
     for name, field in recipe.fields.items():
-        if name.startswith("model_"):
-            yield f"fields.{name}: names that begin with model_ are taken"
-            return
         try:
             answer_model(recipe.name, {name: field})
         except SchemaError as error:
@@ -264,7 +271,7 @@ def drawn_fields(recipe: Recipe) -> tuple[str, ...]:
 
 def optional_fields(recipe: Recipe) -> frozenset[str]:
     """Return the names of the fields that not every example has, because a step that makes them is not always asked."""
-    listed = (recipe.steps, recipe.aloud, recipe.from_text, recipe.beside_text)
+    listed = (getattr(recipe, name) for name in STEP_LISTS)
     waiting = ((steps, place) for steps in listed for place, step in enumerate(steps) if step.when)
     return frozenset(name for steps, place in waiting for name in made_by(recipe, steps, place))
 
