@@ -21,6 +21,7 @@ from .fetching import MAX_BYTES, fetch
 from ..logs import get_logger
 from ..concurrency.loop import LOOP, wait_for
 from ..concurrency.twins import blocking_twin
+from .parsers import OutlineEntry
 from .readers import Job, Limits, Reader, begin
 from ..concurrency.threads import in_thread
 
@@ -46,6 +47,8 @@ class Document:
         Such as ``text/markdown``.
     page_starts
         Where each page begins in the text, in characters; empty where there are no pages.
+    outline
+        The headings that the file itself names, in order: each a level, from 1, its text, and the page, from 1, or None.
     """
 
     text: str
@@ -53,6 +56,7 @@ class Document:
     title: str = ""
     media_type: str = "text/plain"
     page_starts: tuple[int, ...] = ()
+    outline: tuple[OutlineEntry, ...] = ()
 
     @property
     def sha256(self) -> str:
@@ -113,8 +117,8 @@ def _parse(reader: Reader, content: bytes, job: Job) -> tuple[Document, tuple[st
     parsed = reader.parse(job.kind, content, job.source, job.encoding, job.declared)
     if parsed.left_out:
         _log.info("%s: left out are %s", job.source, "; ".join(parsed.left_out))
-    document = Document(parsed.text, job.source, parsed.title, _MEDIA_TYPES[job.kind], parsed.page_starts)
-    return document, parsed.doubts
+    found = (parsed.text, job.source, parsed.title, _MEDIA_TYPES[job.kind], parsed.page_starts, parsed.outline)
+    return Document(*found), parsed.doubts
 
 
 def _read(reader: Reader, content: bytes, job: Job) -> Document:

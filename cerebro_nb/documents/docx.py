@@ -169,6 +169,34 @@ def _main_part(archive: zipfile.ZipFile, source: str) -> str:
             return str(relation.get("Target", "")).lstrip("/")
     return "word/document.xml"
 
+# %% ../../nbs/17_documents/4_docx.ipynb #b1f3d102
+def _level(element: Any) -> int | None:
+    """Return the level, from 1, that a paragraph or a style says itself; None if it says none, or that it is text."""
+    said = _first(element, "pPr", "outlineLvl")
+    value = None if said is None else _value_of(said, "val")
+    return int(value) + 1 if value and value.isdecimal() and int(value) < 9 else None
+
+
+def _headings(root: Any, styles: Any) -> Iterator[tuple[int, str]]:
+    """Yield the level and the text of each heading, in order."""
+    named = {_value_of(style, "styleId") or "": style for style in (() if styles is None else styles)}
+
+    def of_style(name: str | None) -> int | None:
+        way = set[str]()
+        while name and name in named and name not in way:
+            way.add(name)
+            if (level := _level(named[name])) is not None:
+                return level
+            base = _first(named[name], "basedOn")
+            name = None if base is None else _value_of(base, "val")
+        return None
+
+    for paragraph in root.iterfind(".//{*}p"):
+        style = _first(paragraph, "pPr", "pStyle")
+        level = _level(paragraph) or of_style(None if style is None else _value_of(style, "val"))
+        if level is not None and (text := "".join(_run(paragraph, [])).strip()):
+            yield level, text
+
 # %% ../../nbs/17_documents/4_docx.ipynb #a8918bcb
 def _notes(root: Any) -> Iterator[str]:
     """Yield the texts of footnotes or endnotes; those with a type are lines that separate them."""
@@ -177,8 +205,8 @@ def _notes(root: Any) -> Iterator[str]:
             yield "\n".join(_blocks(note)).strip()
 
 
-def docx_text(content: bytes, source: str) -> tuple[str, str]:
-    """Return the text of a DOCX, its notes at the end, and its title or an empty text.
+def docx_text(content: bytes, source: str) -> tuple[str, str, list[tuple[int, str]]]:
+    """Return the text of a DOCX, its notes at the end, its title or an empty text, and its headings with their levels.
 
     Parameters
     ----------
@@ -208,11 +236,13 @@ def docx_text(content: bytes, source: str) -> tuple[str, str]:
         if root is None:
             raise DocumentUnreadable(f"{source} holds no text of a DOCX", hint="Is it what its name says?")
         folder = f"{main.rpartition('/')[0]}/".lstrip("/")
-        hiding = _hiding_styles(_part(archive, f"{folder}styles.xml", source))
+        styles = _part(archive, f"{folder}styles.xml", source)
+        hiding = _hiding_styles(styles)
         blocks = list(_blocks(_without_hidden(root, hiding)))
+        headings = list(_headings(root, styles))
         for kind in ("footnotes", "endnotes"):
             blocks += _notes(_without_hidden(_part(archive, f"{folder}{kind}.xml", source), hiding))
         core = _part(archive, "docProps/core.xml", source)
     title = None if core is None else _first(core, "title")
     text = tidied("\n\n".join(block for block in blocks if block.strip()))
-    return text, tidied("" if title is None else title.text or "").strip()
+    return text, tidied("" if title is None else title.text or "").strip(), headings

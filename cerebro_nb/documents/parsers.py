@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from .decoding import decoded, tidied
@@ -17,9 +18,15 @@ from .pages import is_glued, numbers_of, text_of
 from ..errors import DocumentUnreadable, MissingDependency
 
 # %% auto #0
-__all__ = ['PARSERS', 'Parsed', 'parse_pdf', 'parse_docx', 'parse_html']
+__all__ = ['OutlineEntry', 'MOST_HEADINGS', 'MOST_HEADING', 'PARSERS', 'Parsed', 'outlined', 'parse_pdf', 'parse_docx',
+           'parse_html']
 
 # %% ../../nbs/17_documents/5_parsers.ipynb #19dcb001
+#: A heading's level, from 1, its text, and the page it is on, from 1, where there are pages.
+OutlineEntry = tuple[int, str, int | None]
+MOST_HEADINGS, MOST_HEADING = 10_000, 300
+
+
 @dataclass(frozen=True, slots=True)
 class Parsed:
     """What was read from a file.
@@ -32,6 +39,8 @@ class Parsed:
         What may be wrong with the text, in words, for a warning.
     left_out
         What was left out on purpose, in words.
+    outline
+        The headings, as in `Document`.
     """
 
     text: str
@@ -39,6 +48,19 @@ class Parsed:
     page_starts: tuple[int, ...] = ()
     doubts: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    outline: tuple[OutlineEntry, ...] = ()
+
+
+def outlined(headings: Iterable[OutlineEntry]) -> tuple[OutlineEntry, ...]:
+    """Return headings with their white space in order, without empty ones, the first ten thousand.
+
+    Parameters
+    ----------
+    headings
+        As the file has them.
+    """
+    named = ((level, " ".join(tidied(title).split())[:MOST_HEADING], page) for level, title, page in headings)
+    return tuple(islice((entry for entry in named if entry[1]), MOST_HEADINGS))
 
 # %% ../../nbs/17_documents/5_parsers.ipynb #0964b897
 def _opened_pdf(content: bytes, source: str) -> Any:
@@ -52,6 +74,14 @@ def _opened_pdf(content: bytes, source: str) -> Any:
         if getattr(error, "err_code", None) == pypdfium2.raw.FPDF_ERR_PASSWORD:
             raise DocumentUnreadable(f"{source} wants a password", hint="Save it without one.") from error
         raise
+
+
+def _bookmarks(opened: Any) -> Iterator[OutlineEntry]:
+    """Yield the bookmarks of a PDF; one that leads nowhere has no page."""
+    for mark in opened.get_toc():
+        place = mark.get_dest()
+        index = place.get_index() if place else None
+        yield mark.level + 1, mark.get_title() or "", None if index is None else index + 1
 
 
 def _page_text(page: Any) -> str:
@@ -83,6 +113,7 @@ def parse_pdf(content: bytes, source: str, encoding: str | None = None, declared
         If pypdfium2 is not installed.
     """
     opened = _opened_pdf(content, source)
+    outline = outlined(_bookmarks(opened))
     pages = [tidied(_page_text(page)) for page in opened]
     printed = text_of(pages)
     title = tidied(str(opened.get_metadata_dict().get("Title") or "")).strip() or printed.heading
@@ -91,7 +122,7 @@ def parse_pdf(content: bytes, source: str, encoding: str | None = None, declared
         doubts.append(f"{numbers_of(empty)} of {len(pages):,} hold no text: pictures, as of a scan, want OCR first")
     if glued := [number for number, page in enumerate(pages, 1) if is_glued(page)]:
         doubts.append(f"the words of {numbers_of(glued)} seem to be glued together: the PDF has no blanks there")
-    return Parsed(printed.text, title, printed.starts, tuple(doubts), printed.left_out)
+    return Parsed(printed.text, title, printed.starts, tuple(doubts), printed.left_out, outline)
 
 # %% ../../nbs/17_documents/5_parsers.ipynb #f95f9bad
 def parse_docx(content: bytes, source: str, encoding: str | None = None, declared: str = "") -> Parsed:
@@ -113,8 +144,8 @@ def parse_docx(content: bytes, source: str, encoding: str | None = None, declare
     MissingDependency
         If lxml is not installed.
     """
-    text, title = docx_text(content, source)
-    return Parsed(text, title)
+    text, title, headings = docx_text(content, source)
+    return Parsed(text, title, outline=outlined((level, heading, None) for level, heading in headings))
 
 # %% ../../nbs/17_documents/5_parsers.ipynb #d80a9046
 _META = re.compile(rb"charset\s*=\s*[\"']?\s*([\w.:-]{2,40})", re.IGNORECASE)
@@ -187,6 +218,16 @@ def _keep_lists(tree: Any) -> None:
         found.parent.replace_child(lines, found)
 
 # %% ../../nbs/17_documents/5_parsers.ipynb #d2f3851e
+_TAG_OF_HEADING = re.compile(r"h([1-6])")
+
+
+def _headings(tree: Any) -> Iterator[OutlineEntry]:
+    """Yield the headings of a page, those of menus among them: what is not in its text is not found there."""
+    for node, begins in _walked(tree.body):
+        if begins and (found := _TAG_OF_HEADING.fullmatch(node.tag or "")):
+            yield int(found[1]), node.text or "", None
+
+
 _LONE_BULLET = re.compile(r"^-\n+(?=\S)", re.MULTILINE)
 _NEARLY_NOTHING = 100
 
@@ -224,6 +265,7 @@ def parse_html(content: bytes, source: str, encoding: str | None = None, declare
     if _is_deep(tree):
         doubts.append("its tags are too deep within each other to tell its main content: all its text is taken")
         return Parsed(tidied(extract_plain_text(tree, alt_texts=False)), title, doubts=tuple(doubts))
+    outline = outlined(_headings(tree))
     _keep_lists(tree)
     text = tidied(extract_plain_text(tree, preserve_formatting=True, alt_texts=False, main_content=True))
     text = _LONE_BULLET.sub("- ", text)
@@ -232,7 +274,7 @@ def parse_html(content: bytes, source: str, encoding: str | None = None, declare
         if len(whole) > 2 * len(text):
             doubts.append("its main content is not told from the rest: all its text is taken, with menus if it has any")
             text = whole
-    return Parsed(text, title, doubts=tuple(doubts))
+    return Parsed(text, title, doubts=tuple(doubts), outline=outline)
 
 # %% ../../nbs/17_documents/5_parsers.ipynb #882236cb
 PARSERS: Mapping[str, Callable[..., Parsed]] = {"pdf": parse_pdf, "docx": parse_docx, "html": parse_html}

@@ -107,7 +107,7 @@ def _answer(job: dict[str, Any], content: bytes) -> tuple[dict[str, Any], bytes]
         parsed: Parsed = PARSERS[job["kind"]](content, job["source"], job["encoding"], job["declared"])
         if len(parsed.text) > job["characters"]:
             return {"failed": "size", "characters": len(parsed.text)}, b""
-        head = {"title": parsed.title[:1000], "page_starts": parsed.page_starts}
+        head = {"title": parsed.title[:1000], "page_starts": parsed.page_starts, "outline": parsed.outline}
         return {**head, "doubts": parsed.doubts, "left_out": parsed.left_out}, parsed.text.encode("utf-8", "replace")
     except MissingDependency as missing:
         return {"failed": "missing", **missing.details}, b""

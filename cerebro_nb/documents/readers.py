@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from ..concurrency.children import start_child
 from ..errors import CerebroError, DocumentUnreadable, InputError, MissingDependency
 from ..concurrency.loop import wait_for
-from .parsers import Parsed
+from .parsers import Parsed, outlined
 from .parsing_child import MEMORY, PipeBroken, receive_frame, send_frame
 
 # %% auto #0
@@ -116,6 +116,7 @@ def _parsed(head: dict[str, Any], body: bytes) -> Parsed:
         tuple(int(start) for start in head["page_starts"]),
         tuple(str(doubt) for doubt in head["doubts"]),
         tuple(str(part) for part in head["left_out"]),
+        outlined((int(level), str(title), page and int(page)) for level, title, page in head["outline"]),
     )
 
 # %% ../../nbs/17_documents/7_readers.ipynb #d487ccd8
