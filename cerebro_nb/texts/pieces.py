@@ -33,14 +33,18 @@ class Piece(Chunk):
     ----------
     section
         The document's title and the headings above it, such as ``Tea > Water``; empty if there are none.
+    page_breaks
+        Where further pages begin in it, in characters.
     """
 
     section: str = ""
+    page_breaks: tuple[int, ...] = ()
 
     def record(self) -> dict[str, Any]:
         """Return what an item keeps of it; without a section there is none."""
-        names = ("source", "page", "start", "end", "text", *(["section"] if self.section else []))
-        return {name: getattr(self, name) for name in names}
+        found = {name: getattr(self, name) for name in ("source", "page", "start", "end", "text")}
+        found |= {"section": self.section} if self.section else {}
+        return found | ({"page_breaks": list(self.page_breaks)} if self.page_breaks else {})
 
 
 _NO_TITLE = re.compile(r"\.\w{2,4}\Z|\A(?:untitled|document\d*|microsoft word|slide \d+)|\A[\d\W]*\Z", re.IGNORECASE)
@@ -109,7 +113,8 @@ def _of_section(document: Document, section: Section, tokens: int) -> Iterator[P
             cut = list(chunked([Document(part, document.source)], tokens, overlap=0))
         for chunk in cut:
             start, end = first + chunk.start, first + chunk.end
-            yield Piece(chunk.text, document.source, 0, start, end, document.page_at(start), above)
+            breaks = tuple(page - start for page in document.page_starts if start < page < end)
+            yield Piece(chunk.text, document.source, 0, start, end, document.page_at(start), above, breaks)
 
 # %% ../../nbs/19_texts/8_pieces.ipynb #d1ee2b1b
 def _chosen(document: Document, tokens: int, why: Counter[str]) -> Iterator[Piece]:
