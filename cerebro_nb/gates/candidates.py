@@ -24,7 +24,8 @@ from cerebro_nb.gates.spans import (
 from .substance import is_the_same, says_nothing_new, says_the_mistake_again
 
 # %% auto #0
-__all__ = ['Candidate', 'Gate', 'FieldText', 'texts_of', 'asked_in', 'field_said_again', 'shot_said_again', 'repeats_a_turn']
+__all__ = ['Candidate', 'Gate', 'source_in', 'FieldText', 'texts_of', 'asked_in', 'field_said_again', 'shot_said_again',
+           'repeats_a_turn']
 
 # %% ../../nbs/20_gates/7_candidates.ipynb #5ba6b457
 @dataclass(frozen=True)
@@ -93,6 +94,12 @@ class Gate:
 
 # %% ../../nbs/20_gates/7_candidates.ipynb #8f1c081a
 _MOST_TEXTS = 100
+
+
+def source_in(values: Mapping[str, Any]) -> str:
+    """Return the text that an example was taken from, below the headings above it; empty if there is none."""
+    text = str(values.get("text") or "")
+    return "\n".join(filter(None, (str(values.get("section") or ""), text))) if text else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,8 @@ from cerebro_nb.gates.spans import (
 from .substance import EDITING, asks_several, echoes, further_question_in, gibberish_in, holds_a_text
 from .substance import holds_its_answer, is_circular, is_unspecific, noise_in, said_of_prompt
 from .substance import says_it_twice, title_in
+from ..texts.grounding import off_topic, ungrounded
+from ..texts.quotes import find_quote, quotes_in
 
 # %% auto #0
 __all__ = ['GATES', 'check_gates', 'refusals']
@@ -312,6 +314,22 @@ def _several(candidate: Candidate) -> str | None:
     return None
 
 # %% ../../nbs/20_gates/8_gates.ipynb #df0f9ae2
+def _grounded(candidate: Candidate) -> str | None:
+    quote = "\n".join(quotes_in(candidate.example))
+    if not quote or not candidate.source:
+        return None
+    asked, source = asked_in(candidate.texts), f"{candidate.topic or ''}\n{candidate.source}"
+    if any(find_quote(each, candidate.source) is None for each in quotes_in(candidate.example)):
+        return "the quote is not in the text"
+    for each in candidate.texts:
+        found = off_topic(each.text, source, quote, candidate.language) if each.is_asked else None
+        if each.is_learned:
+            found = ungrounded(each.text, quote, source, asked, candidate.language)
+        if found is not None and each.name not in candidate.later:
+            return f"the {each.name} {found}"
+    return None
+
+# %% ../../nbs/20_gates/8_gates.ipynb #3d3bc77e
 _ALL = (
     ("empty", "empty", "resposta vazia", _empty),
     ("language", "language", "idioma", _language),
@@ -329,6 +347,7 @@ _ALL = (
     ("placeholder", "placeholder", "lacuna a preencher", _placeholder),
     ("repetition", "repeats itself", "repetição", _repetition),
     ("several", "several in one", "vários em um", _several),
+    ("grounded", "not grounded in the text", "sem apoio no texto", _grounded),
 )
 #: The gates by name, in their order.
 GATES: Mapping[str, Gate] = {name: Gate(name, {"en": en, "pt-BR": pt}, refuses) for name, en, pt, refuses in _ALL}

@@ -11,13 +11,14 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ..documents.chunks import CHUNK_TOKENS, chunked
+from ..documents.chunks import CHUNK_TOKENS
 from ..documents.documents import Document
 from ..errors import InputError
 from ..recipes.library import as_recipe
 from ..recipes.recipe import Recipe
 from ..recipes.wordings import serving
 from ..profiles import GenerationOptions
+from ..texts.pieces import pieces_of
 
 # %% auto #0
 __all__ = ['MAX_SUBJECT', 'check_subject', 'seed_of', 'plan_items', 'plan_angles', 'plan_texts', 'plan_rows', 'further_items']
@@ -135,8 +136,8 @@ def plan_texts(
     Returns
     -------
     list of dict
-        The angle without its ``topic``, the piece (``source``, ``page``, ``start``, ``end``, ``text``), and whether
-        it is to be ``answerable``.
+        The angle without its ``topic``, the piece (``source``, ``section``, ``page``, ``start``, ``end``, ``text``), and
+        whether it is to be ``answerable``.
 
     Raises
     ------
@@ -145,13 +146,12 @@ def plan_texts(
     """
     if not 0 <= unanswerable <= 1:
         raise InputError(f"unanswerable = {unanswerable} is not between 0 and 1")
-    chunks = list(chunked(documents, chunk_tokens, overlap=0))
+    pieces = pieces_of(documents, chunk_tokens)
     items = []
-    for number, (angle, place) in enumerate(zip(plan, _spread(len(plan), len(chunks)), strict=True)):
+    for number, (angle, place) in enumerate(zip(plan, _spread(len(plan), len(pieces)), strict=True)):
         unchanged = {name: value for name, value in angle.items() if name != "topic"}
-        piece = {name: getattr(chunks[place], name) for name in ("source", "page", "start", "end", "text")}
         beside = int((number + 1) * unanswerable) > int(number * unanswerable)
-        items.append({**unchanged, **piece, "answerable": not beside})
+        items.append({**unchanged, **pieces[place].record(), "answerable": not beside})
     return items
 
 # %% ../../nbs/22_generating/1_angles.ipynb #6b82231c

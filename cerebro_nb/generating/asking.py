@@ -24,15 +24,16 @@ from cerebro_nb.errors import (
     Retry,
 )
 from ..launching.preflight import parameters_of
-from ..launching.tools import Tool, call_of
+from ..launching.tools import call_of
 from ..logs import get_logger
 from ..profiles import GenerationOptions
 from ..protocol.messages import Message
-from ..recipes.fields import TOOL_AXIS, CallsField, answer_model, constants
+from ..recipes.fields import TOOL_AXIS, CallsField, QuoteField, answer_model, constants
 from ..recipes.prompting import shots_of, step_messages, unwrapped
 from ..recipes.parts import Step
 from ..recipes.recipe import Recipe, all_steps, drawn_fields, made_by
 from ..recipes.wordings import serving
+from ..texts.quotes import chosen_quote, numbers_form
 
 _log = get_logger(__name__)
 
@@ -176,12 +177,20 @@ def thought_in(recipe: Recipe, step: Step, reply: Any) -> dict[str, Any]:
         raise InvalidOutput(f"the {step.thinking} does not fit: {problem}", hint="It will be asked again.") from error
 
 
-def _form_of(recipe: Recipe, makes: Sequence[str], drawn: Any) -> tuple[type[BaseModel], Tool | None]:
-    """Return the form of a reply as JSON, and the tool that it calls if it is the arguments of a call."""
-    field = recipe.fields[makes[0]]
-    if isinstance(field, CallsField) and (tool := field.named(drawn)):
-        return tool.form, tool
-    return answer_model(recipe.name, {name: recipe.fields[name] for name in makes}), None
+def _form_of(
+    recipe: Recipe, makes: Sequence[str], values: Mapping[str, Any]
+) -> tuple[type[BaseModel], Callable[[Any], dict[str, Any]]]:
+    """Return the form of a reply as JSON, and what makes fields of it: a call of its arguments, a quote of numbers."""
+    name, field = makes[0], recipe.fields[makes[0]]
+    if isinstance(field, CallsField) and (tool := field.named(values.get(TOOL_AXIS))):
+        return tool.form, lambda parsed: {name: [call_of(tool, parsed)]}
+    if isinstance(field, QuoteField):
+        piece = {**values, "text": str(values["text"])}
+        return numbers_form(piece["text"], field.max, name), lambda parsed: {
+            name: chosen_quote(getattr(parsed, name), piece)
+        }
+    form = answer_model(recipe.name, {name: recipe.fields[name] for name in makes})
+    return form, lambda parsed: dict(parsed.model_dump(mode="json"))
 
 
 async def reply_fields(
@@ -191,7 +200,7 @@ async def reply_fields(
     makes: Sequence[str],
     messages: Sequence[Message],
     options: GenerationOptions,
-    drawn: Any = None,
+    values: Mapping[str, Any],
 ) -> tuple[dict[str, Any], str]:
     """Ask for what a step makes, and return its fields and the reply as it was written.
 
@@ -201,17 +210,16 @@ async def reply_fields(
         Whom to ask, what, and how the reply is generated.
     recipe, step, makes
         What is asked for, and the names of the fields that the step makes.
-    drawn
-        The tool that the example is for, if it is for one.
+    values
+        The item's plan and what was made of the example: the tool that it is for, the text that it is from.
     """
     fields = {name: recipe.fields[name] for name in makes}
     if step.as_text(fields):
         reply = await answer(whom, messages, options=options)
         return thought_in(recipe, step, reply) | text_of_reply(recipe, makes[0], reply), reply.text
-    form, tool = _form_of(recipe, makes, drawn)
+    form, fields_of = _form_of(recipe, makes, values)
     reply = await answer(whom, messages, options=options, response_model=form)
-    made = reply.parsed.model_dump(mode="json") if tool is None else {makes[0]: [call_of(tool, reply.parsed)]}
-    return thought_in(recipe, step, reply) | made, reply.text
+    return thought_in(recipe, step, reply) | fields_of(reply.parsed), reply.text
 
 # %% ../../nbs/22_generating/2_asking.ipynb #7503e01c
 async def gains_by_steps(client: Client) -> bool:
@@ -312,13 +320,13 @@ class Asking:
         """
         shots = shots_of(self.recipe, step, self.language, self.shots)
         messages = step_messages(self.recipe, step, makes, values, self.language, shots, further)
-        whom, drawn, replies = self.asked_by(step), values.get(TOOL_AXIS), []
+        whom, replies = self.asked_by(step), []
         options = options_of(step, self.options, values["seed"], tries * step.samples)
         for sample in range(step.samples):
             if sample and (scope := current_scope()):
                 scope.clock.begin_again()
             seeded = next_seed(options, sample)
-            replies.append(await reply_fields(whom, self.recipe, step, makes, messages, seeded, drawn))
+            replies.append(await reply_fields(whom, self.recipe, step, makes, messages, seeded, values))
         if step.samples == 1:
             return replies[0]
         listed, raw = [made[makes[0]] for made, _ in replies], "\n\n".join(raw for _, raw in replies)

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from ..batching.work import WorkItem
 from ..errors import CerebroError, DuplicateOutput, ExampleRefused, OutputError, Retry
 from ..gates.distinct import Distinct
-from ..gates.candidates import Candidate
+from ..gates.candidates import Candidate, source_in
 from ..gates.gates import check_gates, refusals
 from .asking import Asking, made_example, topic_of
 from ..logs import get_logger
@@ -69,7 +69,7 @@ def _candidate(common: Candidate, recipe: Recipe, item: Mapping[str, Any], examp
     angle = angle_of(item.get(name) for name in told_axes(recipe))
     topic, left = topic_of(item), {*unread_fields(recipe), *drawn_fields(recipe)}
     made = {name: value for name, value in example.items() if name not in left}
-    return replace(common, example=made, topic=topic, angle=angle, source=item.get("text", ""))
+    return replace(common, example=made, topic=topic, angle=angle, source=source_in(item))
 
 # %% ../../nbs/22_generating/3_examining.ipynb #001cb522
 _LAST, _MOST_COPIES, _LAST_TRIES = 10, 8, 20

@@ -9,7 +9,6 @@ import bisect
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args
 
@@ -25,6 +24,7 @@ from ..rows.rows import SUFFIXES, Reading, found_rows, name_of
 from ..tasks.ledger import Ledger
 from ..tasks.reading import Task
 from ..tasks.views import TaskLike, TaskView, item_output, view_of
+from ..texts.sections import headings_in
 from ..texts.duplicates import NearTexts, essence
 
 _log = get_logger(__name__)
@@ -61,13 +61,6 @@ def tidy_topics(topics: Iterable[Any]) -> list[str]:
     return list(tidy.values())
 
 # %% ../../nbs/22_generating/4_topics.ipynb #6818280f
-_MARKED = re.compile(r"^#{1,6}[ \t]+(\S[^\n]*)$", re.MULTILINE)
-_FENCED = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
-_PARAGRAPH = re.compile(r"[^\s].*(?:\n[ \t]*\S.*)*")
-_LEAST_BELOW = 40  # characters of the paragraph below a heading
-_NUMBER = re.compile(r"^\d+(?:[.)]\d+)*[.)]?\s+|^[IVXLC]+[.)]\s+|\**")
-
-
 def headings_of(document: Document) -> list[tuple[int, str]]:
     """Return the headings of a document, in their order, each with its place in the text, in characters.
 
@@ -76,22 +69,7 @@ def headings_of(document: Document) -> list[tuple[int, str]]:
     document
         As `read_documents` returns it.
     """
-    text = document.text
-    if document.media_type == "text/markdown":
-        open_text = _FENCED.sub(lambda found: " " * len(found[0]), text)
-        found = [(each.start(), each[1].rstrip(" \t#") or each[1]) for each in _MARKED.finditer(open_text)]
-    else:
-        parts = pairwise((each.start(), each[0].strip()) for each in _PARAGRAPH.finditer(text))
-        found = [part for part, (_, below) in parts if _heads(part[1], below)]
-    named = ((place, _NUMBER.sub("", heading).strip()) for place, heading in found)
-    return [(place, heading[:MOST_TOPIC]) for place, heading in named if any(mark.isalpha() for mark in heading)]
-
-
-def _heads(line: str, below: str) -> bool:
-    """Whether a line that stands alone is the heading of what comes below it."""
-    first = next((mark for mark in line if mark.isalpha()), "")
-    is_short = len(line) <= 100 and "\n" not in line and len(line.split()) <= 12
-    return is_short and line[-1] not in ".,;:?!…" and not first.islower() and len(below) >= _LEAST_BELOW
+    return [(heading.start, heading.title[:MOST_TOPIC]) for heading in headings_in(document)]
 
 # %% ../../nbs/22_generating/4_topics.ipynb #262e6a05
 def heading_topics(documents: Sequence[Document]) -> list[str]:

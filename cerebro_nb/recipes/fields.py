@@ -6,19 +6,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, create_model, model_validator
 from pydantic import Field as Bounds
 
+from ..texts.quotes import QuoteLike
 from ..launching.tools import Tool, checked_call, checked_tools, tools_text
 
 # %% auto #0
 __all__ = ['MOST_TEXT', 'MOST_LONG_TEXT', 'MOST_LISTED', 'FieldName', 'Field', 'Fields', 'TOOL_AXIS', 'TOOL_PLACE', 'NEEDS_PLACE',
            'TextField', 'NumberField', 'BooleanField', 'ChoiceField', 'ListField', 'ObjectField', 'CallsField',
-           'ToolsField', 'answer_model', 'text_fields', 'constants', 'needs_of', 'with_tool_axis', 'problems_of_calls']
+           'QuoteField', 'ToolsField', 'answer_model', 'text_fields', 'quote_fields', 'problems_of_quotes', 'constants',
+           'needs_of', 'with_tool_axis', 'problems_of_calls']
 
 # %% ../../nbs/21_recipes/1_fields.ipynb #05bb0a4d
 MOST_TEXT, MOST_LONG_TEXT, MOST_LISTED = 2_000, 20_000, 100
@@ -127,6 +129,13 @@ class CallsField(_Field):
         return self
 
 
+class QuoteField(_Field):
+    """Sentences of the text that an example is taken from, which the model chooses by their numbers."""
+
+    type: Literal["quote"]
+    max: int = Bounds(1, ge=1, le=10, description="most sentences, which follow on each other")
+
+
 class ToolsField(_Field):
     """The tools that a field of calls has, as a JSON text; no step makes it."""
 
@@ -140,14 +149,31 @@ def _as_field(value: Any) -> Any:
 
 
 Field = Annotated[
-    TextField | NumberField | BooleanField | ChoiceField | ListField | ObjectField | CallsField | ToolsField,
+    TextField
+    | NumberField
+    | BooleanField
+    | ChoiceField
+    | ListField
+    | ObjectField
+    | CallsField
+    | QuoteField
+    | ToolsField,
     Bounds(discriminator="type"),
     BeforeValidator(_as_field),
 ]
 ListField.model_rebuild()
 ObjectField.model_rebuild()
 Fields = Mapping[
-    str, TextField | NumberField | BooleanField | ChoiceField | ListField | ObjectField | CallsField | ToolsField
+    str,
+    TextField
+    | NumberField
+    | BooleanField
+    | ChoiceField
+    | ListField
+    | ObjectField
+    | CallsField
+    | QuoteField
+    | ToolsField,
 ]
 
 # %% ../../nbs/21_recipes/1_fields.ipynb #13f66e1e
@@ -166,6 +192,8 @@ def _held(field: Any, name: str) -> Any:
         return Annotated[list[call], Bounds(min_length=1, max_length=MOST_LISTED, **about)]
     if isinstance(field, ToolsField):
         return Annotated[str, AfterValidator(checked_tools), Bounds(**about)]
+    if isinstance(field, QuoteField):
+        return Annotated[QuoteLike, Bounds(**about)]
     if isinstance(field, ObjectField):
         return Annotated[_model(name, field.fields), Bounds(**about)]
     return Annotated[Literal[field.of] if isinstance(field, ChoiceField) else bool, Bounds(**about)]
@@ -211,6 +239,30 @@ def text_fields(fields: Fields) -> Iterator[str]:
             inner = field.fields if isinstance(field, ObjectField) else {"": field.of}
             if next(text_fields(inner), None) is not None:
                 yield name
+
+# %% ../../nbs/21_recipes/1_fields.ipynb #af90314a
+def quote_fields(fields: Fields) -> tuple[str, ...]:
+    """Return the names of the fields that are quotes."""
+    return tuple(name for name, field in fields.items() if isinstance(field, QuoteField))
+
+
+def problems_of_quotes(fields: Fields, steps: Mapping[str, Sequence[Any]]) -> Iterator[str]:
+    """Yield what is wrong with the quotes of a recipe, as sentences that say where.
+
+    Parameters
+    ----------
+    fields
+        Those of the recipe.
+    steps
+        Its lists of steps, by their names.
+    """
+    quotes = quote_fields(fields)
+    if quotes and not steps["from_text"]:
+        yield f"fields.{quotes[0]}: a quote is of a text, and no steps in from_text make an example of one"
+    for where, listed in steps.items():
+        made = ((place, name) for place, step in enumerate(listed) for name in step.makes if name in quotes)
+        for place, name in made if where != "from_text" else ():
+            yield f"{where}[{place}].makes: {name} is a quote, which only a step of from_text can make"
 
 # %% ../../nbs/21_recipes/1_fields.ipynb #d6ecdbc8
 #: The axis that draws a tool; the places that have its description and schema, and what it does in words without names.

@@ -11,11 +11,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..protocol.messages import Message
-from .fields import CallsField, ChoiceField, Fields
+from .fields import CallsField, ChoiceField, Fields, quote_fields
 from .library import as_recipe
 from .parts import Shots, Step
 from .conversations import conversation_in
-from .recipe import STEP_LISTS, Recipe
+from .recipe import KNOWN_PLACES, STEP_LISTS, Recipe
+from ..texts.quotes import number_of, with_numbers, words_quoted
 from .wordings import ANY, filled, is_native, language_wish, needs_wish, phrases_of, serving
 
 # %% auto #0
@@ -126,7 +127,16 @@ def _reply(shot: Mapping[str, Any], makes: Sequence[str], as_text: bool, fields:
         return str(shot[makes[0]])
     if isinstance(fields[makes[0]], CallsField):  # what is asked for are the arguments of the drawn tool
         return json.dumps(shot[makes[0]][0]["arguments"], ensure_ascii=False, separators=(",", ":"))
-    return json.dumps({name: shot[name] for name in makes}, ensure_ascii=False, separators=(",", ":"))
+    chosen = dict(shot)
+    for name in quote_fields(fields):
+        number = number_of(str(words_quoted(shot[name])), str(shot.get("text", "")))
+        chosen[name] = number if fields[name].max == 1 else [number]
+    return json.dumps({name: chosen[name] for name in makes}, ensure_ascii=False, separators=(",", ":"))
+
+
+def _placed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what goes into places, with the sentences of the text in lines, after their numbers."""
+    return {**values, "sentences": with_numbers(str(values["text"]))} if values.get("text") else dict(values)
 
 
 def step_messages(
@@ -157,11 +167,15 @@ def step_messages(
     key, as_text = serving(step.prompt, tag), step.as_text(fields)
     turns = [Message("system", text)] if (text := instruction(step, fields, values, tag)) else []
     for shot in (shot for shot in shots if {*makes} <= shot.keys()):
-        turns.append(Message("user", filled(step.prompt[key], {**values, "topic": "", **shot})))
+        turns.append(
+            Message(
+                "user", filled(step.prompt[key], _placed({**values, **dict.fromkeys(KNOWN_PLACES[1:], ""), **shot}))
+            )
+        )
         turns.append(Message("assistant", _reply(shot, makes, as_text, fields)))
     turns += said_before(recipe, values, tag) if step.continues else ()
     last = [*further, *([language_wish(tag)] if needs_wish(key, tag) else [])]
-    return (*turns, Message("user", "\n\n".join([filled(step.prompt[key], values), *last])))
+    return (*turns, Message("user", "\n\n".join([filled(step.prompt[key], _placed(values)), *last])))
 
 # %% ../../nbs/21_recipes/8_prompting.ipynb #a3280e80
 _LABEL = re.compile(

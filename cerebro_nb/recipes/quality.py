@@ -12,7 +12,7 @@ from ..launching.kind import Kind, kind_named, kind_of_example
 from .fields import CallsField, ToolsField
 from .recipe import Recipe, all_steps
 from .wordings import serving
-from ..gates.candidates import Candidate
+from ..gates.candidates import Candidate, source_in
 from ..gates.gates import GATES, check_gates, refusals
 
 # %% auto #0
@@ -66,7 +66,7 @@ def candidate_of(kind: Kind | None, example: Mapping[str, Any]) -> Candidate:
         angle_of(told.values()),
         kind.asks if kind else (),
         kind.answers if kind else (),
-        str(about.get("text") or ""),
+        source_in(about),
         kind.later if kind else (),
     )
 

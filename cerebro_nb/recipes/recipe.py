@@ -16,32 +16,10 @@ from pydantic_core import SchemaError
 
 from ..gates.gates import GATES
 from ..launching.kind import Role
-from cerebro_nb.recipes.fields import (
-    ChoiceField,
-    Field,
-    FieldName,
-    TextField,
-    ToolsField,
-    CallsField,
-    _Plain,
-    answer_model,
-    constants,
-    problems_of_calls,
-    text_fields,
-    with_tool_axis,
-    NEEDS_PLACE,
-    TOOL_AXIS,
-    TOOL_PLACE,
-)
-from cerebro_nb.recipes.parts import (
-    Axes,
-    Chat,
-    GateWishes,
-    Prompts,
-    Shots,
-    Step,
-    by_language,
-)
+from .fields import CallsField, ChoiceField, Field, FieldName, TextField, ToolsField, _Plain
+from .fields import NEEDS_PLACE, TOOL_AXIS, TOOL_PLACE, answer_model, constants, problems_of_calls
+from .fields import problems_of_quotes, quote_fields, text_fields, with_tool_axis
+from .parts import Axes, Chat, GateWishes, Prompts, Shots, Step, by_language
 from .wordings import filled, needed_places, places, serving
 
 # %% auto #0
@@ -55,9 +33,9 @@ MOST_STEPS, MOST_FIELDS, MOST_SHOTS = 20, 40, 20
 #: The parts of a recipe that are lists of steps.
 STEP_LISTS = ("steps", "aloud", "from_text", "beside_text")
 #: What stands in every prompt's places, beside the plan's axes and the fields made before.
-KNOWN_PLACES = ("subject", "topic", "text")
+KNOWN_PLACES = ("subject", "topic", "text", "sentences", "section", "other_text", "other_section")
 #: What an item has beside the words of its axes and the columns of its row.
-_OF_AN_ITEM = {"seed", "row", "answerable", TOOL_PLACE, NEEDS_PLACE, *KNOWN_PLACES}
+_OF_AN_ITEM = {"seed", "row", "answerable", TOOL_PLACE, NEEDS_PLACE, *KNOWN_PLACES} - {"section"}
 #: And in a conversation, where a choice says which of two answers is better.
 CHOSEN_PLACES = ("chosen", "rejected")
 
@@ -151,6 +129,7 @@ def _problems_of_fields(recipe: Recipe) -> Iterator[str]:
 def _problems_of_names(recipe: Recipe) -> Iterator[str]:
     """Yield what is wrong with what a recipe names beside its steps."""
     yield from problems_of_calls(recipe.fields, recipe.plan.axes.get(TOOL_AXIS, {}))
+    yield from problems_of_quotes(recipe.fields, {name: getattr(recipe, name) for name in STEP_LISTS})
     if not {*text_fields(recipe.fields)} - {*recipe.plan.axes}:
         yield "fields: there is no text among them"
     if unknown := [name for name in (*recipe.distinct, *recipe.gates.unread) if name not in recipe.fields]:
@@ -185,6 +164,7 @@ def _problems_of_steps(
     """Yield what is wrong with some steps: what they make, what stands in their places, in which languages they are."""
     held, drawn = constants(recipe.fields), drawn_fields(recipe)
     made = [*fixed, *drawn, *(held.keys() & recipe.fields.keys())]
+    made += quote_fields(recipe.fields) if where != "from_text" else ()
     languages = set(steps[0].prompt)
     for place, step in enumerate(steps):
         here = where if where == "one_call" else f"{where}[{place}]"
@@ -239,6 +219,8 @@ def _problems_of_reply(recipe: Recipe, here: str, step: Step, makes: Sequence[st
         yield f"{here}.reply: as text it makes one text, not {', '.join(makes)}"
     if len(makes) > 1 and any(isinstance(field, CallsField) for field in fields.values()):
         yield f"{here}.makes: calls are made by a step of their own, held to the schema of the drawn tool"
+    if len(makes) > 1 and {*makes} & {*quote_fields(fields)}:
+        yield f"{here}.makes: a quote is made by a step of its own, which chooses sentences by their numbers"
     if step.thinking and (step.samples > 1 or not isinstance(recipe.fields[step.thinking], TextField)):
         yield f"{here}.thinking: a thought is one text, of one reply"
     if step.samples > 1 and not (step.reply != "json" and step.may_be_text(fields)):
@@ -252,7 +234,7 @@ def made_by(recipe: Recipe, steps: Sequence[Step], place: int, fixed: Iterable[s
     if steps[place].makes:
         return steps[place].makes
     others = {name for step in steps for name in (*step.makes, step.thinking)} | {*fixed, *drawn_fields(recipe)}
-    others |= {*constants(recipe.fields)}
+    others |= {*constants(recipe.fields), *quote_fields(recipe.fields)}
     return tuple(name for name in recipe.fields if name not in others)
 
 # %% ../../nbs/21_recipes/4_recipe.ipynb #cb07bb88
@@ -273,7 +255,8 @@ def optional_fields(recipe: Recipe) -> frozenset[str]:
     """Return the names of the fields that not every example has, because a step that makes them is not always asked."""
     listed = (getattr(recipe, name) for name in STEP_LISTS)
     waiting = ((steps, place) for steps in listed for place, step in enumerate(steps) if step.when)
-    return frozenset(name for steps, place in waiting for name in made_by(recipe, steps, place))
+    made = {name for steps, place in waiting for name in made_by(recipe, steps, place)}
+    return frozenset(made | {*quote_fields(recipe.fields)})
 
 
 def _problems_of_when(recipe: Recipe, where: str, steps: Sequence[Step], known: Iterable[str]) -> Iterator[str]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..language import check_language, language_name
+from ..texts.quotes import words_quoted
 
 # %% auto #0
 __all__ = ['ANY', 'PHRASES', 'serving', 'is_native', 'needs_wish', 'language_wish', 'places', 'needed_places', 'filled',
@@ -106,7 +107,7 @@ def filled(text: str, values: Mapping[str, Any]) -> str:
     """
 
     def value(place: re.Match[str]) -> str:
-        held = values.get(place[1])
+        held = words_quoted(values.get(place[1]))
         return held if isinstance(held, str) else "" if held is None else json.dumps(held, ensure_ascii=False)
 
     def part(found: re.Match[str]) -> str:

@@ -125,6 +125,12 @@ def _opposites(said: _Said, source: _Said, known: Words) -> tuple[str, str] | No
 
 # %% ../../nbs/19_texts/9_grounding.ipynb #76c50fcf
 _MISSING_SHARE, _MOST_MISSING, _CARRIED = 0.2, 2, 0.5
+_OF_THE_TEXT = re.compile(
+    r"\b(?:(?:the|this|given) (?:text|sentence|passage)|(?:o|no|este|neste|do) texto|(?:a|na|esta|nesta) frase|(?:el|este) texto"
+    r"|(?:la|esta) frase|(?:le|ce) texte|(?:la|cette) phrase|(?:de[rmn]|diese[rmn]) (?:text|satz)|(?:il|questo) testo"
+    r"|(?:la|questa) frase)\b",
+    re.IGNORECASE,
+)
 
 
 def _known(text: str) -> Words:
@@ -152,6 +158,8 @@ def ungrounded(answer: str, quote: str, around: str, asked: str = "", language: 
     It tells by numbers, names, negations and words, without a model. What follows by reasoning alone is refused, and
     what only sounds right may pass.
     """
+    if (found := _OF_THE_TEXT.search(answer)) and found[0].casefold() not in f"{asked} {quote}".casefold():
+        return f"speaks of the text instead of what it is about: {found[0]}"
     known = _known(f"{around} {quote}")
     is_other = bool(language) and known is not LANGUAGES.get(language.split("-")[0], known)
     own = LANGUAGES.get(language.split("-")[0], known) if is_other else known
@@ -178,7 +186,7 @@ def ungrounded(answer: str, quote: str, around: str, asked: str = "", language: 
 _ABOUT = 0.5
 
 
-def off_topic(question: str, around: str, language: str = "") -> str | None:
+def off_topic(question: str, around: str, quote: str = "", language: str = "") -> str | None:
     """Return why a question is not one on a text, in words that follow "the question"; None if it seems to be one.
 
     Parameters
@@ -187,6 +195,8 @@ def off_topic(question: str, around: str, language: str = "") -> str | None:
         What is asked.
     around
         The text, with the headings above it.
+    quote
+        What should answer it: some word of it has to be in the question.
     language
         BCP-47 tag of the question; as that of the text if empty.
     """
@@ -202,4 +212,6 @@ def off_topic(question: str, around: str, language: str = "") -> str | None:
         return "does not say what it is about"
     if _share(said.telling, source.words) < _ABOUT:
         return f"is about something else: {', '.join(_missing(said.telling, source.words)[:5])}"
+    if quote and not _share(said.telling, _said(quote, known).words):
+        return "is not about what is quoted"
     return None

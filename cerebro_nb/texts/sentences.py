@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 # %% auto #0
-__all__ = ['Sentence', 'sentences_in', 'is_statement', 'numbered', 'statements']
+__all__ = ['Sentence', 'sentences_in', 'is_statement', 'leans_on_others', 'numbered', 'statements']
 
 # %% ../../nbs/19_texts/5_sentences.ipynb #ca9012cd
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,10 @@ _SHORT = (
     "ex|p.ex|pág|págs|art|cap|núm|tel|av|ej|ud|uds|m|mme|mlle|env|chap|bzw|z.b|d.h|u.a|usw|vgl|abb|nr|bspw|ggf|sog|evtl|"
     "dott|sig|ecc|es|pag|a.k.a|aka|resp|incl|excl|max|min"
 )
-_BEFORE = re.compile(rf"(?<![^\s(])(?:{_SHORT.replace(chr(46), chr(92) + chr(46))}|[^\W\d_])\.\Z", re.IGNORECASE)
+_BEFORE = re.compile(
+    rf"(?:(?<![^\s(])(?:{_SHORT.replace('.', chr(92) + '.')})|(?:\A|[\s(][A-ZÀ-Þ][^\W\d_]*\s|\.\s?)[A-ZÀ-Þ])\.\Z",
+    re.IGNORECASE,
+)
 _STOP = re.compile(r"[.!?…]+[\"'”’»)\]]*(?=\s+[\"'“‘«„(\[¿¡*]*[^\W_a-zß-öø-ÿ])|[。！？]+[」』”]*")
 _BREAK = re.compile(r"\n\s*\n|\n(?=[ \t]*(?:[-*•–·▪◦‣]|\(?\d{1,2}[.)]|\(?[a-z]\))[ \t\xa0]+\S)")
 
@@ -48,7 +51,7 @@ _BREAK = re.compile(r"\n\s*\n|\n(?=[ \t]*(?:[-*•–·▪◦‣]|\(?\d{1,2}[.)]
 def _ends(paragraph: str) -> Iterator[int]:
     """Yield where the sentences of a paragraph end."""
     for stop in _STOP.finditer(paragraph):
-        said = paragraph[max(0, stop.start() - 12) : stop.start() + 1]
+        said = paragraph[max(0, stop.start() - 20) : stop.start() + 1]
         is_short = stop[0].startswith(".") and _BEFORE.search(said) and not re.search(r"\betc\.\Z", said)
         if not is_short:
             yield stop.end()
@@ -99,6 +102,32 @@ def is_statement(sentence: str) -> bool:
     return sum(map(str.isalpha, letters)) >= _LEAST_LETTERS * len(letters)
 
 # %% ../../nbs/19_texts/5_sentences.ipynb #ade99332
+_LEANS = re.compile(
+    r"\W*(?:this|these|that|those|it|its|they|their|he|she|such|then|there|however|therefore|thus|hence|instead|otherwise"
+    r"|moreover|furthermore|also|but|and|or|so|see|for (?:example|instance|this|these|more)|in (?:this|these|addition|that)"
+    r"|isto|isso|este|esta|estes|estas|esse|essa|esses|essas|aquel[ea]s?|ele|ela|eles|elas|tal|tais|então|portanto|assim|mas"
+    r"|contudo|também|veja|ver|por (?:exemplo|isso)|n(?:este|esta|esse|essa)s?|esto|eso|estos|ellos|ellas|tales|entonces"
+    r"|así|pero|además|también|véase|por (?:ejemplo|eso)|en est[ea]s?|cela|ceci|ce|cette|ces|ils|elles|tel(?:le)?s?|alors"
+    r"|ainsi|donc|mais|voir|par exemple|dans ce(?:tte|s)?|dies(?:e[rsmn]?)?|es|er|sie|solche[rsmn]?|dann|daher|deshalb"
+    r"|jedoch|aber|siehe|zum beispiel|in dies\w*|questo|questa|questi|queste|quello|ciò|ess[oaie]|tale|tali|allora|così"
+    r"|quindi|inoltre|però|ma|vedi|per esempio|in quest\w*)\b",
+    re.IGNORECASE,
+)
+_OF_THE_TEXT = re.compile(
+    r"\b(?:th(?:is|e (?:following|next|previous)) (?:chapter|section|document|manual|guide|page|appendix|table|figure)s?"
+    r"|(?:see|in) (?:chapter|section|appendix)|(?:chapter|section|appendix|cap[ií]tulo|se(?:c?ção|cción)|chapitre|kapitel"
+    r"|abschnitt|capitolo|sezione)s? \d+|(?:est[ea]|n?est[ea]) (?:cap[ií]tulo|se(?:c?ção|cción)|documento|manual|guia|guía)"
+    r"|ver (?:cap[ií]tulo|se(?:c?ção|cción))|ce(?:tte)? (?:chapitre|section|document|manuel|guide)"
+    r"|dies\w+ (?:kapitel|abschnitt|dokument|handbuch)s?|quest\w (?:capitolo|sezione|documento|manuale|guida))\b",
+    re.IGNORECASE,
+)
+
+
+def leans_on_others(sentence: str) -> bool:
+    """Whether a sentence points to others, so that it is not understood alone, or speaks of the text that it is in."""
+    return _LEANS.match(sentence) is not None or _OF_THE_TEXT.search(" ".join(sentence.split())) is not None
+
+# %% ../../nbs/19_texts/5_sentences.ipynb #030dc9d6
 def numbered(sentences: Sequence[Sentence], chosen: Collection[int]) -> str:
     """Return sentences in lines of their own, some with their numbers, from 1, before them.
 
@@ -114,6 +143,10 @@ def numbered(sentences: Sequence[Sentence], chosen: Collection[int]) -> str:
 
 
 def statements(sentences: Sequence[Sentence]) -> list[int]:
-    """Return the numbers, from 1, of the sentences that state something; of all where none does."""
+    """Return the numbers, from 1, of the sentences that state something by themselves, as far as there are any.
+
+    Where there are none, of those that state something with what is before them; else of all.
+    """
     found = [number for number, each in enumerate(sentences, 1) if is_statement(each.text)]
-    return found or list(range(1, len(sentences) + 1))
+    alone = [number for number in found if not leans_on_others(sentences[number - 1].text)]
+    return alone or found or list(range(1, len(sentences) + 1))
