@@ -554,7 +554,7 @@ def acting(folder: Path, code: str) -> str:
 
 
 DEEP = b"[" * 100_000 + b"]" * 100_000
-ANSWER = {"title": "Tea", "page_starts": [], "doubts": [], "left_out": []}
+ANSWER = {"title": "Tea", "page_starts": [], "doubts": [], "left_out": [], "outline": []}
 
 
 @linux

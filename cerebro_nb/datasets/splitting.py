@@ -74,7 +74,9 @@ _ALIKE = 0.3
 
 
 def grouped(rows: Sequence[Mapping[str, Any]]) -> list[int]:
-    """Return the group of each example: those of one document, and those that are alike, have the same.
+    """Return the group of each example: those of one section, and those that are alike, have the same.
+
+    A document without sections is one section.
 
     Parameters
     ----------
@@ -82,12 +84,13 @@ def grouped(rows: Sequence[Mapping[str, Any]]) -> list[int]:
         Examples with their ``metadata``.
     """
     groups = _Groups(len(rows))
-    of_source: dict[str, int] = {}
+    of_section: dict[tuple[str, str], int] = {}
     near, of_text = NearTexts(threshold=_ALIKE, contrasts=False), dict[str, int]()
     for place, row in enumerate(rows):
         metadata, text = row.get("metadata") or {}, essential_text(row)
         if source := metadata.get("source"):
-            groups.join(place, of_source.setdefault(str(source), place))
+            section = str(source), str(metadata.get("section") or "")
+            groups.join(place, of_section.setdefault(section, place))
         if (like := near.near(text)) is not None:
             groups.join(place, of_text[like])
         else:

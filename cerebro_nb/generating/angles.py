@@ -18,7 +18,7 @@ from ..recipes.library import as_recipe
 from ..recipes.recipe import Recipe
 from ..recipes.wordings import serving
 from ..profiles import GenerationOptions
-from ..texts.pieces import pieces_of
+from ..texts.pieces import Piece, pieces_of
 
 # %% auto #0
 __all__ = ['MAX_SUBJECT', 'check_subject', 'seed_of', 'plan_items', 'plan_angles', 'plan_texts', 'plan_rows', 'further_items']
@@ -137,22 +137,38 @@ def plan_texts(
     -------
     list of dict
         The angle without its ``topic``, the piece (``source``, ``section``, ``page``, ``start``, ``end``, ``text``), and
-        whether it is to be ``answerable``.
+        whether it is to be ``answerable``; if not, the piece that its question is made for (``other_text``,
+        ``other_section``).
 
     Raises
     ------
     InputError
-        If the share is not between 0 and 1.
+        If the share is not between 0 and 1, or there is no other piece to make a question for.
     """
     if not 0 <= unanswerable <= 1:
         raise InputError(f"unanswerable = {unanswerable} is not between 0 and 1")
     pieces = pieces_of(documents, chunk_tokens)
+    if unanswerable and len(pieces) < 2:
+        hint = "Give more documents, a smaller chunk_tokens, or leave unanswerable out."
+        raise InputError(
+            "a question that a piece does not answer is made for another one, and there is none", hint=hint
+        )
     items = []
     for number, (angle, place) in enumerate(zip(plan, _spread(len(plan), len(pieces)), strict=True)):
         unchanged = {name: value for name, value in angle.items() if name != "topic"}
         beside = int((number + 1) * unanswerable) > int(number * unanswerable)
-        items.append({**unchanged, **pieces[place].record(), "answerable": not beside})
+        other = _beside(pieces, place) if beside else {}
+        items.append({**unchanged, **pieces[place].record(), **other, "answerable": not beside})
     return items
+
+
+def _beside(pieces: Sequence[Piece], place: int) -> dict[str, Any]:
+    """Return the next piece in another section of the same document, else in another document, else the next one."""
+    piece, others = pieces[place], [*pieces[place + 1 :], *pieces[:place]]
+    elsewhere = [other for other in others if (other.source, other.section) != (piece.source, piece.section)]
+    near = [other for other in elsewhere if other.source == piece.source]
+    other = (near or elsewhere or others)[0]
+    return {"other_text": other.text, "other_section": other.section}
 
 # %% ../../nbs/22_generating/1_angles.ipynb #6b82231c
 def _known_columns(recipe: Recipe) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ValidationError
@@ -24,16 +25,14 @@ from cerebro_nb.errors import (
     Retry,
 )
 from ..launching.preflight import parameters_of
-from ..launching.tools import call_of
 from ..logs import get_logger
 from ..profiles import GenerationOptions
 from ..protocol.messages import Message
-from ..recipes.fields import TOOL_AXIS, CallsField, QuoteField, answer_model, constants
-from ..recipes.prompting import shots_of, step_messages, unwrapped
+from ..recipes.fields import TOOL_AXIS, answer_model, constants
+from ..recipes.prompting import reply_form, shots_of, step_messages, unwrapped
 from ..recipes.parts import Step
 from ..recipes.recipe import Recipe, all_steps, drawn_fields, made_by
 from ..recipes.wordings import serving
-from ..texts.quotes import chosen_quote, numbers_form
 
 _log = get_logger(__name__)
 
@@ -177,22 +176,6 @@ def thought_in(recipe: Recipe, step: Step, reply: Any) -> dict[str, Any]:
         raise InvalidOutput(f"the {step.thinking} does not fit: {problem}", hint="It will be asked again.") from error
 
 
-def _form_of(
-    recipe: Recipe, makes: Sequence[str], values: Mapping[str, Any]
-) -> tuple[type[BaseModel], Callable[[Any], dict[str, Any]]]:
-    """Return the form of a reply as JSON, and what makes fields of it: a call of its arguments, a quote of numbers."""
-    name, field = makes[0], recipe.fields[makes[0]]
-    if isinstance(field, CallsField) and (tool := field.named(values.get(TOOL_AXIS))):
-        return tool.form, lambda parsed: {name: [call_of(tool, parsed)]}
-    if isinstance(field, QuoteField):
-        piece = {**values, "text": str(values["text"])}
-        return numbers_form(piece["text"], field.max, name), lambda parsed: {
-            name: chosen_quote(getattr(parsed, name), piece)
-        }
-    form = answer_model(recipe.name, {name: recipe.fields[name] for name in makes})
-    return form, lambda parsed: dict(parsed.model_dump(mode="json"))
-
-
 async def reply_fields(
     whom: Client,
     recipe: Recipe,
@@ -217,7 +200,7 @@ async def reply_fields(
     if step.as_text(fields):
         reply = await answer(whom, messages, options=options)
         return thought_in(recipe, step, reply) | text_of_reply(recipe, makes[0], reply), reply.text
-    form, fields_of = _form_of(recipe, makes, values)
+    form, fields_of = reply_form(recipe, step, makes, values)
     reply = await answer(whom, messages, options=options, response_model=form)
     return thought_in(recipe, step, reply) | fields_of(reply.parsed), reply.text
 
@@ -376,7 +359,10 @@ async def made_example(
     example: dict[str, Any] = {name: texts[serving(texts, asking.language)] for name, texts in fixed.items()}
     example |= {name: item[name] for name in drawn_fields(recipe) if name in item} | dict(begun or {})
     held = constants(recipe.fields, item.get(TOOL_AXIS))
-    made = [{*made_by(recipe, steps, place, fixed)} <= example.keys() for place in range(len(steps))]
+    made = [
+        bool(each) and {*each} <= example.keys()
+        for each in map(partial(made_by, recipe, steps, fixed=fixed), range(len(steps)))
+    ]
     asked = [place for place, step in enumerate(steps) if step.is_asked(item) and not made[place]]
     topic, raw = topic_of(item), ""
     for place in asked:

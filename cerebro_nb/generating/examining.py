@@ -19,7 +19,7 @@ from ..gates.gates import check_gates, refusals
 from .asking import Asking, made_example, topic_of
 from ..logs import get_logger
 from ..recipes.conversations import fault_of
-from ..recipes.prompting import shots_of
+from ..recipes.prompting import Disproved, shots_of
 from ..recipes.quality import angle_of, unread_fields
 from ..recipes.conversations import conversation_in
 from cerebro_nb.recipes.recipe import (
@@ -33,11 +33,13 @@ from cerebro_nb.recipes.recipe import (
 )
 from ..recipes.wordings import phrases_of, serving, wish_again
 from ..texts.embedders import Embedder
+from ..texts.grounding import sentence_on
+from ..texts.sentences import sentences_in
 
 _log = get_logger(__name__)
 
 # %% auto #0
-__all__ = ['telling_text', 'UsedUp', 'Yield', 'Examiner', 'Begun', 'ExampleWork']
+__all__ = ['telling_text', 'UsedUp', 'Yield', 'answering_sentence', 'Examiner', 'Begun', 'ExampleWork']
 
 # %% ../../nbs/22_generating/3_examining.ipynb #77fdf643
 def telling_text(recipe: Recipe, example: Mapping[str, Any]) -> str:
@@ -121,6 +123,28 @@ class Yield:
         return True
 
 # %% ../../nbs/22_generating/3_examining.ipynb #1db51ddc
+async def answering_sentence(question: str, text: str, other: str, embedder: Embedder | None) -> str | None:
+    """Return the sentence of a text that may answer a question made for another text; None if there seems to be none.
+
+    Parameters
+    ----------
+    question
+        What is asked.
+    text, other
+        The text that should not answer it, and the one that it was made for.
+    embedder
+        Finds a sentence that means what is asked, too: one nearer to the question than all of the other text; None
+        leaves it to the words.
+    """
+    if (found := sentence_on(question, text)) is not None or embedder is None:
+        return found
+    own, others = ([each.line for each in sentences_in(part)] for part in (text, other))
+    query = (await embedder.embed([question], "query"))[0]
+    near = (await embedder.embed([*own, *others])) @ query
+    best = int(near[: len(own)].argmax())
+    return own[best] if near[best] >= near[len(own) :].max() else None
+
+
 def _refused(found: Mapping[str, str], raw: str, more: str = "") -> ExampleRefused:
     hint = f"It will be asked for again; if this repeats, take a larger model{more}."
     return ExampleRefused("; ".join(found.values()), hint=hint, gates=[*found], text=raw)
@@ -147,7 +171,7 @@ class Examiner:
         self._recipe, self._language, self._common = asking.recipe, asking.language, _looked_at(asking)
         self._without = check_gates([*without, *asking.recipe.gates.leave_out])
         known = (telling_text(asking.recipe, example) for example in (*self._common.shots, *earlier))
-        self._distinct = Distinct(filter(None, known), embedder)
+        self._distinct, self._embedder = Distinct(filter(None, known), embedder), embedder
         self._key = serving(all_steps(asking.recipe)[0].prompt, asking.language)
         #: What is said to the next try at an item, by its position; and what came of the last items.
         self.wishes: dict[int, list[str]] = {}
@@ -155,6 +179,7 @@ class Examiner:
 
     async def look(self, item: WorkItem, example: Mapping[str, Any], raw: str) -> None:
         """Raise what is wrong with an example, of which not every field need be made yet."""
+        await self._refuse_answered(item, example, raw)
         if found := refusals(_candidate(self._common, self._recipe, item.value, example), self._without):
             said = (wish_again(gate, self._key, self._language) for gate in found)
             self._note(item, next(iter(found)), " ".join(filter(None, said)))
@@ -172,6 +197,14 @@ class Examiner:
             raise _refused({"conversation": f"it {fault}"}, raw)
         self._refuse_copy(item, await self._distinct.add_if_new(telling_text(self._recipe, example)), raw)
         self.gain.note(item.position, "")
+
+    async def _refuse_answered(self, item: WorkItem, example: Mapping[str, Any], raw: str) -> None:
+        """Raise if a question that was made for another piece seems to be answered by this one."""
+        asked = " ".join(str(example[name]) for name in self._common.asks if name in example)
+        text, other = item.value.get("text", ""), item.value.get("other_text")
+        if asked and other and (sentence := await answering_sentence(asked, text, other, self._embedder)):
+            self._note(item, "unanswerable", "")
+            raise _refused({"unanswerable": f"the text may answer it: {sentence[:120]}"}, raw)
 
     def _refuse_copy(self, item: WorkItem, like: str | None, raw: str) -> None:
         if like is not None:
@@ -257,6 +290,10 @@ class ExampleWork:
         wishes, begun = self._begun.next_try(place)
         try:
             return await made_example(self._asking, item.value, item.attempt - 1, wishes, look, begun)
+        except Disproved:
+            self._begun.passed.pop(place, None)  # what was asked about is wrong, so that nothing is gone on with
+            self._examiner.gain.note(place, "unanswerable" if item.value.get("other_text") else "disproved")
+            raise
         except OutputError as error:
             if not isinstance(error, ExampleRefused | DuplicateOutput):
                 self._examiner.gain.note(place, type(error).__name__)

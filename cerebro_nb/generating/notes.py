@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Unpack
+from functools import lru_cache
+from typing import Annotated, Any, Literal, Unpack
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from ..batching.plans import Means, Plan
 from ..batching.run import Run
 from ..batching.work import Work, WorkItem, next_seed
 from ..client.client import Client
 from ..client.call import answer
-from ..documents.chunks import Chunk, chunked
 from ..documents.documents import Document, Source, aread_documents
 from ..errors import InputError
 from ..launching.templates import Template, in_language, template_language
@@ -33,12 +33,14 @@ from cerebro_nb.launching.kind import (
 from ..launching.launch import RunArguments, awaitable, launch, of_the_run, verbs, without_none
 from ..profiles import GenerationOptions
 from ..texts.embedders import Embedder, as_embedder
-from ..texts.quotes import find_quote
+from ..texts.pieces import Piece, pieces_of
+from ..texts.quotes import chosen_quote, with_numbers
+from ..texts.sentences import sentences_in, statements
 
 # %% auto #0
-__all__ = ['RESEARCH_CHUNK_TOKENS', 'PIECES_A_QUESTION', 'NOTES', 'anotes_run', 'generate_notes', 'agenerate_notes', 'Note',
-           'SourcedNote', 'looked_up', 'research_work', 'nearest_pieces', 'NotesArguments', 'note_conversation',
-           'notes_run']
+__all__ = ['MOST_QUOTES', 'RESEARCH_CHUNK_TOKENS', 'PIECES_A_QUESTION', 'NOTES', 'anotes_run', 'generate_notes',
+           'agenerate_notes', 'Note', 'sourced_form', 'quoted_note', 'research_work', 'nearest_pieces',
+           'NotesArguments', 'note_conversation', 'notes_run']
 
 # %% ../../nbs/22_generating/8_notes.ipynb #95d5e8b3
 class Note(BaseModel):
@@ -48,52 +50,65 @@ class Note(BaseModel):
     claim: str = Field(min_length=15, max_length=250)
     summary: str = Field(min_length=30, max_length=600)
 
-
-class SourcedNote(Note):
-    """A note on a text, with what it quotes."""
-
-    quotes: list[str] = Field(min_length=1, max_length=3)
-
 # %% ../../nbs/22_generating/8_notes.ipynb #bb844bbc
-def looked_up(quote: str, piece: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a quote with where it stands in its document, or with the word that it does not.
+MOST_QUOTES = 2
+
+
+@lru_cache(maxsize=1_024)
+def _form(numbers: tuple[int, ...]) -> type[BaseModel]:
+    listed = Annotated[list[Literal[numbers]], Field(min_length=1, max_length=MOST_QUOTES)]  # type: ignore[valid-type]
+    said: dict[str, Any] = {name: (str, field) for name, field in Note.model_fields.items()}
+    return create_model("SourcedNote", __config__=ConfigDict(extra="forbid"), quotes=(listed, ...), **said)
+
+
+def sourced_form(text: str) -> type[BaseModel]:
+    """Return the form of a note on a text: the numbers of the sentences that it quotes, its claim and its summary.
 
     Parameters
     ----------
-    quote
-        What the model says is in the text.
+    text
+        The text, as `with_numbers` shows it.
+    """
+    return _form(tuple(statements(sentences_in(text))))
+
+
+def quoted_note(note: Mapping[str, Any], piece: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a note with its quotes in the place of their numbers.
+
+    Parameters
+    ----------
+    note
+        As the form of its text has it.
     piece
-        The ``text``, and where it ``start`` s in the document.
+        The text, and where it is from, as `chosen_quote` takes it.
 
     Returns
     -------
     dict
-        ``text``, ``found``, and if it is ``start`` and ``end``, in characters of the document.
+        ``claim``, ``summary``, and ``quotes``: each with its ``text``, ``start``, ``end``, ``page``, and ``found``.
     """
-    place = find_quote(quote, piece["text"])
-    if place is None:
-        return {"text": quote, "found": False}
-    start, end = (piece["start"] + offset for offset in place)
-    return {"text": piece["text"][place[0] : place[1]], "found": True, "start": start, "end": end}
+    quotes = [chosen_quote(number, piece) for number in dict.fromkeys(note["quotes"])]
+    return {name: note[name] for name in Note.model_fields} | {"quotes": [{**quote, "found": True} for quote in quotes]}
 
 # %% ../../nbs/22_generating/8_notes.ipynb #3a9eeb4b
 _FROM_TEXT_EN = Template(
     "note-from-text-en",
-    1,
+    2,
     "You write research notes from a text. You reply with one compact JSON object and nothing else.",
-    "Text:\n{text}\n\n"
-    "{question}Write one note on this text: its main claim in one sentence, a summary in two or three sentences, and "
-    "one or two quotes, each copied word for word from the text.",
+    "Text:\n{sentences}\n\n"
+    "{question}Write one note on this text: the numbers of the one or two sentences that it rests on, its main claim in "
+    "one sentence, and a summary in two or three sentences.",
     (
         (
             {
-                "text": "Tomato plants want deep water twice a week. Water in the evening is lost to the first sun.",
+                "sentences": "[1] Tomato plants want deep water twice a week.\n"
+                "[2] Water in the evening is lost to the first sun.",
                 "question": "",
             },
             {
+                "quotes": [1],
                 "claim": "Tomato plants need deep water, given twice a week.",
                 "summary": "The text says how often to water tomato plants, and warns of watering in the evening.",
-                "quotes": ["Tomato plants want deep water twice a week."],
             },
         ),
     ),
@@ -102,23 +117,23 @@ _FROM_TEXT_EN = Template(
 # %% ../../nbs/22_generating/8_notes.ipynb #2bfaec8a
 _FROM_TEXT_PT = Template(
     "note-from-text-pt-BR",
-    1,
+    2,
     "Você escreve notas de pesquisa a partir de um texto, em português do Brasil. Responda com um único objeto JSON "
     "compacto e nada mais.",
-    "Texto:\n{text}\n\n"
-    "{question}Escreva uma nota sobre este texto: a afirmação principal em uma frase, um resumo em duas ou três "
-    "frases, e uma ou duas citações, cada uma copiada palavra por palavra do texto.",
+    "Texto:\n{sentences}\n\n"
+    "{question}Escreva uma nota sobre este texto: os números de uma ou duas frases em que ela se apoia, a afirmação "
+    "principal em uma frase, e um resumo em duas ou três frases.",
     (
         (
             {
-                "text": "Tomateiros querem água funda duas vezes por semana. A água da noite se perde com o primeiro "
-                "sol.",
+                "sentences": "[1] Tomateiros querem água funda duas vezes por semana.\n"
+                "[2] A água da noite se perde com o primeiro sol.",
                 "question": "",
             },
             {
+                "quotes": [1],
                 "claim": "Tomateiros precisam de água funda, duas vezes por semana.",
                 "summary": "O texto diz com que frequência regar tomateiros e adverte contra regar à noite.",
-                "quotes": ["Tomateiros querem água funda duas vezes por semana."],
             },
         ),
     ),
@@ -169,9 +184,10 @@ def research_work(client: Client, language: str, options: GenerationOptions) -> 
             reply = await answer(client, unsourced.messages(piece), options=seeded, response_model=Note)
             return {**reply.parsed.model_dump(), "quotes": []}
         question = _QUESTION[texts].format_map(piece) if piece.get("question") else ""
-        messages = sourced.messages({"text": piece["text"], "question": question})
-        reply = await answer(client, messages, options=seeded, response_model=SourcedNote)
-        return {**reply.parsed.model_dump(), "quotes": [looked_up(quote, piece) for quote in reply.parsed.quotes]}
+        shown = "\n\n".join(filter(None, (piece.get("section"), with_numbers(piece["text"]))))
+        messages = sourced.messages({"sentences": shown, "question": question})
+        reply = await answer(client, messages, options=seeded, response_model=sourced_form(piece["text"]))
+        return quoted_note(reply.parsed.model_dump(), piece)
 
     return work
 
@@ -179,29 +195,25 @@ def research_work(client: Client, language: str, options: GenerationOptions) -> 
 RESEARCH_CHUNK_TOKENS, PIECES_A_QUESTION = 300, 3
 
 
-def _piece(chunk: Chunk) -> dict[str, Any]:
-    return {name: getattr(chunk, name) for name in ("source", "page", "start", "end", "text")}
-
-
 async def nearest_pieces(
-    questions: Sequence[str], chunks: Sequence[Chunk], embedder: Embedder, k: int = PIECES_A_QUESTION
+    questions: Sequence[str], pieces: Sequence[Piece], embedder: Embedder, k: int = PIECES_A_QUESTION
 ) -> list[dict[str, Any]]:
     """Return an item for each question and each of the pieces nearest to it.
 
     Parameters
     ----------
-    questions, chunks
+    questions, pieces
         What is asked, and of what.
     embedder
         Tells how near they are.
     k
         How many pieces a question is asked of.
     """
-    passages = await embedder.embed([chunk.text for chunk in chunks])
+    passages = await embedder.embed([piece.text for piece in pieces])
     queries = await embedder.embed(list(questions), "query")
     order = (queries @ passages.T).argsort(axis=1)[:, ::-1][:, :k]
     return [
-        {"question": question, **_piece(chunks[place])}
+        {"question": question, **pieces[place].record()}
         for question, places in zip(questions, order.tolist(), strict=True)
         for place in places
     ]
@@ -259,14 +271,14 @@ class _Opening:
         return Plan(items, research_work(client, tag, options), subject=subject[:500], manifest=manifest)
 
     async def _items(self, documents: Sequence[Document], client: Client, tag: str) -> list[dict[str, Any]]:
-        chunks = list(chunked(documents, self.arguments.get("chunk_tokens", RESEARCH_CHUNK_TOKENS)))
-        if not chunks:
+        pieces = pieces_of(documents, self.arguments.get("chunk_tokens", RESEARCH_CHUNK_TOKENS))
+        if not pieces:
             return [{"question": question} for question in self.questions]
         if not self.questions:
-            return [_piece(chunk) for chunk in chunks]
+            return [piece.record() for piece in pieces]
         embedder = self.arguments.get("embedder")
         near = as_embedder(embedder, tag, client)
-        return await nearest_pieces(self.questions, chunks, near, self.arguments.get("k", PIECES_A_QUESTION))
+        return await nearest_pieces(self.questions, pieces, near, self.arguments.get("k", PIECES_A_QUESTION))
 
 # %% ../../nbs/22_generating/8_notes.ipynb #86423e70
 _NOTED = {"en": "What does this text say?", "pt-BR": "O que diz este texto?"}

@@ -77,6 +77,9 @@ class Step(_Plain):
     when: dict[FieldName, WordsWaitedFor] = Bounds(
         default_factory=dict, max_length=20, description="by axis, the words for which it is asked; always if none"
     )
+    must_be: Literal["yes", "no"] | None = Bounds(
+        None, description="it makes no field: it is answered with yes or no, and any but this word refuses the example"
+    )
     continues: bool = Bounds(False, description="what was said so far, by the chat, goes before its prompt as turns")
 
     def is_asked(self, item: Mapping[str, Any]) -> bool:

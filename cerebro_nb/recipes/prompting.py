@@ -7,20 +7,25 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
 
 from ..protocol.messages import Message
-from .fields import CallsField, ChoiceField, Fields, quote_fields
+from .fields import TOOL_AXIS, CallsField, ChoiceField, Fields, QuoteField, answer_model, quote_fields
 from .library import as_recipe
 from .parts import Shots, Step
 from .conversations import conversation_in
 from .recipe import KNOWN_PLACES, STEP_LISTS, Recipe
-from ..texts.quotes import number_of, with_numbers, words_quoted
+from ..texts.quotes import chosen_quote, number_of, numbers_form, with_numbers, words_quoted
+from ..errors import OutputError
+from ..launching.tools import call_of
 from .wordings import ANY, filled, is_native, language_wish, needs_wish, phrases_of, serving
 
 # %% auto #0
-__all__ = ['MOST_SHOWN', 'in_one_language', 'shots_of', 'instruction', 'said_before', 'step_messages', 'unwrapped']
+__all__ = ['MOST_SHOWN', 'in_one_language', 'shots_of', 'instruction', 'said_before', 'step_messages', 'Disproved', 'Verdict',
+           'reply_form', 'unwrapped']
 
 # %% ../../nbs/21_recipes/8_prompting.ipynb #689f8543
 def in_one_language(recipe: Recipe, tag: str) -> Recipe:
@@ -166,7 +171,7 @@ def step_messages(
     fields = {name: recipe.fields[name] for name in makes}
     key, as_text = serving(step.prompt, tag), step.as_text(fields)
     turns = [Message("system", text)] if (text := instruction(step, fields, values, tag)) else []
-    for shot in (shot for shot in shots if {*makes} <= shot.keys()):
+    for shot in (shot for shot in shots if makes and {*makes} <= shot.keys()):
         turns.append(
             Message(
                 "user", filled(step.prompt[key], _placed({**values, **dict.fromkeys(KNOWN_PLACES[1:], ""), **shot}))
@@ -176,6 +181,50 @@ def step_messages(
     turns += said_before(recipe, values, tag) if step.continues else ()
     last = [*further, *([language_wish(tag)] if needs_wish(key, tag) else [])]
     return (*turns, Message("user", "\n\n".join([filled(step.prompt[key], _placed(values)), *last])))
+
+# %% ../../nbs/21_recipes/8_prompting.ipynb #9d49efc5
+class Disproved(OutputError):
+    """A model that was asked whether an example holds said that it does not."""
+
+
+class Verdict(BaseModel):
+    """Yes or no."""
+
+    model_config = ConfigDict(extra="forbid")
+    answer: Literal["yes", "no"]
+
+
+def reply_form(
+    recipe: Recipe, step: Step, makes: Sequence[str], values: Mapping[str, Any]
+) -> tuple[type[BaseModel], Callable[[Any], dict[str, Any]]]:
+    """Return the form of a step's reply as JSON, and what makes fields of a reply that has it.
+
+    Parameters
+    ----------
+    recipe, step, makes
+        What is asked for, and the names of the fields that the step makes.
+    values
+        The item's plan and what was made of the example: the tool that it is for, the text that it is from.
+    """
+
+    def held(parsed: Any) -> dict[str, Any]:
+        if parsed.answer != step.must_be:
+            prompt = step.prompt[next(iter(step.prompt))].splitlines()[-1]
+            hint = "It will be asked for again; if this repeats, take a larger model."
+            raise Disproved(f"it was answered {parsed.answer}, and must be {step.must_be}: {prompt[:80]}", hint=hint)
+        return {}
+
+    if step.must_be:
+        return Verdict, held
+    name, field = makes[0], recipe.fields[makes[0]]
+    if isinstance(field, CallsField) and (tool := field.named(values.get(TOOL_AXIS))):
+        return tool.form, lambda parsed: {name: [call_of(tool, parsed)]}
+    if isinstance(field, QuoteField):
+        piece = {**values, "text": str(values["text"])}
+        form = numbers_form(piece["text"], field.max, name)
+        return form, lambda parsed: {name: chosen_quote(getattr(parsed, name), piece)}
+    form = answer_model(recipe.name, {name: recipe.fields[name] for name in makes})
+    return form, lambda parsed: dict(parsed.model_dump(mode="json"))
 
 # %% ../../nbs/21_recipes/8_prompting.ipynb #a3280e80
 _LABEL = re.compile(

@@ -219,6 +219,8 @@ def _problems_of_reply(recipe: Recipe, here: str, step: Step, makes: Sequence[st
         yield f"{here}.reply: as text it makes one text, not {', '.join(makes)}"
     if len(makes) > 1 and any(isinstance(field, CallsField) for field in fields.values()):
         yield f"{here}.makes: calls are made by a step of their own, held to the schema of the drawn tool"
+    if step.must_be and (step.makes or step.reply == "text" or step.samples > 1 or step.shots or step.thinking):
+        yield f"{here}.must_be: a step that is answered with yes or no makes nothing, shows nothing and is asked once"
     if len(makes) > 1 and {*makes} & {*quote_fields(fields)}:
         yield f"{here}.makes: a quote is made by a step of its own, which chooses sentences by their numbers"
     if step.thinking and (step.samples > 1 or not isinstance(recipe.fields[step.thinking], TextField)):
@@ -231,7 +233,7 @@ def _problems_of_reply(recipe: Recipe, here: str, step: Step, makes: Sequence[st
 
 def made_by(recipe: Recipe, steps: Sequence[Step], place: int, fixed: Iterable[str] = ()) -> tuple[str, ...]:
     """Return the names of the fields that one of some steps makes: those it names, else all that no other names."""
-    if steps[place].makes:
+    if steps[place].makes or steps[place].must_be:
         return steps[place].makes
     others = {name for step in steps for name in (*step.makes, step.thinking)} | {*fixed, *drawn_fields(recipe)}
     others |= {*constants(recipe.fields), *quote_fields(recipe.fields)}

@@ -10,10 +10,11 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from .contrasts import _is_same, _opposed, likely_language
+from .sentences import sentences_in
 from .opposites import LANGUAGES, NO_LANGUAGE, Words, folded
 
 # %% auto #0
-__all__ = ['turned_round', 'ungrounded', 'off_topic']
+__all__ = ['turned_round', 'ungrounded', 'off_topic', 'sentence_on']
 
 # %% ../../nbs/19_texts/9_grounding.ipynb #89b9bef9
 _WORD = re.compile(r"\d+(?:[.,]\d+)*|n't\b|(?:(?!n't\b)[^\W\d])+(?:\d\w*)?")
@@ -214,4 +215,25 @@ def off_topic(question: str, around: str, quote: str = "", language: str = "") -
         return f"is about something else: {', '.join(_missing(said.telling, source.words)[:5])}"
     if quote and not _share(said.telling, _said(quote, known).words):
         return "is not about what is quoted"
+    return None
+
+# %% ../../nbs/19_texts/9_grounding.ipynb #280183e5
+_ANSWERS = 0.75
+
+
+def sentence_on(question: str, text: str) -> str | None:
+    """Return the sentence of a text, or the two that follow on each other, that have nearly all words of a question.
+
+    Parameters
+    ----------
+    question
+        What is asked.
+    text
+        Where it may be answered.
+    """
+    known = _known(text)
+    asked, lines = _said(question, known).telling, [each.line for each in sentences_in(text)]
+    for line, after in zip(lines, [*lines[1:], ""], strict=True):
+        if asked and _share(asked, _said(f"{line} {after}", known).words) >= _ANSWERS:
+            return line
     return None
