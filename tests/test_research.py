@@ -1,6 +1,7 @@
 """Notes with quotes that are looked up; prompts tried and ranked."""
 
 import json
+import re
 
 import pytest
 from hypothesis import given
@@ -44,15 +45,28 @@ def test_real_quotes_are_found_however_they_are_set():
     assert find_quote("you may use this file as you like", APACHE) is None
 
 
-def test_a_quote_that_is_not_there_is_marked(options, ledger):
+def any_two(request):
+    """Choose the first two sentences that have numbers."""
+    numbers = re.findall(r"^\[(\d+)\] ", request.messages[-1].content, re.MULTILINE)
+    return note(*map(int, numbers[:2]))
+
+
+def test_every_quote_of_a_note_is_what_stands_there(options, ledger):
     source = Document(REFERENCE, "reference.txt")
-    real = "Exceptions are a means of breaking out of the normal flow of control"
-    client = Client(ScriptedBackend([note(real, "Exceptions are always errors of the programmer.")]), "tiny")
+    client = Client(ScriptedBackend(any_two), "tiny")
     run = generate_notes(documents=source, client=client, chunk_tokens=2_000, **options)
-    first = run.results[0]["quotes"]
-    assert first[0]["found"] and not first[1]["found"] and "start" not in first[1]
-    assert REFERENCE[first[0]["start"] : first[0]["end"]].split() == real.split()
+    quotes = [quote for noted in run.results for quote in noted["quotes"]]
+    assert quotes and all(quote["found"] for quote in quotes)
+    assert all(REFERENCE[quote["start"] : quote["end"]] == quote["text"] for quote in quotes)
     assert run.df[["claim", "source", "page"]].shape[0] == len(ledger.items(run.task_id))
+
+
+def test_a_note_that_quotes_by_words_or_by_a_number_that_is_not_there_is_refused(options):
+    text = "Tea wants patience, and soft water. Pour the water at eighty degrees, and wait for two minutes."
+    backend = ScriptedBackend([note(9), note("Never pour."), note(2)])
+    run = generate_notes(documents=Document(text, "tea.txt"), client=Client(backend, "tiny"), **options)
+    assert len(backend.requests) == 3
+    assert run.results[0]["quotes"][0]["text"] == "Pour the water at eighty degrees, and wait for two minutes."
 
 
 def test_a_question_is_asked_of_the_pieces_nearest_to_it(options):
@@ -60,7 +74,7 @@ def test_a_question_is_asked_of_the_pieces_nearest_to_it(options):
 
     def answer(request):
         asked.append(request.messages[-1].content)
-        return note("the")
+        return any_two(request)
 
     client = Client(ScriptedBackend(answer), "tiny")
     documents = [Document(REFERENCE, "reference.txt"), Document(APACHE, "LICENSE")]

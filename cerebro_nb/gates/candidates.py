@@ -21,6 +21,7 @@ from cerebro_nb.gates.spans import (
     texts_in,
     words_of,
 )
+from ..texts.quotes import is_quote
 from .substance import is_the_same, says_nothing_new, says_the_mistake_again
 
 # %% auto #0
@@ -126,8 +127,9 @@ class FieldText:
 
 
 def texts_of(candidate: Candidate) -> list[FieldText]:
-    """Return the texts of an example, the first hundred, without those that are as its source has them."""
-    named = ((str(name), text) for name, value in candidate.example.items() for text in texts_in(value))
+    """Return the texts of an example, the first hundred, without quotes and those that are as its source has them."""
+    own = {str(name): value for name, value in candidate.example.items() if not is_quote(value)}
+    named = ((name, text) for name, value in own.items() for text in texts_in(value))
     first = [*islice(named, _MOST_TEXTS)]
     subject = f"{candidate.subject}\n{candidate.topic or ''}"
     asked = "\n".join([subject, *(text[:2_000] for name, text in first if name in candidate.asks)])

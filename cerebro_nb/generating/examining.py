@@ -292,7 +292,7 @@ class ExampleWork:
             return await made_example(self._asking, item.value, item.attempt - 1, wishes, look, begun)
         except Disproved:
             self._begun.passed.pop(place, None)  # what was asked about is wrong, so that nothing is gone on with
-            self._examiner.gain.note(place, "unanswerable" if item.value.get("other_text") else "disproved")
+            self._examiner.gain.note(place, "disproved")
             raise
         except OutputError as error:
             if not isinstance(error, ExampleRefused | DuplicateOutput):

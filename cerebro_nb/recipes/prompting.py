@@ -19,7 +19,7 @@ from .parts import Shots, Step
 from .conversations import conversation_in
 from .recipe import KNOWN_PLACES, STEP_LISTS, Recipe
 from ..texts.quotes import chosen_quote, number_of, numbers_form, with_numbers, words_quoted
-from ..errors import OutputError
+from ..errors import ExampleRefused
 from ..launching.tools import call_of
 from .wordings import ANY, filled, is_native, language_wish, needs_wish, phrases_of, serving
 
@@ -183,7 +183,7 @@ def step_messages(
     return (*turns, Message("user", "\n\n".join([filled(step.prompt[key], _placed(values)), *last])))
 
 # %% ../../nbs/21_recipes/8_prompting.ipynb #9d49efc5
-class Disproved(OutputError):
+class Disproved(ExampleRefused):
     """A model that was asked whether an example holds said that it does not."""
 
 
@@ -211,7 +211,11 @@ def reply_form(
         if parsed.answer != step.must_be:
             prompt = step.prompt[next(iter(step.prompt))].splitlines()[-1]
             hint = "It will be asked for again; if this repeats, take a larger model."
-            raise Disproved(f"it was answered {parsed.answer}, and must be {step.must_be}: {prompt[:80]}", hint=hint)
+            raise Disproved(
+                f"it was answered {parsed.answer}, and must be {step.must_be}: {prompt[:80]}",
+                hint=hint,
+                gates=["disproved"],
+            )
         return {}
 
     if step.must_be:

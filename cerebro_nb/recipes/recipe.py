@@ -87,6 +87,7 @@ class Recipe(_Plain):
 def problems_of(recipe: Recipe) -> Iterator[str]:
     """Yield what is wrong with a recipe as a whole, as sentences that say where."""
     yield from _problems_of_fields(recipe)
+    yield from problems_of_quotes(recipe.fields, {name: getattr(recipe, name) for name in STEP_LISTS})
     of_row = recipe.plan.columns
     about, in_text = (*KNOWN_PLACES[:2], *of_row), (*KNOWN_PLACES, *of_row)
     once = (recipe.one_call,) if recipe.one_call else ()
@@ -129,7 +130,6 @@ def _problems_of_fields(recipe: Recipe) -> Iterator[str]:
 def _problems_of_names(recipe: Recipe) -> Iterator[str]:
     """Yield what is wrong with what a recipe names beside its steps."""
     yield from problems_of_calls(recipe.fields, recipe.plan.axes.get(TOOL_AXIS, {}))
-    yield from problems_of_quotes(recipe.fields, {name: getattr(recipe, name) for name in STEP_LISTS})
     if not {*text_fields(recipe.fields)} - {*recipe.plan.axes}:
         yield "fields: there is no text among them"
     if unknown := [name for name in (*recipe.distinct, *recipe.gates.unread) if name not in recipe.fields]:

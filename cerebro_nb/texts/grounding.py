@@ -82,7 +82,7 @@ def _share(words: Sequence[str], known: Collection[str]) -> float:
     return 1 - len(_missing(words, known)) / len(words) if words else 1.0
 
 # %% ../../nbs/19_texts/9_grounding.ipynb #8228f0f4
-_BESIDE, _MOSTLY = 3, 0.6
+_BESIDE, _MOSTLY = 2, 0.6
 
 
 def _denied(said: _Said, known: Words) -> list[list[str]]:

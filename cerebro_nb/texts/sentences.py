@@ -48,6 +48,9 @@ _STOP = re.compile(r"[.!?…]+[\"'”’»)\]]*(?=\s+[\"'“‘«„(\[¿¡*]*[^
 _BREAK = re.compile(r"\n\s*\n|\n(?=[ \t]*(?:[-*•–·▪◦‣]|\(?\d{1,2}[.)]|\(?[a-z]\))[ \t\xa0]+\S)")
 
 
+_BULLET = re.compile(r"\A\s*[-*•–·▪◦‣][ \t\xa0]+")
+
+
 def _ends(paragraph: str) -> Iterator[int]:
     """Yield where the sentences of a paragraph end."""
     for stop in _STOP.finditer(paragraph):
@@ -72,9 +75,9 @@ def sentences_in(text: str) -> list[Sentence]:
         start = begin
         for end in _ends(text[begin:until]):
             part = text[start : begin + end]
-            if part.strip():
-                first = start + len(part) - len(part.lstrip())
-                found.append(Sentence(part.strip(), first, first + len(part.strip())))
+            if bare := _BULLET.sub("", part).strip():
+                first = start + part.index(bare)
+                found.append(Sentence(bare, first, first + len(bare)))
             start = begin + end
         begin = after
     return found
