@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """What is made from documents: pieces by section, pairs that are held to their quote, questions without an answer."""
 
 import json
@@ -208,5 +209,5 @@ def test_sections_of_one_book_can_be_on_both_sides_and_one_section_cannot():
 
 def test_one_piece_alone_has_no_unanswerable_questions(options):
     client = Client(ScriptedBackend(["x"]), "tiny")
-    with pytest.raises(errors.InputError, match="made for another one"):
+    with pytest.raises(errors.InputError, match="made for another piece"):
         generate_qa(from_documents=Document(HIVE, "h.txt"), n=1, unanswerable=1, client=client, **options)

@@ -48,7 +48,7 @@ class Document:
     page_starts
         Where each page begins in the text, in characters; empty where there are no pages.
     outline
-        The headings that the file itself names, in order: each a level, from 1, its text, and the page, from 1, or None.
+        The headings that the file itself names, in order: each a level from 1, its text, and the page from 1 or None.
     """
 
     text: str

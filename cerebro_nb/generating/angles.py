@@ -150,9 +150,7 @@ def plan_texts(
     pieces = pieces_of(documents, chunk_tokens)
     if unanswerable and len(pieces) < 2:
         hint = "Give more documents, a smaller chunk_tokens, or leave unanswerable out."
-        raise InputError(
-            "a question that a piece does not answer is made for another one, and there is none", hint=hint
-        )
+        raise InputError("a question without an answer is made for another piece, and there is none", hint=hint)
     items = []
     for number, (angle, place) in enumerate(zip(plan, _spread(len(plan), len(pieces)), strict=True)):
         unchanged = {name: value for name, value in angle.items() if name != "topic"}

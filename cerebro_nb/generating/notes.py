@@ -88,7 +88,8 @@ def quoted_note(note: Mapping[str, Any], piece: Mapping[str, Any]) -> dict[str, 
         ``claim``, ``summary``, and ``quotes``: each with its ``text``, ``start``, ``end``, ``page``, and ``found``.
     """
     quotes = [chosen_quote(number, piece) for number in dict.fromkeys(note["quotes"])]
-    return {name: note[name] for name in Note.model_fields} | {"quotes": [{**quote, "found": True} for quote in quotes]}
+    said = {name: note[name] for name in Note.model_fields}
+    return said | {"quotes": [{**quote, "found": True} for quote in quotes]}
 
 # %% ../../nbs/22_generating/8_notes.ipynb #3a9eeb4b
 _FROM_TEXT_EN = Template(

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from ..protocol.messages import Message
-from .fields import TOOL_AXIS, CallsField, ChoiceField, Fields, QuoteField, answer_model, quote_fields
+from .fields import TOOL_AXIS, CallsField, ChoiceField, Fields, QuoteField, answer_model
 from .library import as_recipe
 from .parts import Shots, Step
 from .conversations import conversation_in
@@ -133,9 +133,10 @@ def _reply(shot: Mapping[str, Any], makes: Sequence[str], as_text: bool, fields:
     if isinstance(fields[makes[0]], CallsField):  # what is asked for are the arguments of the drawn tool
         return json.dumps(shot[makes[0]][0]["arguments"], ensure_ascii=False, separators=(",", ":"))
     chosen = dict(shot)
-    for name in quote_fields(fields):
-        number = number_of(str(words_quoted(shot[name])), str(shot.get("text", "")))
-        chosen[name] = number if fields[name].max == 1 else [number]
+    for name, field in fields.items():
+        if isinstance(field, QuoteField):
+            number = number_of(str(words_quoted(shot[name])), str(shot.get("text", "")))
+            chosen[name] = number if field.max == 1 else [number]
     return json.dumps({name: chosen[name] for name in makes}, ensure_ascii=False, separators=(",", ":"))
 
 

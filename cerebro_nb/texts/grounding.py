@@ -23,18 +23,25 @@ _LIGHT = frozenset(
     map(
         folded,
         (
-            "use used uses using allow allows allowed provide provides provided include includes included called means"
+            "use used uses using allow allows allowed provide provides provided include includes"
+            " included called means"
             " mean known example text sentence section because since while also such other others only both it's yes"
-            " usar usado usada usados usadas permite permitem fornece incluem inclui chamado chamada significa exemplo texto"
-            " frase seção secção porque pois enquanto também tal tais outro outros outra outras apenas sim isso isto deste"
+            " usar usado usada usados usadas permite permitem fornece incluem inclui chamado chamada"
+            " significa exemplo texto"
+            " frase seção secção porque pois enquanto também tal tais outro outros outra outras apenas"
+            " sim isso isto deste"
             " desta neste nesta seja sejam pode podem deve devem"
-            " utiliza utilizan permite permiten incluye incluyen llamado llamada ejemplo sección también otro otros otra otras"
+            " utiliza utilizan permite permiten incluye incluyen llamado llamada ejemplo sección"
+            " también otro otros otra otras"
             " sí eso esto puede pueden debe deben"
-            " utilise utilisé utiliser permet permettent fournit inclut appelé appelée signifie exemple texte section aussi"
+            " utilise utilisé utiliser permet permettent fournit inclut appelé appelée signifie exemple"
+            " texte section aussi"
             " autre autres seulement oui cela ceci"
-            " verwendet verwenden benutzt erlaubt ermöglicht bietet enthält heißt bedeutet beispiel text satz abschnitt weil da"
+            " verwendet verwenden benutzt erlaubt ermöglicht bietet enthält heißt bedeutet beispiel"
+            " text satz abschnitt weil da"
             " während auch solche andere anderen nur ja dies dabei dazu dafür damit wurde wurden worden"
-            " usa usato usata usati permette permettono fornisce include chiamato chiamata significa esempio testo sezione perché"
+            " usa usato usata usati permette permettono fornisce include chiamato chiamata significa"
+            " esempio testo sezione perché"
             " anche altro altri altra altre solo sì ciò può possono deve devono"
         ).split(),
     )
@@ -127,7 +134,8 @@ def _opposites(said: _Said, source: _Said, known: Words) -> tuple[str, str] | No
 # %% ../../nbs/19_texts/9_grounding.ipynb #76c50fcf
 _MISSING_SHARE, _MOST_MISSING, _CARRIED = 0.2, 2, 0.5
 _OF_THE_TEXT = re.compile(
-    r"\b(?:(?:the|this|given) (?:text|sentence|passage)|(?:o|no|este|neste|do) texto|(?:a|na|esta|nesta) frase|(?:el|este) texto"
+    r"\b(?:(?:the|this|given) (?:text|sentence|passage)|(?:o|no|este|neste|do) texto|(?:a|na|esta"
+    r"|nesta) frase|(?:el|este) texto"
     r"|(?:la|esta) frase|(?:le|ce) texte|(?:la|cette) phrase|(?:de[rmn]|diese[rmn]) (?:text|satz)|(?:il|questo) testo"
     r"|(?:la|questa) frase)\b",
     re.IGNORECASE,
@@ -176,9 +184,9 @@ def ungrounded(answer: str, quote: str, around: str, asked: str = "", language: 
     if len(missing) > min(_MOST_MISSING, _MISSING_SHARE * len(said.telling)):
         return f"says what the text does not say: {', '.join(missing[:5])}"
     new = _missing(said.telling, _said(asked, known).telling)
-    carried = _share(new or said.telling, _said(quote, known).words)
-    if carried < _CARRIED:
-        return f"is not carried by the quote, which has no {', '.join(_missing(new or said.telling, _said(quote, known).words)[:5])}"
+    here = _said(quote, known).words
+    if _share(new or said.telling, here) < _CARRIED:
+        return f"is not carried by the quote, which has no {', '.join(_missing(new or said.telling, here)[:5])}"
     if (words := turned_round(answer, quote, known)) is not None:
         return f"says the opposite of the quote: {words}"
     return None

@@ -70,7 +70,7 @@ QuoteLike = Annotated[Quote, BeforeValidator(lambda value: {"text": value} if is
 
 
 def with_numbers(text: str) -> str:
-    """Return the sentences of a text in lines, those that can be chosen after their numbers: ``[3] Pour it slowly.``"""
+    """Return the sentences of a text in lines, those that can be chosen after their numbers, as ``[3] Pour it``."""
     sentences = sentences_in(text)
     return numbered(sentences, statements(sentences))
 
@@ -83,7 +83,7 @@ def _numbers_form(name: str, numbers: tuple[int, ...], most: int) -> type[BaseMo
 
 
 def numbers_form(text: str, most: int, name: str = "quote") -> type[BaseModel]:
-    """Return the form of a reply that chooses sentences of a text by their numbers: one, or a list if there may be more.
+    """Return the form of a reply that chooses sentences of a text by their numbers: one, or a list of some.
 
     Parameters
     ----------

@@ -122,7 +122,8 @@ def _alone(text: str) -> Iterator[Heading]:
 def _follows(number: Sequence[int], before: Sequence[int]) -> bool:
     """Whether a number of a section is the next one after another, such as 1.2, 2 or 1.1.1 after 1.1."""
     depth = len(number)
-    return number == [*before, 1] or (depth <= len(before) and number == [*before[: depth - 1], before[depth - 1] + 1])
+    goes_on = depth <= len(before) and number == [*before[: depth - 1], before[depth - 1] + 1]
+    return goes_on or number == [*before, 1]
 
 
 def _numbered(text: str) -> Iterator[Heading]:

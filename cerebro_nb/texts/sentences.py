@@ -36,8 +36,10 @@ class Sentence:
 
 
 _SHORT = (
-    "e.g|i.e|etc|vs|cf|ca|approx|no|nr|nº|fig|figs|eq|sec|ch|p|pp|vol|dr|dra|mr|mrs|ms|prof|st|inc|ltd|jr|sr|sra|srta|exmo|"
-    "ex|p.ex|pág|págs|art|cap|núm|tel|av|ej|ud|uds|m|mme|mlle|env|chap|bzw|z.b|d.h|u.a|usw|vgl|abb|nr|bspw|ggf|sog|evtl|"
+    "e.g|i.e|etc|vs|cf|ca|approx|no|nr|nº|fig|figs|eq|sec|ch|p|pp|vol|dr|dra|mr|mrs|ms|prof|st|inc|ltd"
+    "|jr|sr|sra|srta|exmo|"
+    "ex|p.ex|pág|págs|art|cap|núm|tel|av|ej|ud|uds|m|mme|mlle|env|chap|bzw|z.b|d.h|u.a|usw|vgl|abb|nr"
+    "|bspw|ggf|sog|evtl|"
     "dott|sig|ecc|es|pag|a.k.a|aka|resp|incl|excl|max|min"
 )
 _BEFORE = re.compile(
@@ -106,20 +108,30 @@ def is_statement(sentence: str) -> bool:
 
 # %% ../../nbs/19_texts/5_sentences.ipynb #ade99332
 _LEANS = re.compile(
-    r"\W*(?:this|these|that|those|it|its|they|their|he|she|such|then|there|however|therefore|thus|hence|instead|otherwise"
-    r"|moreover|furthermore|also|but|and|or|so|see|for (?:example|instance|this|these|more)|in (?:this|these|addition|that)"
-    r"|isto|isso|este|esta|estes|estas|esse|essa|esses|essas|aquel[ea]s?|ele|ela|eles|elas|tal|tais|então|portanto|assim|mas"
-    r"|contudo|também|veja|ver|por (?:exemplo|isso)|n(?:este|esta|esse|essa)s?|esto|eso|estos|ellos|ellas|tales|entonces"
-    r"|así|pero|además|también|véase|por (?:ejemplo|eso)|en est[ea]s?|cela|ceci|ce|cette|ces|ils|elles|tel(?:le)?s?|alors"
-    r"|ainsi|donc|mais|voir|par exemple|dans ce(?:tte|s)?|dies(?:e[rsmn]?)?|es|er|sie|solche[rsmn]?|dann|daher|deshalb"
-    r"|jedoch|aber|siehe|zum beispiel|in dies\w*|questo|questa|questi|queste|quello|ciò|ess[oaie]|tale|tali|allora|così"
+    r"\W*(?:this|these|that|those|it|its|they|their|he|she|such|then|there|however|therefore|thus|hence"
+    r"|instead|otherwise"
+    r"|moreover|furthermore|also|but|and|or|so|see|for (?:example|instance|this|these|more)|in (?:this"
+    r"|these|addition|that)"
+    r"|isto|isso|este|esta|estes|estas|esse|essa|esses|essas|aquel[ea]s?|ele|ela|eles|elas|tal|tais"
+    r"|então|portanto|assim|mas"
+    r"|contudo|também|veja|ver|por (?:exemplo|isso)|n(?:este|esta|esse|essa)s?|esto|eso|estos|ellos"
+    r"|ellas|tales|entonces"
+    r"|así|pero|además|también|véase|por (?:ejemplo|eso)|en est[ea]s?|cela|ceci|ce|cette|ces|ils|elles"
+    r"|tel(?:le)?s?|alors"
+    r"|ainsi|donc|mais|voir|par exemple|dans ce(?:tte|s)?|dies(?:e[rsmn]?)?|es|er|sie|solche[rsmn]?"
+    r"|dann|daher|deshalb"
+    r"|jedoch|aber|siehe|zum beispiel|in dies\w*|questo|questa|questi|queste|quello|ciò|ess[oaie]|tale"
+    r"|tali|allora|così"
     r"|quindi|inoltre|però|ma|vedi|per esempio|in quest\w*)\b",
     re.IGNORECASE,
 )
 _OF_THE_TEXT = re.compile(
-    r"\b(?:th(?:is|e (?:following|next|previous)) (?:chapter|section|document|manual|guide|page|appendix|table|figure)s?"
-    r"|(?:see|in) (?:chapter|section|appendix)|(?:chapter|section|appendix|cap[ií]tulo|se(?:c?ção|cción)|chapitre|kapitel"
-    r"|abschnitt|capitolo|sezione)s? \d+|(?:est[ea]|n?est[ea]) (?:cap[ií]tulo|se(?:c?ção|cción)|documento|manual|guia|guía)"
+    r"\b(?:th(?:is|e (?:following|next|previous)) (?:chapter|section|document|manual|guide|page"
+    r"|appendix|table|figure)s?"
+    r"|(?:see|in) (?:chapter|section|appendix)|(?:chapter|section|appendix|cap[ií]tulo|se(?:c?ção"
+    r"|cción)|chapitre|kapitel"
+    r"|abschnitt|capitolo|sezione)s? \d+|(?:est[ea]|n?est[ea]) (?:cap[ií]tulo|se(?:c?ção|cción)"
+    r"|documento|manual|guia|guía)"
     r"|ver (?:cap[ií]tulo|se(?:c?ção|cción))|ce(?:tte)? (?:chapitre|section|document|manuel|guide)"
     r"|dies\w+ (?:kapitel|abschnitt|dokument|handbuch)s?|quest\w (?:capitolo|sezione|documento|manuale|guida))\b",
     re.IGNORECASE,
@@ -127,7 +139,8 @@ _OF_THE_TEXT = re.compile(
 
 
 def leans_on_others(sentence: str) -> bool:
-    """Whether a sentence points to others, so that it is not understood alone, or speaks of the text that it is in."""
+    """Whether a sentence points to others, so that it is not understood alone, or speaks of the text"
+    " that it is in."""
     return _LEANS.match(sentence) is not None or _OF_THE_TEXT.search(" ".join(sentence.split())) is not None
 
 # %% ../../nbs/19_texts/5_sentences.ipynb #030dc9d6
