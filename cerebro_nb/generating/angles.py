@@ -136,7 +136,7 @@ def plan_texts(
     Returns
     -------
     list of dict
-        The angle without its ``topic``, the piece (``source``, ``section``, ``page``, ``start``, ``end``, ``text``), and
+        The angle without its ``topic``, the piece (``source``, ``section``, ``page``, ``start``, ``end``, ``text``) and
         whether it is to be ``answerable``; if not, the piece that its question is made for (``other_text``,
         ``other_section``).
 

@@ -97,7 +97,7 @@ _FROM_TEXT_EN = Template(
     2,
     "You write research notes from a text. You reply with one compact JSON object and nothing else.",
     "Text:\n{sentences}\n\n"
-    "{question}Write one note on this text: the numbers of the one or two sentences that it rests on, its main claim in "
+    "{question}Write one note on this text: the numbers of one or two sentences that it rests on, its main claim in "
     "one sentence, and a summary in two or three sentences.",
     (
         (

@@ -95,7 +95,7 @@ _MARKED = re.compile(r"^(#{1,6})[ \t]+(\S[^\n]*)$", re.MULTILINE)
 _FENCED = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
 _PARAGRAPH = re.compile(r"[^\s].*(?:\n[ \t]*\S.*)*")
 _LEAST_BELOW = 40  # characters of the paragraph below a heading
-_NUMBERED = re.compile(r"^(\d{1,3}(?:\.\d{1,3}){0,4})\.?[ \t\xa0]+([^\W\d_].{1,98}[^\s.,;:])$", re.MULTILINE)
+_NUMBERED = re.compile(r"^(\d{1,3}(?:\.\d{1,3}){0,4})\.?[ \t\xa0]+([^\W\d_].{1,98}[^\s.,;:])$", re.M)
 
 
 def _marked(text: str) -> Iterator[Heading]:
@@ -139,7 +139,7 @@ _FEWEST = 2
 
 
 def headings_in(document: Document) -> list[Heading]:
-    """Return the headings of a document, in their order: those that its file names, else those that its lines look like.
+    """Return the headings of a document, in their order: those its file names, else those its lines look like.
 
     Parameters
     ----------

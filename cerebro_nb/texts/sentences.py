@@ -139,8 +139,7 @@ _OF_THE_TEXT = re.compile(
 
 
 def leans_on_others(sentence: str) -> bool:
-    """Whether a sentence points to others, so that it is not understood alone, or speaks of the text"
-    " that it is in."""
+    """Whether a sentence points to others, so that it says nothing alone, or speaks of the text that it is in."""
     return _LEANS.match(sentence) is not None or _OF_THE_TEXT.search(" ".join(sentence.split())) is not None
 
 # %% ../../nbs/19_texts/5_sentences.ipynb #030dc9d6
