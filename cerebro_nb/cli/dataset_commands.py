@@ -113,7 +113,7 @@ def column_pair(word: str) -> tuple[str, str]:
 
 def _add_import(parser: ArgumentParser) -> None:
     parser.add_argument("file", help="a .csv, .tsv, .jsonl, .json or .parquet file, or a folder with a data set")
-    parser.add_argument("--kind", help="what the rows are, such as qa; rows with columns of their own if not given")
+    parser.add_argument("--kind", help="what the rows are, such as qa, or a recipe's .toml file")
     parser.add_argument(
         "--column", type=column_pair, action="append", help="our name of a column, and the file's: question=Pergunta"
     )
@@ -131,7 +131,8 @@ def import_(arguments: Namespace) -> int:
     from cerebro_nb.generating.importing import import_rows
 
     options = given(arguments, "subject", "language", "limit", "part", "encoding", "delimiter")
-    options |= {"kind": arguments.kind.replace("-", "_")} if arguments.kind else {}
+    if arguments.kind:
+        options["kind"] = arguments.kind if arguments.kind.endswith(".toml") else arguments.kind.replace("-", "_")
     run = import_rows(arguments.file, columns=dict(arguments.column or ()), **options)
     print()
     show_frame(shown_fields(run, run.page(limit=5)))

@@ -116,6 +116,7 @@ def how_of(arguments: RunArguments, profile: str, is_training: bool = True) -> H
     options = settings.options(is_training=is_training, **changes)
     whom = {name: arguments.get(name) for name in WHOM}
     fallback, outage_s = arguments.get("fallback"), settings.outage_s
+    chosen = chosen.replace(timeout_s=options.timeout_s)
     return How(chosen, client, whom, options, fallback, outage_s, settings.log_language)
 
 # %% ../../nbs/16_launching/2_launch.ipynb #edc8b052
