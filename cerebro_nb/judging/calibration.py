@@ -12,7 +12,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache, partial
+from functools import cache
 from importlib.resources import files
 from typing import Any, Unpack
 
@@ -159,7 +159,7 @@ class Calibration:
         return [figures] if self.can_judge else [figures, advice]
 
 # %% ../../nbs/23_judging/4_calibration.ipynb #2031adb0
-#: What a judge is asked with unless somebody says otherwise: the likeliest verdict, and room for a source and the shots.
+#: How a judge is asked unless somebody says otherwise: for the likeliest verdict, with room for shots and a source.
 JUDGING: Mapping[str, Any] = {"temperature": 0.0, "num_ctx": 4096}
 
 
@@ -326,7 +326,8 @@ async def acalibrate(
     given: Any = {**JUDGING, **without_none(arguments)}
     how = how_of({**given, **({"client": judge} if judge else {})}, CALIBRATION.profile)
     client = how.client or await aget_client(**(how.whom or {}))
-    ledger = arguments.get("ledger") or await asyncio.to_thread(get_ledger)
+    if (ledger := arguments.get("ledger")) is None:
+        ledger = await asyncio.to_thread(get_ledger)
     assert how.options is not None, "who asks a model has options"
     tag = check_language(language or client.settings.language)
     return await calibrated(client, how.options, ledger, tag, given)

@@ -18,7 +18,7 @@ from .calibration import JUDGING, calibrated
 from .scoring import Verdict, judge_work
 from .wordings import RUBRICS, judge_template, pair_template
 from ..language import check_language
-from ..launching.kind import Again, Kind, known_kind, register_kind
+from ..launching.kind import Again, Kind, kind_of_example, known_kind, register_kind
 from ..launching.launch import RunArguments, awaitable, launch, of_the_run, verbs, without_none
 from ..launching.templates import template_language
 from ..tasks.ledger import Ledger
@@ -35,9 +35,11 @@ def _of_item(view: TaskView, item: Mapping[str, Any]) -> dict[str, Any]:
     source = asked_with.get("text")
     if isinstance(source, str) and source.strip() and not (isinstance(output, Mapping) and source in output.values()):
         found["source"] = source
-    kind = known_kind(view.task)
-    about = {**asked_with, "subject": view.task.subject, "language": view.task.manifest.get("language", "en")}
-    talk = kind.conversation({**output, "metadata": about}) if kind and isinstance(output, Mapping) else None
+    told = {"kind": view.task.kind, "task_id": view.task_id, "subject": view.task.subject}
+    about = {**asked_with, **told, "language": view.task.manifest.get("language", "en")}
+    example = {**output, "metadata": about} if isinstance(output, Mapping) else {}
+    kind = kind_of_example(example)
+    talk = kind.conversation(example) if kind and example else None
     if talk is not None and talk.rejected is not None:
         before = "\n\n".join(turn.content for turn in talk.turns[:-1])
         found["pair"] = {"question": before, "chosen": talk.turns[-1].content, "rejected": talk.rejected.content}
@@ -59,6 +61,7 @@ def to_judge(view: TaskView, positions: Collection[int] | None = None) -> list[d
     InputError
         If none of them has an answer.
     """
+    known_kind(view.task)  # its examples are told by their kind
     items = [
         {"task_id": view.task_id, "judged": item["position"], **_of_item(view, item)}
         for page in view.ledger.pages(view.task_id, "ok")
@@ -92,8 +95,8 @@ class JudgeArguments(RunArguments, total=False):
 def judge_run(task: TaskLike, rubric: str | None = None, **arguments: Unpack[JudgeArguments]) -> Run:
     """Make the run that judges the examples of a task, without starting it.
 
-    Name a better model than the one that wrote the examples. The profile is ``auto``. A pair of answers to one prompt is
-    compared in both orders, and its score is 5 if the judge agrees, 3 if it is of two minds, 1 if it prefers the other.
+    Name a better model than the one that wrote the examples. The profile is ``auto``. A pair of answers to one prompt
+    is compared in both orders; its score is 5 if the judge agrees, 3 if it is of two minds, 1 if it prefers the other.
 
     Parameters
     ----------
