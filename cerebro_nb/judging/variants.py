@@ -98,8 +98,8 @@ _REWRITE = {
         1,
         "You improve prompts for language models. You reply with one compact JSON object and nothing else.",
         "A prompt should make a language model do this: {task}\n\nThe prompt:\n{prompt}\n\nIt failed here:\n"
-        "{failures}\n\nThink about what the prompt does not say that would have prevented this, and write a better prompt "
-        "that says it. Do not name these cases in it. Write {place} where the input goes.",
+        "{failures}\n\nThink about what the prompt does not say that would have prevented this, and write a better "
+        "one that says it. Do not name these cases in it. Write {place} where the input goes.",
     ),
     "pt-BR": Template(
         "prompt-rewrite-pt-BR",
