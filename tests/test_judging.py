@@ -52,7 +52,9 @@ def task(ledger):
 
 
 def verdict_of(request, score):
-    """Return a verdict in the form that a request asks for, with this score in every aspect."""
+    """Return a verdict in the form that is asked for, with this score in every aspect; or an answer of its own."""
+    if request.json_schema is None:
+        return "This is what I know of it."
     parts = request.json_schema["properties"]
     values = {"integer": score, "string": "It was looked up."}
     return json.dumps(
@@ -85,28 +87,28 @@ def test_a_judge_is_calibrated_before_it_scores_and_asked_for_it_once(options, t
     assert (known["auc"], known["low"], known["high"], known["pairs"]) == (1, 1, 1, 30)
     assert first.df.attrs["calibration"] == known and first.progress.ok == 3
     paid = len(client.backend.requests)
-    assert paid == 60 + 3
+    assert paid == 30 + 60 + 2 * 3
     second = judge(task, client=client, **options)
-    assert len(client.backend.requests) == paid + 3
+    assert len(client.backend.requests) == paid + 2 * 3
     assert second.task.manifest["calibration"]["task_id"] == known["task_id"]
-    assert calibrate("en", judge=client, **options).can_judge and len(client.backend.requests) == paid + 3
+    assert calibrate("en", judge=client, **options).can_judge and len(client.backend.requests) == paid + 2 * 3
 
 
 def test_another_model_and_another_language_are_calibrated_anew(options, ledger):
     client, other = judging(knowing), judging(knowing, "bigger")
     calibrate("en", judge=client, **options)
     calibrate("pt", judge=client, **options)
-    assert len(client.backend.requests) == 120
-    assert calibrate("pt-BR", judge=client, **options).language == "pt-BR" and len(client.backend.requests) == 120
-    assert calibrate("de", judge=client, **options).language == "en" and len(client.backend.requests) == 120
+    assert len(client.backend.requests) == 180
+    assert calibrate("pt-BR", judge=client, **options).language == "pt-BR" and len(client.backend.requests) == 180
+    assert calibrate("de", judge=client, **options).language == "en" and len(client.backend.requests) == 180
     calibrate("en", judge=other, **options)
-    assert len(other.backend.requests) == 60
+    assert len(other.backend.requests) == 90
 
 
 def test_calibration_can_be_left_out(options, task):
     client = judging(knowing)
     run = judge(task, client=client, calibrate=False, **options)
-    assert len(client.backend.requests) == 3 and "calibration" not in run.task.manifest
+    assert len(client.backend.requests) == 6 and "calibration" not in run.task.manifest
     assert "calibration" not in run.df.attrs
 
 
@@ -132,7 +134,7 @@ def test_a_calibration_that_was_cut_off_goes_on_with_the_verdicts_that_are_there
     assert 20 <= answered < 60
     before = len(client.backend.requests)
     found = calibrate("en", judge=client, **options)
-    assert found.auc == 1 and len(client.backend.requests) <= before + 60 - answered
+    assert found.auc == 1 and len(client.backend.requests) < before + 90 - answered
     assert resume(run.task_id, client=client, ledger=ledger, show_progress=False).progress.ok == 60
 
 
@@ -178,7 +180,8 @@ def test_the_source_stands_before_the_example_and_is_an_aspect_only_there(option
         ledger.finish_item(item).result()
     client = judging(of_no_use)
     run = judge(task, client=client, calibrate=False, **options)
-    sourced, other = sorted(client.backend.requests, key=lambda request: source not in request.messages[-1].content)
+    verdicts_asked = [request for request in client.backend.requests if request.json_schema]
+    sourced, other = sorted(verdicts_asked, key=lambda request: source not in request.messages[-1].content)
     told = sourced.messages[-1].content
     assert told.index("Texto") < told.index(source) < told.index(ROWS[0]["question"])
     assert "grounded" in sourced.json_schema["properties"] and "grounded" not in other.json_schema["properties"]
@@ -190,6 +193,8 @@ def preferring(word):
     """Return a judge that prefers the answer with a word, wherever it stands."""
 
     def says(request):
+        if request.json_schema is None:
+            return "Tea is something that is drunk."
         asked = request.messages[-1].content
         places = {name: asked.find(mark) for name, mark in (("A", "Answer A:"), ("B", "Answer B:"))}
         better = "A" if places["A"] < asked.find(word, places["A"]) < places["B"] else "B"
@@ -200,6 +205,8 @@ def preferring(word):
 
 
 def of_a_place(request):
+    if request.json_schema is None:
+        return "Tea is something that is drunk."
     parts = request.json_schema["properties"]
     return json.dumps({name: "A" if name == "better" else "The first is fine." for name in parts})
 
@@ -213,7 +220,7 @@ def test_two_answers_are_told_only_if_both_orders_agree():
     client = judging(of_a_place)
     compare_answers(**given, source="Tea is a drink.", criterion="Be kind.", client=client, language="en")
     assert all("Text:\nTea is a drink." in request.messages[-1].content for request in client.backend.requests)
-    assert "Be kind." in client.backend.requests[0].messages[0].content
+    assert "Be kind." in client.backend.requests[1].messages[0].content
     with pytest.raises(errors.InputError, match="two answers"):
         compare_answers("", "a", "b", client=client)
 
@@ -232,7 +239,7 @@ def test_a_preference_pair_is_judged_by_comparing_its_answers(says, better, scor
     pairs = import_rows([row], kind="preference_pairs", language="en", ledger=ledger, show_progress=False)
     client = judging(says)
     (said,) = judge(pairs, client=client, calibrate=False, **options).results
-    assert (said["better"], said["score"]) == (better, score) and len(client.backend.requests) == 2
+    assert (said["better"], said["score"]) == (better, score) and len(client.backend.requests) == 3
 
 
 # --- data sets by score

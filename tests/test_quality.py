@@ -186,7 +186,7 @@ def test_failure_cases_are_not_taken_from_documents(options):
 
 def said(reason, score):
     """Return what a judge replies."""
-    return json.dumps({"expected": "A fact.", "reason": reason, "correct": 3, "clear": 3, "score": score})
+    return json.dumps({"correct": 3, "clear": 3, "score": score, "reason": reason})
 
 
 def test_a_report_counts_what_is_there(options, ledger):
@@ -205,7 +205,7 @@ def test_a_report_counts_what_is_there(options, ledger):
 def test_a_judge_s_score_and_reason_are_kept_and_hostile_ones_are_text(options, ledger):
     run = generate_qa("headlines", 1, client=scripted(pair("What is a headline for?")), **options)
     reason = "<script>alert(1)</script> it is good"
-    judged = judge(run.task_id, "5: good", client=scripted(said(reason, 4)), calibrate=False, **options)
+    judged = judge(run.task_id, "5: good", client=scripted("It is known.", said(reason, 4)), calibrate=False, **options)
     assert judged.task.manifest["rubric"] == "5: good" and judged.task.manifest["of_task"] == run.task_id
     assert verdicts(run.task_id, ledger=ledger) == {0: json.loads(said(reason, 4))}
     report = quality_report(run)
@@ -217,8 +217,8 @@ def test_a_judge_s_score_and_reason_are_kept_and_hostile_ones_are_text(options, 
 def test_a_score_out_of_its_range_is_asked_for_again(options, ledger):
     run = generate_qa("headlines", 1, client=scripted(pair("What is a headline for?")), **options)
     wrong, right = said("It is good.", 9), said("It is good.", 5)
-    judged = judge(run.task_id, client=scripted(wrong, right), calibrate=False, **options)
-    assert judged.results[0]["score"] == 5 and len(ledger.attempts(judged.task_id, 0)) == 2
+    judged = judge(run.task_id, client=scripted("It is known.", wrong, right), calibrate=False, **options)
+    assert judged.results[0]["score"] == 5 and len(ledger.attempts(judged.task_id, 0)) == 3
 
 
 def test_embedders_agree_with_what_a_reader_would_say():

@@ -124,7 +124,7 @@ def test_the_best_prompt_wins_with_its_history_and_an_interval(options, ledger):
 def test_a_judge_scores_where_there_is_no_check(options):
     def judged(request):
         asked = request.messages[-1].content
-        said = {"expected": "The word.", "reason": "It says the word again.", "correct": 3, "clear": 5}
+        said = {"reason": "It says the word again.", "correct": 3, "clear": 5}
         return json.dumps({**said, "score": 1 if "answer: no" in asked else 5})
 
     client, judge = Client(ScriptedBackend(writer), "tiny"), Client(ScriptedBackend(judged), "big")

@@ -22,7 +22,7 @@ from ..batching.work import Work
 from ..client.client import Client, aget_client
 from ..concurrency.twins import blocking_twin
 from .scoring import Verdict, judge_work
-from .wordings import RUBRICS, judge_template
+from .wordings import RUBRICS, answer_prompt, judge_template
 from ..language import check_language, texts
 from ..launching.kind import Again, Kind, register_kind
 from ..launching.launch import RunArguments, how_of, launch, whole_docstring, whole_signature, without_none
@@ -58,6 +58,7 @@ def calibration_items(language: str) -> list[dict[str, Any]]:
             "number": number,
             "side": side,
             "fault": pair["fault"],
+            "question": pair["question"],
             "example": {"question": pair["question"], "answer": pair[side]},
             **({"source": pair["source"]} if "source" in pair else {}),
         }
@@ -170,6 +171,7 @@ def _identity(language: str) -> dict[str, Any]:
     return {
         "language": ours,
         "template": judge_template(ours).record(),
+        "question": answer_prompt(ours, ""),
         "pairs_sha256": hashlib.sha256(items.encode()).hexdigest(),
     }
 
@@ -302,7 +304,8 @@ async def acalibrate(
 ) -> Calibration:
     """Find out how well a judge tells good answers from bad ones that are known.
 
-    Sixty verdicts of a model in a language are asked for once, and found again in the ledger.
+    Sixty verdicts of a model in a language, and its own answers to thirty questions, are asked for once, and found
+    again in the ledger.
 
     Parameters
     ----------

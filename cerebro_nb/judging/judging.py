@@ -29,7 +29,7 @@ __all__ = ['ajudge_run', 'JUDGEMENT', 'judge', 'ajudge', 'to_judge', 'JudgeArgum
 
 # %% ../../nbs/23_judging/5_judging.ipynb #c11bbb65
 def _of_item(view: TaskView, item: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what of an answered item is judged: its example, the pair of answers in it, and its source."""
+    """Return what of an answered item is judged: its example, its source, what was asked, the pair of answers."""
     output, asked_with = item_output(item), item["input"] if isinstance(item["input"], Mapping) else {}
     found: dict[str, Any] = {"example": output}
     source = asked_with.get("text")
@@ -40,9 +40,12 @@ def _of_item(view: TaskView, item: Mapping[str, Any]) -> dict[str, Any]:
     example = {**output, "metadata": about} if isinstance(output, Mapping) else {}
     kind = kind_of_example(example)
     talk = kind.conversation(example) if kind and example else None
-    if talk is not None and talk.rejected is not None:
+    if talk is not None:
         before = "\n\n".join(turn.content for turn in talk.turns[:-1])
-        found["pair"] = {"question": before, "chosen": talk.turns[-1].content, "rejected": talk.rejected.content}
+        found["question"] = before.replace(found.get("source", ""), "").strip() or before
+    if talk is not None and talk.rejected is not None:
+        answers = {"chosen": talk.turns[-1].content, "rejected": talk.rejected.content}
+        found["pair"] = {"question": found["question"], **answers}
     return found
 
 
@@ -111,7 +114,7 @@ def judge_run(task: TaskLike, rubric: str | None = None, **arguments: Unpack[Jud
     -------
     Run
         Not started. Its ``df`` has ``score``, the aspects ``correct``, ``grounded`` (where there is a source) and
-        ``clear``, the ``reason``, what was ``expected``, and the ``position`` judged.
+        ``clear``, the ``reason`` and the ``position`` judged.
 
     Raises
     ------

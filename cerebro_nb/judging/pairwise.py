@@ -16,21 +16,20 @@ from ..client.client import Client, aget_client
 from ..client.scope import current_scope
 from ..concurrency.twins import blocking_twin
 from ..errors import InputError
-from .wordings import pair_template, source_before
+from .wordings import answer_prompt, pair_fields, pair_template
 from ..language import check_language
 from ..profiles import GenerationOptions
 
 # %% auto #0
-__all__ = ['compare_answers', 'PairVerdict', 'Preference', 'preferred', 'acompare_answers']
+__all__ = ['compare_answers', 'PairVerdict', 'Preference', 'expected_answer', 'preferred', 'acompare_answers']
 
 # %% ../../nbs/23_judging/2_pairwise.ipynb #85bed49e
 class PairVerdict(BaseModel):
     """What a judge says of two answers in one order."""
 
     model_config = ConfigDict(extra="forbid")
-    expected: str = Field(min_length=2, max_length=300)
-    reason: str = Field(min_length=10, max_length=300)
     better: Literal["A", "B", "neither"]
+    reason: str = Field(min_length=10, max_length=300)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +46,32 @@ class Preference:
 
     better: Literal["first", "second"] | None
     reasons: tuple[str, str]
+
+# %% ../../nbs/23_judging/2_pairwise.ipynb #ca5009e9
+_MOST_TOKENS = 120
+
+
+async def expected_answer(
+    client: Client, language: str, question: str, options: GenerationOptions, source: str = ""
+) -> str:
+    """Have a judge answer a question itself, before it sees what it is to judge.
+
+    Parameters
+    ----------
+    client, language
+        The judge, and its language.
+    question
+        What was asked.
+    options
+        How it is generated; no more than a few sentences.
+    source
+        The text that it is about; empty if there is none.
+    """
+    few = options.replace(num_predict=min(options.num_predict, _MOST_TOKENS))
+    reply = await answer(client, answer_prompt(language, question, source), options=few)
+    if scope := current_scope():
+        scope.clock.begin_again()
+    return " ".join(reply.text.split())
 
 # %% ../../nbs/23_judging/2_pairwise.ipynb #0b129975
 async def preferred(
@@ -80,11 +105,11 @@ async def preferred(
         As of `acall_llm`.
     """
     template, verdicts = pair_template(language, criterion), []
-    before = source_before(language, source)
-    for place, (one, other) in enumerate((answers, answers[::-1])):
+    own = await expected_answer(client, language, question, options, source)
+    for place, shown in enumerate((answers, (answers[1], answers[0]))):
         if place and (scope := current_scope()):
             scope.clock.begin_again()
-        fields = {"source": before, "question": question, "first": one, "second": other}
+        fields = pair_fields(language, question, shown, source, own)
         reply = await answer(client, template.messages(fields), options=options, response_model=PairVerdict)
         verdicts.append(reply.parsed)
     said = tuple(verdict.better for verdict in verdicts)
@@ -105,7 +130,7 @@ async def acompare_answers(
     model: str | None = None,
     base_url: str | Sequence[str] | None = None,
 ) -> Preference:
-    """Have a judge say which of two answers to one question is better, in two calls, one for each order.
+    """Have a judge say which of two answers to one question is better, in three calls: its own answer, and both orders.
 
     Parameters
     ----------

@@ -14,7 +14,8 @@ from typing import Any
 from ..launching.templates import Template, in_language, template_language
 
 # %% auto #0
-__all__ = ['RUBRICS', 'source_before', 'as_lines', 'judge_template', 'judge_fields', 'pair_template']
+__all__ = ['RUBRICS', 'source_before', 'answer_prompt', 'expected_before', 'as_lines', 'judge_fields', 'judge_template',
+           'pair_fields', 'pair_template']
 
 # %% ../../nbs/23_judging/1_wordings.ipynb #bff6012b
 @cache
@@ -39,7 +40,28 @@ def source_before(language: str, text: str) -> str:
     return _texts(template_language(language))["source"].format_map({"text": text}) if text else ""
 
 # %% ../../nbs/23_judging/1_wordings.ipynb #aa200740
-_SAID = ("expected", "reason", "correct", "grounded", "clear", "score")
+def answer_prompt(language: str, question: str, source: str = "") -> str:
+    """Return the prompt that has a judge answer a question itself.
+
+    Parameters
+    ----------
+    language
+        BCP-47 tag of the judge's language.
+    question
+        What was asked.
+    source
+        The text that it is about; empty if there is none.
+    """
+    wish = _texts(template_language(language))["answer"]["wish"]
+    return str(wish.format_map({"source": source_before(language, source), "question": question}))
+
+
+def expected_before(language: str, text: str) -> str:
+    """Return a judge's own answer as it stands before what is judged; nothing if there is none."""
+    return _texts(template_language(language))["expected"].format_map({"text": text}) if text else ""
+
+# %% ../../nbs/23_judging/1_wordings.ipynb #9f4337e6
+_SAID = ("correct", "grounded", "clear", "score", "reason")
 
 
 def as_lines(example: Any) -> str:
@@ -49,28 +71,7 @@ def as_lines(example: Any) -> str:
     return "\n".join(f"{name}: {value}" for name, value in example.items())
 
 
-def judge_template(language: str) -> Template:
-    """Return the prompt that scores an example: its places are ``source``, ``example`` and ``another_rubric``.
-
-    Parameters
-    ----------
-    language
-        BCP-47 tag of the reasons. Where there are no texts of ours in it, the prompt is in English and asks for them.
-    """
-    ours = template_language(language)
-    texts, judge = _texts(ours), _texts(ours)["judge"]
-    shots = tuple(
-        (
-            {"source": source_before(ours, shot.get("source", "")), "example": shot["example"], "another_rubric": ""},
-            {name: shot[name] for name in _SAID if name in shot},
-        )
-        for shot in judge["shots"]
-    )
-    system = judge["system"].replace("{rubric}", texts["rubric"])
-    return in_language(Template(f"judge-{ours}", judge["version"], system, judge["wish"], shots), language)
-
-
-def judge_fields(language: str, example: Any, source: str = "", rubric: str = "") -> dict[str, str]:
+def judge_fields(language: str, example: Any, source: str = "", rubric: str = "", expected: str = "") -> dict[str, str]:
     """Return what goes into the places of `judge_template`.
 
     Parameters
@@ -83,17 +84,59 @@ def judge_fields(language: str, example: Any, source: str = "", rubric: str = ""
         The text that it was made from; empty if there is none.
     rubric
         What a score means; `RUBRICS` if empty.
+    expected
+        What the judge has answered itself; empty if nothing was asked.
     """
     ours = template_language(language)
     another = _texts(ours)["another_rubric"].format_map({"rubric": rubric}) if rubric not in ("", RUBRICS[ours]) else ""
-    return {"source": source_before(ours, source), "example": as_lines(example), "another_rubric": another}
+    before = {"source": source_before(ours, source), "expected": expected_before(ours, expected)}
+    return {**before, "example": as_lines(example), "another_rubric": another}
+
+# %% ../../nbs/23_judging/1_wordings.ipynb #72d92c9c
+def judge_template(language: str) -> Template:
+    """Return the prompt that scores an example, with the places that `judge_fields` fills.
+
+    Parameters
+    ----------
+    language
+        BCP-47 tag of the reasons. Where there are no texts of ours in it, the prompt is in English and asks for them.
+    """
+    ours = template_language(language)
+    texts, judge = _texts(ours), _texts(ours)["judge"]
+    shots = tuple(
+        (
+            judge_fields(ours, shot["example"], shot.get("source", ""), expected=shot["expected"]),
+            {name: shot[name] for name in _SAID if name in shot},
+        )
+        for shot in judge["shots"]
+    )
+    system = judge["system"].replace("{rubric}", texts["rubric"])
+    return in_language(Template(f"judge-{ours}", judge["version"], system, judge["wish"], shots), language)
 
 # %% ../../nbs/23_judging/1_wordings.ipynb #f7aee7c5
-_COMPARED = ("expected", "reason", "better")
+_COMPARED = ("better", "reason")
+
+
+def pair_fields(
+    language: str, question: str, answers: tuple[str, str], source: str = "", expected: str = ""
+) -> dict[str, str]:
+    """Return what goes into the places of `pair_template`.
+
+    Parameters
+    ----------
+    language
+        BCP-47 tag of the reasons.
+    question, answers
+        What was asked, and the two answers in the order in which they are shown.
+    source, expected
+        The text that it is about, and what the judge has answered itself; empty if there is none.
+    """
+    before = {"source": source_before(language, source), "expected": expected_before(language, expected)}
+    return {**before, "question": question, "first": answers[0], "second": answers[1]}
 
 
 def pair_template(language: str, criterion: str = "") -> Template:
-    """Return the prompt that compares two answers: its places are ``source``, ``question``, ``first``, ``second``.
+    """Return the prompt that compares two answers, with the places that `pair_fields` fills.
 
     Parameters
     ----------
@@ -106,10 +149,9 @@ def pair_template(language: str, criterion: str = "") -> Template:
     compare = _texts(ours)["compare"]
     shots = tuple(
         (
-            {
-                "source": source_before(ours, shot.get("source", "")),
-                **{name: shot[name] for name in ("question", "first", "second")},
-            },
+            pair_fields(
+                ours, shot["question"], (shot["first"], shot["second"]), shot.get("source", ""), shot["expected"]
+            ),
             {name: shot[name] for name in _COMPARED},
         )
         for shot in compare["shots"]
