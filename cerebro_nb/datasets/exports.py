@@ -166,6 +166,7 @@ def _past_the_gates(
     views: Sequence[TaskView], gates: Gates, min_score: int | None = None
 ) -> tuple[list[dict[str, Any]], Counter[str]]:
     """Return the examples of tasks that pass, and how many do not, by the first gate that refuses each, or score."""
+    _check_score(min_score)
     kept: list[dict[str, Any]] = []
     dropped: Counter[str] = Counter()
     counted = None if isinstance(gates, bool) else check_gates(gates)
@@ -196,6 +197,10 @@ async def _examples_of(
         raise InputError("there are no examples to export", hint="Are they answered, and not all rejected?")
     kept, copies = await distinct_rows(rows, embedder) if distinct else (rows, Counter())
     return kept, dropped + copies
+
+
+def _counts_of(parts: Mapping[str, Sequence[Any]]) -> dict[str, int]:
+    return {name: len(part) for name, part in parts.items()}
 
 
 def _finder(embedder: str | Embedder | None, tasks: Sequence[Task]) -> Embedder | None:
@@ -251,15 +256,13 @@ async def aexport_dataset(
         ``jsonl``, ``parquet``, ``csv`` or ``datasets``.
     test_share, seed
         The share for testing, and what the choice is made from: no document and no near copies are in both parts.
-    gates
+    gates, min_score
         What must be passed to be in it: True for the gates of each example's kind, False for none, or the names of
-        those that count for every example (`GATES`). What a person has accepted is in it, whatever a gate says.
+        those that count for every example (`GATES`). What a person has accepted is in it, whatever a gate says. And the
+        least score of a judge's newest verdict, 1 to 5 (see `judge`): what has none is left out, accepted or not.
     distinct, embedder
         Leave copies out; those in other words as well, as told by ``auto``, ``none``, the name of an embedder or one,
         as in `copies_embedder`.
-    min_score
-        The least score that a judge must have given, 1 to 5, by its newest verdict (see `judge`); what has no score is
-        left out, a person's choice too. None asks for no score.
     system_prompt, thinking
         A standing instruction for each conversation, and where thoughts go: ``tags`` (``<think>``, before the answer),
         ``field`` (of the message) or ``omit``. ``records`` have no place for either.
@@ -267,7 +270,7 @@ async def aexport_dataset(
         The licence you give the data set, as the card names it.
     spreadsheet_safe, overwrite
         In ``csv``: write an apostrophe before each text that a spreadsheet would run as a formula. And: replace the
-        data set at that place; what is no data set of ours is never replaced.
+        data set there, if it is one of ours.
     ledger
         Where the tasks are; the shared ledger of the settings if None.
 
@@ -281,23 +284,20 @@ async def aexport_dataset(
     TaskNotFound
         If there is no such task.
     InputError
-        If there are no examples, none passes the gates, they do not fit the shape or each other or cannot be split, an
-        option does not fit the format, a gate is unknown, or the place is taken or cannot be written.
+        If no example is left, they do not fit the shape or each other or cannot be split, an option does not fit the
+        format, a gate is unknown, or the place is taken or cannot be written.
     MissingDependency
         If the format wants a package that is not installed.
     """
-    _check_score(min_score)
     place, views = place_of(path), views_of(tasks, ledger)
     rule, _ = shape_rule(shape, system_prompt, thinking), format_rule(format, spreadsheet_safe)
     sources = [view.task for view in views]
     finder = await asyncio.to_thread(_finder, embedder if distinct else "none", sources)
     rows, dropped = await _examples_of(views, gates, distinct, finder, min_score)
     form, parts = one_form(divided(rows, list(shaped(rows, shape, system_prompt, thinking)), test_share, seed))
-    counts = {name: len(part) for name, part in parts.items()}
-    counted = gates if isinstance(gates, bool) else sorted(check_gates(gates))
+    counts, counted = _counts_of(parts), gates if isinstance(gates, bool) else sorted(check_gates(gates))
     facts: dict[str, Any] = {"shape": shape, "thinking": thinking, "format": format, "seed": seed}
-    facts |= {"test_share": test_share, "gates": counted, "parts": counts}
-    facts |= {} if min_score is None else {"min_score": min_score}
+    facts |= {"test_share": test_share, "gates": counted, "min_score": min_score, "parts": counts}
     facts |= {"embedder": finder.name} if finder is not None else {}
     form, ordered, notes = _as_read(form, parts, shape, format, spreadsheet_safe)
     notes += [f"Copies in other words were told by {markdown_text(finder.name)}."] if finder is not None else []

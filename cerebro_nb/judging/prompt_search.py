@@ -163,6 +163,17 @@ def _written_out(function: _Function) -> _Function:
     return function
 
 
+def _checked(task: str, cases: Sequence[Any], n: int, rounds: int) -> int:
+    """Return how many variants are wanted, or refuse what is no search."""
+    wanted, most = whole_number(n) or 0, whole_number(rounds)
+    if not task or not cases or not 1 <= wanted <= 1_000 or most is None or not 0 <= most <= _MOST_ROUNDS:
+        raise InputError(
+            f"a search wants a task, cases to try it on, 1 to 1,000 variants, and 0 to {_MOST_ROUNDS} further rounds",
+            hint="search_prompts(task, cases, n=5)",
+        )
+    return wanted
+
+# %% ../../nbs/23_judging/8_prompt_search.ipynb #3b2128e3
 @_written_out
 async def asearch_prompts(
     task: str,
@@ -220,19 +231,14 @@ async def asearch_prompts(
     written anew from their failures.
     """
     task, listed = " ".join(task.split()), [as_json(case, "a case") for case in cases]
-    wanted, most = whole_number(n) or 0, -1 if (whole := whole_number(rounds)) is None else whole
-    if not task or not listed or not 1 <= wanted <= 1_000 or not 0 <= most <= _MOST_ROUNDS:
-        raise InputError(
-            f"a search wants a task, cases to try it on, 1 to 1,000 variants, and 0 to {_MOST_ROUNDS} further rounds",
-            hint="search_prompts(task, cases, n=5)",
-        )
+    wanted = _checked(task, listed, n, rounds)
     search = _Search(task, listed, Scoring(check, judge, rubric), language, arguments)
     variants = await variants_run(task, wanted, language, **arguments)
     found = await search.tried(variants, [{"prompt": with_place(task), "manner": "the task's own words"}])
     assert found is not None, "the task's own words compete"
     runs, ranking = [found[0]], found[1]
     history = [_round(1, ranking, runs[0])]
-    while len(history) <= most and (found := await search.rewritten(ranking, runs)):
+    while len(history) <= rounds and (found := await search.rewritten(ranking, runs)):
         before, (run, rewritten) = ranking[0]["mean"], found
         runs.append(run)
         ranking = sorted([*ranking, *rewritten], key=lambda row: (-row["mean"], len(row["prompt"])))

@@ -222,7 +222,7 @@ def variants_run(
 
     return launch(VARIANTS, Plan(subject=task[:500], open=opened, total=n), arguments)
 
-
+# %% ../../nbs/23_judging/7_variants.ipynb #0947da99
 async def _variants_again(again: Again) -> Work:
     client, options = again.asked
     known = [{"prompt": prompt} for prompt in again.manifest.get("known", ())]
