@@ -122,7 +122,6 @@ def judge_work(client: Client, language: str, rubric: str, options: GenerationOp
     options
         How verdicts are generated; a second attempt has the next seed.
     """
-
     answered: dict[tuple[str, str], str] = {}
 
     async def expected(question: str, source: str, seeded: GenerationOptions) -> str:
