@@ -25,6 +25,7 @@ from .shapes import SHAPES, Shape, shape_rule, shaped
 from .splitting import distinct_rows, divided
 from ..errors import InputError
 from ..files import make_folder, place_of, whole_folder, written_to
+from ..judging.judging import verdicts
 from ..recipes.conversations import Thinking
 from ..recipes.quality import refused
 from ..tasks.ledger import Ledger
@@ -32,6 +33,9 @@ from ..tasks.reading import Task
 from ..tasks.views import TaskLike, TaskView
 from ..texts.embedders import Embedder, copies_embedder
 from ..gates.gates import check_gates
+from ..logs import get_logger
+
+_log = get_logger(__name__)
 
 # %% auto #0
 __all__ = ['Gates', 'export_dataset', 'Export', 'aexport_dataset']
@@ -128,39 +132,75 @@ def _put(contents: _Contents, path: Path, overwrite: bool) -> None:
             contents.write(folder)
 
 # %% ../../nbs/25_datasets/7_exports.ipynb #827e8db1
+_SCORES = range(1, 6)
+
+
+def _check_score(min_score: int | None) -> None:
+    if min_score is not None and (isinstance(min_score, bool) or min_score not in _SCORES):
+        raise InputError(f"min_score = {min_score!r} is no score", hint="Give a number from 1 to 5, such as 4.")
+
+
+def _none_left(dropped: Counter[str]) -> InputError:
+    """Return why there is nothing to export, and what to do: whoever has no scores is told to judge first."""
+    counts = ", ".join(f"{why} {count}" for why, count in dropped.most_common())
+    refused_by = f"of {sum(dropped.values())} the gates refused {counts}"
+    hint = "Look at quality_report(task).flagged, accept those that are good, or export with gates=False."
+    if dropped["not judged"]:
+        hint = "Judge them first: judge(task), or cerebro judge; or export without min_score."
+    elif dropped["score"]:
+        hint = "Ask for a lower min_score, or look at the verdicts: verdicts(task)."
+    if {"not judged", "score"} & dropped.keys():
+        refused_by = f"{sum(dropped.values())} were left out by {counts}"
+    return InputError(f"no example is left: {refused_by}", hint=hint)
+
+# %% ../../nbs/25_datasets/7_exports.ipynb #a093f30e
 Gates = bool | Collection[str]
 
 
-def _past_the_gates(views: Sequence[TaskView], gates: Gates) -> tuple[list[dict[str, Any]], Counter[str]]:
-    """Return the examples of tasks that pass, and how many do not, by the first gate that refuses each."""
+def _score_fault(score: int | None, min_score: int) -> str | None:
+    """Return why an example with that score is left out, None if it is not."""
+    return "not judged" if score is None else "score" if score < min_score else None
+
+
+def _past_the_gates(
+    views: Sequence[TaskView], gates: Gates, min_score: int | None = None
+) -> tuple[list[dict[str, Any]], Counter[str]]:
+    """Return the examples of tasks that pass, and how many do not, by the first gate that refuses each, or score."""
+    _check_score(min_score)
     kept: list[dict[str, Any]] = []
     dropped: Counter[str] = Counter()
     counted = None if isinstance(gates, bool) else check_gates(gates)
     for view in views:
         is_open = gates is False or view.ledger.has_accepted(view.task_id)
+        scores = {} if min_score is None else {place: said.get("score") for place, said in verdicts(view).items()}
         for row in examples(view):
-            if first := None if is_open else next(iter(refused(row, counted)), None):
+            first = None if is_open else next(iter(refused(row, counted)), None)
+            if first is None and min_score is not None:
+                first = _score_fault(scores.get(row["metadata"]["position"]), min_score)
+            if first:
                 dropped[first] += 1
             else:
                 kept.append(row)
+    if dropped["not judged"]:
+        _log.warning("%d examples have no score and are left out: judge(task) gives them one", dropped["not judged"])
     if not kept and dropped:
-        counts = ", ".join(f"{gate} {count}" for gate, count in dropped.most_common())
-        raise InputError(
-            f"no example is left: of {sum(dropped.values())} the gates refused {counts}",
-            hint="Look at quality_report(task).flagged, accept those that are good, or export with gates=False.",
-        )
+        raise _none_left(dropped)
     return kept, dropped
 
 
 async def _examples_of(
-    views: Sequence[TaskView], gates: Gates, distinct: bool, embedder: Embedder | None
+    views: Sequence[TaskView], gates: Gates, distinct: bool, embedder: Embedder | None, min_score: int | None = None
 ) -> tuple[list[dict[str, Any]], Counter[str]]:
-    """Return the examples of tasks, and how many were left out, by the gate or the kind of copy."""
-    rows, dropped = await asyncio.to_thread(_past_the_gates, views, gates)
+    """Return the examples of tasks, and how many were left out, by the gate, the score or the kind of copy."""
+    rows, dropped = await asyncio.to_thread(_past_the_gates, views, gates, min_score)
     if not rows:
         raise InputError("there are no examples to export", hint="Are they answered, and not all rejected?")
     kept, copies = await distinct_rows(rows, embedder) if distinct else (rows, Counter())
     return kept, dropped + copies
+
+
+def _counts_of(parts: Mapping[str, Sequence[Any]]) -> dict[str, int]:
+    return {name: len(part) for name, part in parts.items()}
 
 
 def _finder(embedder: str | Embedder | None, tasks: Sequence[Task]) -> Embedder | None:
@@ -194,6 +234,7 @@ async def aexport_dataset(
     gates: bool | Collection[str] = True,
     distinct: bool = True,
     embedder: str | Embedder | None = "auto",
+    min_score: int | None = None,
     system_prompt: str = "",
     thinking: Thinking = "tags",
     licence: str = "",
@@ -215,9 +256,10 @@ async def aexport_dataset(
         ``jsonl``, ``parquet``, ``csv`` or ``datasets``.
     test_share, seed
         The share for testing, and what the choice is made from: no document and no near copies are in both parts.
-    gates
+    gates, min_score
         What must be passed to be in it: True for the gates of each example's kind, False for none, or the names of
-        those that count for every example (`GATES`). What a person has accepted is in it, whatever a gate says.
+        those that count for every example (`GATES`). What a person has accepted is in it, whatever a gate says. And the
+        least score of a judge's newest verdict, 1 to 5 (see `judge`): what has none is left out, accepted or not.
     distinct, embedder
         Leave copies out; those in other words as well, as told by ``auto``, ``none``, the name of an embedder or one,
         as in `copies_embedder`.
@@ -228,7 +270,7 @@ async def aexport_dataset(
         The licence you give the data set, as the card names it.
     spreadsheet_safe, overwrite
         In ``csv``: write an apostrophe before each text that a spreadsheet would run as a formula. And: replace the
-        data set at that place; what is no data set of ours is never replaced.
+        data set there, if it is one of ours.
     ledger
         Where the tasks are; the shared ledger of the settings if None.
 
@@ -242,8 +284,8 @@ async def aexport_dataset(
     TaskNotFound
         If there is no such task.
     InputError
-        If there are no examples, none passes the gates, they do not fit the shape or each other or cannot be split, an
-        option does not fit the format, a gate is unknown, or the place is taken or cannot be written.
+        If no example is left, they do not fit the shape or each other or cannot be split, an option does not fit the
+        format, a gate is unknown, or the place is taken or cannot be written.
     MissingDependency
         If the format wants a package that is not installed.
     """
@@ -251,12 +293,11 @@ async def aexport_dataset(
     rule, _ = shape_rule(shape, system_prompt, thinking), format_rule(format, spreadsheet_safe)
     sources = [view.task for view in views]
     finder = await asyncio.to_thread(_finder, embedder if distinct else "none", sources)
-    rows, dropped = await _examples_of(views, gates, distinct, finder)
+    rows, dropped = await _examples_of(views, gates, distinct, finder, min_score)
     form, parts = one_form(divided(rows, list(shaped(rows, shape, system_prompt, thinking)), test_share, seed))
-    counts = {name: len(part) for name, part in parts.items()}
-    counted = gates if isinstance(gates, bool) else sorted(check_gates(gates))
+    counts, counted = _counts_of(parts), gates if isinstance(gates, bool) else sorted(check_gates(gates))
     facts: dict[str, Any] = {"shape": shape, "thinking": thinking, "format": format, "seed": seed}
-    facts |= {"test_share": test_share, "gates": counted, "parts": counts}
+    facts |= {"test_share": test_share, "gates": counted, "min_score": min_score, "parts": counts}
     facts |= {"embedder": finder.name} if finder is not None else {}
     form, ordered, notes = _as_read(form, parts, shape, format, spreadsheet_safe)
     notes += [f"Copies in other words were told by {markdown_text(finder.name)}."] if finder is not None else []
