@@ -65,7 +65,7 @@ class SyntheticArguments(RunArguments, total=False):
         or a run that made topics, or its task's id. ``areas`` asks the model for the parts of the subject, ``model``
         for topics in each of them, as a task of its own; ``documents`` takes the headings that the pieces of
         ``from_documents`` are under; ``none`` leaves them. As the recipe has it if not given, which is ``auto`` unless
-        it says something else: as ``model`` where more than twelve are wanted of a model that is known to have 0.3
+        it says something else: as ``areas`` where more than twelve are wanted of a model that is known to have 0.3
         billion parameters, else ``none``.
     topics_model
         The model that is asked for topics, on the same server; the run's if not given.
@@ -209,8 +209,11 @@ class TopicFinder:
         if source == "auto" and (n <= _WITHOUT_TOPICS or not await names_topics(asked.client)):
             return [], []
         _log.info("topics of %s are asked for", asking.subject)
-        if source == "areas":
-            topics = (await areas_of(asked, seed))[:n]
+        if source in ("auto", "areas"):
+            topics = await areas_of(asked, seed)
+            if topics and len(topics) < n and n > _WITHOUT_TOPICS:
+                topics += await areas_of(asked, seed + 1, topics)
+            topics = topics[:n]
         else:
             topics, tasks = await grown_topics(asked, n, seed, partial(self._grown, asked, seed), embedder)
         if not topics:

@@ -111,7 +111,7 @@ class Axes(_Plain):
     topics: TopicSource | Words = Bounds(
         "auto",
         description="what of the subject the examples are about: a list; `areas` and `model`, for which the model is"
-        " asked, once or at two levels; the headings of `documents`; none; or `auto`: `model` where many are wanted",
+        " asked, once or at two levels; the headings of `documents`; none; or `auto`: `areas` where many are wanted",
     )
     columns: tuple[FieldName, ...] = Bounds(
         (), max_length=40, description="columns of the rows that the examples are made from, which fill places"
