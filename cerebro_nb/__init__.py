@@ -69,6 +69,9 @@ if TYPE_CHECKING:
     from .judging.judging import ajudge as ajudge
     from .judging.judging import judge as judge
     from .judging.judging import verdicts as verdicts
+    from .judging.pairwise import Preference as Preference
+    from .judging.pairwise import acompare_answers as acompare_answers
+    from .judging.pairwise import compare_answers as compare_answers
     from .judging.prompt_search import PromptSearch as PromptSearch
     from .judging.prompt_search import asearch_prompts as asearch_prompts
     from .judging.prompt_search import search_prompts as search_prompts
