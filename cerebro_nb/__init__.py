@@ -66,6 +66,9 @@ if TYPE_CHECKING:
     from .generating.synthetic import recipe_kind as recipe_kind
     from .generating.synthetic import synthetic_run as synthetic_run
     from .generating.topics import topics_of as topics_of
+    from .judging.evaluation import Evaluation as Evaluation
+    from .judging.evaluation import aevaluate as aevaluate
+    from .judging.evaluation import evaluate as evaluate
     from .judging.judging import ajudge as ajudge
     from .judging.judging import judge as judge
     from .judging.judging import verdicts as verdicts

@@ -8,15 +8,15 @@ from __future__ import annotations
 import os
 import random
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from ..batching.plans import Means, Plan
 from ..batching.run import Run
 from ..batching.work import Work, WorkItem, next_seed
-from ..client.call import answer
+from ..client.call import Fallback, answer
 from ..client.client import Client
 from ..concurrency.threads import in_thread
 from ..errors import EmptyOutput, InputError
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 _log = get_logger(__name__)
 
 # %% auto #0
-__all__ = ['Held', 'HELD_OUT', 'conversation_of_row', 'without_thoughts', 'question_in', 'questions_of', 'answering_work',
-           'HeldOutArguments', 'held_out_run']
+__all__ = ['Held', 'ITSELF', 'HELD_OUT', 'conversation_of_row', 'without_thoughts', 'question_in', 'questions_of',
+           'answering_work', 'HeldOutArguments', 'held_out_run']
 
 # %% ../../nbs/23_judging/7_held_out.ipynb #d907a006
 _BLOCK = re.compile(r"<\|im_start\|>(\w+)\n(.*?)<\|im_end\|>", re.DOTALL)
@@ -106,6 +106,8 @@ def question_in(conversation: Conversation | None) -> dict[str, Any] | None:
     if not asked or asked[-1].role != "user" or not asked[-1].content.strip():
         return None
     reference = without_thoughts(turns[-1].content) if is_answered else ""
+    if is_answered and (not reference or reference.startswith("<tool_call>")):
+        return None
     return {"messages": [{"role": turn.role, "content": turn.content} for turn in asked], "reference": reference}
 
 # %% ../../nbs/23_judging/7_held_out.ipynb #dae205e9
@@ -137,7 +139,8 @@ def questions_of(source: Any, part: str = "test", limit: int | None = None, seed
         if f"no part {part!r}" in refused.message:
             refused.hint = f"{refused.hint} Hold some questions out: export_dataset(..., test_share=0.1)."
         raise
-    questions = [known for row in found.rows if (known := question_in(conversation_of_row(row))) is not None]
+    plain = (row for row in found.rows if not row.get("tools"))
+    questions = [known for row in plain if (known := question_in(conversation_of_row(row))) is not None]
     if not questions:
         raise InputError(
             f"{found.name} has {len(found.rows)} rows, and none asks a model something",
@@ -181,6 +184,10 @@ def answering_work(client: Client, options: GenerationOptions) -> Work:
     return work
 
 # %% ../../nbs/23_judging/7_held_out.ipynb #fdd4d435
+#: After a timeout the same model is asked the same.
+ITSELF = Fallback(shrink=1.0)
+
+
 class HeldOutArguments(RunArguments, total=False):
     """What the answers to held-out questions take beside what every run takes.
 
@@ -227,9 +234,9 @@ def held_out_run(
 
     async def opened(means: Means) -> Plan:
         questions = await in_thread(questions_of, export, part, limit, seed)
-        return Plan(questions, answering_work(*means.asked), manifest={"task": "held_out"})
+        return Plan(questions, answering_work(*means.asked))
 
-    whom = of_the_run({"temperature": 0.0, **given}, HeldOutArguments)
+    whom = of_the_run({"temperature": 0.0, "fallback": ITSELF, **given}, HeldOutArguments)
     return launch(HELD_OUT, Plan(subject=name_of(export), open=opened), whom, is_training=False)
 
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -27,7 +27,7 @@ from .trials import PLACE, Contest, Scoring, ranked, trials_run, with_place
 from .trials import Check
 from ..language import check_language
 from ..launching.kind import Again, Kind, register_kind
-from ..launching.launch import RunArguments, launch, whole_docstring, whole_signature
+from ..launching.launch import RunArguments, launch, written_out
 from ..profiles import GenerationOptions
 from ..texts.duplicates import essence
 
@@ -230,17 +230,7 @@ class PromptSearch:
         return frame[frame["prompt"] == self.best].drop(columns=["prompt", "variant"], errors="ignore")
 
 # %% ../../nbs/23_judging/3_prompt_search.ipynb #978efb34
-_Function = TypeVar("_Function", bound=Callable[..., Any])
-
-
-def _written_out(function: _Function) -> _Function:
-    """Give a function the docstring and the signature with all that it takes by ``**arguments``."""
-    documented: Any = function
-    documented.__doc__, documented.__signature__ = whole_docstring(function), whole_signature(function)
-    return function
-
-
-@_written_out
+@written_out
 async def asearch_prompts(
     task: str,
     cases: Sequence[Any],

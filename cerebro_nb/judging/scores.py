@@ -115,8 +115,13 @@ class Difference:
         """Whether the difference is more than chance would make."""
         return self.differing >= _FEWEST and (self.low > 0 or self.high < 0)
 
+    @property
+    def interval(self) -> str:
+        """The difference with its confidence interval, as a text."""
+        return f"{self.difference:+.2f} [{self.low:+.2f}, {self.high:+.2f}]"
+
     def __str__(self) -> str:
-        return f"{self.measure} {self.difference:+.2f} [{self.low:+.2f}, {self.high:+.2f}]"
+        return f"{self.measure} {self.interval}"
 
 # %% ../../nbs/23_judging/6_scores.ipynb #534aadf8
 def paired_difference(measure: str, base: Sequence[float], tuned: Sequence[float], seed: int = 0) -> Difference:
