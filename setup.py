@@ -45,6 +45,8 @@ setup(
             "recipes/*.toml",
             "recipes/library/*.toml",
             "gates/*.toml",
+            "judging/texts/*.toml",
+            "judging/calibration/*.jsonl",
         ]
     },
     install_requires=meta["requirements"].split(),

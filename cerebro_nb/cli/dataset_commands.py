@@ -151,6 +151,9 @@ def _add_evaluate(parser: ArgumentParser) -> None:
     parser.add_argument("--base", required=True, metavar="MODEL", help="the model before its training")
     parser.add_argument("--tuned", required=True, metavar="MODEL", help="the model after it")
     parser.add_argument("--judge", metavar="MODEL", help="a model that compares their answers, blind")
+    parser.add_argument(
+        "--no-calibration", action="store_true", help="trust the judge without trying it on known pairs"
+    )
     parser.add_argument("--criterion", help="what makes an answer better to the judge, in a sentence")
     for whose, of in (("", "the models"), ("tuned-", "the tuned model alone"), ("judge-", "the judge alone")):
         parser.add_argument(f"--{whose}backend", choices=get_args(BackendName), help=f"what serves {of}")
@@ -180,7 +183,7 @@ def evaluate(arguments: Namespace) -> int:
         if own:
             models[who] = get_client(model=models[who], **{**common, **own})
     options = given(arguments, "criterion", "part", "limit", "seed", "language", "max_tokens", "timeout")
-    found = evaluate(arguments.export, **models, **common, **options)
+    found = evaluate(arguments.export, **models, **common, **options, calibrate=not arguments.no_calibration)
     print()
     show_frame(found.df.round(3))
     print(f"\n{plain(found.summary)}")

@@ -19,9 +19,9 @@ from ..client.call import GenerationArguments
 from ..client.client import Client, aget_client
 from ..concurrency.twins import blocking_twin
 from ..errors import InputError
-from .held_out import held_out_run
-from .preferences import AnswerPair, as_question, preference_run
-from .scores import Difference, exact_match, paired_difference, token_f1
+from .calibration import Calibration, acalibrate
+from .held_out import AnswerPair, as_question, held_out_run, preference_run
+from ..texts.agreement import Difference, exact_match, paired_difference, token_f1
 from ..language import check_language, texts
 from ..launching.launch import without_none, written_out
 from ..profiles import Profile
@@ -92,6 +92,9 @@ def interval_svg(measures: Sequence[Difference], title: str) -> str:
     return "".join([*parts, "</svg>"])
 
 # %% ../../nbs/23_judging/9_evaluation.ipynb #e688bc28
+_JUDGED = "judged better"
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """Two models on the questions that a data set held out.
@@ -101,7 +104,7 @@ class Evaluation:
     base, tuned, judge
         The models' names; the judge's is None if nobody judged.
     measures
-        Their differences: ``exact match`` and ``token F1`` if there are references, ``judged better`` if there is a judge.
+        Their differences: ``exact match`` and ``token F1`` where there are references, ``judged better`` with a judge.
     answers
         One entry a question that both answered: ``question``, ``reference``, ``base``, ``tuned``, and its scores.
     left_out
@@ -110,6 +113,8 @@ class Evaluation:
         The runs that answered and judged, by ``base``, ``tuned`` and ``judge``.
     language
         Of the answers, a BCP-47 tag: it says what articles are.
+    calibration
+        How well the judge tells good answers from bad ones; None if that was not found out.
     log_language
         Of the summary.
     """
@@ -122,18 +127,25 @@ class Evaluation:
     left_out: int
     runs: Mapping[str, Run] = field(repr=False)
     language: str
+    calibration: Calibration | None = None
     log_language: str = field(default="en", repr=False)
 
     @property
     def summary(self) -> str:
         """What came of it, in a sentence or two."""
         say = texts(self.log_language).gettext
-        left = [say("Questions left out, as one of them did not answer: %d.") % self.left_out] if self.left_out else []
-        return " ".join([in_words(self.measures, say), *left])
+        can_judge = self.calibration is None or self.calibration.can_judge
+        counted = [known for known in self.measures if can_judge or known.measure != _JUDGED]
+        sentences = [in_words(counted, say)] if counted else []
+        if not can_judge:
+            sentences.append(say("The judge cannot tell good answers from bad ones: its word does not count."))
+        if self.left_out:
+            sentences.append(say("Questions left out, as one of them did not answer: %d.") % self.left_out)
+        return " ".join(sentences)
 
     @property
     def df(self) -> pandas.DataFrame:
-        """The measures as a DataFrame: ``measure``, ``base``, ``tuned``, ``difference``, ``low``, ``high``, ``questions``."""
+        """The measures as a DataFrame, with the means of both, the difference and its interval."""
         import pandas
 
         names = ["measure", "base", "tuned", "difference", "low", "high", "questions"]
@@ -180,7 +192,7 @@ def answers_of(base: Run, tuned: Run, language: str) -> list[dict[str, Any]]:
     return rows
 
 
-_MEASURES = {"exact match": "exact_match", "token F1": "token_f1", "judged better": "judged"}
+_MEASURES = {"exact match": "exact_match", "token F1": "token_f1", _JUDGED: "judged"}
 
 
 def measured(answers: Sequence[Mapping[str, Any]], seed: int = 0) -> list[Difference]:
@@ -218,6 +230,8 @@ class EvaluationArguments(GenerationArguments, total=False):
         Where the answers are kept; the shared ledger of the settings if None.
     reuse
         Take answers that the ledger has to the same questions; True if not given.
+    calibrate
+        Find out first whether the judge can tell good from bad, as `judge` does; True if not given.
     on_progress
         Called with a `Progress` at each event of each run, on Cerebro's loop: it must be quick.
     show_progress
@@ -232,6 +246,7 @@ class EvaluationArguments(GenerationArguments, total=False):
     profile: str | Profile
     ledger: Ledger | None
     reuse: bool
+    calibrate: bool
     on_progress: Listener | None
     show_progress: bool
 
@@ -259,7 +274,7 @@ def language_of(export: Any) -> str | None:
 
 # %% ../../nbs/23_judging/9_evaluation.ipynb #20b77ed1
 _OF_NAMES, _OF_THE_ANSWERS, _OF_A_PAIR = (
-    ("backend", "base_url"),
+    ("backend", "base_url", "calibrate"),
     ("part", "limit"),
     ("question", "reference", "base", "tuned"),
 )
@@ -326,10 +341,12 @@ async def aevaluate(
     rows = list(export) if isinstance(export, Iterator) else export  # both models read it
     common: Any = {"reuse": True, **{name: value for name, value in given.items() if name not in _OF_NAMES}}
     runs = {who: await held_out_run(rows, client=client, **common) for who, client in models.items()}
-    answers = answers_of(runs["base"], runs["tuned"], tag)
+    answers, calibration = answers_of(runs["base"], runs["tuned"], tag), None
     if judging is not None and answers:
         pairs = [AnswerPair(*(row[name] for name in _OF_A_PAIR)) for row in answers]
         of_the_judge = {name: value for name, value in common.items() if name not in _OF_THE_ANSWERS}
+        if given.get("calibrate", True):
+            calibration = await acalibrate(tag, judge=judging, **of_the_judge)
         runs["judge"] = await preference_run(pairs, tag, criterion, client=judging, **of_the_judge)
         _write_judged(runs["judge"], answers)
     if not (measures := measured(answers, given.get("seed") or 0)):
@@ -347,6 +364,7 @@ async def aevaluate(
         left_out=left_out,
         runs=runs,
         language=tag,
+        calibration=calibration,
         log_language=settings.log_language,
     )
 

@@ -116,8 +116,15 @@ class TaskView:
 
     @property
     def df(self) -> pandas.DataFrame:
-        """The items as a DataFrame, one row an item, with status and error."""
-        return items_frame([item for page in self.ledger.pages(self.task_id) for item in page])
+        """The items as a DataFrame, one row an item, with status and error.
+
+        Its ``attrs`` have the ``calibration`` of the judge, where the items are verdicts of one that was calibrated.
+        """
+        items = [item for page in self.ledger.pages(self.task_id) for item in page]
+        frame = items_frame(items)
+        if items and (calibration := self.task.manifest.get("calibration")):
+            frame.attrs["calibration"] = dict(calibration)
+        return frame
 
     def page(self, first: int = 0, limit: int = PAGE_SIZE, status: str | None = None) -> pandas.DataFrame:
         """Return some of the items as a DataFrame, for tasks too large to look at whole.
