@@ -173,8 +173,8 @@ def test_rows_that_ask_nothing_or_call_tools_are_left_out_and_said(caplog):
         {"messages": [asked]},
     ]
     questions = questions_of(rows)
-    assert [question["reference"] for question in questions] == ["So."]
-    assert "left out: 6" in caplog.text
+    assert [question["reference"] for question in questions] == ["So.", ""]
+    assert "left out: 5" in caplog.text
 
 
 def test_what_has_no_questions_is_refused_with_what_to_do(exported, tmp_path):
@@ -232,7 +232,7 @@ def asked(server):
 def test_both_answer_a_judge_compares_and_nothing_is_asked_twice(server, models, exported, ledger, quick):
     given = {"ledger": ledger, "profile": quick, "show_progress": False}
     made = exported()
-    found = evaluate(made, base=models["tiny"], tuned=models["tuned"], judge=models["judge"], **given)
+    found = evaluate(made, base=models["tiny"], tuned=models["tuned"], judge=models["judge"], calibrate=False, **given)
     assert [known.measure for known in found.measures] == ["exact match", "token F1", "judged better"]
     assert all(known.is_told and known.questions == 8 for known in found.measures)
     assert found.summary.startswith("The tuned model is better: exact match +") and found.left_out == 0
@@ -243,7 +243,7 @@ def test_both_answer_a_judge_compares_and_nothing_is_asked_twice(server, models,
     assert set(better[~better.index.str.contains("red")]) == {"tuned"}
 
     server.requests.clear()
-    again = evaluate(made, base=models["tiny"], tuned=models["tuned"], judge=models["judge"], **given)
+    again = evaluate(made, base=models["tiny"], tuned=models["tuned"], judge=models["judge"], calibrate=False, **given)
     assert again.measures == found.measures and asked(server) == []
     evaluate(made, base=models["tiny"], tuned=models["tuned2"], **given)
     assert asked(server) == ["tuned2"] * 8  # what the base answered is known
@@ -251,7 +251,7 @@ def test_both_answer_a_judge_compares_and_nothing_is_asked_twice(server, models,
 
 def test_the_judge_is_not_told_whose_an_answer_is_and_sees_both_orders(server, models, exported, ledger, quick):
     given = {"ledger": ledger, "profile": quick, "show_progress": False, "limit": 6}
-    evaluate(exported(), base=models["tiny"], tuned=models["tuned"], judge=models["judge"], **given)
+    evaluate(exported(), base=models["tiny"], tuned=models["tuned"], judge=models["judge"], calibrate=False, **given)
     seen = [
         payload["messages"][-1]["content"]
         for path, payload, _ in server.requests
@@ -289,10 +289,30 @@ def test_an_empty_answer_counts_as_one_that_agrees_with_nothing(models, exported
 
 def test_no_other_model_answers_after_a_timeout(models, exported, ledger, quick):
     given = {"ledger": ledger, "profile": quick, "show_progress": False}
-    found = evaluate(exported(), base=models["tiny"], tuned=models["tuned"], judge=models["judge"], **given)
+    found = evaluate(
+        exported(), base=models["tiny"], tuned=models["tuned"], judge=models["judge"], calibrate=False, **given
+    )
     assert len(found.runs) == 3
     for run in found.runs.values():
         assert run.fallback.client is None and run.fallback.shrink == 1.0 and run.options.temperature == 0.0
+
+
+def test_a_judge_that_cannot_tell_good_from_bad_has_no_say(server, models, exported, ledger, quick):
+    """It gives every known answer the same score, so its calibration is that of chance."""
+    said = "It may be so, or it may be otherwise."
+    same = {"expected": said, "correct": 3, "grounded": 3, "clear": 3, "reason": said, "score": 3}
+
+    def lazily(payload):
+        is_pair = "Answer B:" in payload["messages"][-1]["content"]
+        if not payload["model"].startswith("judge") or is_pair:
+            return answering(payload)
+        return json.dumps({name: same[name] for name in payload["format"]["properties"]})
+
+    server.answer = lazily
+    given = {"ledger": ledger, "profile": quick, "show_progress": False}
+    found = evaluate(exported(), base=models["tiny"], tuned=models["tuned"], judge=models["judge"], **given)
+    assert found.calibration.auc == 0.5 and found.measures[2].is_told
+    assert "judged" not in found.summary and found.summary.endswith("its word does not count.")
 
 
 def test_without_references_a_judge_alone_tells(models, ledger, quick):
@@ -300,7 +320,9 @@ def test_without_references_a_judge_alone_tells(models, ledger, quick):
     given = {"ledger": ledger, "profile": quick, "show_progress": False}
     with pytest.raises(errors.InputError, match="nothing to compare"):
         evaluate(iter(rows), base=models["tiny"], tuned=models["tuned"], **given)
-    found = evaluate(iter(rows), base=models["tiny"], tuned=models["tuned"], judge=models["judge"], **given)
+    found = evaluate(
+        iter(rows), base=models["tiny"], tuned=models["tuned"], judge=models["judge"], calibrate=False, **given
+    )
     assert [known.measure for known in found.measures] == ["judged better"] and len(found.answers) == 10
 
 
@@ -320,7 +342,7 @@ def test_the_language_of_the_export_says_what_articles_are(models, exported, led
 
 def test_the_summary_is_portuguese_where_the_log_is():
     told = Difference("token F1", 0.1, 0.3, 0.1, 0.3, 40, 30)
-    seen = Evaluation("a", "b", None, [told], [], 1, {}, "pt-BR", "pt-BR")
+    seen = Evaluation("a", "b", None, [told], [], 1, {}, "pt-BR", log_language="pt-BR")
     assert seen.summary == "O modelo treinado é melhor: F1 por palavras +0.20 [+0.10, +0.30]. " + (
         "Perguntas deixadas de fora, porque um dos dois não respondeu: 1."
     )
@@ -328,7 +350,19 @@ def test_the_summary_is_portuguese_where_the_log_is():
 
 def test_the_command_prints_a_table_and_a_sentence_and_saves_the_answers(server, exported, tmp_path):
     words = [str(Path(sys.executable).with_name("cerebro")), "--quiet", "evaluate", str(exported().path)]
-    words += ["--base", "tiny", "--tuned", "tuned", "--judge", "judge", "--backend", "ollama", "--base-url", server.url]
+    words += [
+        "--no-calibration",
+        "--base",
+        "tiny",
+        "--tuned",
+        "tuned",
+        "--judge",
+        "judge",
+        "--backend",
+        "ollama",
+        "--base-url",
+        server.url,
+    ]
     out = tmp_path / "answers.jsonl"
     ended = subprocess.run([*words, "--out", str(out)], capture_output=True, text=True, timeout=120, env={**os.environ})
     assert ended.returncode == 0, ended.stderr
@@ -360,10 +394,10 @@ def test_the_manual_has_sections_and_no_question_is_nearly_in_both_parts():
     helps = module("helps")
     found = helps.sections(helps.DOCUMENT)
     assert len(found) == 20 and all(150 < len(text.split()) < 350 for _, text in found)
+    asks = [f"{FACTS[valve][:-1]}: when?" for valve in VALVES]
+    repeated = [*asks, *(f"{text[:-1]}, please?" for text in asks)]
     rows = [
-        {"question": f"What is said of {words}?", "answer": FACTS[v], "metadata": {"source": "one.md"}}
-        for v in VALVES
-        for words in (f"the {v} valve and its bolts", f"the {v} valve and its bolts today")
+        {"question": text, "answer": str(n % 10), "metadata": {"source": "one.md"}} for n, text in enumerate(repeated)
     ]
     train, asked = helps.divided(rows, 0.3, 1)
     assert asked and len(train) + len(asked) == 20

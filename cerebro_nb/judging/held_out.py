@@ -75,8 +75,9 @@ def conversation_of_row(row: Mapping[str, Any]) -> Conversation | None:
     """
     seen = _as_messages(row)
     if (column := conversation_in(seen)) is not None:
-        said = [(ROLES[role], text) for role, text in messages_in(seen[column]) if role in ROLES]
-        return Conversation(tuple(Turn(role, text) for role, text in said)) if said else None
+        said = messages_in(seen[column])
+        has_calls = any(role not in ROLES for role, _ in said)  # such as ShareGPT's function_call
+        return None if has_calls else Conversation(tuple(Turn(ROLES[role], text) for role, text in said))
     if (found := row_conversation(seen)) is None:
         kind = kind_of_example({**row, "metadata": parsed_cell(row.get("metadata"))})
         return kind.conversation(row) if kind else None
