@@ -355,7 +355,7 @@ async def aevaluate(
             hint="Look at the errors of the runs, or give a judge.",
         )
     names = {who: str(client.model) for who, client in models.items()}
-    whom, left_out = str(judging.model) if judging else None, runs["base"].progress.total - len(answers)
+    whom, left_out = str(judging.model) if judging else None, (runs["base"].progress.total or 0) - len(answers)
     return Evaluation(
         **names,
         judge=whom,

@@ -143,8 +143,8 @@ def paired_difference(measure: str, base: Sequence[float], tuned: Sequence[float
 
     References
     ----------
-    Efron, "Bootstrap methods", 1979, percentile interval; Koehn, "Statistical significance tests for machine translation
-    evaluation", 2004, for pairs.
+    Efron, "Bootstrap methods", 1979, percentile interval; Koehn, "Statistical significance tests for machine
+    translation evaluation", 2004, for pairs.
     """
     if not base or len(base) != len(tuned):
         raise InputError(
@@ -156,5 +156,5 @@ def paired_difference(measure: str, base: Sequence[float], tuned: Sequence[float
         drawn = chance.integers(0, len(each), (min(rows, _RESAMPLES - len(means)), len(each)))
         means += each[drawn].mean(axis=1).tolist()
     low, high = (float(bound) for bound in np.quantile(means, (0.025, 0.975)))
-    both = (float(np.mean(scores)) for scores in (base, tuned))
-    return Difference(measure, *both, low, high, len(each), int(np.count_nonzero(each)))
+    before, after = float(np.mean(base)), float(np.mean(tuned))
+    return Difference(measure, before, after, low, high, len(each), int(np.count_nonzero(each)))
