@@ -23,7 +23,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-# --- token F1 by the rule of cerebro_nb.texts.agreement; tests/test_evaluation.py holds the two together
+# --- token F1 by the rule of cerebro_nb.evaluating.agreement; tests/test_evaluation.py holds the two together
 
 ARTICLES = {
     "en": "a|an|the",

@@ -44,6 +44,9 @@ if TYPE_CHECKING:
     from .documents.documents import aread_documents as aread_documents
     from .documents.documents import read_documents as read_documents
     from .errors import CerebroError as CerebroError
+    from .evaluating.evaluation import Evaluation as Evaluation
+    from .evaluating.evaluation import aevaluate as aevaluate
+    from .evaluating.evaluation import evaluate as evaluate
     from .gates.gates import GATES as GATES
     from .generating.angles import plan_angles as plan_angles
     from .generating.builtin import agenerate_failure_cases as agenerate_failure_cases
@@ -66,9 +69,6 @@ if TYPE_CHECKING:
     from .generating.synthetic import recipe_kind as recipe_kind
     from .generating.synthetic import synthetic_run as synthetic_run
     from .generating.topics import topics_of as topics_of
-    from .judging.evaluation import Evaluation as Evaluation
-    from .judging.evaluation import aevaluate as aevaluate
-    from .judging.evaluation import evaluate as evaluate
     from .judging.judging import ajudge as ajudge
     from .judging.judging import judge as judge
     from .judging.judging import verdicts as verdicts

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from cerebro_nb import Client, Evaluation, OllamaBackend, errors, evaluate, export_dataset, import_rows
 from cerebro_nb.concurrency.loop import LOOP
 from cerebro_nb.datasets.shapes import SHAPES
-from cerebro_nb.judging.held_out import questions_of
+from cerebro_nb.evaluating.agreement import Difference, compared_words, exact_match, paired_difference, token_f1
+from cerebro_nb.evaluating.held_out import questions_of
 from cerebro_nb.tasks.writing import FinishedItem
-from cerebro_nb.texts.agreement import Difference, compared_words, exact_match, paired_difference, token_f1
 
 ROOT = Path(__file__).parent.parent
 VALVES = ("red", "green", "blue", "white", "black", "yellow", "brown", "grey", "pink", "violet")

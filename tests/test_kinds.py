@@ -45,7 +45,7 @@ from cerebro_nb.batching.work import next_seed
 from cerebro_nb.client.call import answer
 from cerebro_nb.concurrency.loop import LOOP
 from cerebro_nb.datasets.shapes import shaped
-from cerebro_nb.judging.held_out import AnswerPair
+from cerebro_nb.evaluating.preferences import AnswerPair
 from cerebro_nb.judging.trials import Contest, Scoring
 from cerebro_nb.launching import kind as registry
 from cerebro_nb.launching.batches import batch_run

@@ -172,7 +172,7 @@ def evaluate(arguments: Namespace) -> int:
     """Tell whether training helped: a model before and after it on what a data set held out."""
     from cerebro_nb.client.client import get_client
     from cerebro_nb.datasets.examples import save_rows
-    from cerebro_nb.judging.evaluation import evaluate
+    from cerebro_nb.evaluating.evaluation import evaluate
 
     models = {"base": arguments.base, "tuned": arguments.tuned, "judge": arguments.judge}
     common = given(arguments, *_SERVED)
