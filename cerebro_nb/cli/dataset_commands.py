@@ -166,7 +166,7 @@ def _add_evaluate(parser: ArgumentParser) -> None:
     parser.add_argument("--timeout", type=float, help="seconds a call may take")
     add_out(parser, "the answers side by side")
 
-
+# %% ../../nbs/27_cli/6_dataset_commands.ipynb #ea870dc5
 @command(_add_evaluate)
 def evaluate(arguments: Namespace) -> int:
     """Tell whether training helped: a model before and after it on what a data set held out."""
