@@ -1994,6 +1994,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                             'cerebro_nb/evaluating/evaluation.py'),
                                                   'cerebro_nb.evaluating.evaluation._asked': ( '24_evaluating/evaluation.html#_asked',
                                                                                                'cerebro_nb/evaluating/evaluation.py'),
+                                                  'cerebro_nb.evaluating.evaluation._judged': ( '24_evaluating/evaluation.html#_judged',
+                                                                                                'cerebro_nb/evaluating/evaluation.py'),
                                                   'cerebro_nb.evaluating.evaluation._write_judged': ( '24_evaluating/evaluation.html#_write_judged',
                                                                                                       'cerebro_nb/evaluating/evaluation.py'),
                                                   'cerebro_nb.evaluating.evaluation.aevaluate': ( '24_evaluating/evaluation.html#aevaluate',

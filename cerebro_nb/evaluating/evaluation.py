@@ -290,6 +290,18 @@ def _write_judged(run: Run, answers: Sequence[dict[str, Any]]) -> None:
         row["judged_tuned"] = 1 - row["judged_base"]
 
 # %% ../../nbs/24_evaluating/4_evaluation.ipynb #faf06f97
+async def _judged(
+    answers: Sequence[dict[str, Any]], judge: Client, tag: str, criterion: str, common: Any, calibrate: bool
+) -> tuple[Run, Calibration | None]:
+    """Have a judge compare answers, write what it said beside them, and return its run and how well it can judge."""
+    pairs = [AnswerPair(*(row[name] for name in _OF_A_PAIR)) for row in answers]
+    given = {name: value for name, value in common.items() if name not in _OF_THE_ANSWERS}
+    calibration = await acalibrate(tag, judge=judge, **given) if calibrate else None
+    run = await preference_run(pairs, tag, criterion, client=judge, **given)
+    _write_judged(run, answers)
+    return run, calibration
+
+# %% ../../nbs/24_evaluating/4_evaluation.ipynb #97aa017a
 @written_out
 async def aevaluate(
     export: str | os.PathLike[str] | pandas.DataFrame | datasets.Dataset | Iterable[Mapping[str, Any]],
@@ -344,12 +356,9 @@ async def aevaluate(
     runs = {who: await held_out_run(rows, client=client, **common) for who, client in models.items()}
     answers, calibration = answers_of(runs["base"], runs["tuned"], tag), None
     if judging is not None and answers:
-        pairs = [AnswerPair(*(row[name] for name in _OF_A_PAIR)) for row in answers]
-        of_the_judge = {name: value for name, value in common.items() if name not in _OF_THE_ANSWERS}
-        if given.get("calibrate", True):
-            calibration = await acalibrate(tag, judge=judging, **of_the_judge)
-        runs["judge"] = await preference_run(pairs, tag, criterion, client=judging, **of_the_judge)
-        _write_judged(runs["judge"], answers)
+        runs["judge"], calibration = await _judged(
+            answers, judging, tag, criterion, common, given.get("calibrate", True)
+        )
     if not (measures := measured(answers, given.get("seed") or 0)):
         raise InputError(
             f"there is nothing to compare: questions that both answered: {len(answers)}, with a reference: none",
