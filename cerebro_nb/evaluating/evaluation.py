@@ -339,10 +339,7 @@ async def aevaluate(
     Raises
     ------
     InputError
-        If there is no such part, no question in it, none that both answered and that can be scored, or base and tuned
-        are one.
-    CerebroError
-        If a run could not start or go on. A question that fails alone does not raise.
+        If there is no such part, no question in it, none that both answered and can be scored, or both are one model.
     """
     given = without_none(arguments)
     if base is tuned or base == tuned:
