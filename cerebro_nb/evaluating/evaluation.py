@@ -211,6 +211,11 @@ def measured(answers: Sequence[Mapping[str, Any]], seed: int = 0) -> list[Differ
         pairs = [(row[f"{name}_base"], row[f"{name}_tuned"]) for row in answers if f"{name}_base" in row]
         if pairs:
             found.append(paired_difference(measure, [pair[0] for pair in pairs], [pair[1] for pair in pairs], seed))
+    if not found:
+        raise InputError(
+            f"there is nothing to compare: questions that both answered: {len(answers)}, with a reference: none",
+            hint="Look at the errors of the runs, or give a judge.",
+        )
     return found
 
 # %% ../../nbs/24_evaluating/4_evaluation.ipynb #dfc16a53
@@ -356,11 +361,7 @@ async def aevaluate(
         runs["judge"], calibration = await _judged(
             answers, judging, tag, criterion, common, given.get("calibrate", True)
         )
-    if not (measures := measured(answers, given.get("seed") or 0)):
-        raise InputError(
-            f"there is nothing to compare: questions that both answered: {len(answers)}, with a reference: none",
-            hint="Look at the errors of the runs, or give a judge.",
-        )
+    measures = measured(answers, given.get("seed") or 0)
     names = {who: str(client.model) for who, client in models.items()}
     whom, left_out = str(judging.model) if judging else None, (runs["base"].progress.total or 0) - len(answers)
     return Evaluation(
@@ -375,5 +376,5 @@ async def aevaluate(
         log_language=settings.log_language,
     )
 
-
+# %% ../../nbs/24_evaluating/4_evaluation.ipynb #8bee09eb
 evaluate = blocking_twin(aevaluate)
