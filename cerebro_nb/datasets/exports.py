@@ -59,6 +59,9 @@ class Export:
     parts: Mapping[str, int]
     dropped: Mapping[str, int]
 
+    def __fspath__(self) -> str:
+        return str(self.path)
+
 # %% ../../nbs/25_datasets/7_exports.ipynb #d5ab3a17
 @dataclass(frozen=True, slots=True)
 class _Contents:

@@ -5,9 +5,9 @@
 # %% ../../nbs/23_judging/8_prompt_search.ipynb #14b0bf85
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from ..batching.records import whole_number
 from ..batching.run import Run
@@ -17,7 +17,7 @@ from ..concurrency.twins import blocking_twin
 from ..errors import InputError
 from .trials import Check, Contest, Scoring, ranked, trials_run, with_place
 from .variants import variants_run
-from ..launching.launch import RunArguments, whole_docstring, whole_signature
+from ..launching.launch import RunArguments, written_out
 from ..logs import get_logger
 
 if TYPE_CHECKING:
@@ -153,14 +153,6 @@ def _round(number: int, ranking: Sequence[Mapping[str, Any]], run: Run) -> dict[
 
 # %% ../../nbs/23_judging/8_prompt_search.ipynb #978efb34
 _MOST_ROUNDS = 20
-_Function = TypeVar("_Function", bound=Callable[..., Any])
-
-
-def _written_out(function: _Function) -> _Function:
-    """Give a function the docstring and the signature with all that it takes by ``**arguments``."""
-    documented: Any = function
-    documented.__doc__, documented.__signature__ = whole_docstring(function), whole_signature(function)
-    return function
 
 
 def _checked(task: str, cases: Sequence[Any], n: int, rounds: int) -> int:
@@ -174,7 +166,7 @@ def _checked(task: str, cases: Sequence[Any], n: int, rounds: int) -> int:
     return wanted
 
 # %% ../../nbs/23_judging/8_prompt_search.ipynb #3b2128e3
-@_written_out
+@written_out
 async def asearch_prompts(
     task: str,
     cases: Sequence[Any],

@@ -259,7 +259,13 @@ class Kind:
 
 # %% ../../nbs/16_launching/1_kind.ipynb #df7dac75
 #: The chapters whose rooms may hold kinds.
-_CHAPTERS = ("cerebro_nb.launching", "cerebro_nb.generating", "cerebro_nb.judging", "cerebro_nb.vectors")
+_CHAPTERS = (
+    "cerebro_nb.launching",
+    "cerebro_nb.generating",
+    "cerebro_nb.judging",
+    "cerebro_nb.evaluating",
+    "cerebro_nb.vectors",
+)
 _kinds: dict[str, Kind] = {}
 
 
