@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from .client.pull import apull_model as apull_model
     from .client.pull import pull_model as pull_model
     from .concurrency.loop import nest_kernel_loop as nest_kernel_loop
-    from .datasets.comparing import Comparison as Comparison
-    from .datasets.comparing import compare as compare
-    from .datasets.comparing import write_manifest as write_manifest
+    from .launching.comparing import Comparison as Comparison
+    from .launching.comparing import compare as compare
+    from .launching.comparing import write_manifest as write_manifest
     from .datasets.examples import examples as examples
     from .datasets.examples import save_jsonl as save_jsonl
     from .datasets.exports import Export as Export

@@ -149,7 +149,7 @@ def _add_rerun(parser: ArgumentParser) -> None:
 @command(_add_rerun)
 def rerun(arguments: Namespace) -> int:
     """Do again what a task did, and compare the two."""
-    from cerebro_nb.datasets.comparing import compare
+    from cerebro_nb.launching.comparing import compare
     from cerebro_nb.launching.resuming import rerun
 
     run = rerun(arguments.task, **given(arguments, *WHOM))
@@ -168,7 +168,7 @@ def _add_compare(parser: ArgumentParser) -> None:
 @command(_add_compare)
 def compare(arguments: Namespace) -> int:
     """Show what two tasks differ in, and how many answers are the same."""
-    from cerebro_nb.datasets.comparing import compare as compared
+    from cerebro_nb.launching.comparing import compare as compared
 
     comparison = compared(arguments.first, arguments.second)
     show_frame(comparison.settings_df)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..cleaning import cleaned, plain
-from .columns import Form
+from ..rows.columns import Form
 from .formats import Format, format_rule
 from .shapes import Shape, shape_rule
 from ..tasks.reading import Task

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from .columns import Form
+from ..rows.columns import Form
 from ..errors import InputError, MissingDependency
 from ..files import write_jsonl
 
