@@ -45,6 +45,7 @@ setup(
             "recipes/*.toml",
             "recipes/library/*.toml",
             "gates/*.toml",
+            "datasets/configs/*.toml",
         ]
     },
     install_requires=meta["requirements"].split(),

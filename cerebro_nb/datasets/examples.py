@@ -13,7 +13,7 @@ from typing import Any
 
 from ..rows.columns import one_form, typed_early
 from ..files import place_of, write_jsonl, written_to
-from ..launching.kind import known_kind
+from ..launching.kind import kind_of_example, known_kind
 from ..logs import get_logger
 from ..settings import load_settings
 from ..tasks.ledger import Ledger
@@ -23,8 +23,8 @@ from ..tasks.views import TaskLike, TaskView, item_output, view_of
 _log = get_logger(__name__)
 
 # %% auto #0
-__all__ = ['SAFE_IN_THE_LEDGER', 'views_of', 'origin_of', 'example_of', 'examples', 'is_private', 'save_rows', 'default_path',
-           'save_jsonl']
+__all__ = ['SAFE_IN_THE_LEDGER', 'views_of', 'origin_of', 'example_of', 'examples', 'without_source_text', 'is_private',
+           'save_rows', 'default_path', 'save_jsonl']
 
 # %% ../../nbs/25_datasets/1_examples.ipynb #ffdcc8a5
 def views_of(tasks: TaskLike | Iterable[TaskLike], ledger: Ledger | None = None) -> list[TaskView]:
@@ -111,6 +111,24 @@ def examples(task: TaskLike, *, ledger: Ledger | None = None) -> Iterator[dict[s
     wanted = ("accepted",) if view.ledger.has_accepted(view.task_id) else (None, "accepted")
     for page in view.ledger.pages(view.task_id, "ok"):
         yield from (example_of(item, origin) for item in page if item["mark"] in wanted)
+
+# %% ../../nbs/25_datasets/1_examples.ipynb #f7a731f5
+def without_source_text(example: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an example without the text that it was made from, unless that text is what its turn works on.
+
+    Parameters
+    ----------
+    example
+        The fields of the answer, and ``metadata``.
+    """
+    metadata = example.get("metadata") or {}
+    text, kind = metadata.get("text"), kind_of_example(example)
+    if not text:
+        return dict(example)
+    talk = kind.conversation(example) if kind else None
+    if talk is not None and any(turn.input and turn.input in str(text) for turn in talk.turns):
+        return dict(example)
+    return {**example, "metadata": {name: value for name, value in metadata.items() if name != "text"}}
 
 # %% ../../nbs/25_datasets/1_examples.ipynb #e3dc1af3
 SAFE_IN_THE_LEDGER = "Name a place that can be written; the examples are safe in the ledger."

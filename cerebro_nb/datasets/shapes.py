@@ -17,7 +17,7 @@ from ..recipes.conversations import Thinking, conversation_of, in_tags, named_it
 
 # %% auto #0
 __all__ = ['Shape', 'Row', 'SHAPES', 'ShapeRule', 'talks_of', 'thoughts_noted', 'better_noted', 'conversations', 'messages_of',
-           'shape_rule', 'shaped']
+           'sharegpt_of', 'parted', 'check_preferences', 'shape_rule', 'shaped']
 
 # %% ../../nbs/25_datasets/2_shapes.ipynb #566d0f67
 Shape = Literal["records", "openai", "sharegpt", "alpaca", "chatml", "prompt-completion", "preference"]
@@ -175,8 +175,8 @@ SHAPES["openai"] = conversations(
 _SPEAKERS = {"system": "system", "user": "human", "assistant": "gpt", "tool": "observation"}
 
 
-def _sharegpt(talk: Conversation, thinking: Thinking) -> dict[str, Any]:
-    """Return a conversation as what a human, a model and its tools say."""
+def sharegpt_of(talk: Conversation, thinking: Thinking) -> dict[str, Any]:
+    """Return a conversation as what a human, a model and its tools say, or refuse one that no row of ShareGPT holds."""
     said: list[dict[str, str]] = []
     for role, group in groupby(talk.turns, lambda turn: turn.role):
         turns = list(group)
@@ -195,7 +195,7 @@ def _sharegpt(talk: Conversation, thinking: Thinking) -> dict[str, Any]:
     return {"conversations": said, **tools}
 
 
-SHAPES["sharegpt"] = conversations(_sharegpt)
+SHAPES["sharegpt"] = conversations(sharegpt_of)
 
 # %% ../../nbs/25_datasets/2_shapes.ipynb #70a0ca19
 def _alpaca(talk: Conversation, thinking: Thinking) -> dict[str, Any]:
@@ -265,12 +265,28 @@ def _is_plain(talk: Conversation, thinking: Thinking) -> bool:
     return len(talk.turns) == 2 and not more
 
 
-def _parted(
-    examples: Sequence[Row], system_prompt: str, thinking: Thinking, last: str, worse: str = ""
+def parted(
+    examples: Sequence[Row],
+    system_prompt: str,
+    thinking: Thinking,
+    last: str,
+    worse: str = "",
+    *,
+    as_texts: bool = True,
 ) -> Iterator[dict[str, Any]]:
-    """Yield conversations as a prompt and one or two answers: as texts if texts hold all of them, else as messages."""
+    """Yield conversations as a prompt and one or two answers.
+
+    Parameters
+    ----------
+    examples, system_prompt, thinking
+        As in `shaped`.
+    last, worse
+        The columns of the answer and of a worse one; no column for that if empty.
+    as_texts
+        Whether they are texts where texts hold all of them; else they are messages, as a chat template takes them.
+    """
     talks = list(talks_of(examples, system_prompt, thinking))
-    plain = all(_is_plain(talk, thinking) for talk in talks)
+    plain = as_texts and all(_is_plain(talk, thinking) for talk in talks)
     for talk in talks:
         *prompt, answer = messages_of(talk.turns, thinking)
         row = {"prompt": prompt, last: [answer]}
@@ -281,21 +297,26 @@ def _parted(
 
 def _completion(examples: Sequence[Row], system_prompt: str, thinking: Thinking) -> Iterator[dict[str, Any]]:
     """Yield conversations as a prompt and its completion."""
-    yield from _parted(examples, system_prompt, thinking, "completion")
+    yield from parted(examples, system_prompt, thinking, "completion")
 
 
 SHAPES["prompt-completion"] = replace(SHAPES["openai"], rows=_completion)
 
 # %% ../../nbs/25_datasets/2_shapes.ipynb #f3f9ead9
-def _preference(examples: Sequence[Row], system_prompt: str, thinking: Thinking) -> Iterator[dict[str, Any]]:
-    """Yield preference pairs, or refuse examples that are none."""
+def check_preferences(examples: Iterable[Row]) -> None:
+    """Refuse examples that have no second answer to the same prompt, with an `InputError`."""
     for example in examples:
         if conversation_of(example).rejected is None:
             raise InputError(
                 f"{named_item(example)} has one answer, and a preference is of two to the same prompt",
                 hint="The kind preference_pairs makes such pairs; export the others in another shape.",
             )
-    rows = _parted(examples, system_prompt, thinking, "chosen", "rejected")
+
+
+def _preference(examples: Sequence[Row], system_prompt: str, thinking: Thinking) -> Iterator[dict[str, Any]]:
+    """Yield preference pairs, or refuse examples that are none."""
+    check_preferences(examples)
+    rows = parted(examples, system_prompt, thinking, "chosen", "rejected")
     for example, row in zip(examples, rows, strict=True):
         yield {**row, "metadata": example.get("metadata") or {}}
 
