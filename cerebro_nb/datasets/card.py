@@ -13,7 +13,6 @@ from typing import Any
 from ..cleaning import cleaned, plain
 from ..rows.columns import Form
 from .formats import Format, format_rule
-from .shapes import Shape, shape_rule
 from ..tasks.reading import Task
 
 # %% auto #0
@@ -68,7 +67,6 @@ def _terms(tasks: Sequence[Task]) -> list[str]:
 # %% ../../nbs/25_datasets/6_card.ipynb #78afde2f
 def notes_of(
     form: Form,
-    shape: Shape,
     format: Format,
     *,
     spreadsheet_safe: bool = False,
@@ -80,7 +78,7 @@ def notes_of(
     ----------
     form
         The form of its rows.
-    shape, format
+    format
         What they are written as.
     spreadsheet_safe
         Whether texts that a spreadsheet would run have an apostrophe before them.
@@ -90,10 +88,10 @@ def notes_of(
     Raises
     ------
     InputError
-        If there is no such shape or format.
+        If there is no such format.
     """
-    its_shape, its_format = shape_rule(shape), format_rule(format, spreadsheet_safe)
-    if its_shape.has_metadata:
+    its_format = format_rule(format, spreadsheet_safe)
+    if "metadata" in form.fields:
         yield "Each row has every field, null where an example has none."
         yield "`metadata` has as fields what all examples have in one simple type, and the rest in `more`, a JSON text."
         if not its_format.has_nested_metadata:
@@ -131,10 +129,13 @@ def _features(form: Form) -> list[dict[str, Any]]:
 
 
 def _is_told(form: Form | None) -> bool:
-    """Whether the head of a card can say a form: it has no place for an object without fields."""
+    """Whether the head of a card can say a form: not an object without fields, nor a name that is no word of YAML."""
     if form is None or form.name not in ("list", "object"):
         return True
-    return _is_told(form.of) if form.name == "list" else bool(form.fields) and all(map(_is_told, form.fields.values()))
+    if form.name == "list":
+        return _is_told(form.of)
+    as_they_are = all(_yaml(name) == json.dumps(name, ensure_ascii=False) for name in form.fields)
+    return as_they_are and bool(form.fields) and all(map(_is_told, form.fields.values()))
 
 
 def hub_head(form: Form, format: Format, parts: Iterable[str]) -> dict[str, Any]:

@@ -6,26 +6,33 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import cerebro_nb
 from ..concurrency.loop import LOOP
 from ..concurrency.twins import blocking_twin
-from .card import data_card, markdown_text, notes_of
+from .card import data_card, hub_head, markdown_text, notes_of
 from ..rows.columns import Form, one_form, typed_early
-from .examples import SAFE_IN_THE_LEDGER, examples, is_private, views_of
-from .formats import FORMATS, Format, Parts, format_rule, safe_in_spreadsheets
-from .shapes import SHAPES, Shape, shape_rule, shaped
+from .examples import examples, views_of, without_source_text
+from .formats import Format, Parts, format_rule, safe_in_spreadsheets
+from .publishing import Contents, apush_dataset, key_of_hub, manifest_of, put_in_place, repository_of
+from .shapes import Shape, ShapeRule, shape_rule
 from .splitting import distinct_rows, divided
+from cerebro_nb.datasets.trainers import (
+    TRAINERS,
+    BaseModel,
+    Trainer,
+    command_of,
+    model_to_tune,
+    trainer_files,
+    trainer_shape,
+)
 from ..errors import InputError
-from ..files import make_folder, place_of, whole_folder, written_to
-from ..recipes.conversations import Thinking
+from ..files import place_of
+from ..recipes.conversations import Thinking, conversation_of
 from ..recipes.quality import refused
 from ..tasks.ledger import Ledger
 from ..tasks.reading import Task
@@ -49,83 +56,18 @@ class Export:
         How many examples each part has: ``train``, and ``test`` if there is one.
     dropped
         How many examples were left out, by why: the first gate that refused each, and copies of each kind.
+    command, base_model
+        What trains with it, in its folder, and the model that is tuned; empty if no trainer was named.
+    address
+        Where it is on a hub; empty if it was not pushed.
     """
 
     path: Path
     parts: Mapping[str, int]
     dropped: Mapping[str, int]
-
-# %% ../../nbs/25_datasets/8_exports.ipynb #d5ab3a17
-@dataclass(frozen=True, slots=True)
-class _Contents:
-    """What a data set is made of, ready to be written."""
-
-    form: Form
-    parts: Parts
-    format: Format
-    card: str
-    manifest: Mapping[str, Any]
-
-    def write(self, folder: Path) -> None:
-        """Write all of it into a folder."""
-        FORMATS[self.format].write(self.form, self.parts, folder)
-        (folder / "README.md").write_text(self.card, encoding="utf-8")
-        (folder / "manifest.json").write_text(json.dumps(self.manifest, indent=2) + "\n", encoding="utf-8")
-
-
-def _manifest(tasks: Sequence[Task], **facts: Any) -> dict[str, Any]:
-    """Return the manifest of a data set: the facts of the export, and what made the tasks."""
-    made_by = {task.id: dict(task.manifest) for task in tasks}
-    return {"cerebro_version": cerebro_nb.__version__, **facts, "tasks": made_by}
-
-# %% ../../nbs/25_datasets/8_exports.ipynb #bf17df9e
-def _manifest_at(path: Path) -> Mapping[str, Any] | None:
-    """Return the manifest of a data set of ours, or None if there is none."""
-    try:
-        manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    keys = {"cerebro_version", "shape", "format", "parts", "dropped", "tasks"}
-    if not isinstance(manifest, dict) or not keys <= manifest.keys():
-        return None
-    known = manifest["format"] in list(FORMATS) and manifest["shape"] in list(SHAPES)
-    has_parts = isinstance(manifest["parts"], dict) and "train" in manifest["parts"]
-    return manifest if known and has_parts and manifest["parts"].keys() <= {"train", "test"} else None
-
-
-def _strange_file(path: Path, manifest: Mapping[str, Any]) -> str | None:
-    """Return a file or folder that is none of what a data set with that manifest is made of."""
-    rule = format_rule(manifest["format"])
-    files = rule.files.format(part=f"({'|'.join(manifest['parts'])})")
-    ours = re.compile(rf"README\.md|manifest\.json|{files}")
-    found = (file.relative_to(path).as_posix() for file in path.rglob("*"))
-    return next((name for name in found if not ours.fullmatch(name)), None)
-
-# %% ../../nbs/25_datasets/8_exports.ipynb #a735eb5d
-def _check_place(path: Path, overwrite: bool) -> None:
-    """Refuse a place that is taken, unless it is to be written over and holds a data set of ours and nothing else."""
-    if not path.exists():
-        return
-    if not overwrite:
-        raise InputError(f"{path} is there already", hint="Name another folder, or say overwrite=True.")
-    if not path.is_dir():
-        raise InputError(f"{path} is a file, and no data set to write over", hint="Name a folder.")
-    if not any(path.iterdir()):
-        return
-    manifest = _manifest_at(path)
-    strange = manifest and _strange_file(path, manifest)
-    if manifest is None or strange:
-        what = f"it holds {strange}" if strange else "it has no manifest.json of ours"
-        raise InputError(f"{path} is no data set to write over: {what}", hint="Name another folder, or empty it.")
-
-
-def _put(contents: _Contents, path: Path, overwrite: bool) -> None:
-    """Write a data set to its place; it is whole or not there, and so is what was there before."""
-    with written_to(path, SAFE_IN_THE_LEDGER):
-        _check_place(path, overwrite)
-        make_folder(path.parent, is_private(path.parent))
-        with whole_folder(path, is_private(path)) as folder:
-            contents.write(folder)
+    command: str = ""
+    base_model: str = ""
+    address: str = ""
 
 # %% ../../nbs/25_datasets/8_exports.ipynb #827e8db1
 Gates = bool | Collection[str]
@@ -172,23 +114,116 @@ def _finder(embedder: str | Embedder | None, tasks: Sequence[Task]) -> Embedder 
 def _as_read(
     form: Form,
     parts: Mapping[str, Sequence[dict[str, Any]]],
-    shape: Shape,
     format: Format,
     spreadsheet_safe: bool,
 ) -> tuple[Form, Parts, list[str]]:
     """Return a form and its rows as the readers of a format should have them, and what they should know."""
     is_guessed = format_rule(format).is_guessed
     ordered: Parts = {name: typed_early(part) if is_guessed else part for name, part in parts.items()}
-    notes = notes_of(form, shape, format, spreadsheet_safe=spreadsheet_safe, reordered=ordered != parts)
+    notes = notes_of(form, format, spreadsheet_safe=spreadsheet_safe, reordered=ordered != parts)
     return *(safe_in_spreadsheets(form, ordered) if spreadsheet_safe else (form, ordered)), list(notes)
 
+# %% ../../nbs/25_datasets/8_exports.ipynb #ccbc444d
+def _shape_for(
+    trainer: Trainer | None, shape: Shape | None, system_prompt: str, thinking: Thinking, rows: Sequence[dict[str, Any]]
+) -> tuple[Shape, ShapeRule]:
+    """Return the shape of an export and its rule: of a trainer's own shapes, if one is named."""
+    if trainer is None:
+        return shape or "records", shape_rule(shape or "records", system_prompt, thinking)
+    shape = trainer_shape(trainer, shape, rows)
+    rule = TRAINERS[trainer][shape]
+    if thinking not in rule.thinking:
+        raise InputError(
+            f"{trainer} has no thinking={thinking!r} in {shape}", hint=f"It has: {', '.join(rule.thinking)}."
+        )
+    return shape, rule
+
+
+def _check_format_for(trainer: Trainer | None, format: Format) -> None:
+    if trainer is not None and format != "jsonl":
+        raise InputError(f"the config for {trainer} names files of jsonl, not of {format}", hint="Leave format out.")
+
+
+def _source_noted(rows: Sequence[dict[str, Any]], source_text: bool) -> list[str]:
+    """Return whether questions stand after the text that they were made from, as a sentence if there are such texts."""
+    if not any((row.get("metadata") or {}).get("text") for row in rows):
+        return []
+    said = "stands before what is asked, and in the metadata" if source_text else "is left out (`source_text=False`)"
+    return [f"The text that an example was made from {said}."]
+
+# %% ../../nbs/25_datasets/8_exports.ipynb #a1954d16
+def _trainer_noted(trainer: Trainer, shape: Shape, model: BaseModel) -> str:
+    return (
+        f"For {trainer}: `{command_of(trainer, shape)}` in this folder tunes {markdown_text(model.name)} with LoRA, "
+        "and `Modelfile` says how the result becomes a model of Ollama."
+    )
+
+
+def _embedder_noted(facts: Mapping[str, Any]) -> list[str]:
+    told_by = facts.get("embedder")
+    return [f"Copies in other words were told by {markdown_text(told_by)}."] if told_by else []
+
+
+def _thinks(rows: Sequence[dict[str, Any]], thinking: Thinking) -> bool:
+    talks = map(conversation_of, rows) if thinking != "omit" else ()
+    return any(turn.thinking for talk in talks for turn in talk.turns)
+
 # %% ../../nbs/25_datasets/8_exports.ipynb #18af3151
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What a data set is to be, whatever its examples are."""
+
+    shape: Shape | None
+    format: Format
+    trainer: Trainer | None
+    model: BaseModel
+    test_share: float
+    seed: int
+    system_prompt: str
+    thinking: Thinking
+    source_text: bool
+    licence: str
+    spreadsheet_safe: bool
+
+    def check(self) -> None:
+        """Refuse what cannot be, before anything is read."""
+        format_rule(self.format, self.spreadsheet_safe)
+        _shape_for(self.trainer, self.shape, self.system_prompt, self.thinking, [])
+        _check_format_for(self.trainer, self.format)
+
+    def contents(
+        self, tasks: Sequence[Task], rows: list[dict[str, Any]], dropped: Counter[str], facts: Mapping[str, Any]
+    ) -> Contents:
+        """Return the contents of a data set of examples; the facts are what else decided it."""
+        shape, rule = _shape_for(self.trainer, self.shape, self.system_prompt, self.thinking, rows)
+        notes = [*rule.notes(rows, self.thinking), *_source_noted(rows, self.source_text)]
+        rows = rows if self.source_text else list(map(without_source_text, rows))
+        form, parts = one_form(
+            divided(rows, list(rule.rows(rows, self.system_prompt, self.thinking)), self.test_share, self.seed)
+        )
+        form, ordered, of_files = _as_read(form, parts, self.format, self.spreadsheet_safe)
+        counts = {name: len(part) for name, part in parts.items()}
+        facts = {"shape": shape, "thinking": self.thinking, "format": self.format, "seed": self.seed, **facts}
+        facts |= {"test_share": self.test_share, "source_text": self.source_text, "parts": counts}
+        notes += [*of_files, *_embedder_noted(facts)]
+        beside: dict[str, str] = {}
+        if self.trainer is not None:
+            thinks, prompt = _thinks(rows, self.thinking), self.system_prompt
+            beside = trainer_files(self.trainer, shape, ordered, self.model, system_prompt=prompt, with_thoughts=thinks)
+            notes.append(_trainer_noted(self.trainer, shape, self.model))
+            facts |= {"trainer": self.trainer, "base_model": self.model.name}
+        card = data_card(tasks, counts, shape, self.licence, dropped, notes, hub_head(form, self.format, counts))
+        return Contents(form, ordered, self.format, card, manifest_of(tasks, **facts, dropped=dict(dropped)), beside)
+
+# %% ../../nbs/25_datasets/8_exports.ipynb #55fb918e
 async def aexport_dataset(
     tasks: TaskLike | Iterable[TaskLike],
     path: str | Path,
     *,
-    shape: Shape = "records",
+    shape: Shape | None = None,
     format: Format = "jsonl",
+    trainer: Trainer | None = None,
+    base_model: str = "",
     test_share: float = 0.0,
     seed: int = 0,
     gates: bool | Collection[str] = True,
@@ -196,74 +231,72 @@ async def aexport_dataset(
     embedder: str | Embedder | None = "auto",
     system_prompt: str = "",
     thinking: Thinking = "tags",
+    source_text: bool = True,
     licence: str = "",
     spreadsheet_safe: bool = False,
     overwrite: bool = False,
+    push: str = "",
+    private: bool = True,
     ledger: Ledger | None = None,
 ) -> Export:
     """Write the examples of tasks as a data set: the accepted ones where some are, else all but the rejected.
 
     Parameters
     ----------
-    tasks
-        Runs, tasks, or tasks' ids or their first digits; one or several.
-    path
-        The folder to make.
-    shape
-        ``records``, ``openai``, ``sharegpt``, ``alpaca``, ``chatml``, ``prompt-completion`` or ``preference``.
-    format
-        ``jsonl``, ``parquet``, ``csv`` or ``datasets``.
+    tasks, ledger
+        Runs, tasks, or tasks' ids or their first digits; and where they are, the shared ledger if None.
+    path, overwrite
+        The folder to make, and whether a data set of ours that is there is replaced.
+    shape, format
+        A `Shape`: ``records`` if None, or what the trainer takes. A `Format`.
+    trainer, base_model
+        ``trl``, ``axolotl``, ``llama-factory`` or ``unsloth``: rows as it takes them, a config that tunes that model
+        with LoRA on one GPU, and a Modelfile; the model by its name on the hub, a default of 4 billion parameters.
     test_share, seed
         The share for testing, and what the choice is made from: no document and no near copies are in both parts.
     gates
-        What must be passed to be in it: True for the gates of each example's kind, False for none, or the names of
-        those that count for every example (`GATES`). What a person has accepted is in it, whatever a gate says.
+        True for those of each example's kind, False for none, or names (`GATES`); what a person accepted passes all.
     distinct, embedder
-        Leave copies out; those in other words as well, as told by ``auto``, ``none``, the name of an embedder or one,
-        as in `copies_embedder`.
+        Leave copies out; those in other words as well, as told by an embedder, as in `copies_embedder`.
     system_prompt, thinking
         A standing instruction for each conversation, and where thoughts go: ``tags`` (``<think>``, before the answer),
         ``field`` (of the message) or ``omit``. ``records`` have no place for either.
-    licence
-        The licence you give the data set, as the card names it.
-    spreadsheet_safe, overwrite
-        In ``csv``: write an apostrophe before each text that a spreadsheet would run as a formula. And: replace the
-        data set at that place; what is no data set of ours is never replaced.
-    ledger
-        Where the tasks are; the shared ledger of the settings if None.
+    source_text
+        Whether the text that an example was made from stands before its question, and in the metadata.
+    licence, spreadsheet_safe
+        The licence you give the data set; and whether ``csv`` has an apostrophe before what a spreadsheet would run.
+    push, private
+        Bring it to a hub too, as ``owner/name``, for its owner alone; see `push_dataset`.
 
     Returns
     -------
     Export
-        The folder and what is in it: the parts, ``README.md`` (the card) and ``manifest.json``.
+        The folder and what is in it; ``README.md`` is the card, and ``manifest.json`` has what made it.
 
     Raises
     ------
-    TaskNotFound
-        If there is no such task.
-    InputError
-        If there are no examples, none passes the gates, they do not fit the shape or each other or cannot be split, an
-        option does not fit the format, a gate is unknown, or the place is taken or cannot be written.
-    MissingDependency
-        If the format wants a package that is not installed.
+    CerebroError
+        `InputError`, `TaskNotFound`, `MissingDependency`, `ExportFailed`; `PushFailed`, and then all is on the disk.
     """
-    place, views = place_of(path), views_of(tasks, ledger)
-    rule, _ = shape_rule(shape, system_prompt, thinking), format_rule(format, spreadsheet_safe)
+    place, views, model = place_of(path), views_of(tasks, ledger), model_to_tune(base_model)
+    shared = (test_share, seed, system_prompt, thinking, source_text, licence, spreadsheet_safe)
+    wanted = _Wanted(shape, format, trainer, model, *shared)
+    wanted.check()
+    if push:
+        repository_of(push), key_of_hub()
     sources = [view.task for view in views]
     finder = await asyncio.to_thread(_finder, embedder if distinct else "none", sources)
     rows, dropped = await _examples_of(views, gates, distinct, finder)
-    form, parts = one_form(divided(rows, list(shaped(rows, shape, system_prompt, thinking)), test_share, seed))
-    counts = {name: len(part) for name, part in parts.items()}
-    counted = gates if isinstance(gates, bool) else sorted(check_gates(gates))
-    facts: dict[str, Any] = {"shape": shape, "thinking": thinking, "format": format, "seed": seed}
-    facts |= {"test_share": test_share, "gates": counted, "parts": counts}
+    facts: dict[str, Any] = {"gates": gates if isinstance(gates, bool) else sorted(check_gates(gates))}
     facts |= {"embedder": finder.name} if finder is not None else {}
-    form, ordered, notes = _as_read(form, parts, shape, format, spreadsheet_safe)
-    notes += [f"Copies in other words were told by {markdown_text(finder.name)}."] if finder is not None else []
-    card = data_card(sources, counts, shape, licence, dropped, [*rule.notes(rows, thinking), *notes])
-    contents = _Contents(form, ordered, format, card, _manifest(sources, **facts, dropped=dict(dropped)))
-    await asyncio.to_thread(_put, contents, place, overwrite)
-    return Export(place, counts, dict(dropped))
+    contents = wanted.contents(sources, rows, dropped, facts)
+    await asyncio.to_thread(put_in_place, contents, place, overwrite)
+    made = Export(place, contents.manifest["parts"], dict(dropped))
+    if trainer is not None:
+        made = replace(made, command=command_of(trainer, contents.manifest["shape"]), base_model=model.name)
+    return (
+        replace(made, address=await apush_dataset(place, push, private=private, overwrite=overwrite)) if push else made
+    )
 
 # %% ../../nbs/25_datasets/8_exports.ipynb #85ad1c69
 export_dataset = blocking_twin(aexport_dataset)

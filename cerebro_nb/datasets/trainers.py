@@ -25,7 +25,6 @@ from cerebro_nb.datasets.shapes import (
     conversations,
     parted,
     sharegpt_of,
-    talks_of,
 )
 from ..errors import InputError
 from ..launching.kind import Conversation
@@ -35,7 +34,7 @@ from ..recipes.conversations import Thinking, conversation_of
 _log = get_logger(__name__)
 
 # %% auto #0
-__all__ = ['Trainer', 'TRAINERS', 'trainer_shape', 'BaseModel', 'base_model', 'command_of', 'modelfile', 'trainer_files',
+__all__ = ['Trainer', 'TRAINERS', 'trainer_shape', 'BaseModel', 'model_to_tune', 'command_of', 'modelfile', 'trainer_files',
            'names_of_files']
 
 # %% ../../nbs/25_datasets/3_trainers.ipynb #48acbea9
@@ -160,7 +159,7 @@ def _config(name: str) -> Mapping[str, Any]:
     )
 
 
-def base_model(name: str = "") -> BaseModel:
+def model_to_tune(name: str = "") -> BaseModel:
     """Return what is known of a model that is to be tuned.
 
     Parameters
@@ -227,9 +226,12 @@ _CONVERT = """# {what}
 #   ollama create my-model
 """
 _ADAPTER = "#   python llama.cpp/convert_lora_to_gguf.py --outtype f16 --outfile adapter.gguf {adapter}"
-_MERGED = """#   python -c "from peft import AutoPeftModelForCausalLM as M; from transformers import AutoTokenizer as T; \\
-#     M.from_pretrained('{adapter}', dtype='auto').merge_and_unload().save_pretrained('merged'); \\
-#     T.from_pretrained('{name}').save_pretrained('merged')"
+_MERGED = """#   python - <<'END'
+#   from peft import AutoPeftModelForCausalLM
+#   from transformers import AutoTokenizer
+#   AutoPeftModelForCausalLM.from_pretrained("{adapter}", dtype="auto").merge_and_unload().save_pretrained("merged")
+#   AutoTokenizer.from_pretrained("{name}").save_pretrained("merged")
+#   END
 #   python llama.cpp/convert_hf_to_gguf.py --outtype q8_0 --outfile merged.gguf merged"""
 
 
@@ -249,7 +251,9 @@ def modelfile(model: BaseModel, adapter: str, system_prompt: str = "") -> str:
         what, steps = f"Template and parameters are those of {model.ollama}.", _ADAPTER.format(adapter=adapter)
         parts = [f"FROM {model.ollama}", "ADAPTER ./adapter.gguf"]
     else:
-        what = "No model of Ollama's library is known to be the same, so the adapter is merged; the template is in the file."
+        what = (
+            "No model of Ollama's library is known to be the same: the adapter is merged, and the template goes along."
+        )
         steps, parts = _MERGED.format(adapter=adapter, name=model.name), ["FROM ./merged.gguf"]
     if system_prompt and '"""' not in system_prompt:
         parts.append(f'SYSTEM """{system_prompt}"""')
