@@ -97,8 +97,8 @@ if TYPE_CHECKING:
     from .panels.panel import Panel as Panel
     from .panels.panel import panel as panel
     from .panels.tasks_table import RunsTable as RunsTable
-    from .profiles import GenerationOptions as GenerationOptions
     from .profiles import PROFILES as PROFILES
+    from .profiles import GenerationOptions as GenerationOptions
     from .profiles import Profile as Profile
     from .protocol.messages import Message as Message
     from .protocol.messages import Reply as Reply
@@ -142,7 +142,7 @@ def _homes() -> dict[str, str]:
 # A public name is imported when it is first asked for, so that `import cerebro_nb` is quick.
 _HOMES = _homes()
 
-__all__ = sorted(_HOMES)  # noqa: PLE0605
+__all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

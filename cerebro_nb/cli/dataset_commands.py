@@ -104,8 +104,9 @@ def export(arguments: Namespace) -> int:
     from cerebro_nb.gates.gates import GATES
 
     options = given(arguments, "shape", "format", "test_share", "seed", "system_prompt", "licence", "overwrite")
-    options |= given(arguments, "thinking", "spreadsheet_safe", "embedder", "trainer", "base_model", "push")
-    options |= {name: False for name in ("source_text", "private") if getattr(arguments, name) is False}
+    options |= given(
+        arguments, "thinking", "spreadsheet_safe", "embedder", "trainer", "base_model", "source_text", "push", "private"
+    )
     if left_out := gates_left_out(arguments):
         options["gates"] = GATES.keys() - left_out or False
     dataset = export_dataset(arguments.tasks, arguments.to, **options)

@@ -194,6 +194,7 @@ class _Wanted:
     format: Format
     trainer: Trainer | None
     model: BaseModel
+    folder: str
     test_share: float
     seed: int
     system_prompt: str
@@ -226,7 +227,9 @@ class _Wanted:
         beside: dict[str, str] = {}
         if self.trainer is not None:
             thinks, prompt = _thinks(rows, self.thinking), self.system_prompt
-            beside = trainer_files(self.trainer, shape, ordered, self.model, system_prompt=prompt, with_thoughts=thinks)
+            beside = trainer_files(
+                self.trainer, shape, ordered, self.model, self.folder, system_prompt=prompt, with_thoughts=thinks
+            )
             notes.append(_trainer_noted(self.trainer, shape, self.model))
             facts |= {"trainer": self.trainer, "base_model": self.model.name}
         card = data_card(tasks, counts, shape, self.licence, dropped, notes, hub_head(form, self.format, counts))
@@ -297,7 +300,7 @@ async def aexport_dataset(
     """
     place, views, model = place_of(path), views_of(tasks, ledger), model_to_tune(base_model)
     shared = (test_share, seed, system_prompt, thinking, source_text, licence, spreadsheet_safe)
-    wanted = _Wanted(shape, format, trainer, model, *shared)
+    wanted = _Wanted(shape, format, trainer, model, place.resolve().name, *shared)
     wanted.check()
     _check_push(push)
     sources = [view.task for view in views]

@@ -267,6 +267,7 @@ def trainer_files(
     shape: Shape,
     parts: Mapping[str, Sequence[Mapping[str, Any]]],
     model: BaseModel,
+    folder: str,
     *,
     system_prompt: str = "",
     with_thoughts: bool = False,
@@ -281,6 +282,8 @@ def trainer_files(
         The rows, ``train`` and ``test`` if there is one, as they are written.
     model
         What is to be tuned.
+    folder
+        The name of the folder that they are written into.
     system_prompt
         What each conversation begins with.
     with_thoughts
@@ -294,6 +297,7 @@ def trainer_files(
         **{name: value.strip("\n") for name, value in of_shape.items()},
         **{"install": config["install"], "base_model": json.dumps(model.name), "longest": f"{tokens:,}"},
         **{"max_length": str(_length_for(tokens)), "evaluation": of_shape["evaluation"] if "test" in parts else ""},
+        "folder": json.dumps(f"../{folder}"),
         "template": f"template: {model.template}\n{thinks}" if model.template else thinks,
     }
     files = {config["file"]: _joined(config["text"], values)}
