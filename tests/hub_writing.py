@@ -7,6 +7,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 COMMIT = "beef" * 10
+Answer = tuple[int, bytes, dict[str, str]]
 
 
 class WritableHub:
@@ -37,7 +38,7 @@ class WritableHub:
             def answered(self):
                 body = self.rfile.read(int(self.headers.get("content-length") or 0))
                 hub.requests.append((self.command, self.path))
-                status, answer, headers = hub.answer(self.command, self.path, body, self.headers.get("authorization"))
+                status, answer, headers = hub.answer(self.path, body, self.headers.get("authorization"))
                 self.send_response(status)
                 for name, value in {"Content-Length": str(len(answer)), **headers}.items():
                     self.send_header(name, value)
@@ -56,7 +57,9 @@ class WritableHub:
         self._server.shutdown()
         self._server.server_close()
 
-    def answer(self, method: str, path: str, body: bytes, authorization: str | None) -> tuple[int, bytes, dict[str, str]]:
+    def answer(
+        self, method: str, path: str, body: bytes, authorization: str | None
+    ) -> tuple[int, bytes, dict[str, str]]:
         def said(status: int, value: object, **headers: str) -> tuple[int, bytes, dict[str, str]]:
             return status, json.dumps(value).encode(), headers
 
@@ -78,7 +81,10 @@ class WritableHub:
         if repository not in self.files:
             return said(404, {"error": "no"}, **{"X-Error-Code": "RepoNotFound"})
         if rest.startswith("preupload/"):
-            files = [{"path": file["path"], "uploadMode": "regular", "shouldIgnore": False} for file in json.loads(body)["files"]]
+            files = [
+                {"path": file["path"], "uploadMode": "regular", "shouldIgnore": False}
+                for file in json.loads(body)["files"]
+            ]
             return said(200, {"files": files})
         if rest.startswith("commit/"):
             if self.refused_with:

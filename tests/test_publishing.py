@@ -120,7 +120,11 @@ def test_a_key_on_the_disk_is_not_taken(hub, made, monkeypatch, tmp_path):
 
 @pytest.mark.parametrize(
     ("repository", "commit", "said"),
-    [("others/tea", 0, "may not write to others/tea"), ("me/tea", 403, "may not write"), ("me/tea", 404, "has no place")],
+    [
+        ("others/tea", 0, "may not write to others/tea"),
+        ("me/tea", 403, "may not write"),
+        ("me/tea", 404, "has no place"),
+    ],
 )
 def test_who_may_not_write_is_told(hub, repository, commit, said, made):
     hub.refused_with = commit
