@@ -15,7 +15,7 @@ from ..rows.columns import one_form, typed_early
 from ..files import place_of, write_jsonl, written_to
 from ..launching.kind import kind_of_example, known_kind
 from ..logs import get_logger
-from ..settings import load_settings
+from ..settings import is_private, load_settings
 from ..tasks.ledger import Ledger
 from ..tasks.reading import Task
 from ..tasks.views import TaskLike, TaskView, item_output, view_of
@@ -23,30 +23,8 @@ from ..tasks.views import TaskLike, TaskView, item_output, view_of
 _log = get_logger(__name__)
 
 # %% auto #0
-__all__ = ['SAFE_IN_THE_LEDGER', 'views_of', 'origin_of', 'example_of', 'examples', 'without_source_text', 'is_private',
-           'save_rows', 'default_path', 'save_jsonl']
-
-# %% ../../nbs/25_datasets/1_examples.ipynb #ffdcc8a5
-def views_of(tasks: TaskLike | Iterable[TaskLike], ledger: Ledger | None = None) -> list[TaskView]:
-    """Return the views of one or several tasks, whichever way each is named.
-
-    Parameters
-    ----------
-    tasks
-        Runs, tasks, or tasks' ids or their first digits; one or several.
-    ledger
-        Where they are; if None, where the first is that brings its own, else the shared ledger of the settings.
-
-    Raises
-    ------
-    TaskNotFound
-        If there is no such task.
-    InputError
-        If one of them names no task.
-    """
-    named = [tasks] if isinstance(tasks, TaskView | Task | str) else list(tasks)
-    ledger = ledger or next((task.ledger for task in named if isinstance(task, TaskView)), None)
-    return [view_of(task, ledger) for task in named]
+__all__ = ['SAFE_IN_THE_LEDGER', 'origin_of', 'example_of', 'examples', 'without_source_text', 'save_rows', 'default_path',
+           'save_jsonl']
 
 # %% ../../nbs/25_datasets/1_examples.ipynb #8bd4f4f0
 def origin_of(task: Task) -> dict[str, Any]:
@@ -132,11 +110,6 @@ def without_source_text(example: Mapping[str, Any]) -> dict[str, Any]:
 
 # %% ../../nbs/25_datasets/1_examples.ipynb #e3dc1af3
 SAFE_IN_THE_LEDGER = "Name a place that can be written; the examples are safe in the ledger."
-
-
-def is_private(path: Path) -> bool:
-    """Whether a path is in the data folder, where files are for their user alone."""
-    return path.resolve().is_relative_to(load_settings().data_dir.resolve())
 
 
 def save_rows(rows: Iterable[Mapping[str, Any]], path: Path) -> int:

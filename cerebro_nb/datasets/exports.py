@@ -16,7 +16,7 @@ from ..concurrency.loop import LOOP
 from ..concurrency.twins import blocking_twin
 from .card import data_card, hub_head, markdown_text, notes_of
 from ..rows.columns import Form, one_form, typed_early
-from .examples import examples, views_of, without_source_text
+from .examples import examples, without_source_text
 from .formats import Format, Parts, format_rule, safe_in_spreadsheets
 from .publishing import Contents, apush_dataset, key_of_hub, manifest_of, put_in_place, repository_of
 from .shapes import Shape, ShapeRule, shape_rule
@@ -36,7 +36,7 @@ from ..recipes.conversations import Thinking, conversation_of
 from ..recipes.quality import refused
 from ..tasks.ledger import Ledger
 from ..tasks.reading import Task
-from ..tasks.views import TaskLike, TaskView
+from ..tasks.views import TaskLike, TaskView, views_of
 from ..texts.embedders import Embedder, copies_embedder
 from ..gates.gates import check_gates
 

@@ -18,7 +18,7 @@ from typing import Any
 import cerebro_nb
 from ..cleaning import plain
 from ..concurrency.twins import blocking_twin
-from .examples import SAFE_IN_THE_LEDGER, is_private
+from .examples import SAFE_IN_THE_LEDGER
 from .formats import FORMATS, Format, Parts, format_rule
 from .shapes import SHAPES
 from .trainers import TRAINERS, names_of_files
@@ -26,6 +26,7 @@ from ..errors import ExportFailed, InputError, MissingDependency, PushFailed
 from ..files import make_folder, place_of, whole_folder, written_to
 from ..logs import get_logger
 from ..rows.columns import Form
+from ..settings import is_private
 from ..tasks.reading import Task
 
 _log = get_logger(__name__)

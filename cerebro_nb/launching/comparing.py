@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..batching.records import WANTED
-from ..datasets.examples import save_rows, views_of
-from ..files import place_of
+from ..files import place_of, write_jsonl, written_to
+from ..settings import is_private
 from ..tasks.ledger import Ledger
 from ..tasks.reading import Task
-from ..tasks.views import TaskLike, TaskView, view_of
+from ..tasks.views import TaskLike, TaskView, view_of, views_of
 
 if TYPE_CHECKING:
     import pandas
@@ -67,7 +67,8 @@ def write_manifest(task: TaskLike, path: str | Path, *, ledger: Ledger | None = 
         If the place cannot be written.
     """
     place = place_of(path)
-    save_rows([manifest_of(view_of(task, ledger).task)], place)
+    with written_to(place):
+        write_jsonl([manifest_of(view_of(task, ledger).task)], place, is_private(place))
     return place
 
 # %% ../../nbs/16_launching/8_comparing.ipynb #70aaf1ff
