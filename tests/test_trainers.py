@@ -68,7 +68,8 @@ def task_of(ledger, kind, rows, inputs=None):
     task_id = ledger.create_task(kind, "tea", len(rows), manifest=told, items=[(held, "") for held in inputs])
     for position, row in enumerate(rows):
         item = FinishedItem(task_id, position, (inputs[position], ""), "ok", row, None, [], 1.0, 2.0)
-        ledger.finish_item(item).result()
+        kept = ledger.finish_item(item)
+    kept.result()
     return task_id
 
 

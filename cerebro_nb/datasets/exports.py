@@ -209,33 +209,34 @@ class _Wanted:
         _shape_for(self.trainer, self.shape, self.system_prompt, self.thinking, [])
         _check_format_for(self.trainer, self.format)
 
-    def contents(
-        self, tasks: Sequence[Task], rows: list[dict[str, Any]], dropped: Counter[str], facts: Mapping[str, Any]
-    ) -> Contents:
-        """Return the contents of a data set of examples; the facts are what else decided it."""
-        shape, rule = _shape_for(self.trainer, self.shape, self.system_prompt, self.thinking, rows)
-        notes = [*rule.notes(rows, self.thinking), *_source_noted(rows, self.source_text)]
-        rows = rows if self.source_text else list(map(without_source_text, rows))
-        form, parts = one_form(
-            divided(rows, list(rule.rows(rows, self.system_prompt, self.thinking)), self.test_share, self.seed)
-        )
-        form, ordered, of_files = _as_read(form, parts, self.format, self.spreadsheet_safe)
-        counts = {name: len(part) for name, part in parts.items()}
-        facts = {"shape": shape, "thinking": self.thinking, "format": self.format, "seed": self.seed, **facts}
-        facts |= {"test_share": self.test_share, "source_text": self.source_text, "parts": counts}
-        notes += [*of_files, *_embedder_noted(facts)]
-        beside: dict[str, str] = {}
-        if self.trainer is not None:
-            thinks, prompt = _thinks(rows, self.thinking), self.system_prompt
-            beside = trainer_files(
-                self.trainer, shape, ordered, self.model, self.folder, system_prompt=prompt, with_thoughts=thinks
-            )
-            notes.append(_trainer_noted(self.trainer, shape, self.model))
-            facts |= {"trainer": self.trainer, "base_model": self.model.name}
-        card = data_card(tasks, counts, shape, self.licence, dropped, notes, hub_head(form, self.format, counts))
-        return Contents(form, ordered, self.format, card, manifest_of(tasks, **facts, dropped=dict(dropped)), beside)
-
 # %% ../../nbs/25_datasets/8_exports.ipynb #55fb918e
+def _contents_of(
+    wanted: _Wanted, tasks: Sequence[Task], rows: list[dict[str, Any]], dropped: Counter[str], facts: Mapping[str, Any]
+) -> Contents:
+    """Return the contents of a data set of examples; the facts are what else decided it."""
+    shape, rule = _shape_for(wanted.trainer, wanted.shape, wanted.system_prompt, wanted.thinking, rows)
+    notes = [*rule.notes(rows, wanted.thinking), *_source_noted(rows, wanted.source_text)]
+    rows = rows if wanted.source_text else list(map(without_source_text, rows))
+    form, parts = one_form(
+        divided(rows, list(rule.rows(rows, wanted.system_prompt, wanted.thinking)), wanted.test_share, wanted.seed)
+    )
+    form, ordered, of_files = _as_read(form, parts, wanted.format, wanted.spreadsheet_safe)
+    counts = {name: len(part) for name, part in parts.items()}
+    facts = {"shape": shape, "thinking": wanted.thinking, "format": wanted.format, "seed": wanted.seed, **facts}
+    facts |= {"test_share": wanted.test_share, "source_text": wanted.source_text, "parts": counts}
+    notes += [*of_files, *_embedder_noted(facts)]
+    beside: dict[str, str] = {}
+    if wanted.trainer is not None:
+        thinks, prompt = _thinks(rows, wanted.thinking), wanted.system_prompt
+        beside = trainer_files(
+            wanted.trainer, shape, ordered, wanted.model, wanted.folder, system_prompt=prompt, with_thoughts=thinks
+        )
+        notes.append(_trainer_noted(wanted.trainer, shape, wanted.model))
+        facts |= {"trainer": wanted.trainer, "base_model": wanted.model.name}
+    card = data_card(tasks, counts, shape, wanted.licence, dropped, notes, hub_head(form, wanted.format, counts))
+    return Contents(form, ordered, wanted.format, card, manifest_of(tasks, **facts, dropped=dict(dropped)), beside)
+
+# %% ../../nbs/25_datasets/8_exports.ipynb #fa607e09
 async def aexport_dataset(
     tasks: TaskLike | Iterable[TaskLike],
     path: str | Path,
@@ -306,7 +307,7 @@ async def aexport_dataset(
     sources = [view.task for view in views]
     finder = await asyncio.to_thread(_finder, embedder if distinct else "none", sources)
     rows, dropped = await _examples_of(views, gates, distinct, finder)
-    contents = wanted.contents(sources, rows, dropped, _facts_of(gates, finder))
+    contents = _contents_of(wanted, sources, rows, dropped, _facts_of(gates, finder))
     await asyncio.to_thread(put_in_place, contents, place, overwrite)
     address = await apush_dataset(place, push, private=private, overwrite=overwrite) if push else ""
     return _export_of(contents.manifest, place, address)
