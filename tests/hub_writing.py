@@ -57,10 +57,8 @@ class WritableHub:
         self._server.shutdown()
         self._server.server_close()
 
-    def answer(
-        self, method: str, path: str, body: bytes, authorization: str | None
-    ) -> tuple[int, bytes, dict[str, str]]:
-        def said(status: int, value: object, **headers: str) -> tuple[int, bytes, dict[str, str]]:
+    def answer(self, path: str, body: bytes, authorization: str | None) -> Answer:
+        def said(status: int, value: object, **headers: str) -> Answer:
             return status, json.dumps(value).encode(), headers
 
         route = path.partition("?")[0]
