@@ -315,15 +315,15 @@ def test_the_text_of_a_summary_stays_for_it_is_what_is_worked_on(ledger, tmp_pat
 
 
 @pytest.mark.parametrize("format", ["jsonl", "parquet"])
-def test_a_field_that_is_null_in_ten_thousand_rows_is_loaded_by_the_card(format, ledger, tmp_path):
-    rows = [{"colour": f"green {n}", "hint": None} for n in range(10_000)] + [{"colour": "blue", "hint": ["late"]}]
+def test_a_field_that_is_null_in_all_rows_but_the_last_is_loaded_by_the_card(format, ledger, tmp_path):
+    rows = [{"colour": f"green {n}", "hint": None} for n in range(500)] + [{"colour": "blue", "hint": ["late"]}]
     task_id = task_of(ledger, "batch", rows)
     made = export_dataset(task_id, tmp_path / "out", format=format, distinct=False, ledger=ledger)
     card = (made.path / "README.md").read_text(encoding="utf-8").split("---")[1]
     features = datasets.Features._from_yaml_list(yaml.safe_load(card)["dataset_info"]["features"])
     loaded = datasets.load_dataset(str(made.path))["train"]
     assert loaded.features == features and features["hint"] == datasets.List(datasets.Value("string"))
-    assert len(loaded) == 10_001 and [row["hint"] for row in loaded if row["hint"]] == [["late"]]
+    assert len(loaded) == 501 and [row["hint"] for row in loaded if row["hint"]] == [["late"]]
 
 
 @pytest.mark.parametrize("format", FORMATS)
