@@ -47,6 +47,7 @@ setup(
             "gates/*.toml",
             "judging/texts/*.toml",
             "judging/calibration/*.jsonl",
+            "datasets/configs/*.toml",
         ]
     },
     install_requires=meta["requirements"].split(),

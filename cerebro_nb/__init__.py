@@ -27,14 +27,13 @@ if TYPE_CHECKING:
     from .client.pull import apull_model as apull_model
     from .client.pull import pull_model as pull_model
     from .concurrency.loop import nest_kernel_loop as nest_kernel_loop
-    from .datasets.comparing import Comparison as Comparison
-    from .datasets.comparing import compare as compare
-    from .datasets.comparing import write_manifest as write_manifest
     from .datasets.examples import examples as examples
     from .datasets.examples import save_jsonl as save_jsonl
     from .datasets.exports import Export as Export
     from .datasets.exports import aexport_dataset as aexport_dataset
     from .datasets.exports import export_dataset as export_dataset
+    from .datasets.publishing import apush_dataset as apush_dataset
+    from .datasets.publishing import push_dataset as push_dataset
     from .datasets.report import QualityReport as QualityReport
     from .datasets.report import aquality_report as aquality_report
     from .datasets.report import quality_report as quality_report
@@ -85,6 +84,9 @@ if TYPE_CHECKING:
     from .launching.batches import abatch_run as abatch_run
     from .launching.batches import aprocess_in_batches as aprocess_in_batches
     from .launching.batches import process_in_batches as process_in_batches
+    from .launching.comparing import Comparison as Comparison
+    from .launching.comparing import compare as compare
+    from .launching.comparing import write_manifest as write_manifest
     from .launching.kind import Conversation as Conversation
     from .launching.kind import Kind as Kind
     from .launching.kind import Turn as Turn
@@ -104,8 +106,8 @@ if TYPE_CHECKING:
     from .panels.panel import Panel as Panel
     from .panels.panel import panel as panel
     from .panels.tasks_table import RunsTable as RunsTable
-    from .profiles import GenerationOptions as GenerationOptions
     from .profiles import PROFILES as PROFILES
+    from .profiles import GenerationOptions as GenerationOptions
     from .profiles import Profile as Profile
     from .protocol.messages import Message as Message
     from .protocol.messages import Reply as Reply
@@ -149,7 +151,7 @@ def _homes() -> dict[str, str]:
 # A public name is imported when it is first asked for, so that `import cerebro_nb` is quick.
 _HOMES = _homes()
 
-__all__ = sorted(_HOMES)  # noqa: PLE0605
+__all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

