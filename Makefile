@@ -1,5 +1,5 @@
 # `make demo` and `make test` set everything up by themselves, in .venv.
-.PHONY: demo test quick pythons artefacts panel check lint types notebooks readme outputs catalogues bench worth picture lock clean help
+.PHONY: demo test quick pythons artefacts panel check lint types notebooks readme outputs catalogues bench worth helps picture lock clean help
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -57,6 +57,9 @@ bench: $(VENV)/.dev ## measure against the ideal and against raw clients; some m
 
 worth: $(VENV)/.dev ## measure whether what a model writes is worth training on: make worth MODEL=file.gguf
 	$(BIN)/python bench/worth.py $(MODEL)
+
+helps: $(VENV)/.dev ## measure whether training on our rows helps: make helps MODEL=file.gguf PYTHON=python-with-torch
+	$(BIN)/python bench/helps.py --model $(MODEL) --python $(PYTHON)
 
 picture: $(VENV)/.dev ## draw docs/panel.png from the real panel; it wants Chromium
 	$(BIN)/python scripts/picture.py

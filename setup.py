@@ -45,6 +45,9 @@ setup(
             "recipes/*.toml",
             "recipes/library/*.toml",
             "gates/*.toml",
+            "judging/texts/*.toml",
+            "judging/calibration/*.jsonl",
+            "datasets/configs/*.toml",
         ]
     },
     install_requires=meta["requirements"].split(),

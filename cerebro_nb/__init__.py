@@ -27,14 +27,13 @@ if TYPE_CHECKING:
     from .client.pull import apull_model as apull_model
     from .client.pull import pull_model as pull_model
     from .concurrency.loop import nest_kernel_loop as nest_kernel_loop
-    from .datasets.comparing import Comparison as Comparison
-    from .datasets.comparing import compare as compare
-    from .datasets.comparing import write_manifest as write_manifest
     from .datasets.examples import examples as examples
     from .datasets.examples import save_jsonl as save_jsonl
     from .datasets.exports import Export as Export
     from .datasets.exports import aexport_dataset as aexport_dataset
     from .datasets.exports import export_dataset as export_dataset
+    from .datasets.publishing import apush_dataset as apush_dataset
+    from .datasets.publishing import push_dataset as push_dataset
     from .datasets.report import QualityReport as QualityReport
     from .datasets.report import aquality_report as aquality_report
     from .datasets.report import quality_report as quality_report
@@ -44,6 +43,9 @@ if TYPE_CHECKING:
     from .documents.documents import aread_documents as aread_documents
     from .documents.documents import read_documents as read_documents
     from .errors import CerebroError as CerebroError
+    from .evaluating.evaluation import Evaluation as Evaluation
+    from .evaluating.evaluation import aevaluate as aevaluate
+    from .evaluating.evaluation import evaluate as evaluate
     from .gates.gates import GATES as GATES
     from .generating.angles import plan_angles as plan_angles
     from .generating.builtin import agenerate_failure_cases as agenerate_failure_cases
@@ -66,9 +68,15 @@ if TYPE_CHECKING:
     from .generating.synthetic import recipe_kind as recipe_kind
     from .generating.synthetic import synthetic_run as synthetic_run
     from .generating.topics import topics_of as topics_of
+    from .judging.calibration import Calibration as Calibration
+    from .judging.calibration import acalibrate as acalibrate
+    from .judging.calibration import calibrate as calibrate
     from .judging.judging import ajudge as ajudge
     from .judging.judging import judge as judge
     from .judging.judging import verdicts as verdicts
+    from .judging.pairwise import Preference as Preference
+    from .judging.pairwise import acompare_answers as acompare_answers
+    from .judging.pairwise import compare_answers as compare_answers
     from .judging.prompt_search import PromptSearch as PromptSearch
     from .judging.prompt_search import asearch_prompts as asearch_prompts
     from .judging.prompt_search import search_prompts as search_prompts
@@ -76,6 +84,9 @@ if TYPE_CHECKING:
     from .launching.batches import abatch_run as abatch_run
     from .launching.batches import aprocess_in_batches as aprocess_in_batches
     from .launching.batches import process_in_batches as process_in_batches
+    from .launching.comparing import Comparison as Comparison
+    from .launching.comparing import compare as compare
+    from .launching.comparing import write_manifest as write_manifest
     from .launching.kind import Conversation as Conversation
     from .launching.kind import Kind as Kind
     from .launching.kind import Turn as Turn
@@ -95,8 +106,8 @@ if TYPE_CHECKING:
     from .panels.panel import Panel as Panel
     from .panels.panel import panel as panel
     from .panels.tasks_table import RunsTable as RunsTable
-    from .profiles import GenerationOptions as GenerationOptions
     from .profiles import PROFILES as PROFILES
+    from .profiles import GenerationOptions as GenerationOptions
     from .profiles import Profile as Profile
     from .protocol.messages import Message as Message
     from .protocol.messages import Reply as Reply
@@ -140,7 +151,7 @@ def _homes() -> dict[str, str]:
 # A public name is imported when it is first asked for, so that `import cerebro_nb` is quick.
 _HOMES = _homes()
 
-__all__ = sorted(_HOMES)  # noqa: PLE0605
+__all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

@@ -11,12 +11,12 @@ from .cleaning import shown
 
 # %% auto #0
 __all__ = ['Retry', 'MOST_CHARACTERS', 'error_text', 'CerebroError', 'SettingsError', 'InputError', 'MissingDependency',
-           'PullFailed', 'BackendError', 'ConnectionFailed', 'ConnectionBroken', 'ServerGone', 'RequestTimeout',
-           'RateLimited', 'ServerFailed', 'ServerBusy', 'InvalidResponse', 'StreamCut', 'WrongAddress',
-           'AuthenticationFailed', 'ModelNotFound', 'OutOfMemory', 'BadRequest', 'ContextExceeded', 'PromptTruncated',
-           'OutputError', 'OutputTruncated', 'EmptyOutput', 'InvalidOutput', 'ExampleRefused', 'DuplicateOutput',
-           'SourceError', 'FetchFailed', 'DocumentUnreadable', 'ProcessorFailed', 'LedgerError', 'TaskNotFound',
-           'TaskHeld', 'error_record']
+           'PullFailed', 'ExportFailed', 'PushFailed', 'BackendError', 'ConnectionFailed', 'ConnectionBroken',
+           'ServerGone', 'RequestTimeout', 'RateLimited', 'ServerFailed', 'ServerBusy', 'InvalidResponse', 'StreamCut',
+           'WrongAddress', 'AuthenticationFailed', 'ModelNotFound', 'OutOfMemory', 'BadRequest', 'ContextExceeded',
+           'PromptTruncated', 'OutputError', 'OutputTruncated', 'EmptyOutput', 'InvalidOutput', 'ExampleRefused',
+           'DuplicateOutput', 'SourceError', 'FetchFailed', 'DocumentUnreadable', 'ProcessorFailed', 'LedgerError',
+           'TaskNotFound', 'TaskHeld', 'error_record']
 
 # %% ../nbs/02_errors.ipynb #9d922c2e
 Retry = Literal["never", "transient", "broken", "refused", "pressure"]
@@ -92,6 +92,14 @@ class MissingDependency(CerebroError):
 
 class PullFailed(CerebroError):
     """A model cannot be brought here: no pip, no index that has it, no room, or not the file it should be."""
+
+
+class ExportFailed(CerebroError):
+    """What was written of a data set is not what should have been written; it was not kept."""
+
+
+class PushFailed(CerebroError):
+    """A data set cannot be brought to a hub: no key, no right to write there, nobody there; here it is whole."""
 
 # %% ../nbs/02_errors.ipynb #20717578
 class BackendError(CerebroError):

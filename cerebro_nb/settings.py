@@ -28,7 +28,7 @@ DEFAULT_DATA_DIR = platformdirs.user_data_path("cerebro_nb", appauthor=False)
 
 # %% auto #0
 __all__ = ['DEFAULT_DATA_DIR', 'Address', 'Addresses', 'BackendName', 'WHOM', 'BUNDLED', 'EmbeddedSettings', 'FallbackSettings',
-           'Settings', 'load_settings']
+           'Settings', 'load_settings', 'is_private']
 
 # %% ../nbs/08_settings.ipynb #5d1a1862
 def _address(text: str) -> str:
@@ -352,3 +352,14 @@ def load_settings(environ: Mapping[str, str] | None = None, **arguments: Any) ->
         settings._of_the_folder = frozenset(name for name, source in sources.items() if source == file.name)
         _check_the_folder(settings)
     return settings
+
+# %% ../nbs/08_settings.ipynb #c0f4f9fc
+def is_private(path: Path) -> bool:
+    """Whether a path is in the data folder, where files are for their user alone.
+
+    Parameters
+    ----------
+    path
+        Of a file or a folder, there or not.
+    """
+    return path.resolve().is_relative_to(load_settings().data_dir.resolve())

@@ -19,6 +19,7 @@ ALLOWED = {
     ("launching.kind", "launching.*"): "the registry knows which chapters may hold kinds, and imports them when asked",
     ("launching.kind", "generating.*"): "as above",
     ("launching.kind", "judging.*"): "as above",
+    ("launching.kind", "evaluating.*"): "as above",
     ("launching.kind", "vectors.*"): "as above",
 }
 

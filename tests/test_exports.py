@@ -153,7 +153,12 @@ def test_a_new_shape_and_a_new_format_are_a_line_of_their_tables(ledger, tmp_pat
     monkeypatch.setitem(
         SHAPES, "line", conversations(lambda talk, _: {"line": " ".join(turn.content for turn in talk.turns[::2])})
     )
-    monkeypatch.setitem(FORMATS, "txt", FormatRule(write, r"{part}\.txt", notes=("A line is an answer.",)))
+
+    def count(folder, part):
+        return len((folder / f"{part}.txt").read_text(encoding="utf-8").splitlines())
+
+    rule = FormatRule(write, count, r"{part}\.txt", "{part}.txt", notes=("A line is an answer.",))
+    monkeypatch.setitem(FORMATS, "txt", rule)
     options = {"shape": "line", "format": "txt", "system_prompt": ">", "ledger": ledger}
     for overwrite in (False, True):
         made = export_dataset(pairs(ledger), tmp_path / "out", overwrite=overwrite, **options)

@@ -45,6 +45,7 @@ from cerebro_nb.batching.work import next_seed
 from cerebro_nb.client.call import answer
 from cerebro_nb.concurrency.loop import LOOP
 from cerebro_nb.datasets.shapes import shaped
+from cerebro_nb.evaluating.preferences import AnswerPair
 from cerebro_nb.judging.trials import Contest, Scoring
 from cerebro_nb.launching import kind as registry
 from cerebro_nb.launching.batches import batch_run
@@ -127,12 +128,21 @@ ARGUMENTS = {
     "summary": lambda task: (("", 5), {"seed": 1, "from_documents": [LEAFLET], "chunk_tokens": 40}),
     "rewriting": lambda task: (("", 5), {"seed": 1, "from_documents": [LEAFLET], "chunk_tokens": 40}),
     "research": lambda task: ((["How hot?", "How long?", "Who?", "Why?", "When?"],), {"seed": 1}),
-    "judge": lambda task: ((task,), {"seed": 1}),
+    "judge": lambda task: ((task,), {"seed": 1, "calibrate": False}),
+    "calibration": lambda task: (("en",), {"seed": 1}),
     "prompt": lambda task: ((["a", "b", "c", "d", "e"], "Say {item}."), {"seed": 1}),
     "function": lambda task: ((["a", "b", "c", "d", "e"], shout), {}),
     "prompt_variants": lambda task: (("Name the fruit.", 5), {"seed": 1}),
     "prompt_trials": lambda task: (
         (Contest("Name it.", [{"prompt": "Name {input}", "manner": "x"}], ["a", "b", "c", "d", "e"], task), Scoring()),
+        {"seed": 1, "language": "en"},
+    ),
+    "held_out": lambda task: (
+        ([{"prompt": f"How hot, {n}?", "completion": f"So: {n}."} for n in "abcde"],),
+        {"seed": 1},
+    ),
+    "preferences": lambda task: (
+        ([AnswerPair(f"How hot, {n}?", "", f"So: {n}.", "Hot.") for n in "abcde"],),
         {"seed": 1, "language": "en"},
     ),
     "vectors": lambda task: (([LEAFLET],), {"chunk_tokens": 40, "embedder": "embedder"}),

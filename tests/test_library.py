@@ -1,7 +1,11 @@
 """The recipes of the package: what they ask, step by step, and what becomes of it in a data set."""
 
 import json
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from fakes import prose
@@ -17,6 +21,7 @@ from cerebro_nb import (
     examples,
     export_dataset,
     generate,
+    import_rows,
     refused_by,
     rerun,
     resume,
@@ -267,6 +272,66 @@ def test_two_recipes_of_one_name_are_exported_each_as_it_is(options):
     ]
     roles = [[turn["role"] for turn in next(iter(shaped(examples(run), "openai")))["messages"]] for run in runs]
     assert roles == [["user", "assistant"], ["system", "user", "assistant"]]
+
+
+OWN = """name = "notices"
+[fields]
+event = { type = "text", min = 3 }
+notice = { type = "long text", min = 3 }
+[[steps]]
+prompt = "Write a notice of a harbour office about {subject}."
+[chat]
+turns = [["user", "{event}"], ["assistant", "{notice}"]]
+[gates]
+leave_out = ["whole"]
+"""
+NOTICE = {"event": "The bridge is closed.", "notice": "Boats wait at the north quay until six"}
+
+
+@pytest.fixture
+def notices(tmp_path):
+    file = tmp_path / "notices.toml"
+    file.write_text(OWN)
+    return file
+
+
+def test_the_gates_take_a_recipe_of_ones_own_or_its_file(notices):
+    refusal = {**NOTICE, "notice": "As an AI language model, I cannot write that."}
+    for recipe in (notices, str(notices), as_recipe(notices)):
+        assert refused_by(NOTICE, subject="a harbour", language="en", recipe=recipe) == []
+        assert refused_by(refusal, subject="a harbour", language="en", recipe=recipe) == ["refusal"]
+    assert refused_by({"event": NOTICE["event"]}, subject="a harbour", language="en", recipe=notices) == ["empty"]
+
+
+def test_rows_are_imported_by_a_recipe_of_ones_own_and_exported_by_its_chat(notices, ledger, ledger_url, tmp_path):
+    rows = [
+        NOTICE,
+        {"event": "Fog."},
+        {"event": "The quay is wet.", "notice": "As an AI model, I cannot see the quay."},
+    ]
+    given = {"ledger": ledger, "show_progress": False}
+    run = import_rows(rows, kind=notices, subject="a harbour", language="en", **given)
+    assert (run.progress.ok, run.progress.failed, run.task.kind) == (2, 1, "notices")
+    command = Path(sys.executable).parent / "cerebro"
+    known = subprocess.run(
+        [command, "export", run.task_id, "--shape", "openai", "--to", str(tmp_path / "out")],
+        env=os.environ | {"CEREBRO_DATABASE_URL": ledger_url},
+        capture_output=True,
+        text=True,
+    )
+    assert known.returncode == 0, known.stderr
+    written = [json.loads(line) for line in (tmp_path / "out" / "train.jsonl").read_text().splitlines()]
+    assert [[turn["content"] for turn in row["messages"]] for row in written] == [[*NOTICE.values()]]
+    with pytest.raises(errors.InputError, match="no failed items at"):
+        retry_failed(run, positions=[0])
+    assert retry_failed(run, show_progress=False).progress.failed == 1
+
+
+def test_a_file_cannot_be_called_as_a_recipe_of_the_package_is(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text(recipe_text("qa"))
+    with pytest.raises(errors.InputError, match="is called qa"):
+        as_recipe(file)
 
 
 def test_a_question_may_have_the_form_that_was_asked_for(options):

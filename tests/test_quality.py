@@ -192,6 +192,11 @@ def test_failure_cases_are_not_taken_from_documents(options):
 # --- rules and judges
 
 
+def said(reason, score):
+    """Return what a judge replies."""
+    return json.dumps({"correct": 3, "clear": 3, "score": score, "reason": reason})
+
+
 def test_a_report_counts_what_is_there(options, ledger):
     said = [
         pair("What is a headline for?"),
@@ -208,9 +213,9 @@ def test_a_report_counts_what_is_there(options, ledger):
 def test_a_judge_s_score_and_reason_are_kept_and_hostile_ones_are_text(options, ledger):
     run = generate_qa("headlines", 1, client=scripted(pair("What is a headline for?")), **options)
     reason = "<script>alert(1)</script> it is good"
-    judged = judge(run.task_id, "5: good", client=scripted(json.dumps({"reason": reason, "score": 4})), **options)
+    judged = judge(run.task_id, "5: good", client=scripted("It is known.", said(reason, 4)), calibrate=False, **options)
     assert judged.task.manifest["rubric"] == "5: good" and judged.task.manifest["of_task"] == run.task_id
-    assert verdicts(run.task_id, ledger=ledger) == {0: {"reason": reason, "score": 4}}
+    assert verdicts(run.task_id, ledger=ledger) == {0: json.loads(said(reason, 4))}
     report = quality_report(run)
     assert report.measures["mean score"] == 4 and "<script>" not in report._repr_html_()
     again = resume(judged.task_id, ledger=ledger, client=scripted("never asked"), show_progress=False)
@@ -219,9 +224,9 @@ def test_a_judge_s_score_and_reason_are_kept_and_hostile_ones_are_text(options, 
 
 def test_a_score_out_of_its_range_is_asked_for_again(options, ledger):
     run = generate_qa("headlines", 1, client=scripted(pair("What is a headline for?")), **options)
-    wrong, right = '{"reason":"It is good.","score":9}', '{"reason":"It is good.","score":5}'
-    judged = judge(run.task_id, client=scripted(wrong, right), **options)
-    assert judged.results[0]["score"] == 5 and len(ledger.attempts(judged.task_id, 0)) == 2
+    wrong, right = said("It is good.", 9), said("It is good.", 5)
+    judged = judge(run.task_id, client=scripted("It is known.", wrong, right), calibrate=False, **options)
+    assert judged.results[0]["score"] == 5 and len(ledger.attempts(judged.task_id, 0)) == 3
 
 
 def test_embedders_agree_with_what_a_reader_would_say():

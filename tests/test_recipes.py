@@ -342,7 +342,10 @@ def test_a_file_is_a_word_of_generate(tickets, tmp_path):
 def test_recipes_are_listed_shown_checked_and_begun(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     listed, begun = cerebro("recipes"), cerebro("recipes", "new", "haiku")
-    assert all(f"{name}: " in listed.stdout for name in library()) and begun.returncode == 0
+    assert {line.split()[0] for line in listed.stdout.splitlines() if line} >= {
+        name.replace("_", "-") for name in library()
+    }
+    assert begun.returncode == 0 and len(listed.stdout.splitlines()) <= 20
     assert cerebro("recipes", "check", "haiku.toml").returncode == 0
     assert 'name = "qa"' in cerebro("recipes", "show", "qa").stdout
     assert cerebro("recipes", "new", "haiku").returncode == cerebro("recipes", "check", "none.toml").returncode == 1

@@ -138,7 +138,8 @@ def test_the_best_prompt_wins_with_its_history_and_an_interval(options, ledger):
 def test_a_judge_scores_where_there_is_no_check(options):
     def judged(request):
         asked = request.messages[-1].content
-        return json.dumps({"reason": "It says the word again.", "score": 1 if "answer: no" in asked else 5})
+        said = {"reason": "It says the word again.", "correct": 3, "clear": 5}
+        return json.dumps({**said, "score": 1 if "answer: no" in asked else 5})
 
     client, judge = Client(ScriptedBackend(writer), "tiny"), Client(ScriptedBackend(judged), "big")
     found = search_prompts(
@@ -146,6 +147,66 @@ def test_a_judge_scores_where_there_is_no_check(options):
     )
     assert found.best.startswith("Strictly") and found.history["reason"].tolist() == ["It says the word again."] * 2
     assert {row["mean"] for row in found.ranking} == {0.0, 1.0}
+
+
+def rewriting(better):
+    """Return a model that writes weak variants, and when it is shown failures what a function of their text gives."""
+
+    def says(request):
+        wish = request.messages[-1].content
+        if "It failed here" in wish:
+            return json.dumps({"prompt": better(wish)})
+        return writer(request) if wish.startswith("Strictly") else writer(request).replace("Strictly", "Kindly")
+
+    return Client(ScriptedBackend(says), "tiny")
+
+
+def test_the_best_prompt_is_written_anew_from_its_failures_until_a_round_brings_nothing(options):
+    shown = []
+
+    def better(wish):
+        shown.append(wish)
+        return f"Strictly number {len(shown)} repeat this: {{input}}"
+
+    cases = ["a", "b", "c"]
+    found = search_prompts(
+        "Repeat the word.",
+        cases,
+        1,
+        check=lambda case, said: said == case,
+        rounds=5,
+        client=rewriting(better),
+        **options,
+    )
+    assert [row["mean"] for row in found.rounds] == [0.0, 1.0] and [row["round"] for row in found.rounds] == [1, 2]
+    assert "Input: a\nAnswer: no" in shown[0] and "Repeat the word." in shown[0]
+    assert found.best.startswith("Strictly") and found.history["case"].tolist() == cases
+    assert found.ranking[0]["manner"] == "written anew from its failures" and len(found.further) == 1
+    assert {"low", "high", "task_id"} <= found.rounds[1].keys()
+
+
+def test_a_round_that_brings_nothing_is_the_last_and_its_prompts_are_kept(options):
+    found = search_prompts(
+        "Repeat the word.",
+        ["a"],
+        1,
+        check=lambda case, said: said == case,
+        rounds=5,
+        client=rewriting(lambda wish: f"Kindly {len(wish)} repeat this word: {{input}}"),
+        **{**options, "profile": options["profile"].replace(max_attempts=1)},
+    )
+    assert len(found.rounds) == 2 and found.rounds[1]["mean"] == 0.0
+    assert len(found.df) == 3 and found.rounds[1]["prompt"] in found.df["prompt"].tolist()
+
+
+def test_no_further_round_follows_where_nothing_failed(options):
+    client = Client(ScriptedBackend(writer), "tiny")
+    found = search_prompts(
+        "Repeat it.", ["no"], 1, check=lambda case, said: said == case, rounds=3, client=client, **options
+    )
+    assert len(found.rounds) == 1 and not found.further
+    with pytest.raises(errors.InputError, match="further rounds"):
+        search_prompts("Repeat it.", ["no"], 1, rounds=-1, client=client, **options)
 
 
 def test_a_check_that_raises_fails_its_trial_alone_and_counts_as_nothing(options):

@@ -23,6 +23,7 @@ from cerebro_nb import (
     quality_report,
     rerun,
     resume,
+    retry_failed,
     synthetic_run,
     topics_of,
 )
@@ -200,6 +201,17 @@ def test_a_model_that_names_none_is_said_and_gone_on_without(options, caplog):
     run = generate_qa("tea", 2, topics="model", client=Teacher(areas=["Tea", "tea"]).client(), **options)
     assert run.progress.ok == 2 and "topics" not in run.task.manifest
     assert "named no topics" in caplog.text
+
+
+def test_a_model_that_is_too_slow_for_topics_is_said_and_gone_on_without(options, caplog):
+    late = errors.RequestTimeout("it took too long")
+    teacher = Teacher()
+
+    def write(request):
+        return late if "areas" in (request.json_schema or {}).get("properties", {}) else teacher(request)
+
+    run = generate_qa("tea", 13, client=Client(ScriptedBackend(write), "tutor-12b"), **options)
+    assert run.progress.ok == 13 and "topics" not in run.task.manifest and "named no topics" in caplog.text
 
 
 def test_areas_are_asked_for_in_one_call(options, ledger):
@@ -425,7 +437,28 @@ def test_a_run_in_async_code_finds_topics_too(options):
     assert asyncio.run(main_job()).progress.ok == 2
 
 
-def test_the_default_plan_has_no_topics(options, ledger):
-    run = generate_qa("tea", 2, client=Teacher().client(), **options)
-    assert "topics" not in run.task.manifest and "topic" not in run.df
-    assert all("topic" not in item["input"] for item in ledger.items(run.task_id))
+@pytest.mark.parametrize(
+    ("model", "n", "more"), [("tutor-12b", 12, {}), ("tiny", 13, {}), ("tutor-12b", 13, {"topics": "none"})]
+)
+def test_few_examples_or_those_of_an_unknown_model_have_no_topics_unless_they_are_wished_for(options, model, n, more):
+    run = generate_qa("tea", n, client=Client(ScriptedBackend(Teacher()), model), **more, **options)
+    assert run.progress.ok == n and "topics" not in run.task.manifest and "topic" not in run.df
+
+
+def test_many_examples_have_topics_that_the_model_names(options):
+    teacher = Teacher()
+    run = generate_qa("tea", 13, client=Client(ScriptedBackend(teacher), "tutor-12b"), **options)
+    assert run.progress.ok == 13 and set(run.task.manifest["topics"]) == set(run.df["topic"]) == set(AREAS)
+    asked = [prompt for _, prompt in teacher.prompts if "Name twelve parts" in prompt]
+    assert AREAS[0] not in asked[0] and AREAS[0] in asked[1], "two are few for thirteen: more are asked for, once"
+
+
+def test_the_time_that_a_user_allows_is_that_of_each_answer(options):
+    options["profile"] = options["profile"].replace(max_attempts=1)
+    with FakeOllama(seconds=30) as server:
+        client = Client(OllamaBackend(server.url), "tiny")
+        run = generate_qa("tea", 1, client=client, timeout=0.3, **options)
+        retried = retry_failed(run, client=client, timeout=0.2, show_progress=False)
+        LOOP.run(client.aclose())
+    reasons = [attempt["error"]["message"] for attempt in run.ledger.attempts(run.task_id, 0)]
+    assert [reason.split(" within ")[-1] for reason in reasons] == ["0.3 s", "0.2 s"] and retried.progress.failed == 1

@@ -84,8 +84,10 @@ def _add_recipes(parser: ArgumentParser) -> None:
 def recipes(arguments: Namespace) -> int:
     """List the recipes, show or check one, or begin a new one."""
     if arguments.action is None:
-        print("\n".join(outline(as_recipe(name)) for name in library()))
-        print("\nOne of your own: cerebro recipes new tickets")
+        known = {name.replace("_", "-"): as_recipe(name) for name in library()}
+        width = max(map(len, known))
+        print("\n".join(f"{name:{width}}  {', '.join(recipe.fields)[:90]}" for name, recipe in known.items()))
+        print("\nWhat one says: cerebro recipes check qa. One of your own: cerebro recipes new tickets")
         return 0
     if arguments.recipe is None:
         refuse(f"`recipes {arguments.action}` wants a recipe")

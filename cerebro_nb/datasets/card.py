@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..cleaning import cleaned, plain
-from .columns import Form
+from ..rows.columns import Form
 from .formats import Format, format_rule
-from .shapes import Shape, shape_rule
 from ..tasks.reading import Task
 
 # %% auto #0
-__all__ = ['markdown_text', 'notes_of', 'data_card']
+__all__ = ['markdown_text', 'notes_of', 'hub_head', 'data_card']
 
 # %% ../../nbs/25_datasets/6_card.ipynb #3b8253a3
 _MARKUP = re.compile(
@@ -68,7 +67,6 @@ def _terms(tasks: Sequence[Task]) -> list[str]:
 # %% ../../nbs/25_datasets/6_card.ipynb #78afde2f
 def notes_of(
     form: Form,
-    shape: Shape,
     format: Format,
     *,
     spreadsheet_safe: bool = False,
@@ -80,7 +78,7 @@ def notes_of(
     ----------
     form
         The form of its rows.
-    shape, format
+    format
         What they are written as.
     spreadsheet_safe
         Whether texts that a spreadsheet would run have an apostrophe before them.
@@ -90,10 +88,10 @@ def notes_of(
     Raises
     ------
     InputError
-        If there is no such shape or format.
+        If there is no such format.
     """
-    its_shape, its_format = shape_rule(shape), format_rule(format, spreadsheet_safe)
-    if its_shape.has_metadata:
+    its_format = format_rule(format, spreadsheet_safe)
+    if "metadata" in form.fields:
         yield "Each row has every field, null where an example has none."
         yield "`metadata` has as fields what all examples have in one simple type, and the rest in `more`, a JSON text."
         if not its_format.has_nested_metadata:
@@ -112,6 +110,55 @@ def notes_of(
             "the rest keep their order."
         )
 
+# %% ../../nbs/25_datasets/6_card.ipynb #a4fd0e94
+_DTYPES = {"whole number": "int64", "large number": "int64", "number": "float64", "truth value": "bool"}
+
+
+def _feature(form: Form | None) -> dict[str, Any]:
+    """Return a column as the head of a card has it: as ``datasets`` writes its features."""
+    if form is not None and form.name == "object":
+        return {"struct": _features(form)}
+    if form is not None and form.name == "list":
+        of = _feature(form.of)
+        return {"list": of["struct"] if "struct" in of else of["dtype"] if "dtype" in of else of}
+    return {"dtype": _DTYPES.get(form.name if form else "", "string")}
+
+
+def _features(form: Form) -> list[dict[str, Any]]:
+    return [{"name": name, **_feature(of)} for name, of in form.fields.items()]
+
+
+def _is_told(form: Form | None) -> bool:
+    """Whether the head of a card can say a form: not an object without fields, nor a name that is no word of YAML."""
+    if form is None or form.name not in ("list", "object"):
+        return True
+    if form.name == "list":
+        return _is_told(form.of)
+    as_they_are = all(_yaml(name) == json.dumps(name, ensure_ascii=False) for name in form.fields)
+    return as_they_are and bool(form.fields) and all(map(_is_told, form.fields.values()))
+
+
+def hub_head(form: Form, format: Format, parts: Iterable[str]) -> dict[str, Any]:
+    """Return what the head of a card says of the files: where the rows are, and the types of their columns.
+
+    Parameters
+    ----------
+    form
+        The form of a row.
+    format
+        The kind of file.
+    parts
+        The names of the parts.
+    """
+    rule = format_rule(format)
+    files = [{"split": part, "path": rule.rows_at.format(part=part)} for part in parts]
+    head: dict[str, Any] = {"configs": [{"config_name": "default", "data_files": files}]}
+    fields = form.fields if rule.has_nested_metadata else {**form.fields, "metadata": Form("text")}
+    as_written = Form("object", fields={name: fields[name] for name in form.fields})
+    if not rule.is_for_spreadsheets and _is_told(as_written):
+        head = {"dataset_info": {"features": _features(as_written)}, **head}
+    return head
+
 # %% ../../nbs/25_datasets/6_card.ipynb #87ba0fbb
 def data_card(
     tasks: Sequence[Task],
@@ -120,6 +167,7 @@ def data_card(
     licence: str,
     dropped: Mapping[str, int],
     notes: Sequence[str] = (),
+    head: Mapping[str, Any] | None = None,
 ) -> str:
     """Return the card of a data set, as Markdown with a head that the Hugging Face hub reads.
 
@@ -137,11 +185,13 @@ def data_card(
         How many examples were left out, by why.
     notes
         What a reader of the files should know, as sentences of Markdown.
+    head
+        What its head says of the files; see `hub_head`.
     """
     languages = sorted({str(task.manifest.get("language", "")) for task in tasks} - {""})
-    head = ["---", *([f"license: {_yaml(licence)}"] if licence else []), f"language: {_yaml(languages)}"]
-    head += ["tags: [synthetic]", "---", ""]
-    lines = [*head, "# Synthetic examples", "", f"{sum(parts.values())} examples in the shape `{shape}`:", ""]
+    top = ["---", *([f"license: {_yaml(licence)}"] if licence else []), f"language: {_yaml(languages)}"]
+    top += ["tags: [synthetic]", *(f"{name}: {_yaml(value)}" for name, value in (head or {}).items()), "---", ""]
+    lines = [*top, "# Synthetic examples", "", f"{sum(parts.values())} examples in the shape `{shape}`:", ""]
     lines += [f"- `{name}`: {count}" for name, count in parts.items()]
     left_out = ", ".join(f"{count} {why}" for why, count in dropped.items()) or "none"
     lines += ["", f"Left out by a gate or as copies: {left_out}.", "", *notes]

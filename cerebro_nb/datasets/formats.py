@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from .columns import Form
+import pandas
+
+from ..rows.columns import Form
 from ..errors import InputError, MissingDependency
 from ..files import write_jsonl
 
@@ -32,8 +34,12 @@ class FormatRule:
     ----------
     write
         Writes the rows of each part into a folder, given the form they have.
+    count
+        Reads a part back from that folder, and returns how many rows it has.
     files
         A regular expression of what it makes there, with ``{part}`` in the place of a part's name.
+    rows_at
+        Where of that the rows are, as a pattern of the hub, with ``{part}`` in the place of a part's name.
     is_guessed
         Whether readers guess the types of the columns, by the rows they see first.
     has_nested_metadata
@@ -45,7 +51,9 @@ class FormatRule:
     """
 
     write: Callable[[Form, Parts, Path], None]
+    count: Callable[[Path, str], int]
     files: str
+    rows_at: str
     is_guessed: bool = False
     has_nested_metadata: bool = False
     is_for_spreadsheets: bool = False
@@ -60,7 +68,14 @@ def _write_jsonl(form: Form, parts: Parts, folder: Path) -> None:
         write_jsonl(rows, folder / f"{name}.jsonl")
 
 
-FORMATS["jsonl"] = FormatRule(_write_jsonl, r"{part}\.jsonl", is_guessed=True, has_nested_metadata=True)
+def _count_jsonl(folder: Path, part: str) -> int:
+    with (folder / f"{part}.jsonl").open("rb") as file:
+        return sum(isinstance(json.loads(line), dict) for line in file)
+
+
+FORMATS["jsonl"] = FormatRule(
+    _write_jsonl, _count_jsonl, r"{part}\.jsonl", "{part}.jsonl", is_guessed=True, has_nested_metadata=True
+)
 
 # %% ../../nbs/25_datasets/5_formats.ipynb #681359c7
 def _cell(value: Any) -> str:
@@ -77,9 +92,16 @@ def _write_csv(form: Form, parts: Parts, folder: Path) -> None:
                 file.write(",".join(map(_cell, row)) + "\n")
 
 
+def _count_csv(folder: Path, part: str) -> int:
+    cells = pandas.read_csv(folder / f"{part}.csv", dtype=str, keep_default_na=False, skip_blank_lines=False)
+    return len(cells)
+
+
 FORMATS["csv"] = FormatRule(
     _write_csv,
+    _count_csv,
     r"{part}\.csv",
+    "{part}.csv",
     is_guessed=True,
     is_for_spreadsheets=True,
     notes=(
@@ -153,7 +175,14 @@ def _write_parquet(form: Form, parts: Parts, folder: Path) -> None:
                 writer.write_table(arrow.Table.from_pylist(list(rows[first : first + _ROWS]), schema))
 
 
-FORMATS["parquet"] = FormatRule(_write_parquet, r"{part}\.parquet")
+def _count_parquet(folder: Path, part: str) -> int:
+    from pyarrow import parquet
+
+    with parquet.ParquetFile(folder / f"{part}.parquet") as file:
+        return sum(batch.num_rows for batch in file.iter_batches())
+
+
+FORMATS["parquet"] = FormatRule(_write_parquet, _count_parquet, r"{part}\.parquet", "{part}.parquet")
 
 # %% ../../nbs/25_datasets/5_formats.ipynb #01b50ccc
 def _write_datasets(form: Form, parts: Parts, folder: Path) -> None:
@@ -174,9 +203,17 @@ def _write_datasets(form: Form, parts: Parts, folder: Path) -> None:
             datasets.enable_progress_bars()
 
 
+def _count_datasets(folder: Path, part: str) -> int:
+    import datasets
+
+    return len(datasets.load_from_disk(str(folder / "dataset" / part)))
+
+
 FORMATS["datasets"] = FormatRule(
     _write_datasets,
+    _count_datasets,
     r"dataset(/dataset_dict\.json|/{part}(/(dataset_info|state)\.json|/data-\d{{5}}-of-\d{{5}}\.arrow)?)?",
+    "dataset/{part}/*.arrow",
 )
 
 # %% ../../nbs/25_datasets/5_formats.ipynb #c595fd2e

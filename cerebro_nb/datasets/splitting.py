@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from .columns import telling_rows
+from ..rows.columns import telling_rows
 from ..errors import InputError
 from ..launching.kind import kind_of_example, kinds
 from ..texts.duplicates import NearTexts, afind_duplicates

@@ -38,8 +38,8 @@ _log = get_logger(__name__)
 
 # %% auto #0
 __all__ = ['Check', 'steps_for', 'text_of_reply', 'listed_field', 'options_of', 'NoThought', 'thought_in', 'reply_fields',
-           'gains_by_steps', 'client_for', 'keeps_thoughts', 'can_think', 'suited_to', 'Asking', 'topic_of',
-           'made_example']
+           'gains_by_steps', 'names_topics', 'client_for', 'keeps_thoughts', 'can_think', 'suited_to', 'Asking',
+           'topic_of', 'made_example']
 
 # %% ../../nbs/22_generating/2_asking.ipynb #f03df0b6
 def steps_for(
@@ -208,6 +208,11 @@ async def reply_fields(
 async def gains_by_steps(client: Client) -> bool:
     """Whether a model is known to be one that writes better step by step: a tiny one cannot, a large one need not."""
     return 0.3e9 <= (await parameters_of(client) or 0) <= 9.5e9
+
+
+async def names_topics(client: Client) -> bool:
+    """Whether a model is known to be one that can list what a subject consists of."""
+    return (await parameters_of(client) or 0) >= 0.3e9
 
 # %% ../../nbs/22_generating/2_asking.ipynb #adef18b8
 def client_for(client: Client, model: str | None) -> Client:

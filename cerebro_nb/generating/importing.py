@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -18,20 +18,16 @@ from ..batching.run import Run
 from ..batching.work import Work, WorkItem
 from ..concurrency.threads import in_thread
 from ..errors import InputError
-from cerebro_nb.rows.known_columns import (
-    called_as_pair,
-    conversation_in,
-    first_exchange,
-    messages_in,
-    pair_in,
-    parsed_cell,
-    row_conversation,
-)
+from ..rows.known_columns import parsed_cell, row_conversation
+from ..rows.renaming import Row, names_of, recognized, renamed
 from ..language import check_language
-from ..launching.kind import Again, Conversation, Kind, kind_named, kinds, register_kind
+from .synthetic import recipe_kind
+from ..launching.kind import Again, Conversation, Kind, kind_named, kinds, register_finder, register_kind
 from ..launching.launch import awaitable, verbs
 from ..logs import get_logger
 from ..profiles import Profile
+from ..recipes.library import as_recipe
+from ..recipes.recipe import Recipe, definition_of
 from ..settings import load_settings
 from ..tasks.ledger import Ledger
 from ..rows.rows import FoundRows, Reading, found_rows, name_of
@@ -43,88 +39,8 @@ if TYPE_CHECKING:
 _log = get_logger(__name__)
 
 # %% auto #0
-__all__ = ['Row', 'IMPORTED', 'aimport_run', 'import_rows', 'aimport_rows', 'names_of', 'renamed', 'recognized', 'unfolded',
-           'lenient', 'fitted', 'import_work', 'import_run', 'imported_conversation']
-
-# %% ../../nbs/22_generating/9_importing.ipynb #842139b1
-Row = dict[str, Any]
-
-
-def names_of(rows: Iterable[Row]) -> list[str]:
-    """Return the names of all columns that rows have, in their order."""
-    return list(dict.fromkeys(name for row in rows for name in row))
-
-
-def renamed(rows: Sequence[Row], names: Mapping[str, str]) -> list[Row]:
-    """Return rows with other names for some columns.
-
-    Parameters
-    ----------
-    rows
-        The rows.
-    names
-        What a column is to be called, and what it is called in the rows.
-
-    Raises
-    ------
-    InputError
-        If no row has the column, or another one is called so already.
-    """
-    known, new = names_of(rows), {there: here for here, there in names.items()}
-    if missing := [there for there in new if there not in known]:
-        raise InputError(
-            f"there is no column {', '.join(map(repr, missing))}", hint=f"There are: {', '.join(known[:50])}."
-        )
-    called = [new.get(name, name) for name in known]
-    if len(new) < len(names) or len(set(called)) < len(called):
-        raise InputError(
-            f"two columns would have one name: {', '.join(f'{here} = {there}' for here, there in names.items())}",
-            hint="Name each column once, and the one that has the name already too.",
-        )
-    return [{new.get(name, name): value for name, value in row.items()} for row in rows]
-
-# %% ../../nbs/22_generating/9_importing.ipynb #bd52027f
-_PAIR = ("question", "answer")
-
-
-def _of_conversation(row: Row, column: str) -> Row:
-    """Return a row with the first turn of its conversation; one of which more is left is kept beside it."""
-    if (exchange := first_exchange(row.get(column))) is None:
-        return row
-    said = messages_in(row[column])
-    rest = row if len(said) > 2 else {name: value for name, value in row.items() if name != column}
-    return {**rest, **dict(zip(_PAIR, exchange, strict=True))}
-
-
-def recognized(rows: Sequence[Row], fields: Collection[str]) -> tuple[list[Row], str]:
-    """Return rows with the names of a form, and a word about what was guessed; as they are if nothing is known of them.
-
-    Parameters
-    ----------
-    rows
-        The rows.
-    fields
-        The names of the form.
-    """
-    names = names_of(rows)
-    if set(fields) <= set(names):
-        return list(rows), ""
-    by_small = {name.strip().lower(): name for name in names}
-    if set(fields) <= by_small.keys():
-        alike = {field: by_small[field] for field in fields}
-        return renamed(rows, alike), f"columns taken by their names: {_said(alike)}"
-    if set(fields) == set(_PAIR) and not set(fields) & set(names):
-        if (conversation := conversation_in(names)) is not None:
-            taken = [_of_conversation(row, conversation) for row in rows]
-            return taken, f"question and answer are the first turn of the column {conversation!r}"
-        if (pair := pair_in(names)) is not None:
-            taken = [called_as_pair(row, pair) for row in rows]
-            return taken, f"columns taken by their names: {_said(dict(zip(_PAIR, pair, strict=True)))}"
-    return list(rows), ""
-
-
-def _said(names: Mapping[str, str]) -> str:
-    return ", ".join(f"{here} = {there!r}" for here, there in names.items())
+__all__ = ['IMPORTED', 'aimport_run', 'import_rows', 'aimport_rows', 'unfolded', 'lenient', 'fitted', 'import_work', 'import_run',
+           'imported_conversation']
 
 # %% ../../nbs/22_generating/9_importing.ipynb #22575470
 _OF_THE_TASK = {"task_id", "kind", "subject", "position", "model", "backend", "imported_from"}
@@ -207,10 +123,12 @@ def import_work(manifest: Mapping[str, Any]) -> Work:
     Parameters
     ----------
     manifest
-        Its ``form`` names the kind whose form the rows have; else ``fields`` are the columns that are kept.
+        Its ``form`` names the kind whose form the rows have, and ``recipe_of_form`` is the recipe if it is one's
+        own; else ``fields`` are the columns that are kept.
     """
     if manifest.get("form"):
-        kind = _kind_with_form(manifest["form"])
+        own = manifest.get("recipe_of_form")
+        kind = recipe_kind(Recipe.model_validate(own)) if own else _kind_with_form(manifest["form"])
         assert kind.response_model is not None, "the kind has a form"
         form = lenient(kind.response_model)
         more = [name for name in kind.columns if name not in form.model_fields]
@@ -286,7 +204,7 @@ class _Opening:
 def import_run(
     source: str | Path | pandas.DataFrame | datasets.Dataset | datasets.DatasetDict | Iterable[Mapping[str, Any]],
     *,
-    kind: str = "imported",
+    kind: str | Path | Recipe = "imported",
     subject: str = "",
     language: str | None = None,
     columns: Mapping[str, str] | None = None,
@@ -309,8 +227,9 @@ def import_run(
     source, limit, part, encoding, delimiter
         As in `read_rows`.
     kind
-        ``imported`` keeps the rows' own columns; with the name of another kind, such as ``qa``, each row is checked
-        against its form, of which lengths do not count. A row that does not fit is a failed item with its reason.
+        ``imported`` keeps the rows' own columns; with the name of another kind, such as ``qa``, or a recipe of your own
+        or its ``.toml`` file, each row is checked against its form, of which lengths do not count. A row that does not
+        fit is a failed item with its reason.
     subject
         What the task is called; what the rows were read from if empty.
     language
@@ -339,8 +258,15 @@ def import_run(
     SourceError
         Once it is started, if the source cannot be read.
     """
-    of = IMPORTED if kind == IMPORTED.name else _kind_with_form(kind)
-    manifest: dict[str, Any] = {"recipe": IMPORTED.name, "form": None if of is IMPORTED else of.name}
+    manifest: dict[str, Any] = {"recipe": IMPORTED.name, "form": None}
+    if kind == IMPORTED.name:
+        of = IMPORTED
+    elif isinstance(kind, str) and not kind.endswith(".toml"):
+        of = _kind_with_form(kind)
+        manifest["form"] = of.name
+    else:
+        own = as_recipe(kind)
+        of, manifest["form"], manifest["recipe_of_form"] = recipe_kind(own), own.name, definition_of(own)
     manifest |= {"language": check_language(language)} if language else {}
     manifest |= {"columns": dict(columns)} if columns else {}
     settings = load_settings()
@@ -379,6 +305,17 @@ IMPORTED = register_kind(
         conversation=imported_conversation,
     )
 )
+
+
+@register_finder
+def _imported_kind(manifest: Mapping[str, Any]) -> Kind | None:
+    """Return the kind of rows that were imported by a recipe of one's own, which the manifest holds; else None."""
+    if "recipe_of_form" not in manifest:
+        return None
+    of = recipe_kind(Recipe.model_validate(manifest["recipe_of_form"]))
+    return replace(of, name=IMPORTED.name, again=IMPORTED.again, takes=IMPORTED.takes, profile=IMPORTED.profile)
+
+
 aimport_run = awaitable(import_run)
 import_rows, aimport_rows = verbs(
     import_run, "import_rows", "Import rows of one's own, or made elsewhere, as the answered items of a task."

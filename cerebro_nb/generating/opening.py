@@ -22,7 +22,7 @@ from ..documents.documents import Document, Source, aread_documents
 from ..errors import InputError
 from ..gates.gates import check_gates
 from .angles import check_subject, further_items, plan_items, plan_rows, plan_texts, seed_of
-from .asking import Asking, client_for, gains_by_steps, steps_for, suited_to
+from .asking import Asking, client_for, gains_by_steps, names_topics, steps_for, suited_to
 from .examining import ExampleWork
 from .topics import aread_topics, areas_of, is_topic_word, specific, topics_of, under_headings
 from ..language import check_language
@@ -64,7 +64,9 @@ class SyntheticArguments(RunArguments, total=False):
         What of the subject the examples are about: texts, rows or a file of them, a document, whose headings they are,
         or a run that made topics, or its task's id. ``areas`` asks the model for the parts of the subject, ``model``
         for topics in each of them, as a task of its own; ``documents`` takes the headings that the pieces of
-        ``from_documents`` are under; ``none`` leaves them. As the recipe has it if not given.
+        ``from_documents`` are under; ``none`` leaves them. As the recipe has it if not given, which is ``auto`` unless
+        it says something else: as ``areas`` where more than twelve are wanted of a model that is known to have 0.3
+        billion parameters, else ``none``.
     topics_model
         The model that is asked for topics, on the same server; the run's if not given.
     axes
@@ -128,6 +130,8 @@ def earlier_examples(ledger: Ledger, recipe: Recipe, subject: str, tasks: int = 
 
 # %% ../../nbs/22_generating/5_opening.ipynb #ce42b821
 _MOST_WANTED, _IN_EACH_PART, _ROUNDS = 100, 6, 2
+#: So many examples a subject gives by the axes of a recipe alone, before they are copies of each other.
+_WITHOUT_TOPICS = 12
 
 
 async def grown_topics(
@@ -198,13 +202,18 @@ class TopicFinder:
         source = self.arguments.get("topics", self.recipe.plan.topics)
         if is_topic_word(source, "none", "documents") or not {"from_documents", "from_rows"}.isdisjoint(self.arguments):
             return [], []
-        if not is_topic_word(source, "areas", "model"):
+        if not is_topic_word(source, "auto", "areas", "model"):
             return await aread_topics(source, self.means.ledger), []
         named = self.arguments.get("topics_model")
         asked, tasks = replace(asking, client=client_for(asking.client, named)), list[str]()
+        if source == "auto" and (n <= _WITHOUT_TOPICS or not await names_topics(asked.client)):
+            return [], []
         _log.info("topics of %s are asked for", asking.subject)
-        if source == "areas":
-            topics = (await areas_of(asked, seed))[:n]
+        if source in ("auto", "areas"):
+            topics = await areas_of(asked, seed)
+            if topics and len(topics) < n and n > _WITHOUT_TOPICS:
+                topics += await areas_of(asked, seed + 1, topics)
+            topics = topics[:n]
         else:
             topics, tasks = await grown_topics(asked, n, seed, partial(self._grown, asked, seed), embedder)
         if not topics:

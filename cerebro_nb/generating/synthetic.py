@@ -121,7 +121,7 @@ def recipe_kind(recipe: Recipe, file: str = "") -> Kind:
         gates=[name for name in GATES if name not in recipe.gates.leave_out] if recipe.gates.leave_out else None,
     )
 
-
+# %% ../../nbs/22_generating/6_synthetic.ipynb #75a8a472
 @register_finder
 def _kind_in(manifest: Mapping[str, Any]) -> Kind | None:
     """Return the kind of the recipe that a manifest holds; None if it holds none."""

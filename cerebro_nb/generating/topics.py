@@ -14,7 +14,7 @@ from typing import Any, get_args
 
 from ..concurrency.threads import in_thread
 from ..documents.documents import Document, aread_documents
-from ..errors import InputError, OutputError, TaskNotFound
+from ..errors import InputError, OutputError, RequestTimeout, TaskNotFound
 from .asking import Asking, made_example
 from ..logs import get_logger
 from ..recipes.library import areas_recipe
@@ -221,7 +221,7 @@ async def aread_topics(source: Any, ledger: Ledger | None = None) -> list[str]:
             raise TaskNotFound("it is no task's id")
         return await in_thread(lambda: topics_of(str(source), ledger=ledger))
     except TaskNotFound as error:
-        hint = "List them: topics=[...]; or give model, areas, documents, none."
+        hint = f"List them: topics=[...]; or give {', '.join(TOPIC_WORDS)}."
         raise InputError(f"topics = {str(source)[:100]!r} is no file and no task", hint=hint) from error
 
 # %% ../../nbs/22_generating/4_topics.ipynb #fb376a8a
@@ -309,12 +309,12 @@ async def areas_of(asking: Asking, seed: int, known: Sequence[str] = ()) -> list
     Returns
     -------
     list of str
-        Empty if what the model writes is none.
+        Empty if what the model writes is none, or it takes too long each time.
 
     Raises
     ------
     BackendError
-        If there is no reply.
+        If its server cannot be asked.
     """
     asking = replace(asking, recipe=areas_recipe(), one_call=False, shots=())
     key = serving(asking.recipe.steps[0].prompt, asking.language)
@@ -322,7 +322,7 @@ async def areas_of(asking: Asking, seed: int, known: Sequence[str] = ()) -> list
     for tries in range(_TRIES):
         try:
             example, _ = await made_example(asking, {"seed": seed}, tries, further)
-        except OutputError as error:
+        except (OutputError, RequestTimeout) as error:
             _log.info("no parts of %s yet: %s", asking.subject, error.message)
         else:
             return specific(example["areas"], asking.subject, known)

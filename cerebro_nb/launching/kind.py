@@ -30,8 +30,8 @@ _log = get_logger(__name__)
 
 # %% auto #0
 __all__ = ['Given', 'Role', 'Finder', 'Again', 'Turn', 'Conversation', 'asked_and_answered', 'as_text', 'no_conversation',
-           'after_text', 'Kind', 'register_kind', 'kinds', 'kind_named', 'name_in', 'register_finder', 'kind_of',
-           'known_kind', 'kinds_of', 'kind_of_example']
+           'after_text', 'Kind', 'register_kind', 'kinds', 'kind_named', 'name_in', 'register_finder', 'kind_in',
+           'kind_of', 'known_kind', 'kinds_of', 'kind_of_example']
 
 # %% ../../nbs/16_launching/1_kind.ipynb #7d23ffd2
 Given = Literal["processor", "response_model", "model", "client"]
@@ -259,7 +259,13 @@ class Kind:
 
 # %% ../../nbs/16_launching/1_kind.ipynb #df7dac75
 #: The chapters whose rooms may hold kinds.
-_CHAPTERS = ("cerebro_nb.launching", "cerebro_nb.generating", "cerebro_nb.judging", "cerebro_nb.vectors")
+_CHAPTERS = (
+    "cerebro_nb.launching",
+    "cerebro_nb.generating",
+    "cerebro_nb.judging",
+    "cerebro_nb.evaluating",
+    "cerebro_nb.vectors",
+)
 _kinds: dict[str, Kind] = {}
 
 
@@ -341,6 +347,12 @@ def register_finder(finder: Finder) -> Finder:
 _of_tasks: dict[str, Kind] = {}
 
 
+def kind_in(manifest: Mapping[str, Any]) -> Kind | None:
+    """Return the kind that a manifest holds all there is to know of, or None."""
+    kinds()
+    return next(filter(None, (finder(manifest) for finder in _finders)), None)
+
+
 def kind_of(task: Task) -> Kind:
     """Return the kind of a task, as its manifest has it; one that only a manifest holds is known from then on.
 
@@ -350,7 +362,7 @@ def kind_of(task: Task) -> Kind:
         If nobody knows the kind.
     """
     name, known = name_in(task.manifest), kinds()
-    for kind in filter(None, (finder(task.manifest) for finder in _finders)):
+    if (kind := kind_in(task.manifest)) is not None:
         _of_tasks[task.id] = kind
         return kind if kind.name in known else register_kind(kind)
     if name not in known:

@@ -24,8 +24,9 @@ from ..settings import WHOM, load_settings
 from ..tasks.ledger import Ledger
 
 # %% auto #0
-__all__ = ['Arguments', 'Parameters', 'Made', 'LaunchArguments', 'RunArguments', 'without_none', 'of_the_run', 'how_of',
-           'where_of', 'launch', 'unpacked', 'whole_signature', 'whole_docstring', 'awaitable', 'verbs']
+__all__ = ['Arguments', 'Function', 'Parameters', 'Made', 'LaunchArguments', 'RunArguments', 'without_none', 'of_the_run',
+           'how_of', 'where_of', 'launch', 'unpacked', 'whole_signature', 'whole_docstring', 'written_out', 'awaitable',
+           'verbs']
 
 # %% ../../nbs/16_launching/2_launch.ipynb #58c4fccf
 class LaunchArguments(GenerationArguments, total=False):
@@ -116,6 +117,7 @@ def how_of(arguments: RunArguments, profile: str, is_training: bool = True) -> H
     options = settings.options(is_training=is_training, **changes)
     whom = {name: arguments.get(name) for name in WHOM}
     fallback, outage_s = arguments.get("fallback"), settings.outage_s
+    chosen = chosen.replace(timeout_s=options.timeout_s)
     return How(chosen, client, whom, options, fallback, outage_s, settings.log_language)
 
 # %% ../../nbs/16_launching/2_launch.ipynb #edc8b052
@@ -200,6 +202,16 @@ def whole_docstring(function: Callable[..., Any]) -> str:
 def _parameters_of(dictionary: Any) -> str:
     """Return what a dictionary's docstring says of its parameters."""
     return (inspect.getdoc(dictionary) or "").partition("Parameters\n----------\n")[2]
+
+# %% ../../nbs/16_launching/2_launch.ipynb #018d3fbb
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def written_out(function: Function) -> Function:
+    """Give a function the docstring and the signature with all that it takes by ``**arguments``; return it."""
+    documented: Any = function
+    documented.__doc__, documented.__signature__ = whole_docstring(function), whole_signature(function)
+    return function
 
 # %% ../../nbs/16_launching/2_launch.ipynb #467fa3cc
 Parameters = ParamSpec("Parameters")

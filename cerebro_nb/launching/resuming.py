@@ -127,6 +127,8 @@ def _how(kind: Kind, task: Task, arguments: ResumeArguments, changes: dict[str, 
     options = _of_manifest(task, "options", GenerationOptions).replace(
         **named_as_settings(cast(GenerationArguments, changes))
     )
+    if changes.get("timeout") is not None:
+        profile = profile.replace(timeout_s=options.timeout_s)
     return How(profile, client, whom, options, log_language=settings.log_language)
 
 # %% ../../nbs/16_launching/4_resuming.ipynb #8f04a2d3

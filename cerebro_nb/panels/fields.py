@@ -164,8 +164,8 @@ def _documents(state: FormState) -> Field:
 
 
 def _topics(state: FormState) -> Field:
-    entry = widgets.Textarea(placeholder="model", description=state.say("Topics"))
-    note = state.say("one a line; or model, areas, a file, a task with topics; none if empty")
+    entry = widgets.Textarea(placeholder="auto", description=state.say("Topics"))
+    note = state.say("one a line; or model, areas, a file, a task with topics, none")
     return Field(entry, note=note, read=lambda text: written_topics(lines_of(text)))
 
 

@@ -15,7 +15,7 @@ import ipywidgets as widgets
 
 from ..batching.run import Run
 from ..concurrency.loop import LOOP
-from ..datasets.comparing import differences
+from ..launching.comparing import differences
 from ..errors import CerebroError
 from ..generating.importing import import_run
 from ..language import texts

@@ -75,7 +75,11 @@ def as_recipe(recipe: str | Path | Recipe) -> Recipe:
     if isinstance(recipe, Recipe):
         return recipe
     if isinstance(recipe, Path) or str(recipe).endswith(".toml"):
-        return read_recipe(recipe)
+        read = read_recipe(recipe)
+        if read.name in library():
+            hint = f'Give it a name of its own: name = "my_{read.name}".'
+            raise InputError(f"{recipe} is called {read.name}, as a recipe of the package is", hint=hint)
+        return read
     return _of_the_library(str(recipe).replace("-", "_"))
 
 # %% ../../nbs/21_recipes/6_library.ipynb #bf24453f

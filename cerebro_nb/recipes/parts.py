@@ -105,16 +105,16 @@ def _table(value: Any) -> Any:
 
 AxisWords = Annotated[WordsByLanguage, BeforeValidator(_table)]
 #: Where the topics of a plan come from, unless they are listed.
-TopicSource = Literal["none", "areas", "model", "documents"]
+TopicSource = Literal["auto", "none", "areas", "model", "documents"]
 
 
 class Axes(_Plain):
     """What differs from example to example."""
 
     topics: TopicSource | Words = Bounds(
-        "none",
+        "auto",
         description="what of the subject the examples are about: a list; `areas` and `model`, for which the model is"
-        " asked, once or at two levels; the headings of `documents`; or none",
+        " asked, once or at two levels; the headings of `documents`; none; or `auto`: `areas` where many are wanted",
     )
     columns: tuple[FieldName, ...] = Bounds(
         (), max_length=40, description="columns of the rows that the examples are made from, which fill places"

@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from ..launching.kind import Kind, kind_named, kind_of_example
+from ..launching.kind import Kind, kind_in, kind_named, kind_of_example
 from .fields import CallsField, ToolsField
-from .recipe import Recipe, all_steps
+from .library import as_recipe
+from .recipe import Recipe, all_steps, definition_of
 from .wordings import serving
 from ..gates.candidates import Candidate, source_in
 from ..gates.gates import GATES, check_gates, refusals
@@ -99,12 +101,20 @@ def refused(example: Mapping[str, Any], gates: Collection[str] | None = None) ->
     return refusals(candidate_of(kind, example), left_out) if gates else {}
 
 # %% ../../nbs/21_recipes/9_quality.ipynb #30fa12f6
+def _kind_asked_for(recipe: str | Path | Recipe) -> Kind:
+    if isinstance(recipe, str) and not recipe.endswith(".toml"):
+        return kind_named(recipe)
+    kind = kind_in({"definition": definition_of(as_recipe(recipe))})
+    assert kind is not None, "recipes have a finder"
+    return kind
+
+
 def refused_by(
     example: Mapping[str, Any],
     *,
     subject: str,
     language: str,
-    recipe: str = "qa",
+    recipe: str | Path | Recipe = "qa",
     topic: str | None = None,
     shots: Sequence[Mapping[str, Any]] = (),
     prompt: str = "",
@@ -122,7 +132,8 @@ def refused_by(
     language
         BCP-47 tag of what it should be in.
     recipe
-        The name of its kind, which says what of it asks and answers, and what its own prompts said and showed.
+        The name of its kind, or a recipe of your own or its ``.toml`` file: it says what of the example asks and
+        answers, what its own prompts said and showed, and which gates it leaves out.
     shots
         Further examples that its prompt showed.
     prompt
@@ -140,9 +151,9 @@ def refused_by(
     Raises
     ------
     InputError
-        If there is no kind or no gate of that name, or the language is none.
+        If there is no kind or no gate of that name, the file is no recipe, or the language is none.
     """
-    kind = kind_named(recipe)
+    kind = _kind_asked_for(recipe)
     parts = kind.response_model.model_fields if kind.response_model else {}
     missing = [name for name, part in parts.items() if part.is_required() and name not in example]
     known = candidate_of(kind, {**example, **dict.fromkeys(missing, ""), "metadata": {"language": language}})
@@ -158,4 +169,5 @@ def refused_by(
         kind.answers,
         later=kind.later,
     )
-    return list(refusals(candidate, without))
+    left_out = GATES.keys() - kind.gates if kind.gates else ()
+    return list(refusals(candidate, [*check_gates(without), *left_out]))

@@ -12,7 +12,8 @@ from typing import Any
 from ..launching.kind import Conversation, Role, Turn, as_text, asked_and_answered
 
 # %% auto #0
-__all__ = ['pair_in', 'called_as_pair', 'conversation_in', 'parsed_cell', 'messages_in', 'first_exchange', 'row_conversation']
+__all__ = ['ROLES', 'pair_in', 'called_as_pair', 'conversation_in', 'parsed_cell', 'messages_in', 'first_exchange',
+           'row_conversation']
 
 # %% ../../nbs/18_rows/5_known_columns.ipynb #9db2309c
 _PAIRS: Sequence[tuple[str, str]] = (
@@ -87,7 +88,8 @@ def first_exchange(value: Any) -> tuple[str, str] | None:
     return None
 
 # %% ../../nbs/18_rows/5_known_columns.ipynb #f7dce849
-_ROLES: Mapping[str, Role] = {
+#: What a conversation of others calls whom.
+ROLES: Mapping[str, Role] = {
     "system": "system",
     "tool": "tool",
     "observation": "tool",
@@ -100,7 +102,7 @@ def row_conversation(row: Mapping[str, Any]) -> Conversation | None:
     """Return a row as a conversation, by the names of its columns; None if they are none that are known."""
     if (column := conversation_in(row)) is not None and first_exchange(row[column]) is not None:
         said = messages_in(row[column])
-        return Conversation(tuple(Turn(_ROLES[role], text) for role, text in said if role in _ROLES))
+        return Conversation(tuple(Turn(ROLES[role], text) for role, text in said if role in ROLES))
     if (names := pair_in(row)) is None:
         return None
     pair = called_as_pair(row, names)

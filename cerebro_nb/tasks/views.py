@@ -5,7 +5,7 @@
 # %% ../../nbs/14_tasks/9_views.ipynb #a13dc2d6
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..cleaning import cleaned, plain, shown
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pandas
 
 # %% auto #0
-__all__ = ['TaskLike', 'item_output', 'item_row', 'items_frame', 'TaskView', 'view_of', 'tasks_df', 'items_df']
+__all__ = ['TaskLike', 'item_output', 'item_row', 'items_frame', 'TaskView', 'view_of', 'views_of', 'tasks_df', 'items_df']
 
 # %% ../../nbs/14_tasks/9_views.ipynb #6b8f3393
 def item_output(item: Mapping[str, Any]) -> Any:
@@ -116,8 +116,15 @@ class TaskView:
 
     @property
     def df(self) -> pandas.DataFrame:
-        """The items as a DataFrame, one row an item, with status and error."""
-        return items_frame([item for page in self.ledger.pages(self.task_id) for item in page])
+        """The items as a DataFrame, one row an item, with status and error.
+
+        Its ``attrs`` have the ``calibration`` of the judge, where the items are verdicts of one that was calibrated.
+        """
+        items = [item for page in self.ledger.pages(self.task_id) for item in page]
+        frame = items_frame(items)
+        if items and (calibration := self.task.manifest.get("calibration")):
+            frame.attrs["calibration"] = dict(calibration)
+        return frame
 
     def page(self, first: int = 0, limit: int = PAGE_SIZE, status: str | None = None) -> pandas.DataFrame:
         """Return some of the items as a DataFrame, for tasks too large to look at whole.
@@ -160,6 +167,28 @@ def view_of(task: TaskLike, ledger: Ledger | None = None) -> TaskView:
         raise InputError(f"a {type(task).__name__} names no task", hint="Give a Run, a Task or a task's id.")
     ledger = get_ledger(ledger)
     return TaskView(ledger, ledger.task(task if isinstance(task, str) else task.id).id)
+
+# %% ../../nbs/14_tasks/9_views.ipynb #a4a5184a
+def views_of(tasks: TaskLike | Iterable[TaskLike], ledger: Ledger | None = None) -> list[TaskView]:
+    """Return the views of one or several tasks, whichever way each is named.
+
+    Parameters
+    ----------
+    tasks
+        Runs, tasks, or tasks' ids or their first digits; one or several.
+    ledger
+        Where they are; if None, where the first is that brings its own, else the shared ledger of the settings.
+
+    Raises
+    ------
+    TaskNotFound
+        If there is no such task.
+    InputError
+        If one of them names no task.
+    """
+    named = [tasks] if isinstance(tasks, TaskView | Task | str) else list(tasks)
+    ledger = ledger or next((task.ledger for task in named if isinstance(task, TaskView)), None)
+    return [view_of(task, ledger) for task in named]
 
 # %% ../../nbs/14_tasks/9_views.ipynb #a6dd49cc
 def tasks_df(limit: int = 100, *, ledger: Ledger | None = None) -> pandas.DataFrame:

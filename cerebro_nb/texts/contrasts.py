@@ -175,6 +175,11 @@ def _both(first: Iterable[str], second: Iterable[str]) -> str | None:
 
 # %% ../../nbs/19_texts/3_contrasts.ipynb #8c373cf8
 _ASKED_FOR = {
+    "difference": re.compile(
+        r"\b(?:differences?|differ|different (?:from|than)|diferenças?|diferencias?|diferem?|se diferencian?"
+        r"|différences?|diffèrent?|unterschiede?|unterscheide[nt]|differenz[ae]|differiscono)\b",
+        re.I,
+    ),
     "time": re.compile(r"^\W*(?:when|quando|cuándo|quand|wann)\b", re.I),
     "place": re.compile(r"^\W*(?:where|onde|aonde|dónde|où|wo|dove)\b", re.I),
     "person": re.compile(r"^\W*(?:who|whom|quem|quién|quiénes|wer|wem|wen|chi)\b", re.I),
@@ -183,10 +188,23 @@ _ASKED_FOR = {
         r"|wie (?:viele?|lange|oft|weit|alt))\b",
         re.I,
     ),
+    "manner": re.compile(
+        r"^\W*(?:how (?:do|does|did|can|could|should|would|will|to|is|are|was|were)\b|como\b|cómo\b|comment\b"
+        r"|wie (?!viel|lange|oft|weit|alt)|come\b)",
+        re.I,
+    ),
     "reason": re.compile(r"^\W*(?:why|por que|por quê|porque|por qué|pourquoi|warum|weshalb|perché)\b", re.I),
     "truth": re.compile(r"^\W*(?:is it true|é verdade|es verdad|est-il vrai|stimmt es|ist es wahr|è vero)\b", re.I),
-    "difference": re.compile(
-        r"\b(?:differences?|diferenças?|diferencias?|différences?|unterschiede?|differenz[ae])\b", re.I
+    "meaning": re.compile(
+        r"^\W*(?:what(?:'s| is| are| was| were)|o que (?:é|são|foi|foram)|qué (?:es|son|fue|fueron)"
+        r"|qu'est-ce que?|was (?:ist|sind|war|waren)|(?:che )?cos'è|che cosa sono)"
+        r"(?: (?!(?:of|de|d[oae]s?|del|di|du|des|von)\b)\w+){1,4}\W*$",
+        re.I,
+    ),
+    "event": re.compile(
+        r"^\W*(?:what (?:happens|happened)|o que (?:acontece|aconteceu)|qué (?:pasa|pasó|sucede|sucedió)"
+        r"|que se passe|was (?:passiert|geschieht|geschah)|che cosa (?:succede|accade))\b",
+        re.I,
     ),
 }
 

@@ -1,0 +1,1 @@
+"""Whether a training helped: a model before and after it on what was held out."""

@@ -1,0 +1,282 @@
+"""Judges: calibrated before they rank, given the source, asked in both orders; and data sets by their scores."""
+
+import json
+import logging
+
+import pytest
+
+from cerebro_nb import (
+    Client,
+    Ledger,
+    ScriptedBackend,
+    calibrate,
+    compare_answers,
+    errors,
+    export_dataset,
+    import_rows,
+    judge,
+    resume,
+    verdicts,
+)
+from cerebro_nb.judging.calibration import area_interval, area_under_curve, calibration_items, calibration_run
+from cerebro_nb.judging.wordings import judge_template, pair_template
+
+ROWS = [
+    {"question": "What is green tea?", "answer": "Green tea is made of leaves that are heated soon after picking."},
+    {
+        "question": "Where does tea come from?",
+        "answer": "Tea was drunk in China first, where it grows there still.",
+    },
+    {
+        "question": "How hot is the water?",
+        "answer": "For green tea it has some eighty degrees, for black a hundred.",
+    },
+]
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    made = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def options(quick, ledger):
+    return {"profile": quick, "ledger": ledger, "show_progress": False}
+
+
+@pytest.fixture
+def task(ledger):
+    return import_rows(ROWS, kind="qa", language="en", ledger=ledger, show_progress=False).task_id
+
+
+def verdict_of(request, score):
+    """Return a verdict in the form that is asked for, with this score in every aspect; or an answer of its own."""
+    if request.json_schema is None:
+        return "This is what I know of it."
+    parts = request.json_schema["properties"]
+    values = {"integer": score, "string": "It was looked up."}
+    return json.dumps(
+        {name: values[part["type"]] if "enum" not in part else part["enum"][score < 4] for name, part in parts.items()}
+    )
+
+
+def is_known_bad(request):
+    asked = request.messages[-1].content
+    items = [item for tag in ("en", "pt-BR") for item in calibration_items(tag)]
+    return any(item["side"] == "bad" and item["example"]["answer"] in asked for item in items)
+
+
+def knowing(request):
+    return verdict_of(request, 1 if is_known_bad(request) else 5)
+
+
+def of_no_use(request):
+    return verdict_of(request, 5)
+
+
+def judging(says, model="big"):
+    return Client(ScriptedBackend(says), model)
+
+
+def test_a_judge_is_calibrated_before_it_scores_and_asked_for_it_once(options, task, ledger):
+    client = judging(knowing)
+    first = judge(task, client=client, **options)
+    known = first.task.manifest["calibration"]
+    assert (known["auc"], known["low"], known["high"], known["pairs"]) == (1, 1, 1, 30)
+    assert first.df.attrs["calibration"] == known and first.progress.ok == 3
+    paid = len(client.backend.requests)
+    assert paid == 30 + 60 + 2 * 3
+    second = judge(task, client=client, **options)
+    assert len(client.backend.requests) == paid + 2 * 3
+    assert second.task.manifest["calibration"]["task_id"] == known["task_id"]
+    assert calibrate("en", judge=client, **options).can_judge and len(client.backend.requests) == paid + 2 * 3
+
+
+def test_another_model_and_another_language_are_calibrated_anew(options, ledger):
+    client, other = judging(knowing), judging(knowing, "bigger")
+    calibrate("en", judge=client, **options)
+    calibrate("pt", judge=client, **options)
+    assert len(client.backend.requests) == 180
+    assert calibrate("pt-BR", judge=client, **options).language == "pt-BR" and len(client.backend.requests) == 180
+    assert calibrate("de", judge=client, **options).language == "en" and len(client.backend.requests) == 180
+    calibrate("en", judge=other, **options)
+    assert len(other.backend.requests) == 90
+
+
+def test_calibration_can_be_left_out(options, task):
+    client = judging(knowing)
+    run = judge(task, client=client, calibrate=False, **options)
+    assert len(client.backend.requests) == 6 and "calibration" not in run.task.manifest
+    assert "calibration" not in run.df.attrs
+
+
+@pytest.mark.parametrize(("language", "words"), [("en", "cannot tell good from bad"), ("pt-BR", "não sabe distinguir")])
+def test_a_judge_that_cannot_tell_is_said_and_does_what_it_was_asked(
+    language, words, options, task, caplog, monkeypatch
+):
+    monkeypatch.setenv("CEREBRO_LOG_LANGUAGE", language)
+    with caplog.at_level(logging.WARNING, "cerebro_nb"):
+        run = judge(task, client=judging(of_no_use), **options)
+    assert any(words in record.getMessage() for record in caplog.records)
+    assert run.task.manifest["calibration"]["auc"] == 0.5
+    assert [said["score"] for said in verdicts(run.task.manifest["of_task"], ledger=options["ledger"]).values()] == [
+        5
+    ] * 3
+
+
+def test_a_calibration_that_was_cut_off_goes_on_with_the_verdicts_that_are_there(options, ledger):
+    client = judging(knowing)
+    run = calibration_run("en", client=client, **options)
+    run.on_progress(lambda now: run.cancel() if now.event == "item" and now.processed == 20 else None).wait()
+    answered = run.task.ok_items
+    assert 20 <= answered < 60
+    before = len(client.backend.requests)
+    found = calibrate("en", judge=client, **options)
+    assert found.auc == 1 and len(client.backend.requests) < before + 90 - answered
+    assert resume(run.task_id, client=client, ledger=ledger, show_progress=False).progress.ok == 60
+
+
+def test_a_verdict_that_does_not_come_counts_as_the_middle(options):
+    def silent_on_spiders(request):
+        asked = " ".join(message.content for message in request.messages)
+        return "no" if "legs does a spider" in asked else knowing(request)
+
+    found = calibrate(
+        "en", judge=judging(silent_on_spiders), **{**options, "profile": options["profile"].replace(max_attempts=1)}
+    )
+    assert found.failed == 2 and 0.9 < found.auc < 1
+
+
+def test_the_area_is_the_chance_of_the_right_order():
+    assert area_under_curve([5, 3], [3, 1]) == (1 + 1 + 0.5 + 1) / 4
+    low, high = area_interval([5, 4, 2, 5, 3] * 6, [3, 4, 3, 1, 2] * 6)
+    assert 0 < low < area_under_curve([5, 4, 2, 5, 3] * 6, [3, 4, 3, 1, 2] * 6) < high < 1
+
+
+@pytest.mark.parametrize("tag", ["en", "pt-BR"])
+def test_there_are_thirty_pairs_of_every_fault_in_a_language_and_no_shot_gives_one_away(tag):
+    items = calibration_items(tag)
+    answers = [item["example"]["answer"] for item in items]
+    assert len(items) == 60 == len(set(answers))
+    assert {item["fault"] for item in items} == {"number", "roles", "off", "half", "source"}
+    shots = json.dumps([judge_template(tag).examples, pair_template(tag).examples], ensure_ascii=False)
+    assert not any(answer in shots for answer in answers)
+    assert not any(item["example"]["question"] in shots for item in items)
+
+
+# --- what a judge is given
+
+
+def test_the_source_stands_before_the_example_and_is_an_aspect_only_there(options, ledger):
+    source = "Green tea is heated soon after it is picked."
+    task = ledger.create_task("qa_generation", "tea", 2, manifest={"language": "pt-BR"})
+    from cerebro_nb.tasks.writing import FinishedItem
+
+    for position, asked_with in enumerate(({"text": source}, {})):
+        ledger.add_items(task, position, [(asked_with, str(position))])
+        item = FinishedItem(task, position, (asked_with, str(position)), "ok", ROWS[position], None, [], 1.0, 2.0)
+        ledger.finish_item(item).result()
+    client = judging(of_no_use)
+    run = judge(task, client=client, calibrate=False, **options)
+    verdicts_asked = [request for request in client.backend.requests if request.json_schema]
+    sourced, other = sorted(verdicts_asked, key=lambda request: source not in request.messages[-1].content)
+    told = sourced.messages[-1].content
+    assert told.index("Texto") < told.index(source) < told.index(ROWS[0]["question"])
+    assert "grounded" in sourced.json_schema["properties"] and "grounded" not in other.json_schema["properties"]
+    assert [("grounded" in said) for said in run.results] == [True, False]
+    assert "correct" in run.df and "clear" in run.df
+
+
+def preferring(word):
+    """Return a judge that prefers the answer with a word, wherever it stands."""
+
+    def says(request):
+        if request.json_schema is None:
+            return "Tea is something that is drunk."
+        asked = request.messages[-1].content
+        places = {name: asked.find(mark) for name, mark in (("A", "Answer A:"), ("B", "Answer B:"))}
+        better = "A" if places["A"] < asked.find(word, places["A"]) < places["B"] else "B"
+        parts = request.json_schema["properties"]
+        return json.dumps({name: better if name == "better" else "It was looked up." for name in parts})
+
+    return says
+
+
+def of_a_place(request):
+    if request.json_schema is None:
+        return "Tea is something that is drunk."
+    parts = request.json_schema["properties"]
+    return json.dumps({name: "A" if name == "better" else "The first is fine." for name in parts})
+
+
+def test_two_answers_are_told_only_if_both_orders_agree():
+    given = {"question": "What is tea?", "first": "A drink of leaves.", "second": "A kind of stone."}
+    leaves = compare_answers(**given, client=judging(preferring("leaves")), language="en")
+    assert leaves.better == "first" and len(leaves.reasons) == 2
+    assert compare_answers(**given, client=judging(preferring("stone")), language="en").better == "second"
+    assert compare_answers(**given, client=judging(of_a_place), language="en").better is None
+    client = judging(of_a_place)
+    compare_answers(**given, source="Tea is a drink.", criterion="Be kind.", client=client, language="en")
+    assert all("Text:\nTea is a drink." in request.messages[-1].content for request in client.backend.requests)
+    assert "Be kind." in client.backend.requests[1].messages[0].content
+    with pytest.raises(errors.InputError, match="two answers"):
+        compare_answers("", "a", "b", client=client)
+
+
+@pytest.mark.parametrize(
+    ("says", "better", "score"),
+    [(preferring("careful"), "chosen", 5), (preferring("hasty"), "rejected", 1), (of_a_place, None, 3)],
+)
+def test_a_preference_pair_is_judged_by_comparing_its_answers(says, better, score, options, ledger):
+    row = {
+        "question": "How is tea made?",
+        "draft": "A hasty answer says to put leaves into water and no more.",
+        "criticism": "It leaves out the time.",
+        "better": "A careful answer names the heat of the water and the three minutes that the leaves want.",
+    }
+    pairs = import_rows([row], kind="preference_pairs", language="en", ledger=ledger, show_progress=False)
+    client = judging(says)
+    (said,) = judge(pairs, client=client, calibrate=False, **options).results
+    assert (said["better"], said["score"]) == (better, score) and len(client.backend.requests) == 3
+
+
+# --- data sets by score
+
+
+def by_question(marks):
+    """Return a judge that gives each question its score."""
+
+    def says(request):
+        asked = request.messages[-1].content
+        return verdict_of(request, next(mark for question, mark in marks.items() if question in asked))
+
+    return judging(says)
+
+
+def test_only_what_has_the_score_is_exported(options, task, ledger, tmp_path, caplog):
+    marks = {row["question"]: score for row, score in zip(ROWS, (5, 3, 4), strict=True)}
+    judge(task, client=by_question(marks), positions=[0, 1, 2], calibrate=False, **options)
+    exported = export_dataset(task, tmp_path / "best", min_score=4, gates=False, ledger=ledger)
+    lines = (exported.path / "train.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["question"] for line in lines] == [ROWS[0]["question"], ROWS[2]["question"]]
+    assert exported.dropped == {"score": 1}
+    assert json.loads((exported.path / "manifest.json").read_text(encoding="utf-8"))["min_score"] == 4
+    with pytest.raises(errors.InputError, match="score 3") as refused:
+        judge(task, client=by_question(dict.fromkeys(marks, 1)), positions=[0, 2], calibrate=False, **options)
+        export_dataset(task, tmp_path / "none", min_score=5, gates=False, ledger=ledger)
+    assert "lower min_score" in refused.value.hint
+
+
+def test_what_was_not_judged_is_left_out_and_said(options, task, ledger, tmp_path, caplog):
+    with pytest.raises(errors.InputError, match="not judged 3") as refused:
+        export_dataset(task, tmp_path / "none", min_score=4, gates=False, ledger=ledger)
+    assert "judge(task)" in refused.value.hint
+    judge(task, client=judging(of_no_use), positions=[1], calibrate=False, **options)
+    with caplog.at_level(logging.WARNING, "cerebro_nb"):
+        exported = export_dataset(task, tmp_path / "one", min_score=4, gates=False, ledger=ledger)
+    assert exported.parts == {"train": 1} and exported.dropped == {"not judged": 2}
+    assert "2 examples have no score" in caplog.text
+    with pytest.raises(errors.InputError, match="no score"):
+        export_dataset(task, tmp_path / "wrong", min_score=9, ledger=ledger)

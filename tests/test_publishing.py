@@ -1,0 +1,178 @@
+"""A data set on a hub: private, whole, by name alone, and every refusal said."""
+
+import json
+import os
+import subprocess
+import sys
+
+import datasets
+import pytest
+from hub_writing import WritableHub
+
+from cerebro_nb import errors, export_dataset, process_in_batches, push_dataset
+from cerebro_nb.cli.main import main
+
+KEY = "hf_thisIsAKeyThatNobodyMaySee"
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    for name in ("HF_HUB_OFFLINE", "HUGGING_FACE_HUB_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    with WritableHub(KEY) as served:
+        monkeypatch.setenv("HF_ENDPOINT", served.url)
+        monkeypatch.setenv("HF_TOKEN", KEY)
+        yield served
+
+
+@pytest.fixture
+def task_id():
+    return process_in_batches(["black", "green"], str.upper, show_progress=False).task_id
+
+
+@pytest.fixture
+def made(task_id, tmp_path):
+    return export_dataset(task_id, tmp_path / "tea", gates=False, embedder="none").path
+
+
+def told(raised):
+    """All that an error says, with what it came from."""
+    error, texts = raised.value, []
+    while error is not None:
+        texts.append(f"{error} {error!r}")
+        error = error.__cause__
+    return " ".join(texts)
+
+
+def test_an_export_goes_to_a_hub_whole_and_private(hub, task_id, tmp_path):
+    exported = export_dataset(task_id, tmp_path / "tea", gates=False, embedder="none", push="me/tea")
+    assert exported.address == f"{hub.url}/datasets/me/tea" and hub.private == {"me/tea": True}
+    here = {file.name: file.read_bytes() for file in exported.path.iterdir()}
+    assert hub.files["me/tea"] == here and set(here) == {"README.md", "manifest.json", "train.jsonl"}
+
+
+def test_what_was_pushed_is_loaded_by_its_card(hub, made, tmp_path):
+    push_dataset(made, "me/tea")
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for name, content in hub.files["me/tea"].items():
+        (copy / name).write_bytes(content)
+    loaded = datasets.load_dataset(str(copy), cache_dir=str(tmp_path / "cache"))
+    assert [row["output"] for row in loaded["train"]] == ["BLACK", "GREEN"] and set(loaded) == {"train"}
+
+
+def test_without_a_push_nobody_is_asked(hub, task_id, tmp_path):
+    export_dataset(task_id, tmp_path / "tea", gates=False, embedder="none", trainer=None)
+    assert hub.requests == []
+
+
+def test_the_command_says_where_it_is_and_never_the_key(hub, task_id, tmp_path, capfd):
+    words = ["export", task_id, "--to", str(tmp_path / "tea"), "--no-gates", "--embedder", "none", "--push", "me/tea"]
+    assert main([*words, "--public"]) == 0
+    said = capfd.readouterr()
+    assert f"Pushed to {hub.url}/datasets/me/tea." in said.out and KEY not in said.out + said.err
+    assert hub.private == {"me/tea": False}
+
+
+def test_what_is_public_gets_nothing_that_was_to_be_private(hub, made):
+    hub.add("me/tea", private=False)
+    with pytest.raises(errors.PushFailed, match="is public"):
+        push_dataset(made, "me/tea")
+    assert hub.writes == []
+    push_dataset(made, "me/tea", private=False)
+    assert "train.jsonl" in hub.files["me/tea"]
+
+
+def test_what_holds_files_is_written_over_only_if_that_is_said(hub, made):
+    hub.add("me/tea", private=True, **{"notes.txt": b"years of work"})
+    with pytest.raises(errors.PushFailed, match="holds 1 files already"):
+        push_dataset(made, "me/tea")
+    assert hub.writes == []
+    push_dataset(made, "me/tea", overwrite=True)
+    assert hub.files["me/tea"]["notes.txt"] == b"years of work" and "README.md" in hub.files["me/tea"]
+
+
+def test_what_a_trainer_left_does_not_go_along(hub, made):
+    (made / "outputs").mkdir()
+    for name in ("outputs/adapter.json", "adapter.gguf", ".env.json"):
+        (made / name).write_text("{}")
+    push_dataset(made, "me/tea")
+    assert set(hub.files["me/tea"]) == {"README.md", "manifest.json", "train.jsonl"}
+
+
+@pytest.mark.parametrize("key", ["", "hf_anotherOne"])
+def test_a_key_that_is_none_is_said_and_the_export_is_there(hub, key, made, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", key)
+    with pytest.raises(errors.PushFailed, match="does not know the key" if key else "has no key") as refused:
+        push_dataset(made, "me/tea")
+    assert "HF_TOKEN" in refused.value.hint and (not key or key not in told(refused)) and hub.files == {}
+    assert (made / "train.jsonl").exists()
+
+
+def test_a_key_on_the_disk_is_not_taken(hub, made, monkeypatch, tmp_path):
+    (tmp_path / "token").write_text(KEY)
+    monkeypatch.setenv("HF_TOKEN_PATH", str(tmp_path / "token"))
+    monkeypatch.delenv("HF_TOKEN")
+    with pytest.raises(errors.PushFailed, match="has no key"):
+        push_dataset(made, "me/tea")
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize(
+    ("repository", "commit", "said"),
+    [
+        ("others/tea", 0, "may not write to others/tea"),
+        ("me/tea", 403, "may not write"),
+        ("me/tea", 404, "has no place"),
+    ],
+)
+def test_who_may_not_write_is_told(hub, repository, commit, said, made):
+    hub.refused_with = commit
+    with pytest.raises(errors.PushFailed, match=said) as refused:
+        push_dataset(made, repository)
+    assert refused.value.hint and KEY not in told(refused) and not hub.files.get(repository)
+
+
+def test_a_hub_that_is_not_there_is_said(hub, made, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(errors.PushFailed, match="does not answer") as gone:
+        push_dataset(made, "me/tea")
+    assert "HF_ENDPOINT" in gone.value.hint and KEY not in told(gone)
+
+
+def test_what_is_no_hub_is_said(hub, made):
+    hub.add("me/tea", private=True)
+    hub.told = lambda repository: ["no", "hub"]
+    with pytest.raises(errors.PushFailed, match="cannot be read"):
+        push_dataset(made, "me/tea")
+
+
+def test_offline_is_heeded_before_anything_is_read(hub, task_id, tmp_path):
+    words = ["export", task_id, "--to", str(tmp_path / "tea"), "--push", "me/tea"]
+    command = [sys.executable, "-c", "import sys; from cerebro_nb.cli.main import main; sys.exit(main(sys.argv[1:]))"]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    ended = subprocess.run([*command, *words], env=environment, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 1 and "HF_HUB_OFFLINE is set" in ended.stderr and hub.requests == []
+    assert not (tmp_path / "tea").exists()
+
+
+@pytest.mark.parametrize("name", ["tea", "me/tea/green", "me/..", "me/ tea", "https://hub/me/tea", "me/tea\n"])
+def test_what_names_no_repository_is_refused_before_anything_is_read(hub, name, task_id, tmp_path):
+    with pytest.raises(errors.InputError, match="names no repository"):
+        export_dataset(task_id, tmp_path / "tea", push=name)
+    assert hub.requests == [] and not (tmp_path / "tea").exists()
+
+
+def test_what_is_no_data_set_of_ours_is_not_sent(hub, tmp_path):
+    (tmp_path / "README.md").write_text("# mine")
+    (tmp_path / "manifest.json").write_text(json.dumps({"name": "another"}))
+    with pytest.raises(errors.InputError, match="no data set of ours"):
+        push_dataset(tmp_path, "me/tea")
+    assert hub.requests == []
+
+
+def test_without_the_extra_it_is_said_which(hub, made, monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(errors.MissingDependency) as missing:
+        push_dataset(made, "me/tea")
+    assert "cerebro-nb[hub]" in missing.value.hint
