@@ -94,6 +94,13 @@ def _add_trainer(parser: ArgumentParser) -> None:
         "--for", dest="trainer", choices=get_args(Trainer), help="rows, config and Modelfile for this trainer"
     )
     parser.add_argument("--base-model", help="what that trainer tunes, by its name on the hub")
+    parser.add_argument(
+        "--no-source-text",
+        dest="source_text",
+        action="store_false",
+        default=None,
+        help="leave out the text that an example was made from",
+    )
 
 
 def _add_push(parser: ArgumentParser) -> None:
@@ -115,13 +122,6 @@ def _add_export(parser: ArgumentParser) -> None:
     parser.add_argument("--min-score", type=int, help="the least score of a judge, 1 to 5; what has none is left out")
     parser.add_argument("--system-prompt", help="a standing instruction for each conversation")
     parser.add_argument("--thinking", choices=get_args(Thinking), help="where what was thought goes (tags)")
-    parser.add_argument(
-        "--no-source-text",
-        dest="source_text",
-        action="store_false",
-        default=None,
-        help="leave out the text that an example was made from",
-    )
     parser.add_argument("--licence", help="the licence you give the data set")
     parser.add_argument(
         "--spreadsheet-safe", action="store_true", help="in csv: an apostrophe before what a spreadsheet would run"

@@ -191,8 +191,7 @@ class Examiner:
     async def take(self, item: WorkItem, example: Mapping[str, Any], raw: str) -> None:
         """Remember a whole example, or raise that it came before, or that its conversation is none to train on."""
         values = {**item.value, "subject": self._common.subject, "topic": topic_of(item.value), **example}
-        talk = conversation_in(self._recipe, values, self._language)
-        if talk is not None and (fault := fault_of(talk)) is not None:
+        if (talk := conversation_in(self._recipe, values, self._language)) and (fault := fault_of(talk)) is not None:
             self._note(item, "conversation", "")
             raise _refused({"conversation": f"it {fault}"}, raw)
         self._refuse_copy(item, await self._distinct.add_if_new(telling_text(self._recipe, example)), raw)
@@ -239,9 +238,11 @@ class Begun:
             wishes = []  # they were said of a later step than the first
         return wishes, begun
 
-    def put_back(self, position: int, wishes: list[str], begun: Mapping[str, Any] | None) -> None:
-        """Keep what a try was given to go on with: nobody answered, so it is as good as before."""
-        if begun is not None:
+    def ended(self, position: int, error: CerebroError, wishes: list[str], begun: Mapping[str, Any] | None) -> None:
+        """Keep what a try was given to go on with if nobody answered, and nothing if that was found to be wrong."""
+        if isinstance(error, Disproved):
+            self.passed.pop(position, None)
+        if begun is not None and not isinstance(error, OutputError):
             self._wishes[position] = wishes
             self.passed.setdefault(position, begun)
 
@@ -290,16 +291,11 @@ class ExampleWork:
         wishes, begun = self._begun.next_try(place)
         try:
             return await made_example(self._asking, item.value, item.attempt - 1, wishes, look, begun)
-        except Disproved:
-            self._begun.passed.pop(place, None)  # what was asked about is wrong, so that nothing is gone on with
-            self._examiner.gain.note(place, "disproved")
-            raise
-        except OutputError as error:
-            if not isinstance(error, ExampleRefused | DuplicateOutput):
+        except CerebroError as error:
+            self._begun.ended(place, error, wishes, begun)
+            is_noted = isinstance(error, ExampleRefused | DuplicateOutput) and not isinstance(error, Disproved)
+            if isinstance(error, OutputError) and not is_noted:
                 self._examiner.gain.note(place, type(error).__name__)
-            raise
-        except CerebroError:
-            self._begun.put_back(place, wishes, begun)
             raise
 
     async def _look(self, item: WorkItem, example: Mapping[str, Any], raw: str) -> None:

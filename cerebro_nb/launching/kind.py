@@ -390,13 +390,11 @@ def kind_of_example(example: Mapping[str, Any]) -> Kind | None:
     """Return the kind of an example, told by its task if it has one, else by its fields; None if by neither."""
 
     def fields(kind: Kind) -> Collection[str]:
-        form = kind.response_model
-        return (
-            kind.columns if form is None else [name for name, part in form.model_fields.items() if part.is_required()]
-        )
+        if kind.response_model is None:
+            return kind.columns
+        return [name for name, part in kind.response_model.model_fields.items() if part.is_required()]
 
     about = example.get("metadata") or {}
     named = [*filter(None, [_of_tasks.get(str(about.get("task_id")))]), *kinds_of(str(about.get("kind", "")))]
-
     by_fields = sorted(filter(fields, kinds().values()), key=lambda kind: -len(kind.columns))
     return next((kind for kind in [*named, *by_fields] if set(fields(kind)) <= example.keys()), None)

@@ -18,8 +18,8 @@ from ..launching.tools import Tool, checked_call, checked_tools, tools_text
 
 # %% auto #0
 __all__ = ['MOST_TEXT', 'MOST_LONG_TEXT', 'MOST_LISTED', 'FieldName', 'Field', 'Fields', 'TOOL_AXIS', 'TOOL_PLACE', 'NEEDS_PLACE',
-           'TextField', 'NumberField', 'BooleanField', 'ChoiceField', 'ListField', 'ObjectField', 'CallsField',
-           'QuoteField', 'ToolsField', 'answer_model', 'text_fields', 'quote_fields', 'problems_of_quotes', 'constants',
+           'TextField', 'NumberField', 'BooleanField', 'ChoiceField', 'CallsField', 'QuoteField', 'ToolsField',
+           'ListField', 'ObjectField', 'answer_model', 'text_fields', 'quote_fields', 'problems_of_quotes', 'constants',
            'needs_of', 'with_tool_axis', 'problems_of_calls']
 
 # %% ../../nbs/21_recipes/1_fields.ipynb #05bb0a4d
@@ -89,29 +89,7 @@ class ChoiceField(_Field):
             raise ValueError("two of its words are the same")
         return self
 
-# %% ../../nbs/21_recipes/1_fields.ipynb #d99616f0
-class ListField(_Field):
-    """Several values of one form."""
-
-    type: Literal["list"]
-    of: Field = TextField()
-    min: int = Bounds(1, ge=0, le=MOST_LISTED, description="least values")
-    max: int = Bounds(MOST_LISTED, ge=1, le=MOST_LISTED, description="most values")
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Self:
-        if self.min > self.max:
-            raise ValueError(f"min = {self.min} is more than max = {self.max}")
-        return self
-
-
-class ObjectField(_Field):
-    """Fields of its own."""
-
-    type: Literal["object"]
-    fields: dict[FieldName, Field] = Bounds(min_length=1, max_length=40)
-
-
+# %% ../../nbs/21_recipes/1_fields.ipynb #e9de7aa7
 class CallsField(_Field):
     """Calls of tools, each checked against the JSON schema of the tool."""
 
@@ -141,6 +119,28 @@ class ToolsField(_Field):
 
     type: Literal["tools"]
 
+# %% ../../nbs/21_recipes/1_fields.ipynb #d99616f0
+class ListField(_Field):
+    """Several values of one form."""
+
+    type: Literal["list"]
+    of: Field = TextField()
+    min: int = Bounds(1, ge=0, le=MOST_LISTED, description="least values")
+    max: int = Bounds(MOST_LISTED, ge=1, le=MOST_LISTED, description="most values")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.min > self.max:
+            raise ValueError(f"min = {self.min} is more than max = {self.max}")
+        return self
+
+
+class ObjectField(_Field):
+    """Fields of its own."""
+
+    type: Literal["object"]
+    fields: dict[FieldName, Field] = Bounds(min_length=1, max_length=40)
+
 
 def _as_field(value: Any) -> Any:
     """Return what was given for a field: one that says no type is a text, and a text alone says what it holds."""
@@ -148,7 +148,7 @@ def _as_field(value: Any) -> Any:
     return {"type": "text", **value} if isinstance(value, Mapping) else value
 
 
-Field = Annotated[
+_Forms = (
     TextField
     | NumberField
     | BooleanField
@@ -157,24 +157,12 @@ Field = Annotated[
     | ObjectField
     | CallsField
     | QuoteField
-    | ToolsField,
-    Bounds(discriminator="type"),
-    BeforeValidator(_as_field),
-]
+    | ToolsField
+)
+Field = Annotated[_Forms, Bounds(discriminator="type"), BeforeValidator(_as_field)]
 ListField.model_rebuild()
 ObjectField.model_rebuild()
-Fields = Mapping[
-    str,
-    TextField
-    | NumberField
-    | BooleanField
-    | ChoiceField
-    | ListField
-    | ObjectField
-    | CallsField
-    | QuoteField
-    | ToolsField,
-]
+Fields = Mapping[str, _Forms]
 
 # %% ../../nbs/21_recipes/1_fields.ipynb #13f66e1e
 def _held(field: Any, name: str) -> Any:

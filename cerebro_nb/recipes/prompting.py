@@ -210,7 +210,7 @@ def reply_form(
 
     def held(parsed: Any) -> dict[str, Any]:
         if parsed.answer != step.must_be:
-            prompt = step.prompt[next(iter(step.prompt))].splitlines()[-1]
+            prompt = filled(step.prompt[next(iter(step.prompt))], _placed(values)).splitlines()[-1]
             hint = "It will be asked for again; if this repeats, take a larger model."
             raise Disproved(
                 f"it was answered {parsed.answer}, and must be {step.must_be}: {prompt[:80]}",

@@ -192,13 +192,8 @@ def _problems_of_steps(
 def _problems_of_chat(recipe: Recipe) -> Iterator[str]:
     chat = recipe.chat
     assert chat is not None, "it is asked of a recipe with one"
-    known = {
-        *recipe.fields,
-        *recipe.plan.axes,
-        *recipe.plan.columns,
-        *KNOWN_PLACES,
-        *(CHOSEN_PLACES if chat.choice else ()),
-    }
+    known = {*recipe.fields, *recipe.plan.axes, *recipe.plan.columns, *KNOWN_PLACES}
+    known |= {*CHOSEN_PLACES} if chat.choice else set()
     if chat.choice and len(compared_fields(recipe)) != 2:
         yield f"chat.choice: {chat.choice} is no choice of which two words are the names of texts"
     learned = any(

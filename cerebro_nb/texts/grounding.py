@@ -47,7 +47,7 @@ _LIGHT = frozenset(
     )
 )
 
-
+# %% ../../nbs/19_texts/9_grounding.ipynb #620315e0
 @dataclass(frozen=True, slots=True)
 class _Said:
     """The words of a text: all in their order, those that say something, its numbers, its names."""

@@ -34,7 +34,7 @@ class Sentence:
         """Its text in one line."""
         return " ".join(self.text.split())
 
-
+# %% ../../nbs/19_texts/5_sentences.ipynb #1c8ff677
 _SHORT = (
     "e.g|i.e|etc|vs|cf|ca|approx|no|nr|nº|fig|figs|eq|sec|ch|p|pp|vol|dr|dra|mr|mrs|ms|prof|st|inc|ltd"
     "|jr|sr|sra|srta|exmo|"
@@ -48,8 +48,6 @@ _BEFORE = re.compile(
 )
 _STOP = re.compile(r"[.!?…]+[\"'”’»)\]]*(?=\s+[\"'“‘«„(\[¿¡*]*[^\W_a-zß-öø-ÿ])|[。！？]+[」』”]*")
 _BREAK = re.compile(r"\n\s*\n|\n(?=[ \t]*(?:[-*•–·▪◦‣]|\(?\d{1,2}[.)]|\(?[a-z]\))[ \t\xa0]+\S)")
-
-
 _BULLET = re.compile(r"\A\s*[-*•–·▪◦‣][ \t\xa0]+")
 
 
