@@ -1,4 +1,3 @@
-# ruff: noqa: E501
 """What is made from documents: pieces by section, pairs that are held to their quote, questions without an answer."""
 
 import json
@@ -22,7 +21,8 @@ HIVE = "The hive should face south-east, so that the morning sun wakes the bees.
 HONEY = "Honey is taken in July, once 9 of 10 cells are closed with wax. A colony keeps 20 kilograms for the winter."
 INDEX = "bees, 1, 4\nhive, 2\nhoney, 3, 7\nwax, 3\nwinter, 9\nstone, 2\nsun, 2, 8\nJuly, 3\ncells, 3, 5"
 GUIDE = Document(
-    f"# Bees\n\n## Contents\n\n- The hive\n- Honey\n\n## The hive\n\n{HIVE}\n\n## Honey\n\n{HONEY}\n\n## Index\n\n{INDEX}\n",
+    "# Bees\n\n## Contents\n\n- The hive\n- Honey\n\n"
+    f"## The hive\n\n{HIVE}\n\n## Honey\n\n{HONEY}\n\n## Index\n\n{INDEX}\n",
     "bees.md",
     "Bees",
     "text/markdown",
@@ -87,11 +87,31 @@ def test_a_true_quote_beside_a_wrong_answer_is_refused(answer):
 
 
 RIGHT_AND_WRONG = {
-    "pt-BR": ("O pacote não é removido da lista de 12 itens.", "O pacote não é removido da lista.", "O pacote é removido da lista."),
-    "es": ("El paquete no se borra de la lista.", "No se borra el paquete de la lista.", "El paquete se borra de la lista."),
-    "fr": ("Le paquet n'est pas supprimé de la liste.", "Le paquet n'est pas supprimé.", "Le paquet est supprimé de la liste."),
-    "de": ("Das Paket wird nicht gelöscht.", "Das Paket wird nicht gelöscht.", "Das Paket wird gelöscht."),
-    "it": ("Il pacchetto non viene rimosso dalla lista.", "Il pacchetto non viene rimosso.", "Il pacchetto viene rimosso dalla lista."),
+    "pt-BR": (
+        "O pacote não é removido da lista de 12 itens.",
+        "O pacote não é removido da lista.",
+        "O pacote é removido da lista.",
+    ),
+    "es": (
+        "El paquete no se borra de la lista.",
+        "No se borra el paquete de la lista.",
+        "El paquete se borra de la lista.",
+    ),
+    "fr": (
+        "Le paquet n'est pas supprimé de la liste.",
+        "Le paquet n'est pas supprimé.",
+        "Le paquet est supprimé de la liste.",
+    ),
+    "de": (
+        "Das Paket wird nicht gelöscht.",
+        "Das Paket wird nicht gelöscht.",
+        "Das Paket wird gelöscht.",
+    ),
+    "it": (
+        "Il pacchetto non viene rimosso dalla lista.",
+        "Il pacchetto non viene rimosso.",
+        "Il pacchetto viene rimosso dalla lista.",
+    ),
 }  # fmt: skip
 
 

@@ -4,7 +4,7 @@ import json
 
 import numpy
 import pytest
-from fakes import FakeOllama, prose
+from fakes import FakeOllama
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -129,21 +129,25 @@ TEA = Document("Green tea wants water of eighty degrees. It stands for two minut
 HONEY = Document("Honey from the forest is dark. It is kept in a dry place. " * 6, "honey.txt")
 
 
+def step_by_step(asked, number):
+    """Return what a model says that is asked for a quote, a question, an answer, or whether a text answers."""
+    about = "tea" if "tea" in asked else "honey"
+    if "Reply with its number" in asked:
+        return json.dumps({"quote": int(asked.partition("[")[2].partition("]")[0])})
+    if "Does this text answer" in asked:
+        return json.dumps({"answer": "no"})
+    if "Write one question that this text answers" in asked:
+        return json.dumps(
+            {"question": f"Which {'xyzvw'[number % 5] * 9} colour has {about} {'abcdefgh'[number % 8] * 7}?"}
+        )
+    if "Which question does this sentence" in asked:
+        return json.dumps({"question": f"What is said of {about} in {'abcdefgh'[number % 8] * 9}?"})
+    return asked.rpartition("\n")[2]
+
+
 def test_a_pair_from_a_document_names_its_place_and_some_cannot_be_answered(options, ledger):
     def by_text(request):
-        asked = request.messages[-1].content
-        about, number = ("tea" if "tea" in asked else "honey"), len(backend.requests)
-        if "Reply with its number" in asked:
-            return json.dumps({"quote": int(asked.partition("[")[2].partition("]")[0])})
-        if "Does this text answer" in asked:
-            return json.dumps({"answer": "no"})
-        if "Write one question that this text answers" in asked:
-            return json.dumps(
-                {"question": f"Which {'xyzvw'[number % 5] * 9} colour has {about} {'abcdefgh'[number % 8] * 7}?"}
-            )
-        if "Which question does this sentence" in asked:
-            return json.dumps({"question": f"What is said of {about} in {'abcdefgh'[number % 8] * 9}?"})
-        return asked.rpartition("\n")[2]
+        return step_by_step(request.messages[-1].content, len(backend.requests))
 
     backend = ScriptedBackend(by_text)
     run = generate_qa(
@@ -162,26 +166,28 @@ def test_a_pair_from_a_document_names_its_place_and_some_cannot_be_answered(opti
         given, made = item["input"], item["output"]
         assert texts[given["source"]][given["start"] : given["end"]] == given["text"]
         assert made["answer"].startswith("The text does not say") is not given["answerable"]
-        assert given["answerable"] is (texts[given["source"]][: made.get("quote", {}).get("end", 0)] != "")
+        quote = made.get("quote")
+        assert (quote is not None) is given["answerable"]
+        assert quote is None or texts[given["source"]][quote["start"] : quote["end"]] == quote["text"] == made["answer"]
     assert run.df["answerable"].tolist().count(False) == 2
     assert [document["source"] for document in run.task.manifest["documents"]] == ["tea.txt", "honey.txt"]
 
 
 def test_a_task_from_documents_is_gone_on_with(ledger, quick):
-    with FakeOllama(lambda payload: pair(prose(f"question {len(server.requests)}", asks=True))) as server:
+    def by_text(payload):
+        return step_by_step(payload["messages"][-1]["content"], len(server.requests))
+
+    with FakeOllama(by_text) as server:
         server.faults = [None, (400, {}, "no")]
         client = Client(OllamaBackend(server.url), "tiny")
-        run = generate_qa(
-            from_documents=TEA, n=2, chunk_tokens=40, client=client, profile=quick, ledger=ledger, show_progress=False
-        )
+        given = {"from_documents": TEA, "n": 2, "chunk_tokens": 40, "without_gates": ["repetition", "grounded"]}
+        run = generate_qa(**given, client=client, profile=quick, ledger=ledger, show_progress=False)
         assert run.progress.failed == 1
         ledger.reopen_failed(run.task_id)
         again = resume(run.task_id, client=client, ledger=ledger, show_progress=False)
         LOOP.run(client.aclose())
     assert again.progress.ok == 2
-    assert "Text:\nGreen tea" in json.dumps(server.requests[-1][1]["messages"][-1]["content"]).encode().decode(
-        "unicode_escape"
-    )
+    assert "Green tea wants" in server.requests[-1][1]["messages"][-1]["content"]
 
 
 def test_failure_cases_are_not_taken_from_documents(options):

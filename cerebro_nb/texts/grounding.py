@@ -193,6 +193,17 @@ def ungrounded(answer: str, quote: str, around: str, asked: str = "", language: 
 
 # %% ../../nbs/19_texts/9_grounding.ipynb #e6a1753b
 _ABOUT = 0.5
+#: What asks for a reason, and what gives one, in six languages.
+_WHY = re.compile(r"^\W*(?:why|por ?que|por quê|por qué|pourquoi|warum|weshalb|wieso|perché)\b", re.I)
+_REASON = re.compile(
+    r"\b(?:because|since|as|so|thus|hence|therefore|otherwise|due|owing|reasons?|causes?|caused|makes?|lets?|allows?|prevents?"
+    r"|avoids?|ensures?|keeps?|for|to (?!the\b|an?\b)[a-z]+"
+    r"|porque|pois|para|por|devido|graças|assim|portanto|senão|permitem?|evitam?|impedem?|garantem?|motivos?|razão|razões"
+    r"|pues|así|gracias|debido|ya que|permiten?|impiden?|razón|razones|car|pour|afin|puisque|ainsi|donc|sinon|grâce|cause"
+    r"|permet|évite|empêche|raisons?|weil|da|denn|damit|um|wegen|daher|deshalb|sodass|dass|sonst|aufgrund|durch|grund"
+    r"|verhindert|ermöglicht|perché|poiché|per|affinché|siccome|così|grazie|quindi|altrimenti|permette|evita|motivo|ragione)\b",
+    re.I,
+)
 
 
 def off_topic(question: str, around: str, quote: str = "", language: str = "") -> str | None:
@@ -223,6 +234,8 @@ def off_topic(question: str, around: str, quote: str = "", language: str = "") -
         return f"is about something else: {', '.join(_missing(said.telling, source.words)[:5])}"
     if quote and not _share(said.telling, _said(quote, known).words):
         return "is not about what is quoted"
+    if quote and _WHY.search(question) and not _REASON.search(quote):
+        return "asks why, and what is quoted gives no reason"
     return None
 
 # %% ../../nbs/19_texts/9_grounding.ipynb #280183e5
