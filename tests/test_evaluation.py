@@ -203,9 +203,11 @@ def answering(payload):
     asked, model = payload["messages"][-1]["content"], payload["model"]
     if model.startswith("judge"):
         fact = asked.partition("Text:\n")[2].partition("\n\n")[0]
+        if "Answer A:" not in asked:
+            return fact or "Nobody knows."
         first, second = re.search(r"Answer A: (.*?)\n\nAnswer B: (.*?)\n\n", asked, re.DOTALL).groups()
         better = "A" if first == fact else "B" if second == fact else "neither"
-        return json.dumps({"expected": fact, "reason": "One says what the text says.", "better": better})
+        return json.dumps({"reason": "One says what the text says.", "better": better})
     valve = next(valve for valve in VALVES if valve in asked)
     return FACTS[valve] if model.startswith("tuned") and valve != "red" else f"The {valve} valve is a valve."
 
@@ -237,7 +239,7 @@ def test_both_answer_a_judge_compares_and_nothing_is_asked_twice(server, models,
     assert all(known.is_told and known.questions == 8 for known in found.measures)
     assert found.summary.startswith("The tuned model is better: exact match +") and found.left_out == 0
     told = sum(row["base"] != row["tuned"] for row in found.answers)
-    assert asked(server).count("judge") == 2 * told  # in both orders, and not where both say the same
+    assert asked(server).count("judge") == 3 * told  # itself, then in both orders; not where both say the same
     assert list(found.df["measure"]) == [known.measure for known in found.measures]
     better = found.answers_df.set_index("question")["better"]
     assert set(better[~better.index.str.contains("red")]) == {"tuned"}
@@ -258,7 +260,9 @@ def test_the_judge_is_not_told_whose_an_answer_is_and_sees_both_orders(server, m
         if path == "/api/chat" and payload["model"].startswith("judge")
     ]
     assert seen and not any(word in text.lower() for text in seen for word in ("tuned", "tiny", "base"))
-    answers = [re.search(r"Answer A: (.*?)\n\nAnswer B: (.*?)\n\n", text).groups() for text in seen]
+    answers = [
+        re.search(r"Answer A: (.*?)\n\nAnswer B: (.*?)\n\n", text).groups() for text in seen if "Answer A" in text
+    ]
     assert sorted(answers) == sorted((second, first) for first, second in answers)
 
 
@@ -300,12 +304,14 @@ def test_no_other_model_answers_after_a_timeout(models, exported, ledger, quick)
 def test_a_judge_that_cannot_tell_good_from_bad_has_no_say(server, models, exported, ledger, quick):
     """It gives every known answer the same score, so its calibration is that of chance."""
     said = "It may be so, or it may be otherwise."
-    same = {"expected": said, "correct": 3, "grounded": 3, "clear": 3, "reason": said, "score": 3}
+    same = {"correct": 3, "grounded": 3, "clear": 3, "reason": said, "score": 3}
 
     def lazily(payload):
         is_pair = "Answer B:" in payload["messages"][-1]["content"]
         if not payload["model"].startswith("judge") or is_pair:
             return answering(payload)
+        if not payload.get("format"):
+            return said  # its own answer
         return json.dumps({name: same[name] for name in payload["format"]["properties"]})
 
     server.answer = lazily
