@@ -198,10 +198,11 @@ _WHY = re.compile(r"^\W*(?:why|por ?que|por quê|por qué|pourquoi|warum|weshalb
 _REASON = re.compile(
     r"\b(?:because|since|as|so|thus|hence|therefore|otherwise|due|owing|reasons?|causes?|caused|makes?|lets?|allows?|prevents?"
     r"|avoids?|ensures?|keeps?|for|to (?!the\b|an?\b)[a-z]+"
-    r"|porque|pois|para|por|devido|graças|assim|portanto|senão|permitem?|evitam?|impedem?|garantem?|motivos?|razão|razões"
-    r"|pues|así|gracias|debido|ya que|permiten?|impiden?|razón|razones|car|pour|afin|puisque|ainsi|donc|sinon|grâce|cause"
-    r"|permet|évite|empêche|raisons?|weil|da|denn|damit|um|wegen|daher|deshalb|sodass|dass|sonst|aufgrund|durch|grund"
-    r"|verhindert|ermöglicht|perché|poiché|per|affinché|siccome|così|grazie|quindi|altrimenti|permette|evita|motivo|ragione)\b",
+    r"|porque|pois|para|por|devido|graças|assim|portanto|senão|permitem?|evitam?|impedem?|garantem?|motivos?|razão"
+    r"|razões|pues|así|gracias|debido|ya que|permiten?|impiden?|razón|razones|car|pour|afin|puisque|ainsi|donc|sinon|grâce"
+    r"|cause|permet|évite|empêche|raisons?|weil|da|denn|damit|um|wegen|daher|deshalb|sodass|dass|sonst|aufgrund|durch|grund"
+    r"|verhindert|ermöglicht|perché|poiché|per|affinché|siccome|così|grazie|quindi|altrimenti|permette|evita"
+    r"|motivo|ragione)\b",
     re.I,
 )
 
