@@ -199,9 +199,9 @@ _REASON = re.compile(
     r"\b(?:because|since|as|so|thus|hence|therefore|otherwise|due|owing|reasons?|causes?|caused|makes?|lets?|allows?|prevents?"
     r"|avoids?|ensures?|keeps?|for|to (?!the\b|an?\b)[a-z]+"
     r"|porque|pois|para|por|devido|graças|assim|portanto|senão|permitem?|evitam?|impedem?|garantem?|motivos?|razão"
-    r"|razões|pues|así|gracias|debido|ya que|permiten?|impiden?|razón|razones|car|pour|afin|puisque|ainsi|donc|sinon|grâce"
-    r"|cause|permet|évite|empêche|raisons?|weil|da|denn|damit|um|wegen|daher|deshalb|sodass|dass|sonst|aufgrund|durch|grund"
-    r"|verhindert|ermöglicht|perché|poiché|per|affinché|siccome|così|grazie|quindi|altrimenti|permette|evita"
+    r"|razões|pues|así|gracias|debido|ya que|permiten?|impiden?|razón|razones|car|pour|afin|puisque|ainsi|donc|sinon"
+    r"|grâce|cause|permet|évite|empêche|raisons?|weil|da|denn|damit|um|wegen|daher|deshalb|sodass|dass|sonst|aufgrund|durch"
+    r"|grund|verhindert|ermöglicht|perché|poiché|per|affinché|siccome|così|grazie|quindi|altrimenti|permette|evita"
     r"|motivo|ragione)\b",
     re.I,
 )
