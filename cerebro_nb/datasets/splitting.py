@@ -137,8 +137,8 @@ def places_for_testing(
             room -= len(groups[group])
     if not test or len(test) == len(rows):
         raise InputError(
-            f"the {len(rows)} examples cannot be split: they are of one document or too much alike",
-            hint="Give examples from more documents, or test_share=0.",
+            f"the {len(rows)} examples cannot be split: they are of one section or too much alike",
+            hint="Give examples from more sections or documents, or test_share=0.",
         )
     return test
 
