@@ -39,6 +39,17 @@ def prose(words: str, least: int = 0, asks: bool = False) -> str:
     return " ".join(sentences)
 
 
+def read(asked: str) -> str | None:
+    """Answer as a model that is shown a text: with a sentence's number, its question, or its words; None else."""
+    last = asked.rpartition("\n")[2]
+    if "Reply with its number" in asked:
+        return json.dumps({"quote": int(asked.partition("[")[2].partition("]")[0])})
+    if "Which question does this sentence" in asked:
+        told = [word.strip(".,") for word in last.split() if len(word) > 4]
+        return json.dumps({"question": f"What is there to know about {' and '.join(told[:3])}?"})
+    return last if "with what is said here, in the same words" in asked else None
+
+
 def echo(payload: dict[str, Any]) -> str:
     """Answer with the last message, or with the prompt."""
     messages = payload.get("messages")

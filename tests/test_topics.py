@@ -8,7 +8,7 @@ import threading
 
 import pandas
 import pytest
-from fakes import FakeOllama, prose
+from fakes import FakeOllama, prose, read
 
 from cerebro_nb import (
     Client,
@@ -61,6 +61,8 @@ class Teacher:
         prompt = request.messages[-1].content
         self.prompts.append((request.model, prompt))
         wanted = request.json_schema["properties"] if request.json_schema else {}
+        if said := read(prompt):
+            return said
         if "areas" in wanted:
             return json.dumps({"areas": self.areas})
         if "topics" in wanted:
@@ -334,7 +336,7 @@ def test_rows_fill_the_places_that_a_recipe_names(options):
 
 def test_a_text_in_a_row_is_what_an_example_is_taken_from(options, tmp_path):
     place = tmp_path / "notes.csv"
-    place.write_text("text,topic\nGreen tea wants water of eighty degrees.,water\nIt stands two minutes.,time\n")
+    place.write_text("text,topic\nGreen tea wants water of eighty degrees.,water\nThe leaves stand two minutes in a warm round pot.,time\n")
     run = generate_qa(from_rows=place, client=Teacher().client(), **options)
     assert run.progress.ok == 2 and run.subject == "notes.csv" and list(run.df["topic"]) == ["water", "time"]
     assert all("eighty degrees" in text or "two minutes" in text for text in run.df["text"])
@@ -409,7 +411,10 @@ def test_the_report_shows_what_is_covered_least_first(options):
 
 
 def test_the_command_line_takes_topics_and_rows(tmp_path, capsys, monkeypatch):
-    with FakeOllama(lambda payload: pair(json.dumps(payload["messages"]))) as server:
+    def answer(payload):
+        return read(payload["messages"][-1]["content"]) or pair(json.dumps(payload["messages"]))
+
+    with FakeOllama(answer) as server:
         monkeypatch.setenv("CEREBRO_BASE_URL", server.url)
         assert main(["generate", "qa", "tea", "-n", "3", "--model", "tiny", "--topics", *TOPICS]) == 0
         prompts = [payload["messages"][-1]["content"] for path, payload, _ in server.requests if path == "/api/chat"]
