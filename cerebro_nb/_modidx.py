@@ -4628,6 +4628,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                  'cerebro_nb/texts/sections.py'),
                                            'cerebro_nb.texts.sections._numbered': ( '19_texts/sections.html#_numbered',
                                                                                     'cerebro_nb/texts/sections.py'),
+                                           'cerebro_nb.texts.sections._places_of': ( '19_texts/sections.html#_places_of',
+                                                                                     'cerebro_nb/texts/sections.py'),
                                            'cerebro_nb.texts.sections.headings_in': ( '19_texts/sections.html#headings_in',
                                                                                       'cerebro_nb/texts/sections.py'),
                                            'cerebro_nb.texts.sections.sections_of': ( '19_texts/sections.html#sections_of',

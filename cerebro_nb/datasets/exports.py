@@ -315,7 +315,7 @@ async def aexport_dataset(
         ``trl``, ``axolotl``, ``llama-factory`` or ``unsloth``: rows as it takes them, a config that tunes that model
         with LoRA on one GPU, and a Modelfile; the model by its name on the hub, a default of 4 billion parameters.
     test_share, seed
-        The share for testing, and what the choice is made from: no section of a document and no near copies are in both.
+        The share for testing, and what the choice is made from: no section and no near copies are in both parts.
     gates, min_score
         True for those of each example's kind, False for none, or names (`GATES`); what a person accepted passes all.
         And the least score, 1 to 5, of a judge's newest verdict (`judge`); what has none is left out, accepted or not.

@@ -29,6 +29,8 @@ _ARTICLES: Mapping[str, str] = {
 }
 _ELIDED: Mapping[str, str] = {"fr": r"\bl['’](?=\w)", "it": r"\b(?:l|un)['’](?=\w)"}
 _NOTHING = r"(?!)"
+#: Letters of scripts without blanks between words, Thai, Chinese and Japanese: each counts as a word.
+_UNSPACED = re.compile("[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]")
 
 
 def compared_words(text: str, language: str = "en") -> list[str]:
@@ -49,6 +51,7 @@ def compared_words(text: str, language: str = "en") -> list[str]:
     tag = language.partition("-")[0].lower()
     plain = re.sub(_ELIDED.get(tag, _NOTHING), " ", unicodedata.normalize("NFC", text).lower())
     plain = "".join(sign for sign in plain if unicodedata.category(sign)[0] not in "PS")
+    plain = _UNSPACED.sub(r" \g<0> ", plain)
     return re.sub(rf"\b(?:{_ARTICLES.get(tag, _NOTHING)})\b", " ", plain).split()
 
 # %% ../../nbs/26_evaluating/1_agreement.ipynb #646012e9

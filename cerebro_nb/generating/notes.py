@@ -16,6 +16,7 @@ from ..batching.plans import Means, Plan
 from ..batching.run import Run
 from ..batching.work import Work, WorkItem, next_seed
 from ..client.client import Client
+from ..concurrency.threads import in_thread
 from ..client.call import answer
 from ..documents.documents import Document, Source, aread_documents
 from ..errors import InputError
@@ -272,7 +273,8 @@ class _Opening:
         return Plan(items, research_work(client, tag, options), subject=subject[:500], manifest=manifest)
 
     async def _items(self, documents: Sequence[Document], client: Client, tag: str) -> list[dict[str, Any]]:
-        pieces = pieces_of(documents, self.arguments.get("chunk_tokens", RESEARCH_CHUNK_TOKENS))
+        tokens = self.arguments.get("chunk_tokens", RESEARCH_CHUNK_TOKENS)
+        pieces = await in_thread(pieces_of, documents, tokens)
         if not pieces:
             return [{"question": question} for question in self.questions]
         if not self.questions:

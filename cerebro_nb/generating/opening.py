@@ -347,7 +347,8 @@ class Opening:
         asking = Asking(client, recipe, subject, tag, options, one_call, shots)
         finder = TopicFinder(recipe, self.arguments, means, self.launch)
         topics, tasks = await finder.find(asking, n, seed, embedder)
-        items = items_of(recipe, self.arguments, plan_items(recipe, n, seed, tag, topics), documents, rows)
+        angles = plan_items(recipe, n, seed, tag, topics)
+        items = await in_thread(items_of, recipe, self.arguments, angles, documents, rows)
         manifest = {"subject": subject, "language": tag, "definition": definition_of(recipe), "seed": seed, WANTED: n}
         held = {
             "one_call": one_call,

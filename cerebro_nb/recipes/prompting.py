@@ -142,7 +142,7 @@ def _reply(shot: Mapping[str, Any], makes: Sequence[str], as_text: bool, fields:
 
 def _placed(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return what goes into places, with the sentences of the text in lines, after their numbers."""
-    return {**values, "sentences": with_numbers(str(values["text"]))} if values.get("text") else dict(values)
+    return {"sentences": with_numbers(str(values["text"])), **values} if values.get("text") else dict(values)
 
 
 def step_messages(

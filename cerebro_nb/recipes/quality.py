@@ -119,6 +119,7 @@ def refused_by(
     shots: Sequence[Mapping[str, Any]] = (),
     prompt: str = "",
     angle: str | None = None,
+    source: str = "",
     without: Collection[str] = (),
 ) -> list[str]:
     """Return the names of the gates that refuse an example.
@@ -140,6 +141,8 @@ def refused_by(
         Further instructions that it was made by.
     angle
         From where the subject was to be looked at, such as ``a shop owner, why something matters, easy``.
+    source
+        The text that it was taken from, if it was: a quote has to be in it, and to carry the answer.
     without
         The names of gates that it need not pass.
 
@@ -167,7 +170,8 @@ def refused_by(
         angle,
         kind.asks,
         kind.answers,
-        later=kind.later,
+        source,
+        kind.later,
     )
     left_out = GATES.keys() - kind.gates if kind.gates else ()
     return list(refusals(candidate, [*check_gates(without), *left_out]))

@@ -19,6 +19,8 @@ __all__ = ['turned_round', 'ungrounded', 'off_topic', 'sentence_on']
 # %% ../../nbs/19_texts/9_grounding.ipynb #89b9bef9
 _WORD = re.compile(r"\d+(?:[.,]\d+)*|n't\b|(?:(?!n't\b)[^\W\d])+(?:\d\w*)?")
 _THOUSANDS = re.compile(r"[.,](?=\d{3}(?:\D|$))")
+#: Scripts without blanks between words: Thai, Chinese, Japanese.
+_UNSPACED = re.compile("[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]")
 _LIGHT = frozenset(
     map(
         folded,
@@ -64,7 +66,8 @@ def _number(raw: str) -> str:
 
 def _said(text: str, known: Words) -> _Said:
     words, telling, numbers, names, end = list[str](), list[str](), set[str](), list[str](), 0
-    for found in _WORD.finditer(text.replace("’", "'")):
+    text = _UNSPACED.sub(r" \g<0> ", text.replace("’", "'"))
+    for found in _WORD.finditer(text):
         raw, begins = found[0], not words or any(mark in text[end : found.start()] for mark in '.?!:;…\n¿¡•"“«(-')
         word, end = folded(raw), found.end()
         value = _number(raw) if raw[0].isdigit() else known.numbers.get(word)
@@ -176,7 +179,7 @@ def ungrounded(answer: str, quote: str, around: str, asked: str = "", language: 
     source_numbers = source.numbers | _said(asked, own).numbers
     if strange := sorted(said.numbers - source_numbers):
         return f"has a number that the text has not: {strange[0]}"
-    if is_other:
+    if is_other or _UNSPACED.search(answer):
         return None
     if strange := _missing(said.names, source.words):
         return f"has a name that the text has not: {strange[0]}"
@@ -227,6 +230,8 @@ def off_topic(question: str, around: str, quote: str = "", language: str = "") -
     said, source = _said(question, known), _said(around, known)
     if strange := sorted(said.numbers - source.numbers):
         return f"has a number that the text has not: {strange[0]}"
+    if _UNSPACED.search(question):
+        return None
     if strange := _missing(said.names, source.words):
         return f"has a name that the text has not: {strange[0]}"
     if not said.telling:

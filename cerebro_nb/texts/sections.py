@@ -69,11 +69,23 @@ def _is_at(keys: Sequence[str], place: int, wanted: str) -> int:
     return 0
 
 
+def _places_of(keys: Sequence[str], wanted: set[str]) -> dict[str, list[int]]:
+    """Return the places of headings among lines, by their letters, in their order."""
+    found: dict[str, list[int]] = {}
+    for place in range(len(keys)):
+        joined = {"".join(keys[place : place + count]) for count in range(1, _MOST_LINES + 1)}
+        for said in joined & wanted:
+            if said and _is_at(keys, place, said):
+                found.setdefault(said, []).append(place)
+    return found
+
+
 def _named(document: Document) -> list[Heading]:
     """Return those headings of a document's outline that stand in its text, in their order."""
     lines = _lines(document.text)
     keys = [_key(line[:400]) for _, line in lines]
     starts, found, before = [start for start, _ in lines], list[Heading](), len(lines)
+    known = _places_of(keys, {_key(title) for _, title, _ in document.outline})
     for level, title, page in reversed(document.outline):
         first, last = 0, before
         if page is not None and page <= len(document.page_starts):
@@ -81,9 +93,10 @@ def _named(document: Document) -> list[Heading]:
             first = bisect.bisect_left(starts, document.page_starts[page - 1])
             last = min(before, bisect.bisect_left(starts, ends[0]))
         wanted = _key(title)
-        places = range(first, last) if page is not None else range(last - 1, first - 1, -1)
-        at = next((place for place in places if wanted and _is_at(keys, place, wanted)), None)
-        if at is not None:
+        places = known.get(wanted, [])
+        inside = places[bisect.bisect_left(places, first) : bisect.bisect_left(places, last)]
+        if inside:
+            at = inside[0] if page is not None else inside[-1]
             start, line = lines[at + _is_at(keys, at, wanted) - 1]
             said = " ".join(document.text[starts[at] : start + len(line)].split())
             found.append(Heading(level, _bare(_CHAPTER.sub("", said).lstrip(" .:-–—")), starts[at], start + len(line)))
