@@ -35,6 +35,7 @@ __all__ = ['MOST_TOPICS', 'MOST_TOPIC', 'TOPIC_WORDS', 'tidy_topics', 'headings_
 
 # %% ../../nbs/22_generating/4_topics.ipynb #c39981e3
 MOST_TOPICS, MOST_TOPIC = 10_000, 200
+TOPIC_WORDS: Sequence[str] = get_args(TopicSource)
 #: How many parts that are there already are said to a model.
 _MOST_SAID = 40
 
@@ -225,7 +226,6 @@ async def aread_topics(source: Any, ledger: Ledger | None = None) -> list[str]:
         raise InputError(f"topics = {str(source)[:100]!r} is no file and no task", hint=hint) from error
 
 # %% ../../nbs/22_generating/4_topics.ipynb #fb376a8a
-TOPIC_WORDS: Sequence[str] = get_args(TopicSource)
 _TASK = re.compile(r"[0-9a-f]{8,36}(-[0-9a-f-]*)?")
 
 

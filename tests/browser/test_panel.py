@@ -56,7 +56,7 @@ def test_set_run_watch_look_mark_and_save_with_the_mouse_alone(lab, page, pictur
         press(page, "Run")
         expect(page.get_by_text("Fill in: Subject")).to_be_visible()
         fill(page, Subject="copywriting", How_many="6")
-        told = "at most 12 calls in batches of 3, 1 at once; at most 9,600 tokens written"
+        told = "at most 18 calls in batches of 3, 1 at once; at most 14,400 tokens written"
         expect(page.get_by_text(told)).to_be_visible()
         press(page, "Run")
         expect(rows(page)).not_to_have_count(0)
