@@ -86,6 +86,11 @@ def _check_score(min_score: int | None) -> None:
         raise InputError(f"min_score = {min_score!r} is no score", hint="Give a number from 1 to 5, such as 4.")
 
 
+def _score_fault(score: int | None, min_score: int) -> str | None:
+    """Return why an example with that score is left out, None if it is not."""
+    return "not judged" if score is None else "score" if score < min_score else None
+
+
 def _none_left(dropped: Counter[str]) -> InputError:
     """Return why there is nothing to export, and what to do: whoever has no scores is told to judge first."""
     counts = ", ".join(f"{why} {count}" for why, count in dropped.most_common())
@@ -103,11 +108,6 @@ def _none_left(dropped: Counter[str]) -> InputError:
 
 # %% ../../nbs/25_datasets/8_exports.ipynb #a093f30e
 Gates = bool | Collection[str]
-
-
-def _score_fault(score: int | None, min_score: int) -> str | None:
-    """Return why an example with that score is left out, None if it is not."""
-    return "not judged" if score is None else "score" if score < min_score else None
 
 
 def _past_the_gates(
@@ -137,7 +137,7 @@ def _past_the_gates(
         raise _none_left(dropped)
     return kept, dropped
 
-
+# %% ../../nbs/25_datasets/8_exports.ipynb #d1b2414d
 async def _examples_of(
     views: Sequence[TaskView],
     gates: Gates,
