@@ -1,6 +1,7 @@
 """A hub of data sets on loopback: the routes that a push uses, and how they refuse."""
 
 import base64
+import hashlib
 import json
 import re
 import threading
@@ -43,9 +44,10 @@ class WritableHub:
                 for name, value in {"Content-Length": str(len(answer)), **headers}.items():
                     self.send_header(name, value)
                 self.end_headers()
-                self.wfile.write(answer)
+                if self.command != "HEAD":
+                    self.wfile.write(answer)
 
-            do_GET = do_POST = answered
+            do_GET = do_POST = do_HEAD = answered
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
@@ -73,6 +75,10 @@ class WritableHub:
                 return said(403, {"error": "no rights"})
             self.add(repository, private=wanted.get("private") or wanted.get("visibility") == "private")
             return said(200, {"url": f"{self.url}/datasets/{repository}", "id": "1"})
+        if asked := re.fullmatch(rf"/datasets/([^/]+/[^/]+)/resolve/{COMMIT}/(.+)", route):
+            file = self.files[asked[1]][asked[2]]
+            etag = hashlib.sha256(file).hexdigest()
+            return 200, file, {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT}
         repository, _, rest = route.removeprefix("/api/datasets/").partition("/")
         name, _, rest = rest.partition("/")
         repository = f"{repository}/{name}"
@@ -88,6 +94,8 @@ class WritableHub:
             if self.refused_with:
                 return said(self.refused_with, {"error": "no"})
             for line in map(json.loads, body.splitlines()):
+                if line["key"] == "deletedFile":
+                    del self.files[repository][line["value"]["path"]]
                 if line["key"] == "file":
                     self.files[repository][line["value"]["path"]] = base64.b64decode(line["value"]["content"])
             return said(200, {"commitUrl": f"{self.url}/datasets/{repository}/commit/{COMMIT}", "commitOid": COMMIT})

@@ -1183,3 +1183,74 @@ def test_a_data_set_of_every_format_is_written_over(format, ledger, tmp_path):
     task_id, options = pairs(ledger), {"format": format, "test_share": 0.3, "ledger": ledger}
     made = export_dataset(task_id, tmp_path / "out", **options)
     assert export_dataset(task_id, made.path, overwrite=True, **options).parts == made.parts
+
+
+# --- without the texts of the documents
+
+
+def from_two_pieces(ledger, answerable):
+    inputs = [
+        {"text": f"Piece {n} says so.", "source": "tea.md", "section": f"{n}", "answerable": True}
+        if is_answerable
+        else {
+            **{"text": f"Piece {n} says so.", "source": "tea.md", "section": f"{n}", "answerable": False},
+            **{"other_text": "Another piece says more.", "other_section": "Of other pieces"},
+        }
+        for n, is_answerable in enumerate(answerable)
+    ]
+    return pairs(ledger, inputs=inputs)
+
+
+@pytest.mark.parametrize("shape", ["records", "openai"])
+def test_without_its_text_no_piece_of_a_document_is_left(shape, ledger, tmp_path):
+    task_id = from_two_pieces(ledger, [True, False, True, True, False, True])
+    whole = export_dataset(task_id, tmp_path / "whole", shape=shape, ledger=ledger)
+    assert whole.parts == {"train": 6} and whole.dropped == {}
+    made = export_dataset(task_id, tmp_path / "bare", shape=shape, source_text=False, ledger=ledger)
+    assert made.parts == {"train": 4} and made.dropped == {"unanswerable": 2}
+    text = (made.path / "train.jsonl").read_text(encoding="utf-8")
+    assert not any(piece in text for piece in ("says so.", "says more", "Of other pieces", "other_text"))
+    assert json.loads((made.path / "manifest.json").read_text())["dropped"] == {"unanswerable": 2}
+    card = (made.path / "README.md").read_text(encoding="utf-8")
+    assert "2 unanswerable" in card and "Questions that their text does not answer" in card
+
+
+def test_a_piece_that_another_question_was_to_be_made_from_is_left_out_too(ledger, tmp_path):
+    task_id = pairs(ledger, inputs=[{"other_text": "Another piece says more.", "other_section": "Bees"}] * 6)
+    made = export_dataset(task_id, tmp_path / "out", source_text=False, ledger=ledger)
+    assert all({"other_text", "other_section"}.isdisjoint(row["metadata"]) for row in lines(made.path / "train.jsonl"))
+
+
+def test_a_question_stays_where_it_is_answered_though_it_is_asked_elsewhere_first(ledger, tmp_path):
+    rows = [
+        {"question": TEXTS[0], "answer": "The text does not say it."},
+        {"question": TEXTS[0], "answer": "It is there to be read."},
+    ]
+    inputs = [{"text": f"Piece {n}.", "source": "tea.md", "answerable": n == 1} for n in range(2)]
+    task_id = task_of(ledger, "qa_generation", rows, inputs=inputs)
+    made = export_dataset(task_id, tmp_path / "out", source_text=False, ledger=ledger)
+    assert [row["answer"] for row in lines(made.path / "train.jsonl")] == ["It is there to be read."]
+    assert made.dropped == {"unanswerable": 1}
+
+
+def test_questions_that_nothing_answers_are_no_data_set_without_their_text(ledger, tmp_path):
+    task_id = from_two_pieces(ledger, [False] * 6)
+    with pytest.raises(errors.InputError, match="no example is left") as refused:
+        export_dataset(task_id, tmp_path / "out", source_text=False, ledger=ledger)
+    assert "source_text" in refused.value.hint and not (tmp_path / "out").exists()
+
+
+# --- what would have no effect is refused
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"base_model": "me/mine"}, "no trainer that tunes it"),
+        ({"private": False}, "private=False is for what is pushed"),
+    ],
+)
+def test_what_would_be_ignored_is_refused_before_anything_is_read(options, said, ledger, tmp_path):
+    with pytest.raises(errors.InputError, match=said):
+        export_dataset("no such task", tmp_path / "out", **options, ledger=ledger)
+    assert not (tmp_path / "out").exists()

@@ -9,8 +9,10 @@ import datasets
 import pytest
 from hub_writing import WritableHub
 
-from cerebro_nb import errors, export_dataset, process_in_batches, push_dataset
+from cerebro_nb import errors, export_dataset, import_rows, process_in_batches, push_dataset
 from cerebro_nb.cli.main import main
+from cerebro_nb.datasets.formats import FORMATS
+from cerebro_nb.datasets.trainers import TRAINERS
 
 KEY = "hf_thisIsAKeyThatNobodyMaySee"
 
@@ -48,7 +50,8 @@ def test_an_export_goes_to_a_hub_whole_and_private(hub, task_id, tmp_path):
     exported = export_dataset(task_id, tmp_path / "tea", gates=False, embedder="none", push="me/tea")
     assert exported.address == f"{hub.url}/datasets/me/tea" and hub.private == {"me/tea": True}
     here = {file.name: file.read_bytes() for file in exported.path.iterdir()}
-    assert hub.files["me/tea"] == here and set(here) == {"README.md", "manifest.json", "train.jsonl"}
+    assert set(here) == set(hub.files["me/tea"]) == {"README.md", "manifest.json", "train.jsonl"}
+    assert all(hub.files["me/tea"][name] == here[name] for name in ("README.md", "train.jsonl"))
 
 
 def test_what_was_pushed_is_loaded_by_its_card(hub, made, tmp_path):
@@ -92,12 +95,68 @@ def test_what_holds_files_is_written_over_only_if_that_is_said(hub, made):
     assert hub.files["me/tea"]["notes.txt"] == b"years of work" and "README.md" in hub.files["me/tea"]
 
 
-def test_what_a_trainer_left_does_not_go_along(hub, made):
-    (made / "outputs").mkdir()
-    for name in ("outputs/adapter.json", "adapter.gguf", ".env.json"):
+STRANGE = [
+    *("outputs/adapter.json", "adapter.gguf", ".env.json"),
+    *("service_account.json", "notes.md", "train.py", "train.csv", "test.jsonl", "dataset/thesis.txt", "Modelfile"),
+]
+
+
+def test_what_came_to_lie_beside_a_data_set_does_not_go_along(hub, made):
+    for name in STRANGE:
+        (made / name).parent.mkdir(exist_ok=True)
         (made / name).write_text("{}")
     push_dataset(made, "me/tea")
     assert set(hub.files["me/tea"]) == {"README.md", "manifest.json", "train.jsonl"}
+
+
+@pytest.mark.parametrize(
+    "options", [*({"format": name} for name in FORMATS), *({"trainer": name} for name in TRAINERS)]
+)
+def test_all_that_an_export_wrote_goes_along(hub, options, tmp_path):
+    asked = ("Why is tea green?", "Where do bees sleep in winter?", "Who sells wax?", "Which river runs to the north?")
+    rows = [{"question": text, "answer": f"It is so, says the one who knows: {text}"} for text in asked]
+    task_id = import_rows(rows, kind="qa", show_progress=False).task_id
+    exported = export_dataset(
+        task_id, tmp_path / "tea", gates=False, distinct=False, test_share=0.3, push="me/tea", **options
+    )
+    here = {file.relative_to(exported.path).as_posix() for file in exported.path.rglob("*") if file.is_file()}
+    assert set(hub.files["me/tea"]) == here and any("test" in name for name in here)
+
+
+def test_what_belongs_to_this_machine_stays_here(hub, made):
+    manifest = json.loads((made / "manifest.json").read_text())
+    (task,) = manifest["tasks"].values()
+    sources = ("/home/me/secret/tea.md", r"C:\Users\me\tea.pdf", "https://example.org/tea")
+    task |= {"documents": [{"source": source, "sha256": "ab12"} for source in sources]}
+    task |= {"base_url": "http://10.0.0.7:11434", "judge": {"model": "tiny", "base_url": "http://10.0.0.8:11434"}}
+    (made / "manifest.json").write_text(json.dumps(manifest))
+    push_dataset(made, "me/tea")
+    sent = json.loads(hub.files["me/tea"]["manifest.json"])
+    (told,) = sent["tasks"].values()
+    assert [document["source"] for document in told["documents"]] == ["tea.md", "tea.pdf", "https://example.org/tea"]
+    assert told["judge"] == {"model": "tiny"} and "base_url" not in told
+    assert sent["parts"] == manifest["parts"] and sent.keys() == manifest.keys()
+    assert json.loads((made / "manifest.json").read_text()) == manifest
+
+
+def test_what_the_earlier_data_set_had_goes_with_the_commit_of_the_new_one(hub, task_id, made, tmp_path):
+    options = {"gates": False, "embedder": "none", "push": "me/tea"}
+    export_dataset(task_id, tmp_path / "first", format="csv", test_share=0.5, **options)
+    assert {"train.csv", "test.csv"} < set(hub.files["me/tea"])
+    hub.files["me/tea"] |= {"notes.txt": b"years of work", "test.parquet": b"somebody's", ".gitattributes": b""}
+    before = len(hub.writes)
+    push_dataset(made, "me/tea", overwrite=True)
+    ours = {"README.md", "manifest.json", "train.jsonl"}
+    assert set(hub.files["me/tea"]) == ours | {"notes.txt", "test.parquet", ".gitattributes"}
+    assert len(hub.writes) == before + 1
+
+
+@pytest.mark.parametrize("manifest", [b"", b"[]", b'{"name": "another"}'])
+def test_where_no_manifest_of_ours_is_nothing_is_deleted(hub, made, manifest):
+    theirs = {"manifest.json": manifest, "train.csv": b"a", "dataset/a": b"b"}
+    hub.add("me/tea", private=True, **theirs)
+    push_dataset(made, "me/tea", overwrite=True)
+    assert set(hub.files["me/tea"]) == {*theirs, "README.md", "train.jsonl"}
 
 
 @pytest.mark.parametrize("key", ["", "hf_anotherOne"])
@@ -176,3 +235,10 @@ def test_without_the_extra_it_is_said_which(hub, made, monkeypatch):
     with pytest.raises(errors.MissingDependency) as missing:
         push_dataset(made, "me/tea")
     assert "cerebro-nb[hub]" in missing.value.hint
+
+
+def test_without_the_extra_it_is_said_before_anything_is_written(hub, task_id, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(errors.MissingDependency, match="huggingface_hub"):
+        export_dataset(task_id, tmp_path / "tea", gates=False, embedder="none", push="me/tea")
+    assert not (tmp_path / "tea").exists() and hub.requests == []

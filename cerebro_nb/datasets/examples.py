@@ -23,8 +23,8 @@ from ..tasks.views import TaskLike, TaskView, item_output, view_of
 _log = get_logger(__name__)
 
 # %% auto #0
-__all__ = ['SAFE_IN_THE_LEDGER', 'origin_of', 'example_of', 'examples', 'without_source_text', 'save_rows', 'default_path',
-           'save_jsonl']
+__all__ = ['SAFE_IN_THE_LEDGER', 'origin_of', 'example_of', 'examples', 'without_source_text', 'needs_its_text', 'save_rows',
+           'default_path', 'save_jsonl']
 
 # %% ../../nbs/25_datasets/1_examples.ipynb #8bd4f4f0
 def origin_of(task: Task) -> dict[str, Any]:
@@ -91,8 +91,11 @@ def examples(task: TaskLike, *, ledger: Ledger | None = None) -> Iterator[dict[s
         yield from (example_of(item, origin) for item in page if item["mark"] in wanted)
 
 # %% ../../nbs/25_datasets/1_examples.ipynb #f7a731f5
+_OF_DOCUMENTS = {"text", "other_text", "other_section"}
+
+
 def without_source_text(example: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an example without the text that it was made from, unless that text is what its turn works on.
+    """Return an example without the texts that it was made from, unless its own text is what its turn works on.
 
     Parameters
     ----------
@@ -100,13 +103,27 @@ def without_source_text(example: Mapping[str, Any]) -> dict[str, Any]:
         The fields of the answer, and ``metadata``.
     """
     metadata = example.get("metadata") or {}
-    text, kind = metadata.get("text"), kind_of_example(example)
-    if not text:
+    if _OF_DOCUMENTS.isdisjoint(metadata) or _works_on_its_text(example, metadata.get("text")):
         return dict(example)
+    return {**example, "metadata": {name: value for name, value in metadata.items() if name not in _OF_DOCUMENTS}}
+
+
+def needs_its_text(example: Mapping[str, Any]) -> bool:
+    """Return whether an example makes no sense once `without_source_text` has taken its text.
+
+    Parameters
+    ----------
+    example
+        The fields of the answer, and ``metadata``: what is not ``answerable`` has an answer that speaks of the text.
+    """
+    metadata = example.get("metadata") or {}
+    return metadata.get("answerable") is False and not _works_on_its_text(example, metadata.get("text"))
+
+
+def _works_on_its_text(example: Mapping[str, Any], text: Any) -> bool:
+    kind = kind_of_example(example) if text else None
     talk = kind.conversation(example) if kind else None
-    if talk is not None and any(turn.input and turn.input in str(text) for turn in talk.turns):
-        return dict(example)
-    return {**example, "metadata": {name: value for name, value in metadata.items() if name != "text"}}
+    return talk is not None and any(turn.input and turn.input in str(text) for turn in talk.turns)
 
 # %% ../../nbs/25_datasets/1_examples.ipynb #e3dc1af3
 SAFE_IN_THE_LEDGER = "Name a place that can be written; the examples are safe in the ledger."

@@ -16,9 +16,9 @@ from ..concurrency.loop import LOOP
 from ..concurrency.twins import blocking_twin
 from .card import data_card, hub_head, markdown_text, notes_of
 from ..rows.columns import Form, one_form, typed_early
-from .examples import examples, without_source_text
+from .examples import examples, needs_its_text, without_source_text
 from .formats import Format, Parts, format_rule, safe_in_spreadsheets
-from .publishing import Contents, apush_dataset, key_of_hub, manifest_of, put_in_place, repository_of
+from .publishing import Contents, apush_dataset, check_push, manifest_of, put_in_place
 from .shapes import Shape, ShapeRule, shape_rule
 from .splitting import distinct_rows, divided
 from cerebro_nb.datasets.trainers import (
@@ -59,7 +59,8 @@ class Export:
     parts
         How many examples each part has: ``train``, and ``test`` if there is one.
     dropped
-        How many examples were left out, by why: the first gate that refused each, and copies of each kind.
+        How many examples were left out, by why: the first gate that refused each, copies of each kind, and
+        ``unanswerable`` for questions that only their text makes sense of.
     command, base_model
         What trains with it, in its folder, and the model that is tuned; empty if no trainer was named.
     address
@@ -85,6 +86,11 @@ def _check_score(min_score: int | None) -> None:
         raise InputError(f"min_score = {min_score!r} is no score", hint="Give a number from 1 to 5, such as 4.")
 
 
+def _score_fault(score: int | None, min_score: int) -> str | None:
+    """Return why an example with that score is left out, None if it is not."""
+    return "not judged" if score is None else "score" if score < min_score else None
+
+
 def _none_left(dropped: Counter[str]) -> InputError:
     """Return why there is nothing to export, and what to do: whoever has no scores is told to judge first."""
     counts = ", ".join(f"{why} {count}" for why, count in dropped.most_common())
@@ -94,7 +100,9 @@ def _none_left(dropped: Counter[str]) -> InputError:
         hint = "Judge them first: judge(task), or cerebro judge; or export without min_score."
     elif dropped["score"]:
         hint = "Ask for a lower min_score, or look at the verdicts: verdicts(task)."
-    if {"not judged", "score"} & dropped.keys():
+    elif dropped["unanswerable"]:
+        hint = "Leave source_text out: that a text does not answer a question is learned with that text."
+    if {"not judged", "score", "unanswerable"} & dropped.keys():
         refused_by = f"{sum(dropped.values())} were left out by {counts}"
     return InputError(f"no example is left: {refused_by}", hint=hint)
 
@@ -102,13 +110,8 @@ def _none_left(dropped: Counter[str]) -> InputError:
 Gates = bool | Collection[str]
 
 
-def _score_fault(score: int | None, min_score: int) -> str | None:
-    """Return why an example with that score is left out, None if it is not."""
-    return "not judged" if score is None else "score" if score < min_score else None
-
-
 def _past_the_gates(
-    views: Sequence[TaskView], gates: Gates, min_score: int | None = None
+    views: Sequence[TaskView], gates: Gates, min_score: int | None = None, source_text: bool = True
 ) -> tuple[list[dict[str, Any]], Counter[str]]:
     """Return the examples of tasks that pass, and how many do not, by the first gate that refuses each, or score."""
     _check_score(min_score)
@@ -120,6 +123,8 @@ def _past_the_gates(
         scores = {} if min_score is None else {place: said.get("score") for place, said in verdicts(view).items()}
         for row in examples(view):
             first = None if is_open else next(iter(refused(row, counted)), None)
+            if first is None and not source_text and needs_its_text(row):
+                first = "unanswerable"
             if first is None and min_score is not None:
                 first = _score_fault(scores.get(row["metadata"]["position"]), min_score)
             if first:
@@ -132,12 +137,17 @@ def _past_the_gates(
         raise _none_left(dropped)
     return kept, dropped
 
-
+# %% ../../nbs/25_datasets/8_exports.ipynb #d1b2414d
 async def _examples_of(
-    views: Sequence[TaskView], gates: Gates, distinct: bool, embedder: Embedder | None, min_score: int | None = None
+    views: Sequence[TaskView],
+    gates: Gates,
+    distinct: bool,
+    embedder: Embedder | None,
+    min_score: int | None = None,
+    source_text: bool = True,
 ) -> tuple[list[dict[str, Any]], Counter[str]]:
     """Return the examples of tasks, and how many were left out, by the gate, the score or the kind of copy."""
-    rows, dropped = await asyncio.to_thread(_past_the_gates, views, gates, min_score)
+    rows, dropped = await asyncio.to_thread(_past_the_gates, views, gates, min_score, source_text)
     if not rows:
         raise InputError("there are no examples to export", hint="Are they answered, and not all rejected?")
     kept, copies = await distinct_rows(rows, embedder) if distinct else (rows, Counter())
@@ -208,10 +218,19 @@ def _thinks(rows: Sequence[dict[str, Any]], thinking: Thinking) -> bool:
     return any(turn.thinking for talk in talks for turn in talk.turns)
 
 # %% ../../nbs/25_datasets/8_exports.ipynb #6f0e052c
-def _check_push(repository: str) -> None:
+def _model_for(trainer: Trainer | None, base_model: str) -> BaseModel:
+    if base_model and trainer is None:
+        hint = f"Name the trainer too, one of {', '.join(TRAINERS)}, or leave base_model out."
+        raise InputError(f"base_model = {base_model!r} is named, and no trainer that tunes it", hint=hint)
+    return model_to_tune(base_model)
+
+
+def _check_push(repository: str, private: bool) -> None:
     if repository:
-        repository_of(repository)
-        key_of_hub()
+        check_push(repository)
+    elif not private:
+        hint = "Say where to: push='owner/name' (--push), or leave private (--public) out."
+        raise InputError("private=False is for what is pushed, and nothing is", hint=hint)
 
 
 def _facts_of(gates: bool | Collection[str], min_score: int | None, finder: Embedder | None) -> dict[str, Any]:
@@ -256,6 +275,8 @@ def _contents_of(
     """Return the contents of a data set of examples; the facts are what else decided it."""
     shape, rule = _shape_for(wanted.trainer, wanted.shape, wanted.system_prompt, wanted.thinking, rows)
     notes = [*rule.notes(rows, wanted.thinking), *_source_noted(rows, wanted.source_text)]
+    if dropped["unanswerable"]:
+        notes.append("Questions that their text does not answer are left out with it, counted as unanswerable.")
     rows = rows if wanted.source_text else list(map(without_source_text, rows))
     form, parts = one_form(
         divided(rows, list(rule.rows(rows, wanted.system_prompt, wanted.thinking)), wanted.test_share, wanted.seed)
@@ -325,7 +346,8 @@ async def aexport_dataset(
         A standing instruction for each conversation, and where thoughts go: ``tags`` (``<think>``, before the answer),
         ``field`` (of the message) or ``omit``. ``records`` have no place for either.
     source_text
-        Whether the text that an example was made from stands before its question, and in the metadata.
+        Whether the text that an example was made from stands before its question, and in the metadata. Questions that
+        their text does not answer are left out with it, and counted as ``unanswerable``.
     licence, spreadsheet_safe
         The licence you give the data set; and whether ``csv`` has an apostrophe before what a spreadsheet would run.
     push, private
@@ -341,14 +363,14 @@ async def aexport_dataset(
     CerebroError
         `InputError`, `TaskNotFound`, `MissingDependency`, `ExportFailed`; `PushFailed`, and then all is on the disk.
     """
-    place, views, model = place_of(path), views_of(tasks, ledger), model_to_tune(base_model)
+    _check_push(push, private)
+    place, model, views = place_of(path), _model_for(trainer, base_model), views_of(tasks, ledger)
     shared = (test_share, seed, system_prompt, thinking, source_text, licence, spreadsheet_safe)
     wanted = _Wanted(shape, format, trainer, model, place.resolve().name, *shared)
     wanted.check()
-    _check_push(push)
     sources = [view.task for view in views]
     finder = await asyncio.to_thread(_finder, embedder if distinct else "none", sources)
-    rows, dropped = await _examples_of(views, gates, distinct, finder, min_score)
+    rows, dropped = await _examples_of(views, gates, distinct, finder, min_score, source_text)
     contents = _contents_of(wanted, sources, rows, dropped, _facts_of(gates, min_score, finder))
     await asyncio.to_thread(put_in_place, contents, place, overwrite)
     address = await apush_dataset(place, push, private=private, overwrite=overwrite) if push else ""

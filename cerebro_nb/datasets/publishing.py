@@ -10,9 +10,10 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import cerebro_nb
@@ -32,7 +33,7 @@ from ..tasks.reading import Task
 _log = get_logger(__name__)
 
 # %% auto #0
-__all__ = ['push_dataset', 'Contents', 'manifest_of', 'manifest_at', 'put_in_place', 'repository_of', 'key_of_hub',
+__all__ = ['push_dataset', 'Contents', 'manifest_of', 'manifest_at', 'put_in_place', 'repository_of', 'key_of_hub', 'check_push',
            'apush_dataset']
 
 # %% ../../nbs/25_datasets/7_publishing.ipynb #6674439d
@@ -109,15 +110,19 @@ def manifest_at(path: Path) -> Mapping[str, Any] | None:
     return manifest if known and has_parts and manifest["parts"].keys() <= {"train", "test"} else None
 
 
-def _strange_file(path: Path, manifest: Mapping[str, Any]) -> str | None:
-    """Return a file or folder that is none of what a data set with that manifest is made of."""
-    rule = format_rule(manifest["format"])
-    files = rule.files.format(part=f"({'|'.join(manifest['parts'])})")
+def _is_part_of(manifest: Mapping[str, Any]) -> Callable[[str], bool]:
+    """Return what tells whether a name is one of those that a data set with that manifest is made of."""
+    files = format_rule(manifest["format"]).files.format(part=f"({'|'.join(manifest['parts'])})")
     ours = re.compile(rf"README\.md|manifest\.json|{files}")
     trainer = next((name for name in TRAINERS if name == manifest.get("trainer")), None)
     beside = names_of_files(trainer) if trainer else set()
-    found = (file.relative_to(path).as_posix() for file in path.rglob("*"))
-    return next((name for name in found if name not in beside and not ours.fullmatch(name)), None)
+    return lambda name: name in beside or ours.fullmatch(name) is not None
+
+
+def _strange_file(path: Path, manifest: Mapping[str, Any]) -> str | None:
+    """Return a file or folder that is none of what a data set with that manifest is made of."""
+    is_part, found = _is_part_of(manifest), (file.relative_to(path).as_posix() for file in path.rglob("*"))
+    return next((name for name in found if not is_part(name)), None)
 
 # %% ../../nbs/25_datasets/7_publishing.ipynb #80197799
 def _check_place(path: Path, overwrite: bool) -> None:
@@ -202,6 +207,36 @@ def key_of_hub() -> str:
         raise PushFailed("nothing is pushed: the environment has no key of the hub", hint=_MAKE_A_KEY)
     return key
 
+
+def _library() -> Any:
+    try:
+        import huggingface_hub
+    except ImportError as missing:
+        raise MissingDependency("huggingface_hub", "hub") from missing
+    return huggingface_hub
+
+
+def check_push(repository: str) -> None:
+    """Say what is known to be wrong with a push before there is anything to push.
+
+    Parameters
+    ----------
+    repository
+        As ``owner/name``.
+
+    Raises
+    ------
+    InputError
+        If it is no such name.
+    MissingDependency
+        If ``huggingface_hub`` is not installed.
+    PushFailed
+        If there is no key, or nobody is to be asked.
+    """
+    repository_of(repository)
+    key_of_hub()
+    _library()
+
 # %% ../../nbs/25_datasets/7_publishing.ipynb #bb92adc5
 _WHY = {
     401: ("the hub does not know the key", _MAKE_A_KEY),
@@ -235,18 +270,28 @@ def _errors_of(repository: str) -> Iterator[None]:
         raise PushFailed(f"what the hub says of {repository} cannot be read: {plain(str(error))}", hint=hint) from error
 
 # %% ../../nbs/25_datasets/7_publishing.ipynb #362f5c75
-_OURS = re.compile(r"Modelfile|[^./][^/]*\.(md|json|jsonl|parquet|csv|yaml|py)|dataset/.*")
-
-
 def _files_of(folder: Path) -> list[str]:
-    """Return what a data set is made of, and nothing that a trainer left beside it."""
-    found = (file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
-    files = sorted(name for name in found if _OURS.fullmatch(name))
-    if manifest_at(folder) is None or "README.md" not in files:
+    """Return the files that an export wrote into a folder, and nothing that came to lie beside them."""
+    found = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
+    manifest = manifest_at(folder)
+    if manifest is None or "README.md" not in found:
         raise InputError(f"{folder} holds no data set of ours", hint="Name a folder that export_dataset made.")
-    return files
+    return sorted(filter(_is_part_of(manifest), found))
 
 
+def _for_others(told: Any) -> Any:
+    """Return what a manifest tells, without the addresses of servers and the folders that documents are in."""
+    if isinstance(told, list):
+        return [_for_others(one) for one in told]
+    if not isinstance(told, dict):
+        return told
+    kept = {name: _for_others(value) for name, value in told.items() if name != "base_url"}
+    source = kept.get("source")
+    if "sha256" in kept and isinstance(source, str) and not source.startswith(("https://", "http://")):
+        kept["source"] = PureWindowsPath(source).name  # which knows the separators of all systems
+    return kept
+
+# %% ../../nbs/25_datasets/7_publishing.ipynb #40ad8d3c
 def _check_there(there: Any, repository: str, private: bool, overwrite: bool) -> None:
     """Refuse a repository that is public, or has files, unless its user said so."""
     if private and not there.private:
@@ -258,28 +303,41 @@ def _check_there(there: Any, repository: str, private: bool, overwrite: bool) ->
         raise PushFailed(f"nothing is pushed: {repository} holds {len(held)} files already", hint=hint)
 
 
+def _outdated(hub: Any, there: Any, repository: str, files: Sequence[str]) -> list[str]:
+    """Return the files of the data set of ours that a repository holds which are none of the files to come."""
+    held = {file.rfilename for file in there.siblings or ()}
+    if "manifest.json" not in held:
+        return []
+    with tempfile.TemporaryDirectory() as copy:
+        hub.hf_hub_download(repository, "manifest.json", repo_type="dataset", revision=there.sha, local_dir=copy)
+        manifest = manifest_at(Path(copy))
+    return sorted(filter(_is_part_of(manifest), held.difference(files))) if manifest else []
+
+# %% ../../nbs/25_datasets/7_publishing.ipynb #069a7494
 def _push(folder: Path, repository: str, private: bool, overwrite: bool) -> str:
     """Bring a folder to a hub, in one commit, and return where it is there."""
-    key, files = key_of_hub(), _files_of(folder)
-    try:
-        import huggingface_hub
-    except ImportError as missing:
-        raise MissingDependency("huggingface_hub", "hub") from missing
-    endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or None
-    hub = huggingface_hub.HfApi(endpoint=endpoint, token=key)
+    key, files, library = key_of_hub(), _files_of(folder), _library()
+    hub = library.HfApi(endpoint=os.environ.get("HF_ENDPOINT", "").rstrip("/") or None, token=key)
     size = sum((folder / name).stat().st_size for name in files)
     _log.info("pushing %d files, %.1f MB, to %s", len(files), size / 1e6, repository)
+    manifest = json.dumps(_for_others(manifest_at(folder)), indent=2) + "\n"
+    changes = [library.CommitOperationAdd(name, folder / name) for name in files if name != "manifest.json"]
+    changes.append(library.CommitOperationAdd("manifest.json", manifest.encode()))
     with _errors_of(repository):
         try:
-            _check_there(hub.dataset_info(repository, timeout=30), repository, private, overwrite)
-        except huggingface_hub.errors.RepositoryNotFoundError:
+            there = hub.dataset_info(repository, timeout=30)
+        except library.errors.RepositoryNotFoundError:
             hub.create_repo(repository, repo_type="dataset", private=private)
+        else:
+            _check_there(there, repository, private, overwrite)
+            for name in _outdated(hub, there, repository, files):
+                _log.info("%s leaves %s: the new data set has no such file", name, repository)
+                changes.append(library.CommitOperationDelete(name, is_folder=False))
         message = f"Push {folder.name} of {len(files)} files"
-        sent: dict[str, Any] = {"repo_id": repository, "repo_type": "dataset", "folder_path": folder}
-        hub.upload_folder(**sent, allow_patterns=files, commit_message=message)
+        hub.create_commit(repository, changes, repo_type="dataset", commit_message=message)
     return f"{hub.endpoint}/datasets/{repository}"
 
-# %% ../../nbs/25_datasets/7_publishing.ipynb #40ad8d3c
+# %% ../../nbs/25_datasets/7_publishing.ipynb #9a77ff0d
 async def apush_dataset(path: str | Path, repository: str, *, private: bool = True, overwrite: bool = False) -> str:
     """Bring a data set to a hub, as a repository of data sets.
 
@@ -288,13 +346,15 @@ async def apush_dataset(path: str | Path, repository: str, *, private: bool = Tr
     Parameters
     ----------
     path
-        The folder that `export_dataset` made. Nothing that a trainer left there goes along.
+        The folder that `export_dataset` made. The files that it wrote are sent, and nothing that lies beside them; its
+        manifest goes without addresses of servers, and names documents without their folders.
     repository
         As ``owner/name``; it is made if it is not there.
     private
         Whether it is for its owner alone; if so, one that is public is refused.
     overwrite
-        Whether one that holds files is written over; its history keeps them.
+        Whether one that holds files is written over: what a data set of ours had there and the new one has not is
+        deleted, other files stay; its history keeps all.
 
     Returns
     -------
