@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,13 @@ from fakes import FakeOllama
 from hypothesis import given as drawn
 from hypothesis import strategies as st
 
-from cerebro_nb import Client, Evaluation, OllamaBackend, errors, evaluate, export_dataset, import_rows
+from cerebro_nb import Client, Evaluation, OllamaBackend, errors, evaluate, export_dataset, import_rows, read_documents
 from cerebro_nb.concurrency.loop import LOOP
 from cerebro_nb.datasets.shapes import SHAPES
 from cerebro_nb.evaluating.agreement import Difference, compared_words, exact_match, paired_difference, token_f1
 from cerebro_nb.evaluating.held_out import questions_of
 from cerebro_nb.tasks.writing import FinishedItem
+from cerebro_nb.texts.pieces import pieces_of
 
 ROOT = Path(__file__).parent.parent
 VALVES = ("red", "green", "blue", "white", "black", "yellow", "brown", "grey", "pink", "violet")
@@ -398,13 +400,17 @@ def test_the_script_that_stands_alone_is_as_sure(chance):
 
 def test_the_manual_has_sections_and_no_question_is_nearly_in_both_parts():
     helps = module("helps")
-    found = helps.sections(helps.DOCUMENT)
-    assert len(found) == 20 and all(150 < len(text.split()) < 350 for _, text in found)
+    found = Counter(piece.section for piece in pieces_of(read_documents(helps.DOCUMENT), 100))
+    assert len(found) == 20 and min(found.values()) > 1
     asks = [f"{FACTS[valve][:-1]}: when?" for valve in VALVES]
     repeated = [*asks, *(f"{text[:-1]}, please?" for text in asks)]
     rows = [
         {"question": text, "answer": str(n % 10), "metadata": {"source": "one.md"}} for n, text in enumerate(repeated)
     ]
+    of_sections = [{**row, "metadata": {"section": VALVES[n % 10]}} for n, row in enumerate(rows)]
+    others, test = helps.without_sections(of_sections, 0.3, 1)
+    assert len(test) == 6 and len(others) == 14
+    assert not {row["answer"] for row in others} & {row["answer"] for row in test}
     train, asked = helps.divided(rows, 0.3, 1)
     assert asked and len(train) + len(asked) == 20
     assert not {row["answer"] for row in train} & {row["answer"] for row in asked}
