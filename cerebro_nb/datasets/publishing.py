@@ -205,6 +205,8 @@ def key_of_hub() -> str:
     key = next((key for name in _KEYS if (key := os.environ.get(name, "").strip())), "")
     if not key:
         raise PushFailed("nothing is pushed: the environment has no key of the hub", hint=_MAKE_A_KEY)
+    if not (key.isascii() and key.isprintable()):
+        raise PushFailed("nothing is pushed: the key of the hub has signs that no key has", hint="Copy it anew, alone.")
     return key
 
 

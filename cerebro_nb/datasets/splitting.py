@@ -14,7 +14,7 @@ from typing import Any
 from ..rows.columns import telling_rows
 from ..errors import InputError
 from ..launching.kind import kind_of_example, kinds
-from ..texts.duplicates import NearTexts, afind_duplicates
+from ..texts.duplicates import NEAR, NearTexts, afind_duplicates
 from ..texts.embedders import Embedder
 
 # %% auto #0
@@ -73,19 +73,29 @@ class _Groups:
 _ALIKE = 0.3
 
 
+_MOST_IN_ONE = 20
+
+
 def grouped(rows: Sequence[Mapping[str, Any]]) -> list[int]:
     """Return the group of each example: those of one section, and those that are alike, have the same.
 
-    A document without sections is one section.
+    A document without sections is one section. Where being alike makes most of many examples one group, as questions
+    of one form do, only those that are nearly copies are held together.
 
     Parameters
     ----------
     rows
         Examples with their ``metadata``.
     """
+    found = _joined(rows, _ALIKE)
+    most = max(Counter(found).values(), default=0)
+    return _joined(rows, NEAR) if most > max(_MOST_IN_ONE, len(rows) / 2) else found
+
+
+def _joined(rows: Sequence[Mapping[str, Any]], threshold: float) -> list[int]:
     groups = _Groups(len(rows))
     of_section: dict[tuple[str, str], int] = {}
-    near, of_text = NearTexts(threshold=_ALIKE, contrasts=False), dict[str, int]()
+    near, of_text = NearTexts(threshold=threshold, contrasts=False), dict[str, int]()
     for place, row in enumerate(rows):
         metadata, text = row.get("metadata") or {}, essential_text(row)
         if source := metadata.get("source"):

@@ -57,7 +57,8 @@ def compared_words(text: str, language: str = "en") -> list[str]:
 # %% ../../nbs/26_evaluating/1_agreement.ipynb #646012e9
 def exact_match(answer: str, reference: str, language: str = "en") -> float:
     """Return 1.0 if an answer is the reference, but for punctuation, articles and capitals, else 0.0."""
-    return float(compared_words(answer, language) == compared_words(reference, language))
+    said, wanted = compared_words(answer, language), compared_words(reference, language)
+    return float(said == wanted if said or wanted else answer.split() == reference.split())
 
 
 def token_f1(answer: str, reference: str, language: str = "en") -> float:
@@ -76,7 +77,7 @@ def token_f1(answer: str, reference: str, language: str = "en") -> float:
     """
     said, wanted = compared_words(answer, language), compared_words(reference, language)
     if not said or not wanted:
-        return float(said == wanted)
+        return exact_match(answer, reference, language)
     shared = (Counter(said) & Counter(wanted)).total()
     return 2 * shared / (len(said) + len(wanted))
 

@@ -39,7 +39,7 @@ __all__ = ['Held', 'ITSELF', 'HELD_OUT', 'conversation_of_row', 'without_thought
            'answering_work', 'HeldOutArguments', 'held_out_run']
 
 # %% ../../nbs/26_evaluating/2_held_out.ipynb #d907a006
-_BLOCK = re.compile(r"<\|im_start\|>(\w+)\n(.*?)<\|im_end\|>", re.DOTALL)
+_BLOCK = re.compile(r"<\|im_start\|>(\w{1,40})\n((?:(?!<\|im_start\|>).)*?)<\|im_end\|>", re.DOTALL)
 _ANSWERS = ("completion", "chosen")
 
 

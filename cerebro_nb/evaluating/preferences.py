@@ -14,7 +14,6 @@ from ..batching.run import Run
 from ..batching.work import Work, WorkItem, next_seed
 from ..client.client import Client
 from ..errors import InputError
-from .agreement import compared_words
 from .held_out import ITSELF
 from ..judging.pairwise import preferred
 from ..judging.wordings import pair_template
@@ -27,6 +26,11 @@ from ..profiles import GenerationOptions
 __all__ = ['PREFERENCES', 'AnswerPair', 'as_question', 'preference_work', 'preference_run']
 
 # %% ../../nbs/26_evaluating/3_preferences.ipynb #7705798a
+def _in_short(text: str) -> str:
+    """Return a text without what makes no difference: its capitals, white space, and a full stop at its end."""
+    return " ".join(text.casefold().split()).removesuffix(".")
+
+
 @dataclass(frozen=True, slots=True)
 class AnswerPair:
     """Two models' answers to one question.
@@ -49,7 +53,7 @@ class AnswerPair:
     @property
     def is_one(self) -> bool:
         """Whether both said the same, so that no judge need be asked."""
-        return compared_words(self.base) == compared_words(self.tuned)
+        return _in_short(self.base) == _in_short(self.tuned)
 
 
 def as_question(messages: Sequence[Mapping[str, str]]) -> str:

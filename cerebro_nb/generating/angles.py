@@ -109,9 +109,9 @@ def plan_angles(n: int, seed: int, language: str = "en") -> list[dict[str, Any]]
 
 # %% ../../nbs/22_generating/1_angles.ipynb #f8af2c3e
 def _spread(n: int, over: int) -> list[int]:
-    """Return n places out of so many, in order, each as often as the others."""
+    """Return n places out of so many, round after round, each as often as the others: neighbours are not alike."""
     rounds, rest = divmod(n, over)
-    return sorted([*(list(range(over)) * rounds), *(place * over // rest for place in range(rest))])
+    return [*(list(range(over)) * rounds), *(place * over // rest for place in range(rest))]
 
 
 def plan_texts(

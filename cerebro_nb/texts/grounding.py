@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from .contrasts import _is_same, _opposed, likely_language
 from .sentences import sentences_in
@@ -19,6 +20,7 @@ __all__ = ['turned_round', 'ungrounded', 'off_topic', 'sentence_on']
 # %% ../../nbs/19_texts/9_grounding.ipynb #89b9bef9
 _WORD = re.compile(r"\d+(?:[.,]\d+)*|n't\b|(?:(?!n't\b)[^\W\d])+(?:\d\w*)?")
 _THOUSANDS = re.compile(r"[.,](?=\d{3}(?:\D|$))")
+_MOST_READ = 20_000  # characters
 #: Scripts without blanks between words: Thai, Chinese, Japanese.
 _UNSPACED = re.compile("[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]")
 _LIGHT = frozenset(
@@ -66,7 +68,7 @@ def _number(raw: str) -> str:
 
 def _said(text: str, known: Words) -> _Said:
     words, telling, numbers, names, end = list[str](), list[str](), set[str](), list[str](), 0
-    text = _UNSPACED.sub(r" \g<0> ", text.replace("’", "'"))
+    text = _UNSPACED.sub(r" \g<0> ", text[:_MOST_READ].replace("’", "'"))
     for found in _WORD.finditer(text):
         raw, begins = found[0], not words or any(mark in text[end : found.start()] for mark in '.?!:;…\n¿¡•"“«(-')
         word, end = folded(raw), found.end()
@@ -84,7 +86,15 @@ def _said(text: str, known: Words) -> _Said:
 # %% ../../nbs/19_texts/9_grounding.ipynb #86365ac3
 def _missing(words: Iterable[str], known: Collection[str]) -> list[str]:
     """Return those of some words of which no form is among others."""
-    return [word for word in words if word not in known and not any(_is_same(word, other) for other in known)]
+    by_letter: dict[str, set[str]] = {}
+    for other in known:
+        by_letter.setdefault(other[:1], set()).add(other)
+
+    def is_there(word: str) -> bool:
+        alike = by_letter.get(word[:1], set())
+        return word in alike or any(_is_same(word, other) for other in alike)
+
+    return [word for word in words if not is_there(word)]
 
 
 def _share(words: Sequence[str], known: Collection[str]) -> float:
@@ -100,9 +110,9 @@ def _denied(said: _Said, known: Words) -> list[list[str]]:
     found, telling = [], {*said.telling}
     for place, word in enumerate(said.words):
         if word in known.negations and place > 0:  # a "No," at the beginning answers the question
-            after = [other for other in said.words[place + 1 :] if other in telling][:_BESIDE]
-            before = [other for other in said.words[:place] if other in telling][-_BESIDE:]
-            found.append(after or before)
+            after = [*islice((other for other in islice(said.words, place + 1, None) if other in telling), _BESIDE)]
+            before = (said.words[at] for at in range(place - 1, -1, -1) if said.words[at] in telling)
+            found.append(after or [*islice(before, _BESIDE)][::-1])
     return [words for words in found if words]
 
 
@@ -119,8 +129,9 @@ def turned_round(answer: str, quote: str, known: Words) -> str | None:
     said, source = _said(answer, known), _said(quote, known)
     if _share(said.telling, source.telling) < _MOSTLY:
         return None
-    for words in _denied(source, known):
-        if not _missing(words, said.telling) and not _denied(said, known) and not known.negations & {*said.words}:
+    if not known.negations & {*said.words}:
+        denied = (words for words in _denied(source, known) if not _missing(words, said.telling))
+        if words := next(denied, None):
             return f"not {' '.join(words)}"
     if not known.negations & {*source.words}:
         negated = [words for words in _denied(said, known) if not _missing(words, source.telling)]
@@ -149,6 +160,14 @@ def _known(text: str) -> Words:
     return LANGUAGES.get(likely_language([text]) or "", NO_LANGUAGE)
 
 
+def _languages(text: str, language: str) -> tuple[Words, Words]:
+    """Return the words of a text's language and of one that is named, which is the text's where that is not told."""
+    known = _known(text)
+    own = LANGUAGES.get(language.split("-")[0], known)
+    is_latin = not _UNSPACED.search(text) and any("a" <= letter <= "z" for letter in text.lower())
+    return (own if known is NO_LANGUAGE and is_latin else known), own
+
+
 def ungrounded(answer: str, quote: str, around: str, asked: str = "", language: str = "") -> str | None:
     """Return why a quote does not carry an answer, in words that follow "the answer"; None if it seems to.
 
@@ -172,9 +191,8 @@ def ungrounded(answer: str, quote: str, around: str, asked: str = "", language: 
     """
     if (found := _OF_THE_TEXT.search(answer)) and found[0].casefold() not in f"{asked} {quote}".casefold():
         return f"speaks of the text instead of what it is about: {found[0]}"
-    known = _known(f"{around} {quote}")
-    is_other = bool(language) and known is not LANGUAGES.get(language.split("-")[0], known)
-    own = LANGUAGES.get(language.split("-")[0], known) if is_other else known
+    known, own = _languages(f"{around} {quote}", language)
+    is_other = own is not known
     said, source = _said(answer, own), _said(f"{around}\n{quote}\n{asked}", known)
     source_numbers = source.numbers | _said(asked, own).numbers
     if strange := sorted(said.numbers - source_numbers):
@@ -224,8 +242,8 @@ def off_topic(question: str, around: str, quote: str = "", language: str = "") -
     language
         BCP-47 tag of the question; as that of the text if empty.
     """
-    known = _known(around)
-    if language and known is not LANGUAGES.get(language.split("-")[0], known):
+    known, own = _languages(around, language)
+    if own is not known:
         return None
     said, source = _said(question, known), _said(around, known)
     if strange := sorted(said.numbers - source.numbers):

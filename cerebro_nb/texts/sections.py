@@ -54,7 +54,7 @@ def _bare(title: str) -> str:
 
 # %% ../../nbs/19_texts/7_sections.ipynb #fba12dd5
 def _lines(text: str) -> list[tuple[int, str]]:
-    return [(found.start(), found[0]) for found in re.finditer(r"[^\n]*\S[^\n]*", text)]
+    return [(found.start(), found[0]) for found in re.finditer(r"[^\n]+", text) if found[0].strip()]
 
 
 def _is_at(keys: Sequence[str], place: int, wanted: str) -> int:
@@ -140,8 +140,16 @@ def _follows(number: Sequence[int], before: Sequence[int]) -> bool:
 
 
 def _numbered(text: str) -> Iterator[Heading]:
-    before = [0]
-    for each in _NUMBERED.finditer(text):
+    before, lines = [0], [*_NUMBERED.finditer(text)]
+    listed = set[int]()
+    for place, (one, two) in enumerate(pairwise(lines)):
+        number = [int(part) for part in one[1].split(".")]
+        is_next = two[1] == ".".join(map(str, [*number[:-1], number[-1] + 1]))
+        if is_next and not text[one.end() : two.start()].strip():
+            listed |= {place, place + 1}
+    for place, each in enumerate(lines):
+        if place in listed:  # numbered lines that follow on each other are a list
+            continue
         number = [int(part) for part in each[1].split(".")]
         if _follows(number, before) and len(each[2].split()) <= 14:
             before = number
