@@ -14,7 +14,8 @@ from ..batching.plans import Means, Plan
 from ..batching.run import Run
 from ..batching.work import Work
 from ..errors import InputError
-from .calibration import JUDGING, calibrated
+from .calibration import calibrated
+from .pairwise import JUDGING
 from .scoring import Verdict, judge_work
 from .wordings import RUBRICS, judge_template, pair_template
 from ..language import check_language
@@ -137,7 +138,7 @@ def judge_run(task: TaskLike, rubric: str | None = None, **arguments: Unpack[Jud
         templates = {"template": judge_template(tag).record(), "pair_template": pair_template(tag).record()}
         manifest = {"language": tag, "rubric": meaning, **templates, "of_task": judged.id}
         if arguments.get("calibrate", True):
-            manifest["calibration"] = asdict(await calibrated(client, options, means.ledger, tag, given))
+            manifest["calibration"] = asdict(await calibrated(client, means.ledger, tag, given))
         return Plan(items, judge_work(client, tag, meaning, options), subject=judged.subject, manifest=manifest)
 
     return launch(JUDGEMENT, Plan(open=opened), given)
