@@ -336,7 +336,9 @@ def test_rows_fill_the_places_that_a_recipe_names(options):
 
 def test_a_text_in_a_row_is_what_an_example_is_taken_from(options, tmp_path):
     place = tmp_path / "notes.csv"
-    place.write_text("text,topic\nGreen tea wants water of eighty degrees.,water\nThe leaves stand two minutes in a warm round pot.,time\n")
+    place.write_text(
+        "text,topic\nGreen tea wants water of eighty degrees.,water\nThe leaves stand two minutes in a warm round pot.,time\n"
+    )
     run = generate_qa(from_rows=place, client=Teacher().client(), **options)
     assert run.progress.ok == 2 and run.subject == "notes.csv" and list(run.df["topic"]) == ["water", "time"]
     assert all("eighty degrees" in text or "two minutes" in text for text in run.df["text"])

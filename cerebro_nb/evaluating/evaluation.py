@@ -28,7 +28,7 @@ from ..judging.pairwise import JUDGING
 from ..language import check_language, texts
 from ..launching.launch import without_none, written_out
 from ..logs import get_logger
-from ..profiles import Profile
+from ..profiles import GenerationOptions, Profile
 from ..tasks.ledger import Ledger, get_ledger
 
 if TYPE_CHECKING:
@@ -272,11 +272,11 @@ async def _asked(model: Client | str, arguments: EvaluationArguments) -> Client:
     return await aget_client(model=model, backend=arguments.get("backend"), base_url=arguments.get("base_url"))
 
 
-async def _reuses(client: Client, wanted: bool | None, num_ctx: int | None) -> bool:
+async def _reuses(client: Client, wanted: bool | None, options: GenerationOptions) -> bool:
     """Whether a model's earlier answers are taken: as it is wanted, else where they are surely of this very model."""
     if wanted is not None:
         return wanted
-    if (await client.manifest(client.settings.options(num_ctx=num_ctx)))["model_digest"]:
+    if (await client.manifest(options))["model_digest"]:
         return True
     say = texts(client.settings.log_language).gettext
     _log.info(say("%s is asked anew: its server tells no digest to know it by (or: reuse=True)"), client.model)
@@ -372,22 +372,22 @@ async def aevaluate(
     rows = await in_thread(list, export) if isinstance(export, Iterator) else export  # both models read it
     common: Any = {name: value for name, value in given.items() if name not in _OF_NAMES}
     wanted, runs = given.get("reuse"), {}
+    room = {"num_ctx": given.get("num_ctx"), "num_predict": given.get("max_tokens")}
     for who, client in models.items():
-        common["reuse"] = await _reuses(client, wanted, given.get("num_ctx"))
+        common["reuse"] = await _reuses(client, wanted, client.settings.options(**room))
         runs[who] = await held_out_run(rows, client=client, **common)
     answers, calibration = await in_thread(answers_of, runs["base"], runs["tuned"], tag), None
     if judging is not None and answers:
-        common["reuse"] = await _reuses(judging, wanted, JUDGING["num_ctx"])
+        common["reuse"] = await _reuses(judging, wanted, judging.settings.options(is_training=True, **JUDGING))
         runs["judge"], calibration = await _judged(
             answers, judging, tag, criterion, common, given.get("calibrate", True)
         )
-    measures = await in_thread(measured, answers, given.get("seed") or 0)
     names = {who: str(client.model) for who, client in models.items()}
     whom, left_out = str(judging.model) if judging else None, (runs["base"].progress.total or 0) - len(answers)
     return Evaluation(
         **names,
         judge=whom,
-        measures=measures,
+        measures=await in_thread(measured, answers, given.get("seed") or 0),
         answers=answers,
         left_out=left_out,
         runs=runs,

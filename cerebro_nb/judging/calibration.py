@@ -38,8 +38,9 @@ from ..tasks.views import TaskView, item_output
 _log = get_logger(__name__)
 
 # %% auto #0
-__all__ = ['ENOUGH', 'CALIBRATION', 'calibrate', 'calibration_items', 'area_under_curve', 'area_interval', 'Calibration',
-           'CalibrationArguments', 'calibration_run', 'calibration_of', 'known_calibration', 'calibrated', 'acalibrate']
+__all__ = ['ENOUGH', 'CALIBRATION', 'OF_A_MODEL', 'calibrate', 'calibration_items', 'area_under_curve', 'area_interval',
+           'Calibration', 'CalibrationArguments', 'calibration_run', 'calibration_of', 'known_calibration',
+           'calibrated', 'acalibrate']
 
 # %% ../../nbs/23_judging/4_calibration.ipynb #347313b8
 @cache
@@ -255,7 +256,8 @@ CALIBRATION = register_kind(
 )
 
 # %% ../../nbs/23_judging/4_calibration.ipynb #1ee7fe85
-_MODEL = ("backend", "model", "model_digest")
+#: What of a manifest tells one judge from another.
+OF_A_MODEL = ("backend", "model", "model_digest")
 _MIDDLE = 3
 
 
@@ -315,7 +317,7 @@ async def calibrated(client: Client, ledger: Ledger, language: str, arguments: M
         Of the run that wants to know; of them a calibration takes what is in `CalibrationArguments`.
     """
     known = await client.manifest(client.settings.options(is_training=True, **JUDGING))
-    identity = {**_identity(language), **{name: known[name] for name in _MODEL}}
+    identity = {**_identity(language), **{name: known[name] for name in OF_A_MODEL}}
     found = await asyncio.to_thread(known_calibration, ledger, identity)
     say = texts(client.settings.log_language).gettext
     if found is None:

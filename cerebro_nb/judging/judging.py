@@ -12,9 +12,8 @@ from typing import Any, Unpack
 
 from ..batching.plans import Means, Plan
 from ..batching.run import Run
-from ..batching.work import Work
 from ..errors import InputError
-from .calibration import calibrated
+from .calibration import OF_A_MODEL, calibrated
 from .pairwise import JUDGING
 from .scoring import Verdict, judge_work
 from .wordings import RUBRICS, judge_template, pair_template
@@ -147,9 +146,22 @@ def judge_run(task: TaskLike, rubric: str | None = None, **arguments: Unpack[Jud
 ajudge_run = awaitable(judge_run)
 
 
-async def _judge_again(again: Again) -> Work:
-    client, options = again.asked
-    return judge_work(client, again.manifest["language"], again.manifest["rubric"], options)
+async def _judge_again(again: Again) -> Plan:
+    (client, options), manifest = again.asked, again.manifest
+    work = judge_work(client, manifest["language"], manifest["rubric"], options)
+    if not manifest.get("calibration"):
+        return Plan(work=work)
+    known = await client.manifest(options)
+    if all(known[name] == manifest.get(name) for name in OF_A_MODEL):
+        return Plan(work=work)
+    if again.fresh:
+        how = {"profile": again.profile, "show_progress": False}
+        renewed = await calibrated(client, again.ledger, manifest["language"], how)
+        return Plan(work=work, manifest={"calibration": asdict(renewed)})
+    # The verdicts of one task are of two judges now: the calibration of neither is that of the task.
+    mixed = {**manifest, "calibration": None}
+    await asyncio.to_thread(lambda: again.ledger.update_task(again.task.id, manifest=mixed))
+    return Plan(work=work, manifest={"calibration": None})
 
 
 JUDGEMENT = register_kind(

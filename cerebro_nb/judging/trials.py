@@ -133,7 +133,7 @@ def trial_work(client: Client, options: GenerationOptions, scoring: Scoring, lan
     client
         Whom the prompts are tried on.
     options
-        How answers and verdicts are generated; a second attempt has the next seed.
+        How answers are generated; a second attempt has the next seed. A judge is asked in its own way: `JUDGING`.
     scoring
         Who says how good an answer is.
     language
