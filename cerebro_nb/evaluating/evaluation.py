@@ -372,7 +372,7 @@ async def aevaluate(
     rows = await in_thread(list, export) if isinstance(export, Iterator) else export  # both models read it
     common: Any = {name: value for name, value in given.items() if name not in _OF_NAMES}
     wanted, runs = given.get("reuse"), {}
-    room = {"num_ctx": given.get("num_ctx"), "num_predict": given.get("max_tokens")}
+    room: Any = {"num_ctx": given.get("num_ctx"), "num_predict": given.get("max_tokens")}
     for who, client in models.items():
         common["reuse"] = await _reuses(client, wanted, client.settings.options(**room))
         runs[who] = await held_out_run(rows, client=client, **common)
@@ -384,15 +384,12 @@ async def aevaluate(
         )
     names = {who: str(client.model) for who, client in models.items()}
     whom, left_out = str(judging.model) if judging else None, (runs["base"].progress.total or 0) - len(answers)
+    found: Any = {"answers": answers, "left_out": left_out, "runs": runs, "language": tag, "calibration": calibration}
     return Evaluation(
         **names,
         judge=whom,
         measures=await in_thread(measured, answers, given.get("seed") or 0),
-        answers=answers,
-        left_out=left_out,
-        runs=runs,
-        language=tag,
-        calibration=calibration,
+        **found,
         log_language=settings.log_language,
     )
 

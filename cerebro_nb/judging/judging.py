@@ -145,7 +145,7 @@ def judge_run(task: TaskLike, rubric: str | None = None, **arguments: Unpack[Jud
 
 ajudge_run = awaitable(judge_run)
 
-
+# %% ../../nbs/23_judging/5_judging.ipynb #8178e04e
 async def _judge_again(again: Again) -> Plan:
     (client, options), manifest = again.asked, again.manifest
     work = judge_work(client, manifest["language"], manifest["rubric"], options)
