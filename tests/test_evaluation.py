@@ -14,7 +14,17 @@ from fakes import FakeOllama
 from hypothesis import given as drawn
 from hypothesis import strategies as st
 
-from cerebro_nb import Client, Evaluation, OllamaBackend, errors, evaluate, export_dataset, import_rows, read_documents
+from cerebro_nb import (
+    Client,
+    Evaluation,
+    OllamaBackend,
+    ScriptedBackend,
+    errors,
+    evaluate,
+    export_dataset,
+    import_rows,
+    read_documents,
+)
 from cerebro_nb.concurrency.loop import LOOP
 from cerebro_nb.datasets.shapes import SHAPES
 from cerebro_nb.evaluating.agreement import Difference, compared_words, exact_match, paired_difference, token_f1
@@ -301,6 +311,33 @@ def test_no_other_model_answers_after_a_timeout(models, exported, ledger, quick)
     assert len(found.runs) == 3
     for run in found.runs.values():
         assert run.fallback.client is None and run.fallback.shrink == 1.0 and run.options.temperature == 0.0
+
+
+def test_the_options_of_the_answers_are_not_the_judges(server, models, exported, ledger, quick):
+    given = {"ledger": ledger, "profile": quick, "show_progress": False, "limit": 3, "calibrate": False}
+    own = {"max_tokens": 16, "stop": ["valve"], "temperature": 0.5, "num_ctx": 2048}
+    evaluate(exported(), base=models["tiny"], tuned=models["tuned"], judge=models["judge"], **own, **given)
+    sent = {True: [], False: []}
+    for path, payload, _ in server.requests:
+        if path == "/api/chat":
+            sent[payload["model"].startswith("judge")].append(payload["options"])
+    assert all(told["num_predict"] == 16 and told["stop"] == ["valve"] for told in sent[False])
+    assert sent[True] and all(told["temperature"] == 0 and told["num_ctx"] == 4096 for told in sent[True])
+    assert all(told["num_predict"] > 16 and "valve" not in told.get("stop", ()) for told in sent[True])
+
+
+def test_answers_of_a_model_without_a_digest_are_asked_for_anew(exported, ledger, quick, caplog):
+    """Two trainings under one name: their answers may not be taken for each other's."""
+    base, tuned = (Client(ScriptedBackend(lambda request: "It is a valve."), name) for name in ("one", "two"))
+    given = {"base": base, "tuned": tuned, "ledger": ledger, "profile": quick, "show_progress": False}
+    made = exported()
+    with caplog.at_level("INFO", "cerebro_nb"):
+        evaluate(made, **given)
+        evaluate(made, **given)
+    assert len(base.backend.requests) == len(tuned.backend.requests) == 16
+    assert "two is asked anew" in caplog.text
+    evaluate(made, **given, reuse=True)
+    assert len(base.backend.requests) == len(tuned.backend.requests) == 16
 
 
 def test_a_judge_that_cannot_tell_good_from_bad_has_no_say(server, models, exported, ledger, quick):

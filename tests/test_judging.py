@@ -7,6 +7,7 @@ import pytest
 
 from cerebro_nb import (
     Client,
+    Fallback,
     Ledger,
     ScriptedBackend,
     calibrate,
@@ -15,7 +16,9 @@ from cerebro_nb import (
     export_dataset,
     import_rows,
     judge,
+    rerun,
     resume,
+    retry_failed,
     verdicts,
 )
 from cerebro_nb.judging.calibration import area_interval, area_under_curve, calibration_items, calibration_run
@@ -147,6 +150,61 @@ def test_a_verdict_that_does_not_come_counts_as_the_middle(options):
         "en", judge=judging(silent_on_spiders), **{**options, "profile": options["profile"].replace(max_attempts=1)}
     )
     assert found.failed == 2 and 0.9 < found.auc < 1
+
+
+def test_a_calibration_is_asked_in_a_judges_own_way_and_nobody_else_answers(options, task, ledger):
+    client, told = judging(knowing), []
+    own = {"temperature": 0.9, "max_tokens": 300, "stop": ["\n\n\n"], "fallback": Fallback(client=judging(of_no_use))}
+    run = judge(task, client=client, on_progress=told.append, **own, **options)
+    calibrating, judged = client.backend.requests[:90], client.backend.requests[90:]
+    assert {(asked.options.temperature, asked.options.stop) for asked in calibrating} == {(0.0, ())}
+    assert {(asked.options.temperature, asked.options.stop) for asked in judged} == {(0.9, ("\n\n\n",))}
+    assert {now.task_id for now in told} <= {run.task_id, ""}
+    known = ledger.task(run.task.manifest["calibration"]["task_id"]).manifest
+    assert known["fallback"] == {"shrink": 1.0}
+    with pytest.raises(errors.InputError, match="temperature"):
+        calibrate("en", judge=client, temperature=0.5, **options)
+
+
+def test_a_rerun_by_another_model_has_its_own_calibration_and_a_mixed_task_none(options, task, ledger):
+    first = judge(task, client=judging(knowing), **options)
+    other = judging(of_no_use, "bigger")
+    again = rerun(first, client=other, show_progress=False)
+    assert first.df.attrs["calibration"]["auc"] == 1
+    assert again.df.attrs["calibration"]["auc"] == 0.5 and again.df.attrs["calibration"]["model"] == "bigger"
+    same = rerun(first, client=judging(knowing), show_progress=False)
+    assert same.df.attrs["calibration"] == first.df.attrs["calibration"]
+
+    few = {**options, "profile": options["profile"].replace(max_attempts=1)}
+    failed = judge(task, client=judging(strict), rubric="Be strict.", **few)
+    assert failed.progress.failed and failed.task.manifest["calibration"]["model"] == "big"
+    mixed = retry_failed(failed.task_id, client=other, ledger=ledger, show_progress=False)
+    assert mixed.progress.ok == 3 and "calibration" not in mixed.df.attrs
+
+
+def strict(request):
+    asked = " ".join(message.content for message in request.messages)
+    return "no" if "Be strict." in asked else knowing(request)
+
+
+def test_verdicts_are_found_again_whatever_the_calibration_was(options, task):
+    client = judging(knowing)
+    judge(task, client=client, calibrate=False, **options)
+    asked = len(client.backend.requests)
+    again = judge(task, client=client, reuse=True, **options)
+    assert again.progress.ok == 3 and len(client.backend.requests) == asked + 90
+
+
+@pytest.mark.parametrize("thinks", ["", errors.OutputTruncated("it ran into its token limit")])
+def test_a_judge_that_only_thinks_judges_without_an_answer_of_its_own(thinks, options, task):
+    def says(request):
+        return knowing(request) if request.json_schema else thinks
+
+    run = judge(task, client=judging(says), calibrate=False, **options)
+    assert run.progress.ok == 3 and run.progress.retried == 0
+    given = {"question": "What is tea?", "first": "A drink of leaves.", "second": "A kind of stone.", "language": "en"}
+    compared = judging(lambda request: preferring("leaves")(request) if request.json_schema else thinks)
+    assert compare_answers(**given, client=compared).better == "first"
 
 
 def test_the_area_is_the_chance_of_the_right_order():

@@ -18,7 +18,7 @@ from ..profiles import GenerationOptions, Profile
 from ..tasks.ledger import Ledger
 
 # %% auto #0
-__all__ = ['How', 'Where', 'Means', 'Plan']
+__all__ = ['Remade', 'How', 'Where', 'Means', 'Plan']
 
 # %% ../../nbs/15_batching/6_plans.ipynb #af00703c
 @dataclass(frozen=True, slots=True)
@@ -155,3 +155,7 @@ class Plan:
     total: int | None = None
     before: Callable[[], None] = lambda: None
     task_id: str = ""
+
+
+#: What a kind makes from a manifest: the work, or a plan that also says what of the manifest is no longer so.
+Remade = Work | Plan

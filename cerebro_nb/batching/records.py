@@ -47,6 +47,7 @@ def deciding(manifest: Mapping[str, Any]) -> dict[str, Any]:
     circumstances = {
         "backend_version",
         "response_model",
+        "calibration",  # how far a verdict can be trusted is no part of it
         *OF_THE_ITEMS,
         *_OF_THE_PLAN,
         *(["base_url"] if manifest.get("model_digest") else []),

@@ -29,7 +29,7 @@ from ..settings import FallbackSettings, Settings
 from ..profiles import GenerationOptions
 
 # %% auto #0
-__all__ = ['call_llm', 'Fallback', 'aget_fallback', 'answer', 'GenerationArguments', 'named_as_settings', 'acall_llm']
+__all__ = ['ITSELF', 'call_llm', 'Fallback', 'aget_fallback', 'answer', 'GenerationArguments', 'named_as_settings', 'acall_llm']
 
 # %% ../../nbs/13_client/7_call.ipynb #0c20a0ac
 @dataclass(frozen=True)
@@ -65,6 +65,10 @@ class Fallback:
         """Return what a run's manifest says of it."""
         whom = {} if self.client is None else {"backend": self.client.backend.name, "model": self.client.model}
         return {"shrink": self.shrink, **whom}
+
+
+#: After a timeout the same model is asked the same.
+ITSELF = Fallback(shrink=1.0)
 
 # %% ../../nbs/13_client/7_call.ipynb #58462ba4
 async def aget_fallback(settings: Settings) -> Fallback:

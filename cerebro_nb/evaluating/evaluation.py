@@ -17,20 +17,25 @@ from ..batching.progress import Listener
 from ..batching.run import Run
 from ..client.call import GenerationArguments
 from ..client.client import Client, aget_client
+from ..concurrency.threads import in_thread
 from ..concurrency.twins import blocking_twin
 from ..errors import InputError
 from .agreement import Difference, exact_match, paired_difference, token_f1
 from .held_out import held_out_run
 from .preferences import AnswerPair, as_question, preference_run
-from ..judging.calibration import Calibration, acalibrate
+from ..judging.calibration import Calibration, calibrated
+from ..judging.pairwise import JUDGING
 from ..language import check_language, texts
 from ..launching.launch import without_none, written_out
-from ..profiles import Profile
-from ..tasks.ledger import Ledger
+from ..logs import get_logger
+from ..profiles import GenerationOptions, Profile
+from ..tasks.ledger import Ledger, get_ledger
 
 if TYPE_CHECKING:
     import datasets
     import pandas
+
+_log = get_logger(__name__)
 
 # %% auto #0
 __all__ = ['evaluate', 'in_words', 'interval_svg', 'Evaluation', 'answers_of', 'measured', 'EvaluationArguments', 'language_of',
@@ -227,7 +232,7 @@ class EvaluationArguments(GenerationArguments, total=False):
     backend, base_url
         Where a model is that is given by its name; the settings' if not given.
     temperature
-        Of the answers; 0 if not given.
+        Of the answers, as are all further options but the timeout; 0 if not given. A judge is asked in its own way.
     part, limit
         Which part of a folder is asked, ``test`` if not given; and how many questions at most, drawn by the seed.
     profile
@@ -235,7 +240,8 @@ class EvaluationArguments(GenerationArguments, total=False):
     ledger
         Where the answers are kept; the shared ledger of the settings if None.
     reuse
-        Take answers that the ledger has to the same questions; True if not given.
+        Take answers that the ledger has to the same questions. If not given, only of a model whose server tells its
+        digest: another training under the same name has the same name alone.
     calibrate
         Find out first whether the judge can tell good from bad, as `judge` does; True if not given.
     on_progress
@@ -265,6 +271,17 @@ async def _asked(model: Client | str, arguments: EvaluationArguments) -> Client:
         raise InputError(f"{model!r} names no model", hint="Give a model's name, or a Client.")
     return await aget_client(model=model, backend=arguments.get("backend"), base_url=arguments.get("base_url"))
 
+
+async def _reuses(client: Client, wanted: bool | None, options: GenerationOptions) -> bool:
+    """Whether a model's earlier answers are taken: as it is wanted, else where they are surely of this very model."""
+    if wanted is not None:
+        return wanted
+    if (await client.manifest(options))["model_digest"]:
+        return True
+    say = texts(client.settings.log_language).gettext
+    _log.info(say("%s is asked anew: its server tells no digest to know it by (or: reuse=True)"), client.model)
+    return False
+
 # %% ../../nbs/26_evaluating/4_evaluation.ipynb #f28d8ff3
 def language_of(export: Any) -> str | None:
     """Return the language of a data set, as its manifest has it; None if it has none, or several."""
@@ -279,11 +296,9 @@ def language_of(export: Any) -> str | None:
     return language if isinstance(language, str) else None
 
 # %% ../../nbs/26_evaluating/4_evaluation.ipynb #20b77ed1
-_OF_NAMES, _OF_THE_ANSWERS, _OF_A_PAIR = (
-    ("backend", "base_url", "calibrate"),
-    ("part", "limit"),
-    ("question", "reference", "base", "tuned"),
-)
+_OF_NAMES = ("backend", "base_url", "calibrate")
+_OF_THE_JUDGE = ("ledger", "profile", "timeout", "reuse", "on_progress", "show_progress")  # the rest is of the answers
+_OF_A_PAIR = ("question", "reference", "base", "tuned")
 
 
 def _write_judged(run: Run, answers: Sequence[dict[str, Any]]) -> None:
@@ -300,10 +315,11 @@ async def _judged(
 ) -> tuple[Run, Calibration | None]:
     """Have a judge compare answers, write what it said beside them, and return its run and how well it can judge."""
     pairs = [AnswerPair(*(row[name] for name in _OF_A_PAIR)) for row in answers]
-    given = {name: value for name, value in common.items() if name not in _OF_THE_ANSWERS}
-    calibration = await acalibrate(tag, judge=judge, **given) if calibrate else None
+    given = {name: value for name, value in common.items() if name in _OF_THE_JUDGE}
+    ledger = await in_thread(get_ledger, given.get("ledger"))
+    calibration = await calibrated(judge, ledger, tag, given) if calibrate else None
     run = await preference_run(pairs, tag, criterion, client=judge, **given)
-    _write_judged(run, answers)
+    await in_thread(_write_judged, run, answers)
     return run, calibration
 
 # %% ../../nbs/26_evaluating/4_evaluation.ipynb #97aa017a
@@ -352,27 +368,28 @@ async def aevaluate(
     models = {"base": await _asked(base, given), "tuned": await _asked(tuned, given)}
     judging = None if judge is None else await _asked(judge, given)
     settings = models["base"].settings
-    tag = check_language(language or language_of(export) or settings.language)
-    rows = list(export) if isinstance(export, Iterator) else export  # both models read it
-    common: Any = {"reuse": True, **{name: value for name, value in given.items() if name not in _OF_NAMES}}
-    runs = {who: await held_out_run(rows, client=client, **common) for who, client in models.items()}
-    answers, calibration = answers_of(runs["base"], runs["tuned"], tag), None
+    tag = check_language(language or await in_thread(language_of, export) or settings.language)
+    rows = await in_thread(list, export) if isinstance(export, Iterator) else export  # both models read it
+    common: Any = {name: value for name, value in given.items() if name not in _OF_NAMES}
+    wanted, runs = given.get("reuse"), {}
+    room: Any = {"num_ctx": given.get("num_ctx"), "num_predict": given.get("max_tokens")}
+    for who, client in models.items():
+        common["reuse"] = await _reuses(client, wanted, client.settings.options(**room))
+        runs[who] = await held_out_run(rows, client=client, **common)
+    answers, calibration = await in_thread(answers_of, runs["base"], runs["tuned"], tag), None
     if judging is not None and answers:
+        common["reuse"] = await _reuses(judging, wanted, judging.settings.options(is_training=True, **JUDGING))
         runs["judge"], calibration = await _judged(
             answers, judging, tag, criterion, common, given.get("calibrate", True)
         )
-    measures = measured(answers, given.get("seed") or 0)
     names = {who: str(client.model) for who, client in models.items()}
     whom, left_out = str(judging.model) if judging else None, (runs["base"].progress.total or 0) - len(answers)
+    found: Any = {"answers": answers, "left_out": left_out, "runs": runs, "language": tag, "calibration": calibration}
     return Evaluation(
         **names,
         judge=whom,
-        measures=measures,
-        answers=answers,
-        left_out=left_out,
-        runs=runs,
-        language=tag,
-        calibration=calibration,
+        measures=await in_thread(measured, answers, given.get("seed") or 0),
+        **found,
         log_language=settings.log_language,
     )
 

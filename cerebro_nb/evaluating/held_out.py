@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Unpack, cast
 from ..batching.plans import Means, Plan
 from ..batching.run import Run
 from ..batching.work import Work, WorkItem, next_seed
-from ..client.call import Fallback, answer
+from ..client.call import ITSELF, answer
 from ..client.client import Client
 from ..concurrency.threads import in_thread
 from ..errors import EmptyOutput, InputError
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 _log = get_logger(__name__)
 
 # %% auto #0
-__all__ = ['Held', 'ITSELF', 'HELD_OUT', 'conversation_of_row', 'without_thoughts', 'question_in', 'questions_of',
-           'answering_work', 'HeldOutArguments', 'held_out_run']
+__all__ = ['Held', 'HELD_OUT', 'conversation_of_row', 'without_thoughts', 'question_in', 'questions_of', 'answering_work',
+           'HeldOutArguments', 'held_out_run']
 
 # %% ../../nbs/26_evaluating/2_held_out.ipynb #d907a006
 _BLOCK = re.compile(r"<\|im_start\|>(\w{1,40})\n((?:(?!<\|im_start\|>).)*?)<\|im_end\|>", re.DOTALL)
@@ -188,10 +188,6 @@ def answering_work(client: Client, options: GenerationOptions) -> Work:
     return work
 
 # %% ../../nbs/26_evaluating/2_held_out.ipynb #fdd4d435
-#: After a timeout the same model is asked the same.
-ITSELF = Fallback(shrink=1.0)
-
-
 class HeldOutArguments(RunArguments, total=False):
     """What the answers to held-out questions take beside what every run takes.
 

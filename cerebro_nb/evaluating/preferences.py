@@ -12,10 +12,10 @@ from typing import Any, Unpack
 from ..batching.plans import Means, Plan
 from ..batching.run import Run
 from ..batching.work import Work, WorkItem, next_seed
+from ..client.call import ITSELF
 from ..client.client import Client
 from ..errors import InputError
-from .held_out import ITSELF
-from ..judging.pairwise import preferred
+from ..judging.pairwise import JUDGING, preferred
 from ..judging.wordings import pair_template
 from ..language import check_language
 from ..launching.kind import Again, Kind, register_kind
@@ -130,7 +130,8 @@ def preference_run(
         return Plan(items, preference_work(client, options, tag, criterion), manifest=manifest)
 
     plan = Plan(subject=items[0]["question"][:500], open=opened, total=len(items))
-    return launch(PREFERENCES, plan, {"temperature": 0.0, "fallback": ITSELF, **without_none(arguments)})
+    given: Any = {**JUDGING, "fallback": ITSELF, **without_none(arguments)}
+    return launch(PREFERENCES, plan, given)
 
 
 async def _preferences_again(again: Again) -> Work:

@@ -14,29 +14,33 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any, Unpack
+from typing import Any, TypedDict, Unpack, cast
 
 from ..batching.plans import Means, Plan
 from ..batching.run import Run
 from ..batching.work import Work
+from ..client.call import ITSELF
 from ..client.client import Client, aget_client
 from ..concurrency.twins import blocking_twin
+from .pairwise import JUDGING
 from .scoring import Verdict, judge_work
 from .wordings import RUBRICS, answer_prompt, judge_template
 from ..language import check_language, texts
+from ..launching.batches import refuse_unfit
 from ..launching.kind import Again, Kind, register_kind
 from ..launching.launch import RunArguments, how_of, launch, whole_docstring, whole_signature, without_none
 from ..launching.templates import template_language
 from ..logs import get_logger
-from ..profiles import GenerationOptions
+from ..profiles import Profile
 from ..tasks.ledger import Ledger, get_ledger
 from ..tasks.views import TaskView, item_output
 
 _log = get_logger(__name__)
 
 # %% auto #0
-__all__ = ['ENOUGH', 'JUDGING', 'CALIBRATION', 'calibrate', 'calibration_items', 'area_under_curve', 'area_interval',
-           'Calibration', 'calibration_run', 'calibration_of', 'known_calibration', 'calibrated', 'acalibrate']
+__all__ = ['ENOUGH', 'CALIBRATION', 'OF_A_MODEL', 'calibrate', 'calibration_items', 'area_under_curve', 'area_interval',
+           'Calibration', 'CalibrationArguments', 'calibration_run', 'calibration_of', 'known_calibration',
+           'calibrated', 'acalibrate']
 
 # %% ../../nbs/23_judging/4_calibration.ipynb #347313b8
 @cache
@@ -160,10 +164,41 @@ class Calibration:
         return [figures] if self.can_judge else [figures, advice]
 
 # %% ../../nbs/23_judging/4_calibration.ipynb #2031adb0
-#: How a judge is asked unless somebody says otherwise: for the likeliest verdict, with room for shots and a source.
-JUDGING: Mapping[str, Any] = {"temperature": 0.0, "num_ctx": 4096}
+class CalibrationArguments(TypedDict, total=False):
+    """What a calibration takes: whom it asks, how fast, and where it is kept. How it asks is always the same.
+
+    Parameters
+    ----------
+    client, model, backend, base_url
+        The judge, as in `acall_llm`.
+    profile
+        Batches, delay, concurrency, time limit and tries; ``auto`` if not given.
+    ledger
+        Where the verdicts are kept; the shared ledger of the settings if None.
+    show_progress
+        Show a tqdm bar; True if not given.
+    """
+
+    client: Client | None
+    model: str | None
+    backend: str | None
+    base_url: str | Sequence[str] | None
+    profile: str | Profile
+    ledger: Ledger | None
+    show_progress: bool
 
 
+_TAKEN = frozenset(CalibrationArguments.__annotations__)
+
+
+def _asking(arguments: CalibrationArguments) -> RunArguments:
+    """Return how a calibration runs: with a judge's own options alone, and nobody else answers after a timeout."""
+    others = {name: value for name, value in arguments.items() if name not in _TAKEN}
+    refuse_unfit(others, "every judge is calibrated alike")
+    given: Any = {**without_none(arguments), **JUDGING, "fallback": ITSELF, "reuse": True}
+    return cast(RunArguments, given)
+
+# %% ../../nbs/23_judging/4_calibration.ipynb #3e9f6573
 def _identity(language: str) -> dict[str, Any]:
     """Return what of a manifest makes one calibration stand for another, beside the model."""
     items = json.dumps(calibration_items(language), sort_keys=True)
@@ -176,7 +211,7 @@ def _identity(language: str) -> dict[str, Any]:
     }
 
 
-def calibration_run(language: str | None = None, **arguments: Unpack[RunArguments]) -> Run:
+def calibration_run(language: str | None = None, **arguments: Unpack[CalibrationArguments]) -> Run:
     """Make the run that has a judge score answers that are known to be good or bad, without starting it.
 
     Parameters
@@ -184,7 +219,7 @@ def calibration_run(language: str | None = None, **arguments: Unpack[RunArgument
     language
         BCP-47 tag of the judge's language; the settings' if None.
     **arguments
-        As in `RunArguments`; the profile is ``auto``.
+        As in `CalibrationArguments`.
 
     Returns
     -------
@@ -198,8 +233,7 @@ def calibration_run(language: str | None = None, **arguments: Unpack[RunArgument
         work = judge_work(client, ours, RUBRICS[ours], options)
         return Plan(calibration_items(ours), work, subject=ours, manifest=_identity(ours))
 
-    given: Any = {**JUDGING, **without_none(arguments)}
-    return launch(CALIBRATION, Plan(open=opened), given)
+    return launch(CALIBRATION, Plan(open=opened), _asking(arguments))
 
 
 async def _calibration_again(again: Again) -> Work:
@@ -222,7 +256,8 @@ CALIBRATION = register_kind(
 )
 
 # %% ../../nbs/23_judging/4_calibration.ipynb #1ee7fe85
-_MODEL = ("backend", "model", "model_digest")
+#: What of a manifest tells one judge from another.
+OF_A_MODEL = ("backend", "model", "model_digest")
 _MIDDLE = 3
 
 
@@ -267,30 +302,28 @@ def known_calibration(ledger: Ledger, identity: Mapping[str, Any], tasks: int = 
     return None
 
 # %% ../../nbs/23_judging/4_calibration.ipynb #79cc3d0b
-async def calibrated(
-    client: Client, options: GenerationOptions, ledger: Ledger, language: str, arguments: RunArguments
-) -> Calibration:
+async def calibrated(client: Client, ledger: Ledger, language: str, arguments: Mapping[str, Any]) -> Calibration:
     """Return how well a judge tells good from bad, asking it only if the ledger does not know; it is said in the log.
 
     Parameters
     ----------
-    client, options
-        The judge, and how it is asked.
+    client
+        The judge.
     ledger
         Where calibrations are kept.
     language
         BCP-47 tag of the judge's language.
     arguments
-        How its run goes, where one is needed.
+        Of the run that wants to know; of them a calibration takes what is in `CalibrationArguments`.
     """
-    known = await client.manifest(options)
-    identity = {**_identity(language), **{name: known[name] for name in _MODEL}}
+    known = await client.manifest(client.settings.options(is_training=True, **JUDGING))
+    identity = {**_identity(language), **{name: known[name] for name in OF_A_MODEL}}
     found = await asyncio.to_thread(known_calibration, ledger, identity)
     say = texts(client.settings.log_language).gettext
     if found is None:
         _log.info(say("The judge is calibrated first; what comes of it is kept for this model and language"))
-        whose: RunArguments = {**arguments, "client": client, "ledger": ledger, "reuse": True}
-        run = await calibration_run(language, **whose)
+        taken: Any = {name: value for name, value in arguments.items() if name in _TAKEN}
+        run = await calibration_run(language, **{**taken, "client": client, "ledger": ledger})
         found = await asyncio.to_thread(calibration_of, run)
     figures, *advice = found.sentences(say)
     _log.info("%s", figures)
@@ -300,7 +333,7 @@ async def calibrated(
 
 
 async def acalibrate(
-    language: str | None = None, *, judge: Client | None = None, **arguments: Unpack[RunArguments]
+    language: str | None = None, *, judge: Client | None = None, **arguments: Unpack[CalibrationArguments]
 ) -> Calibration:
     """Find out how well a judge tells good answers from bad ones that are known.
 
@@ -314,7 +347,7 @@ async def acalibrate(
     judge
         The judge's client; whom the arguments name if None.
     **arguments
-        As in `RunArguments`; the profile is ``auto``.
+        As in `CalibrationArguments`.
 
     Returns
     -------
@@ -323,17 +356,17 @@ async def acalibrate(
 
     Raises
     ------
+    InputError
+        If anything else is given, such as a temperature: figures of judges that are asked differently tell nothing.
     CerebroError
         If the model could not be asked.
     """
-    given: Any = {**JUDGING, **without_none(arguments)}
-    how = how_of({**given, **({"client": judge} if judge else {})}, CALIBRATION.profile)
-    client = how.client or await aget_client(**(how.whom or {}))
+    how = how_of(_asking(arguments), CALIBRATION.profile)
+    client = judge or how.client or await aget_client(**(how.whom or {}))
     if (ledger := arguments.get("ledger")) is None:
         ledger = await asyncio.to_thread(get_ledger)
-    assert how.options is not None, "who asks a model has options"
     tag = check_language(language or client.settings.language)
-    return await calibrated(client, how.options, ledger, tag, given)
+    return await calibrated(client, ledger, tag, arguments)
 
 # %% ../../nbs/23_judging/4_calibration.ipynb #0c07d37b
 _documented: Any = acalibrate

@@ -12,9 +12,9 @@ from typing import Any, Unpack
 
 from ..batching.plans import Means, Plan
 from ..batching.run import Run
-from ..batching.work import Work
 from ..errors import InputError
-from .calibration import JUDGING, calibrated
+from .calibration import OF_A_MODEL, calibrated
+from .pairwise import JUDGING
 from .scoring import Verdict, judge_work
 from .wordings import RUBRICS, judge_template, pair_template
 from ..language import check_language
@@ -137,7 +137,7 @@ def judge_run(task: TaskLike, rubric: str | None = None, **arguments: Unpack[Jud
         templates = {"template": judge_template(tag).record(), "pair_template": pair_template(tag).record()}
         manifest = {"language": tag, "rubric": meaning, **templates, "of_task": judged.id}
         if arguments.get("calibrate", True):
-            manifest["calibration"] = asdict(await calibrated(client, options, means.ledger, tag, given))
+            manifest["calibration"] = asdict(await calibrated(client, means.ledger, tag, given))
         return Plan(items, judge_work(client, tag, meaning, options), subject=judged.subject, manifest=manifest)
 
     return launch(JUDGEMENT, Plan(open=opened), given)
@@ -145,10 +145,23 @@ def judge_run(task: TaskLike, rubric: str | None = None, **arguments: Unpack[Jud
 
 ajudge_run = awaitable(judge_run)
 
-
-async def _judge_again(again: Again) -> Work:
-    client, options = again.asked
-    return judge_work(client, again.manifest["language"], again.manifest["rubric"], options)
+# %% ../../nbs/23_judging/5_judging.ipynb #8178e04e
+async def _judge_again(again: Again) -> Plan:
+    (client, options), manifest = again.asked, again.manifest
+    work = judge_work(client, manifest["language"], manifest["rubric"], options)
+    if not manifest.get("calibration"):
+        return Plan(work=work)
+    known = await client.manifest(options)
+    if all(known[name] == manifest.get(name) for name in OF_A_MODEL):
+        return Plan(work=work)
+    if again.fresh:
+        how = {"profile": again.profile, "show_progress": False}
+        renewed = await calibrated(client, again.ledger, manifest["language"], how)
+        return Plan(work=work, manifest={"calibration": asdict(renewed)})
+    # The verdicts of one task are of two judges now: the calibration of neither is that of the task.
+    mixed = {**manifest, "calibration": None}
+    await asyncio.to_thread(lambda: again.ledger.update_task(again.task.id, manifest=mixed))
+    return Plan(work=work, manifest={"calibration": None})
 
 
 JUDGEMENT = register_kind(

@@ -5,9 +5,9 @@
 # %% ../../nbs/23_judging/2_pairwise.ipynb #8168a65b
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -15,13 +15,13 @@ from ..client.call import answer
 from ..client.client import Client, aget_client
 from ..client.scope import current_scope
 from ..concurrency.twins import blocking_twin
-from ..errors import InputError
+from ..errors import EmptyOutput, InputError, OutputTruncated
 from .wordings import answer_prompt, pair_fields, pair_template
 from ..language import check_language
 from ..profiles import GenerationOptions
 
 # %% auto #0
-__all__ = ['compare_answers', 'PairVerdict', 'Preference', 'expected_answer', 'preferred', 'acompare_answers']
+__all__ = ['JUDGING', 'compare_answers', 'PairVerdict', 'Preference', 'expected_answer', 'preferred', 'acompare_answers']
 
 # %% ../../nbs/23_judging/2_pairwise.ipynb #85bed49e
 class PairVerdict(BaseModel):
@@ -48,6 +48,8 @@ class Preference:
     reasons: tuple[str, str]
 
 # %% ../../nbs/23_judging/2_pairwise.ipynb #ca5009e9
+#: How a judge is asked unless somebody says otherwise: for the likeliest verdict, with room for shots and a source.
+JUDGING: Mapping[str, Any] = {"temperature": 0.0, "num_ctx": 4096}
 _MOST_TOKENS = 120
 
 
@@ -66,12 +68,20 @@ async def expected_answer(
         How it is generated; no more than a few sentences.
     source
         The text that it is about; empty if there is none.
+
+    Returns
+    -------
+    str
+        In one line; empty of a model that spends its tokens on thoughts, which then judges without it.
     """
     few = options.replace(num_predict=min(options.num_predict, _MOST_TOKENS))
-    reply = await answer(client, answer_prompt(language, question, source), options=few)
+    try:
+        said = (await answer(client, answer_prompt(language, question, source), options=few)).text
+    except (EmptyOutput, OutputTruncated):  # it thought until it had no room left
+        said = ""
     if scope := current_scope():
         scope.clock.begin_again()
-    return " ".join(reply.text.split())
+    return " ".join(said.split())
 
 # %% ../../nbs/23_judging/2_pairwise.ipynb #0b129975
 async def preferred(
@@ -169,7 +179,7 @@ async def acompare_answers(
         )
     judge = client or await aget_client(backend=backend, model=model, base_url=base_url)
     tag = check_language(language or judge.settings.language)
-    options = judge.settings.options(is_training=True, temperature=0.0)
+    options = judge.settings.options(is_training=True, **JUDGING)
     return await preferred(judge, question, (first, second), options, language=tag, source=source, criterion=criterion)
 
 

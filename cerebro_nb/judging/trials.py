@@ -19,6 +19,7 @@ from ..client.client import Client, aget_client
 from ..client.call import answer
 from ..concurrency.threads import in_thread
 from ..errors import CerebroError, InputError, ProcessorFailed
+from .pairwise import JUDGING
 from .scoring import verdict
 from .wordings import RUBRICS
 from ..launching.templates import template_language
@@ -107,14 +108,17 @@ class Scoring:
         if self.check is not None:
             return {"score": await checked_score(self.check, case, text), "reason": None}
         example = {"input": case, "answer": text}
-        judged = await verdict(self.judge or client, language, self.meaning(language), example, options)
+        judge = self.judge or client
+        own = {**JUDGING, "seed": options.seed, "timeout_s": options.timeout_s}
+        asked = judge.settings.options(is_training=True, **own)
+        judged = await verdict(judge, language, self.meaning(language), example, asked)
         return {"score": (judged.score - 1) / 4, "reason": judged.reason}
 
     async def record(self, language: str, options: GenerationOptions) -> dict[str, Any]:
         """Return what a run's manifest says of it."""
         if self.check is not None:
             return {"checked": True, "scored_by": getattr(self.check, "__qualname__", "check")}
-        record: dict[str, Any] = {"checked": False, "scored_by": self.meaning(language)}
+        record: dict[str, Any] = {"checked": False, "scored_by": self.meaning(language), "judged_with": dict(JUDGING)}
         if self.judge is not None:
             known = await self.judge.manifest(options)
             record["judge"] = {name: known[name] for name in ("backend", "model", "base_url", "model_digest")}
@@ -129,7 +133,7 @@ def trial_work(client: Client, options: GenerationOptions, scoring: Scoring, lan
     client
         Whom the prompts are tried on.
     options
-        How answers and verdicts are generated; a second attempt has the next seed.
+        How answers are generated; a second attempt has the next seed. A judge is asked in its own way: `JUDGING`.
     scoring
         Who says how good an answer is.
     language

@@ -15,7 +15,7 @@ from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..batching.run import Run
-from ..batching.work import Work
+from ..batching.plans import Remade
 from ..client.client import Client
 from ..errors import InputError, error_text
 from ..logs import get_logger
@@ -186,7 +186,7 @@ class Kind:
     make
         Makes a run of it, not started; the command line, the panel and ``synthetic_run`` call it.
     again
-        Makes its work again from a manifest.
+        Makes its work again from a manifest; in a plan, if something of the manifest is no longer so.
     takes
         What a resume may be given anew: ``processor``, ``response_model``, ``client``; ``model`` if it asks a model.
     profile, n, calls
@@ -219,7 +219,7 @@ class Kind:
     name: str
     label: Mapping[str, str]
     make: Callable[..., Run]
-    again: Callable[[Again], Awaitable[Work]]
+    again: Callable[[Again], Awaitable[Remade]]
     takes: frozenset[Given] = frozenset({"model"})
     task_kind: str = ""
     profile: str = "synthetic"

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Collection as AnyCollection
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
 
@@ -152,12 +153,13 @@ def _run_of(
         form = arguments.get("response_model")
         again = Again(task, ledger, how.profile, client, means.options, processor, form, fresh)
         try:
-            return Plan(items, await kind.again(again))
+            made = await kind.again(again)
         except KeyError as error:
             raise InputError(
                 f"the manifest of task {task.id} does not say its {error}",
                 hint="Only a task that a run of Cerebro made can be gone on with.",
             ) from error
+        return replace(made, items=items) if isinstance(made, Plan) else Plan(items, made)
 
     around = {*base_manifest(how.profile, Fallback()), *OF_THE_ITEMS}
     manifest = {name: value for name, value in task.manifest.items() if name not in around}
