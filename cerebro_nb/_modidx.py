@@ -2078,6 +2078,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                        'cerebro_nb/evaluating/evaluation.py'),
                                                   'cerebro_nb.evaluating.evaluation.EvaluationArguments': ( '26_evaluating/evaluation.html#evaluationarguments',
                                                                                                             'cerebro_nb/evaluating/evaluation.py'),
+                                                  'cerebro_nb.evaluating.evaluation._answered': ( '26_evaluating/evaluation.html#_answered',
+                                                                                                  'cerebro_nb/evaluating/evaluation.py'),
                                                   'cerebro_nb.evaluating.evaluation._asked': ( '26_evaluating/evaluation.html#_asked',
                                                                                                'cerebro_nb/evaluating/evaluation.py'),
                                                   'cerebro_nb.evaluating.evaluation._judged': ( '26_evaluating/evaluation.html#_judged',

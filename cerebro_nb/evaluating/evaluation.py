@@ -282,6 +282,12 @@ async def _reuses(client: Client, wanted: bool | None, options: GenerationOption
     _log.info(say("%s is asked anew: its server tells no digest to know it by (or: reuse=True)"), client.model)
     return False
 
+
+async def _answered(client: Client, rows: Any, common: Any, given: Mapping[str, Any]) -> Run:
+    options = client.settings.options(num_ctx=given.get("num_ctx"), num_predict=given.get("max_tokens"))
+    reuse = await _reuses(client, given.get("reuse"), options)
+    return await held_out_run(rows, client=client, **{**common, "reuse": reuse})
+
 # %% ../../nbs/26_evaluating/4_evaluation.ipynb #f28d8ff3
 def language_of(export: Any) -> str | None:
     """Return the language of a data set, as its manifest has it; None if it has none, or several."""
@@ -371,23 +377,20 @@ async def aevaluate(
     tag = check_language(language or await in_thread(language_of, export) or settings.language)
     rows = await in_thread(list, export) if isinstance(export, Iterator) else export  # both models read it
     common: Any = {name: value for name, value in given.items() if name not in _OF_NAMES}
-    wanted, runs = given.get("reuse"), {}
-    room: Any = {"num_ctx": given.get("num_ctx"), "num_predict": given.get("max_tokens")}
-    for who, client in models.items():
-        common["reuse"] = await _reuses(client, wanted, client.settings.options(**room))
-        runs[who] = await held_out_run(rows, client=client, **common)
+    runs = {who: await _answered(client, rows, common, given) for who, client in models.items()}
     answers, calibration = await in_thread(answers_of, runs["base"], runs["tuned"], tag), None
     if judging is not None and answers:
-        common["reuse"] = await _reuses(judging, wanted, judging.settings.options(is_training=True, **JUDGING))
+        options = judging.settings.options(is_training=True, **JUDGING)
+        common["reuse"] = await _reuses(judging, given.get("reuse"), options)
         runs["judge"], calibration = await _judged(
             answers, judging, tag, criterion, common, given.get("calibrate", True)
         )
-    names = {who: str(client.model) for who, client in models.items()}
     whom, left_out = str(judging.model) if judging else None, (runs["base"].progress.total or 0) - len(answers)
     found: Any = {"answers": answers, "left_out": left_out, "runs": runs, "language": tag, "calibration": calibration}
     return Evaluation(
-        **names,
-        judge=whom,
+        str(models["base"].model),
+        str(models["tuned"].model),
+        whom,
         measures=await in_thread(measured, answers, given.get("seed") or 0),
         **found,
         log_language=settings.log_language,

@@ -330,9 +330,9 @@ class Opening:
 
     async def plan(self, means: Means) -> Plan:
         """Read the documents, the rows and the earlier examples, find topics, and plan the angles."""
-        client, options = means.asked
-        tag = check_language(self.arguments.get("language") or client.settings.language)
-        materials = await Materials.read(self.arguments)
+        (client, options), given = means.asked, self.arguments
+        tag = check_language(given.get("language") or client.settings.language)
+        materials = await Materials.read(given)
         documents, rows = materials.documents, materials.rows
         subject = self.subject or check_subject(materials.name)
         earlier: list[Any] = []
@@ -347,8 +347,7 @@ class Opening:
         asking = Asking(client, recipe, subject, tag, options, one_call, shots)
         finder = TopicFinder(recipe, self.arguments, means, self.launch)
         topics, tasks = await finder.find(asking, n, seed, embedder)
-        angles = plan_items(recipe, n, seed, tag, topics)
-        items = await in_thread(items_of, recipe, self.arguments, angles, documents, rows)
+        items = await in_thread(items_of, recipe, given, plan_items(recipe, n, seed, tag, topics), documents, rows)
         manifest = {"subject": subject, "language": tag, "definition": definition_of(recipe), "seed": seed, WANTED: n}
         held = {
             "one_call": one_call,
