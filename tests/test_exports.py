@@ -224,7 +224,7 @@ def test_no_document_and_no_copy_is_on_both_sides(drawn, share, seed):
 
 def test_one_document_cannot_be_split(ledger, tmp_path):
     task_id = pairs(ledger, inputs=[{"source": "one.pdf"}] * 6)
-    with pytest.raises(errors.InputError, match="of one document"):
+    with pytest.raises(errors.InputError, match="of one section"):
         export_dataset(task_id, tmp_path / "out", test_share=0.3, ledger=ledger)
     assert not (tmp_path / "out").exists()
 

@@ -101,7 +101,7 @@ def fitted(row: Row, form: type[BaseModel]) -> Row:
         if row.get(name) is not None
     }
     try:
-        output = form.model_validate(values).model_dump(mode="json")
+        output = form.model_validate(values).model_dump(mode="json", exclude_unset=True)
     except ValidationError as error:
         problem = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(map(str, problem["loc"]))

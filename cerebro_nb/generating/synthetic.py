@@ -24,7 +24,7 @@ from .opening import TASK_KINDS, Opening, SyntheticArguments, earlier_examples
 from .topics import is_topic_word
 from ..launching.kind import Again, Conversation, Kind, register_finder, register_kind
 from ..launching.launch import awaitable, launch, of_the_run, verbs, without_none
-from ..recipes.fields import answer_model
+from ..recipes.fields import answer_model, quote_fields
 from ..recipes.library import as_recipe, library, with_axes
 from ..recipes.quality import unread_fields
 from ..recipes.conversations import conversation_in
@@ -107,6 +107,7 @@ def recipe_kind(recipe: Recipe, file: str = "") -> Kind:
         function="generate" if file or recipe.name not in TASK_KINDS else f"generate_{recipe.name}",
         given=(file or recipe.name,) if file or recipe.name not in TASK_KINDS else (),
         response_model=answer_model(recipe.name, recipe.fields, optional_fields(recipe)),
+        columns=[name for name in recipe.fields if name not in quote_fields(recipe.fields)],
         essential=telling_fields(recipe)[0],
         conversation=partial(_conversation, recipe),
         prompts=tuple(
