@@ -129,7 +129,7 @@ ARGUMENTS = {
     "rewriting": lambda task: (("", 5), {"seed": 1, "from_documents": [LEAFLET], "chunk_tokens": 40}),
     "research": lambda task: ((["How hot?", "How long?", "Who?", "Why?", "When?"],), {"seed": 1}),
     "judge": lambda task: ((task,), {"seed": 1, "calibrate": False}),
-    "calibration": lambda task: (("en",), {"seed": 1}),
+    "calibration": lambda task: (("en",), {}),
     "prompt": lambda task: ((["a", "b", "c", "d", "e"], "Say {item}."), {"seed": 1}),
     "function": lambda task: ((["a", "b", "c", "d", "e"], shout), {}),
     "prompt_variants": lambda task: (("Name the fruit.", 5), {"seed": 1}),
