@@ -19,10 +19,9 @@ from cerebro_nb import (
     synthetic_run,
 )
 from cerebro_nb.backends.pulling import packaged_model_path
-from cerebro_nb.recipes.fields import answer_model
-from cerebro_nb.recipes.library import as_recipe
+from cerebro_nb.launching.kind import kind_named
 
-PAIR = answer_model("qa", as_recipe("qa").fields)
+PAIR = kind_named("qa").response_model
 
 
 def test_six_valid_distinct_pairs_in_english(caplog):
