@@ -3775,6 +3775,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                          'cerebro_nb/recipes/library.py'),
                                             'cerebro_nb.recipes.library.as_recipe': ( '21_recipes/library.html#as_recipe',
                                                                                       'cerebro_nb/recipes/library.py'),
+                                            'cerebro_nb.recipes.library.is_of_its_own': ( '21_recipes/library.html#is_of_its_own',
+                                                                                          'cerebro_nb/recipes/library.py'),
                                             'cerebro_nb.recipes.library.library': ( '21_recipes/library.html#library',
                                                                                     'cerebro_nb/recipes/library.py'),
                                             'cerebro_nb.recipes.library.recipe_text': ( '21_recipes/library.html#recipe_text',

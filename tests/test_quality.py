@@ -4,7 +4,7 @@ import json
 
 import numpy
 import pytest
-from fakes import FakeOllama
+from fakes import FakeOllama, read
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -132,8 +132,6 @@ HONEY = Document("Honey from the forest is dark. It is kept in a dry place. " * 
 def step_by_step(asked, number):
     """Return what a model says that is asked for a quote, a question, an answer, or whether a text answers."""
     about = "tea" if "tea" in asked else "honey"
-    if "Reply with its number" in asked:
-        return json.dumps({"quote": int(asked.partition("[")[2].partition("]")[0])})
     if "Does this text answer" in asked:
         return json.dumps({"answer": "no"})
     if "Write one question that this text answers" in asked:
@@ -142,7 +140,7 @@ def step_by_step(asked, number):
         )
     if "Which question does this sentence" in asked:
         return json.dumps({"question": f"What is said of {about} in {'abcdefgh'[number % 8] * 9}?"})
-    return asked.rpartition("\n")[2]
+    return read(asked)
 
 
 def test_a_pair_from_a_document_names_its_place_and_some_cannot_be_answered(options, ledger):

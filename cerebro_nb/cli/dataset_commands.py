@@ -187,7 +187,7 @@ def import_(arguments: Namespace) -> int:
 
     options = given(arguments, "subject", "language", "limit", "part", "encoding", "delimiter")
     if arguments.kind:
-        options["kind"] = arguments.kind if arguments.kind.endswith(".toml") else arguments.kind.replace("-", "_")
+        options["kind"] = arguments.kind
     run = import_rows(arguments.file, columns=dict(arguments.column or ()), **options)
     print()
     show_frame(shown_fields(run, run.page(limit=5)))

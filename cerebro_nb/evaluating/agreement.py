@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import InputError
+from ..texts.contrasts import UNSPACED
 
 # %% auto #0
 __all__ = ['compared_words', 'exact_match', 'token_f1', 'Difference', 'paired_difference']
@@ -29,8 +30,7 @@ _ARTICLES: Mapping[str, str] = {
 }
 _ELIDED: Mapping[str, str] = {"fr": r"\bl['’](?=\w)", "it": r"\b(?:l|un)['’](?=\w)"}
 _NOTHING = r"(?!)"
-#: Letters of scripts without blanks between words, Thai, Chinese and Japanese: each counts as a word.
-_UNSPACED = re.compile("[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]")
+_UNSPACED = re.compile(f"[{UNSPACED}]")  # each counts as a word
 
 
 def compared_words(text: str, language: str = "en") -> list[str]:

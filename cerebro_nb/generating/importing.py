@@ -26,7 +26,7 @@ from ..launching.kind import Again, Conversation, Kind, kind_named, kinds, regis
 from ..launching.launch import awaitable, verbs
 from ..logs import get_logger
 from ..profiles import Profile
-from ..recipes.library import as_recipe
+from ..recipes.library import as_recipe, is_of_its_own
 from ..recipes.recipe import Recipe, definition_of
 from ..settings import load_settings
 from ..tasks.ledger import Ledger
@@ -261,8 +261,8 @@ def import_run(
     manifest: dict[str, Any] = {"recipe": IMPORTED.name, "form": None}
     if kind == IMPORTED.name:
         of = IMPORTED
-    elif isinstance(kind, str) and not kind.endswith(".toml"):
-        of = _kind_with_form(kind)
+    elif not is_of_its_own(kind):
+        of = _kind_with_form(str(kind))
         manifest["form"] = of.name
     else:
         own = as_recipe(kind)

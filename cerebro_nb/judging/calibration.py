@@ -28,7 +28,7 @@ from .wordings import RUBRICS, answer_prompt, judge_template
 from ..language import check_language, texts
 from ..launching.batches import refuse_unfit
 from ..launching.kind import Again, Kind, register_kind
-from ..launching.launch import RunArguments, how_of, launch, whole_docstring, whole_signature, without_none
+from ..launching.launch import RunArguments, how_of, launch, without_none, written_out
 from ..launching.templates import template_language
 from ..logs import get_logger
 from ..profiles import Profile
@@ -332,6 +332,7 @@ async def calibrated(client: Client, ledger: Ledger, language: str, arguments: M
     return found
 
 
+@written_out
 async def acalibrate(
     language: str | None = None, *, judge: Client | None = None, **arguments: Unpack[CalibrationArguments]
 ) -> Calibration:
@@ -369,6 +370,4 @@ async def acalibrate(
     return await calibrated(client, ledger, tag, arguments)
 
 # %% ../../nbs/23_judging/4_calibration.ipynb #0c07d37b
-_documented: Any = acalibrate
-_documented.__doc__, _documented.__signature__ = whole_docstring(acalibrate), whole_signature(acalibrate)
 calibrate = blocking_twin(acalibrate)

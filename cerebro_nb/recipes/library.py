@@ -19,7 +19,7 @@ from .reading import read_recipe, recipe_from
 from .recipe import STEP_LISTS, Recipe, all_steps, definition_of
 
 # %% auto #0
-__all__ = ['library', 'recipe_text', 'areas_recipe', 'as_recipe', 'with_axes', 'starter_text']
+__all__ = ['library', 'recipe_text', 'areas_recipe', 'is_of_its_own', 'as_recipe', 'with_axes', 'starter_text']
 
 # %% ../../nbs/21_recipes/6_library.ipynb #486caf63
 _HERE = Path(__file__).parent if "__file__" in globals() else Path("../../cerebro_nb/recipes")
@@ -59,6 +59,11 @@ def areas_recipe() -> Recipe:
     return recipe_from((_HERE / "areas.toml").read_text(encoding="utf-8"), "areas.toml")
 
 
+def is_of_its_own(named: str | Path | Recipe) -> bool:
+    """Whether what is named is a recipe or the file of one, and not the name of one of the package."""
+    return isinstance(named, Path | Recipe) or str(named).endswith(".toml")
+
+
 def as_recipe(recipe: str | Path | Recipe) -> Recipe:
     """Return the recipe that an argument stands for.
 
@@ -74,7 +79,7 @@ def as_recipe(recipe: str | Path | Recipe) -> Recipe:
     """
     if isinstance(recipe, Recipe):
         return recipe
-    if isinstance(recipe, Path) or str(recipe).endswith(".toml"):
+    if is_of_its_own(recipe):
         read = read_recipe(recipe)
         if read.name in library():
             hint = f'Give it a name of its own: name = "my_{read.name}".'

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..launching.kind import Kind, kind_in, kind_named, kind_of_example
 from .fields import CallsField, ToolsField
-from .library import as_recipe
+from .library import as_recipe, is_of_its_own
 from .recipe import Recipe, all_steps, definition_of
 from .wordings import serving
 from ..gates.candidates import Candidate, source_in
@@ -102,8 +102,8 @@ def refused(example: Mapping[str, Any], gates: Collection[str] | None = None) ->
 
 # %% ../../nbs/21_recipes/9_quality.ipynb #30fa12f6
 def _kind_asked_for(recipe: str | Path | Recipe) -> Kind:
-    if isinstance(recipe, str) and not recipe.endswith(".toml"):
-        return kind_named(recipe)
+    if not is_of_its_own(recipe):
+        return kind_named(str(recipe))
     kind = kind_in({"definition": definition_of(as_recipe(recipe))})
     assert kind is not None, "recipes have a finder"
     return kind

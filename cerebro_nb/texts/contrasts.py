@@ -15,13 +15,15 @@ from dataclasses import dataclass
 from .opposites import LANGUAGES, NO_LANGUAGE, Line, Words, folded
 
 # %% auto #0
-__all__ = ['likely_language', 'contrast', 'is_a_word_apart']
+__all__ = ['UNSPACED', 'likely_language', 'contrast', 'is_a_word_apart']
 
 # %% ../../nbs/19_texts/3_contrasts.ipynb #862fc47e
+#: Letters of scripts without blanks between words, Thai, Chinese and Japanese, for a class of a pattern.
+UNSPACED = r"\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff"
 _TOKEN = re.compile(
     r"\d+(?:[.,]\d+)*|(?<=\d)\s*[+*×÷^=<>]\s*(?=\d)|(?<=\d)\s+[-−–/]\s+(?=\d)|[%$€£°]"
-    r"|[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]|[^\W\d_](?:\+\+|\#)|n't\b"
-    r"|(?:(?!n't\b)[^\W\d_\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff])+"
+    rf"|[{UNSPACED}]|[^\W\d_](?:\+\+|\#)|n't\b"
+    rf"|(?:(?!n't\b)[^\W\d_{UNSPACED}])+"
 )
 _QUOTED = re.compile(r"`([^`]+)`|\"([^\"]+)\"|“([^”]+)”|«\s*([^»]+?)\s*»|„([^“”]+)[“”]")
 _THOUSANDS = re.compile(r"[.,](?=\d{3}(?:\D|$))")

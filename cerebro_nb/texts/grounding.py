@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from .contrasts import _is_same, _opposed, likely_language
+from .contrasts import UNSPACED, _is_same, _opposed, likely_language
 from .sentences import sentences_in
 from .opposites import LANGUAGES, NO_LANGUAGE, Words, folded
 
@@ -21,8 +21,7 @@ __all__ = ['turned_round', 'ungrounded', 'off_topic', 'sentence_on']
 _WORD = re.compile(r"\d+(?:[.,]\d+)*|n't\b|(?:(?!n't\b)[^\W\d])+(?:\d\w*)?")
 _THOUSANDS = re.compile(r"[.,](?=\d{3}(?:\D|$))")
 _MOST_READ = 20_000  # characters
-#: Scripts without blanks between words: Thai, Chinese, Japanese.
-_UNSPACED = re.compile("[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]")
+_UNSPACED = re.compile(f"[{UNSPACED}]")
 _LIGHT = frozenset(
     map(
         folded,

@@ -74,9 +74,8 @@ def _places_of(keys: Sequence[str], wanted: set[str]) -> dict[str, list[int]]:
     found: dict[str, list[int]] = {}
     for place in range(len(keys)):
         joined = {"".join(keys[place : place + count]) for count in range(1, _MOST_LINES + 1)}
-        for said in joined & wanted:
-            if said and _is_at(keys, place, said):
-                found.setdefault(said, []).append(place)
+        for said in joined & wanted - {""}:
+            found.setdefault(said, []).append(place)
     return found
 
 
