@@ -49,7 +49,7 @@ def token_f1(answer: str, reference: str, language: str = "en") -> float:
     """Return the F1 of the words that an answer shares with a reference."""
     said, wanted = compared_words(answer, language), compared_words(reference, language)
     if not said or not wanted:
-        return float(said == wanted)
+        return float(said == wanted if said or wanted else answer.split() == reference.split())
     return 2 * (Counter(said) & Counter(wanted)).total() / (len(said) + len(wanted))
 
 
