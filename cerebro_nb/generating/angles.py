@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import random
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -19,9 +20,11 @@ from ..recipes.recipe import Recipe
 from ..recipes.wordings import serving
 from ..profiles import GenerationOptions
 from ..texts.pieces import Piece, pieces_of
+from ..texts.sentences import sentences_in, statements
 
 # %% auto #0
-__all__ = ['MAX_SUBJECT', 'check_subject', 'seed_of', 'plan_items', 'plan_angles', 'plan_texts', 'plan_rows', 'further_items']
+__all__ = ['MAX_SUBJECT', 'check_subject', 'seed_of', 'plan_items', 'plan_angles', 'plan_texts', 'with_turns', 'plan_rows',
+           'further_items']
 
 # %% ../../nbs/22_generating/1_angles.ipynb #28a5905d
 MAX_SUBJECT = 500
@@ -167,6 +170,34 @@ def _beside(pieces: Sequence[Piece], place: int) -> dict[str, Any]:
     near = [other for other in elsewhere if other.source == piece.source]
     other = (near or elsewhere or others)[0]
     return {"other_text": other.text, "other_section": other.section}
+
+# %% ../../nbs/22_generating/1_angles.ipynb #4e38a4ae
+def with_turns(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return items with the sentences that each may choose from, where a text has several items: its share of them.
+
+    Parameters
+    ----------
+    items
+        As `plan_texts` or `plan_rows` gives them.
+
+    Returns
+    -------
+    list of dict
+        The items; those that share a text have ``offered_sentences``, the numbers of some.
+    """
+    texts = [str(item.get("text") or "") if item.get("answerable", True) else "" for item in items]
+    shared, turns, placed = Counter(texts), Counter[str](), list[dict[str, Any]]()
+    for item, text in zip(items, texts, strict=True):
+        if not text or shared[text] == 1:
+            placed.append(dict(item))
+            continue
+        numbers = statements(sentences_in(text))
+        size = -(-len(numbers) // shared[text])
+        begin = turns[text] * size
+        offered = sorted({numbers[place % len(numbers)] for place in range(begin, begin + size)})
+        turns[text] += 1
+        placed.append({**item, "offered_sentences": offered})
+    return placed
 
 # %% ../../nbs/22_generating/1_angles.ipynb #6b82231c
 def _known_columns(recipe: Recipe) -> tuple[str, ...]:

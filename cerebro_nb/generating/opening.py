@@ -21,7 +21,7 @@ from ..documents.chunks import CHUNK_TOKENS
 from ..documents.documents import Document, Source, aread_documents
 from ..errors import InputError
 from ..gates.gates import check_gates
-from .angles import check_subject, further_items, plan_items, plan_rows, plan_texts, seed_of
+from .angles import check_subject, further_items, plan_items, plan_rows, plan_texts, seed_of, with_turns
 from .asking import Asking, client_for, gains_by_steps, names_topics, steps_for, suited_to
 from .examining import ExampleWork
 from .topics import aread_topics, areas_of, is_topic_word, specific, topics_of, under_headings
@@ -30,6 +30,7 @@ from ..launching.launch import RunArguments, of_the_run
 from ..logs import get_logger
 from ..recipes.library import as_recipe
 from ..recipes.prompting import in_one_language
+from ..recipes.fields import quote_fields
 from ..recipes.recipe import Recipe, definition_of
 from ..rows.rows import FoundRows, Reading, found_rows
 from ..tasks.ledger import Ledger
@@ -259,6 +260,8 @@ def items_of(
             items = under_headings(items, documents)
     else:
         items = plan_rows(angles, rows.rows, recipe) if rows else angles
+    if quote_fields(recipe.fields):
+        items = with_turns(items)
     sorts = {("text" in item, item.get("answerable", True)): item for item in items}
     for item in sorts.values():
         steps_for(recipe, item)

@@ -142,7 +142,8 @@ def _reply(shot: Mapping[str, Any], makes: Sequence[str], as_text: bool, fields:
 
 def _placed(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return what goes into places, with the sentences of the text in lines, after their numbers."""
-    return {"sentences": with_numbers(str(values["text"])), **values} if values.get("text") else dict(values)
+    text, offered = values.get("text"), values.get("offered_sentences", ())
+    return {"sentences": with_numbers(str(text), offered), **values} if text else dict(values)
 
 
 def step_messages(
@@ -173,11 +174,8 @@ def step_messages(
     key, as_text = serving(step.prompt, tag), step.as_text(fields)
     turns = [Message("system", text)] if (text := instruction(step, fields, values, tag)) else []
     for shot in (shot for shot in shots if makes and {*makes} <= shot.keys()):
-        turns.append(
-            Message(
-                "user", filled(step.prompt[key], _placed({**values, **dict.fromkeys(KNOWN_PLACES[1:], ""), **shot}))
-            )
-        )
+        unlike = {**dict.fromkeys(KNOWN_PLACES[1:], ""), "offered_sentences": ()}
+        turns.append(Message("user", filled(step.prompt[key], _placed({**values, **unlike, **shot}))))
         turns.append(Message("assistant", _reply(shot, makes, as_text, fields)))
     turns += said_before(recipe, values, tag) if step.continues else ()
     last = [*further, *([language_wish(tag)] if needs_wish(key, tag) else [])]
@@ -226,7 +224,7 @@ def reply_form(
         return tool.form, lambda parsed: {name: [call_of(tool, parsed)]}
     if isinstance(field, QuoteField):
         piece = {**values, "text": str(values["text"])}
-        form = numbers_form(piece["text"], field.max, name)
+        form = numbers_form(piece["text"], field.max, name, values.get("offered_sentences", ()))
         return form, lambda parsed: {name: chosen_quote(getattr(parsed, name), piece)}
     form = answer_model(recipe.name, {name: recipe.fields[name] for name in makes})
     return form, lambda parsed: dict(parsed.model_dump(mode="json"))

@@ -69,10 +69,18 @@ class Quote(BaseModel):
 QuoteLike = Annotated[Quote, BeforeValidator(lambda value: {"text": value} if isinstance(value, str) else value)]
 
 
-def with_numbers(text: str) -> str:
-    """Return the sentences of a text in lines, those that can be chosen after their numbers, as ``[3] Pour it``."""
+def with_numbers(text: str, offered: Sequence[int] = ()) -> str:
+    """Return the sentences of a text in lines, those that can be chosen after their numbers, as ``[3] Pour it``.
+
+    Parameters
+    ----------
+    text
+        The text.
+    offered
+        The numbers of those that can be chosen; all that state something by themselves if empty.
+    """
     sentences = sentences_in(text)
-    return numbered(sentences, statements(sentences))
+    return numbered(sentences, offered or statements(sentences))
 
 
 @lru_cache(maxsize=1_024)
@@ -82,19 +90,19 @@ def _numbers_form(name: str, numbers: tuple[int, ...], most: int) -> type[BaseMo
     return create_model("Numbers", __config__=ConfigDict(extra="forbid"), **parts)
 
 
-def numbers_form(text: str, most: int, name: str = "quote") -> type[BaseModel]:
+def numbers_form(text: str, most: int, name: str = "quote", offered: Sequence[int] = ()) -> type[BaseModel]:
     """Return the form of a reply that chooses sentences of a text by their numbers: one, or a list of some.
 
     Parameters
     ----------
-    text
-        As `with_numbers` shows it.
+    text, offered
+        As `with_numbers` takes them.
     most
         How many, >= 1.
     name
         Of its one field.
     """
-    return _numbers_form(name, tuple(statements(sentences_in(text))), most)
+    return _numbers_form(name, tuple(offered) or tuple(statements(sentences_in(text))), most)
 
 # %% ../../nbs/19_texts/6_quotes.ipynb #2cabf92c
 def chosen_quote(numbers: int | Sequence[int], piece: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from fakes import FakeOllama, prose
+from fakes import FakeOllama, prose, read
 from pages import WAIT_MS, Server
 from playwright.sync_api import Page, expect
 
@@ -244,21 +244,20 @@ def test_a_prompt_of_one_s_own_goes_over_lines_of_one_s_own(lab, page, tmp_path)
 
 
 def from_a_text(payload):
-    """Answer a request for a note with a note, one for a pair with a pair."""
+    """Answer a request for a note with a note, the steps of a pair as a model that reads."""
     asked = payload["messages"][-1]["content"]
     if "research notes" in payload["messages"][0]["content"]:
-        quotes = ["Green tea wants water of eighty degrees.", "<b>Never boil it.</b>"]
         claim = {"claim": "Green tea wants warm water.", "summary": "It says how hot the water for green tea is to be."}
-        return json.dumps({**claim, "quotes": quotes})
-    number = next(numbers)
-    assert "Green tea wants water" in asked
-    question = f"What does the mark `{LONG_WORD[number : number + 40]}` ask of tea?"
-    return json.dumps({"question": question, "answer": HOSTILE_ANSWER})
+        return json.dumps({"quotes": [1, 2], **claim})
+    return read(asked)
 
 
 def test_documents_become_notes_and_pairs(lab, page, picture, tmp_path):
     leaflet = tmp_path / "tea.txt"
-    leaflet.write_text("Green tea wants water of eighty degrees. It stands for two minutes.")
+    leaflet.write_text(
+        "Green tea wants water of eighty degrees from a small pot.\n\n"
+        "Water that boils makes the leaves of any tea bitter within a minute."
+    )
     with FakeOllama(from_a_text) as server:
         notebook = lab(cell(tmp_path, "ollama", OLLAMA_HOST=server.url))
         notebook.run(0)
@@ -287,7 +286,7 @@ def test_nobody_is_kept_out_in_either_theme_and_in_portuguese(theme, lab, page, 
         page.get_by_text("Lotes, tokens e tempo").click()
         fill(page, Assunto="chá", Temperatura="7")
         page.get_by_label("Temperatura").fill("0.7")
-        expect(page.get_by_text("no máximo 12 chamadas em lotes de 3")).to_be_visible()  # the kernel has heard it
+        expect(page.get_by_text("no máximo 18 chamadas em lotes de 3")).to_be_visible()  # the kernel has heard it
         press(page, "Executar")
         expect(page.get_by_text("Q&A: concluída")).to_be_visible()
         expect(rows(page)).to_have_count(6)
