@@ -21,7 +21,15 @@ from ..documents.chunks import CHUNK_TOKENS
 from ..documents.documents import Document, Source, aread_documents
 from ..errors import InputError
 from ..gates.gates import check_gates
-from .angles import check_subject, further_items, plan_items, plan_rows, plan_texts, seed_of, with_turns
+from cerebro_nb.generating.angles import (
+    check_subject,
+    further_items,
+    plan_items,
+    plan_rows,
+    plan_texts,
+    seed_of,
+    with_turns,
+)
 from .asking import Asking, client_for, gains_by_steps, names_topics, steps_for, suited_to
 from .examining import ExampleWork
 from .topics import aread_topics, areas_of, is_topic_word, specific, topics_of, under_headings
