@@ -125,7 +125,7 @@ def test_what_a_quote_denies_is_told_in_each_language(language):
 def beekeeper(request):
     """Choose the first sentence, ask for it, and say it."""
     asked = request.messages[-1].content
-    about = "hive" if HIVE[:20] in asked.split("\n\n")[-2] or HIVE[:20] in asked.split("\n\n")[-1] else "honey"
+    about = "hive" if any(HIVE[:20] in part for part in asked.split("\n\n")[-2:]) else "honey"
     if "Reply with its number" in asked:
         return json.dumps({"quote": int(re.search(r"\[(\d+)\]", asked)[1])})
     if "Does this text answer" in asked:
