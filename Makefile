@@ -15,7 +15,7 @@ demo: $(VENV)/.demo ## generate 6 Q&A pairs about copywriting with the embedded 
 
 test: $(VENV)/.dev ## run all tests, the notebooks included
 	@env -u CEREBRO_DATA_DIR $(BIN)/cerebro pull smollm2
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 quick: $(VENV)/.dev ## run the quick tests, the notebooks included
 	@env -u CEREBRO_DATA_DIR $(BIN)/cerebro pull smollm2
