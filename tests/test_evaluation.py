@@ -363,7 +363,7 @@ def test_a_judge_that_cannot_tell_good_from_bad_has_no_say(server, models, expor
 def test_without_references_a_judge_alone_tells(server, models, ledger, quick):
     rows = [{"messages": [{"role": "user", "content": row["question"]}]} for row in pairs()]
     given = {"ledger": ledger, "profile": quick, "show_progress": False}
-    with pytest.raises(errors.InputError, match="nothing to compare.* none has a reference"):
+    with pytest.raises(errors.InputError, match=r"nothing to compare.* none has a reference"):
         evaluate(iter(rows), base=models["tiny"], tuned=models["tuned"], **given)
     assert asked(server) == []
     found = evaluate(

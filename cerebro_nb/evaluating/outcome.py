@@ -91,7 +91,7 @@ def _frame(rows: Sequence[Mapping[str, Any]]) -> pandas.DataFrame:
 
     return pandas.DataFrame(list(rows))
 
-
+# %% ../../nbs/26_evaluating/4_outcome.ipynb #acea5eeb
 @dataclass(frozen=True)
 class Evaluation:
     """Two models on the questions that a data set held out.
