@@ -8,7 +8,7 @@ from __future__ import annotations
 import operator
 import re
 import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
 from typing import Any, Self, TypeVar, get_args, get_origin
@@ -178,6 +178,11 @@ def check_type(name: str, value: Any, hint: Any) -> None:
     """
     if (adapter := _adapter(hint)) is None:
         return
+    parts = (hint, *get_args(hint))
+    if isinstance(value, str) and str not in parts and any(get_origin(part) is Collection for part in parts):
+        shown = reprlib.repr(value)  # a text is a collection of letters, to Python alone
+        expected = f"{name} = {shown} (argument): it should be a collection, not a text"
+        raise SettingsError(expected, setting=name, source="argument")
     try:
         adapter.validate_python(_as_python_has_it(value))
     except ValidationError as error:

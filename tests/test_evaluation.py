@@ -63,7 +63,7 @@ def module(name):
     ("language", "text", "words"),
     [
         ("en", "The cat sat on a mat, an old one!", "cat sat on mat old one"),
-        ("en", "It's $3.50 – (really)", "its 350 really"),
+        ("en", "It's $3.50 – (really)", "its 3.50 really"),
         ("pt-BR", "A avó pôs o pão à mesa; as maçãs, não.", "avó pôs pão à mesa maçãs não"),
         ("pt", "Uns dizem: “É isso”", "dizem é isso"),
         ("es", "¿Dónde está la llave?", "dónde está llave"),
@@ -76,6 +76,10 @@ def module(name):
 )
 def test_what_is_compared_of_an_answer(language, text, words):
     assert compared_words(text, language) == words.split()
+
+
+def test_a_number_is_not_another_for_want_of_its_point():
+    assert exact_match("3.5", "35") == exact_match("1,5", "15") == 0.0 and exact_match("3.5.", "3.5") == 1.0
 
 
 def test_accents_count_and_how_they_are_stored_does_not():

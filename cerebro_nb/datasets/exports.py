@@ -33,6 +33,7 @@ from cerebro_nb.datasets.trainers import (
 from ..errors import InputError
 from ..files import place_of
 from ..judging.judging import verdicts
+from ..launching.launch import check_arguments
 from ..recipes.conversations import Thinking, conversation_of
 from ..recipes.quality import refused
 from ..tasks.ledger import Ledger
@@ -360,8 +361,10 @@ async def aexport_dataset(
     Raises
     ------
     CerebroError
-        `InputError`, `TaskNotFound`, `MissingDependency`, `ExportFailed`; `PushFailed`, and then all is on the disk.
+        `InputError`, `SettingsError`, `TaskNotFound`, `MissingDependency`, `ExportFailed`; `PushFailed`, and then all
+        is on the disk.
     """
+    check_arguments(aexport_dataset, locals())
     _check_push(push, private)
     place, model, views = place_of(path), _model_for(trainer, base_model), views_of(tasks, ledger)
     shared = (test_share, seed, system_prompt, thinking, source_text, licence, spreadsheet_safe)
