@@ -295,4 +295,4 @@ def test_a_row_whose_quote_stands_nowhere_is_refused_with_its_reason(place, ledg
     quote = {"text": "It boils.", "start": place[0], "end": place[1], "page": None}
     row = {"question": "What does it?", "quote": quote, "answer": "It boils.", "text": "It boils. It stops."}
     run = import_rows([row], kind="qa", ledger=ledger, show_progress=False)
-    assert run.progress.failed == 1 and "the quote" in run.page()[0]["error"]["message"]
+    assert run.progress.failed == 1 and "the quote" in str(run.page()["error"].tolist())

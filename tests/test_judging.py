@@ -349,7 +349,7 @@ def test_the_scores_of_two_judges_are_never_mixed(options, task):
 
 
 def judging_as(score, model):
-    return judging(lambda request: score, model)
+    return judging(lambda request: verdict_of(request, score), model)
 
 
 @pytest.mark.parametrize("odd", [{"positions": "12"}, {"positions": 3}, {"calibrate": "no"}, {"rubric": 5}])
@@ -359,11 +359,11 @@ def test_what_is_of_another_type_is_refused_by_name(odd, options, task):
         judge(task, **{**options, **odd})
 
 
-def test_a_judgement_with_another_prompt_does_not_go_on(options, task):
+def test_a_judgement_that_is_done_anew_tells_the_prompt_that_it_was_asked_with(options, task):
     run = judge(task, calibrate=False, **{**options, "client": judging_as(4, "big")})
-    ledger, told = options["ledger"], dict(run.manifest)
+    ledger, told = options["ledger"], dict(run.task.manifest)
     ledger.update_task(run.task_id, manifest={**told, "template": {**told["template"], "sha256": "0" * 64}})
-    from cerebro_nb import rerun, retry_failed
+    from cerebro_nb import rerun
 
     again = rerun(run.task_id, ledger=ledger, client=judging_as(4, "big"), show_progress=False)
-    assert again.manifest["template"] == told["template"]
+    assert again.task.manifest["template"] == told["template"]
