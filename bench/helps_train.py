@@ -40,7 +40,9 @@ NOTHING = r"(?!)"
 def compared_words(text: str, language: str) -> list[str]:
     """Return the words that are compared: in small letters, without punctuation and articles."""
     plain = re.sub(ELIDED.get(language, NOTHING), " ", unicodedata.normalize("NFC", text).lower())
-    plain = "".join(sign for sign in plain if unicodedata.category(sign)[0] not in "PS")
+    points = {found.start() for found in re.finditer(r"(?<=\d)[.,](?=\d)", plain)}
+    signs = [sign for place, sign in enumerate(plain) if place in points or unicodedata.category(sign)[0] not in "PS"]
+    plain = "".join(signs)
     plain = re.sub("[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]", r" \g<0> ", plain)
     return re.sub(rf"\b(?:{ARTICLES.get(language, NOTHING)})\b", " ", plain).split()
 

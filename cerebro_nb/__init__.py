@@ -43,9 +43,9 @@ if TYPE_CHECKING:
     from .documents.documents import aread_documents as aread_documents
     from .documents.documents import read_documents as read_documents
     from .errors import CerebroError as CerebroError
-    from .evaluating.evaluation import Evaluation as Evaluation
     from .evaluating.evaluation import aevaluate as aevaluate
     from .evaluating.evaluation import evaluate as evaluate
+    from .evaluating.outcome import Evaluation as Evaluation
     from .gates.gates import GATES as GATES
     from .generating.angles import plan_angles as plan_angles
     from .generating.builtin import agenerate_failure_cases as agenerate_failure_cases

@@ -16,7 +16,7 @@ import yarl
 from .errors import SettingsError
 
 # %% auto #0
-__all__ = ['DEFAULT_OLLAMA_PORT', 'ServerAddress', 'parse_address', 'ollama_address', 'ollama_url']
+__all__ = ['DEFAULT_OLLAMA_PORT', 'ServerAddress', 'parse_address', 'ollama_address', 'ollama_url', 'hub_endpoint']
 
 # %% ../nbs/04_addresses.ipynb #889fc9d4
 @dataclass(frozen=True, slots=True)
@@ -136,3 +136,23 @@ def _is_number(host: str) -> bool:
 def ollama_url(environ: Mapping[str, str] | None = None) -> str:
     """Return the address of the Ollama server as `ollama_address` does, as a text without a secret."""
     return ollama_address(environ).url
+
+# %% ../nbs/04_addresses.ipynb #04309cdc
+def hub_endpoint(environ: Mapping[str, str] | None = None) -> str | None:
+    """Return the address of the hub, as ``HF_ENDPOINT`` gives it; None if it is not set: that of its library.
+
+    Parameters
+    ----------
+    environ
+        Environment to read; that of the process if None.
+
+    Raises
+    ------
+    SettingsError
+        If it is no address.
+    """
+    text = (os.environ if environ is None else environ).get("HF_ENDPOINT", "").strip()
+    if text and not text.lower().startswith(("https://", "http://")):
+        hint = "Set it to a whole address, such as https://huggingface.co, or unset it."
+        raise SettingsError("HF_ENDPOINT names no address of a hub: it begins with no https://", hint=hint)
+    return parse_address(text, "HF_ENDPOINT =").url if text else None

@@ -5,18 +5,21 @@
 # %% ../nbs/06_values.ipynb #76c3a9fb
 from __future__ import annotations
 
+import operator
 import re
-from collections.abc import Mapping, Sequence
+import reprlib
+from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
+from functools import cache
 from typing import Any, Self, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from .errors import SettingsError
 
 # %% auto #0
-__all__ = ['Model', 'names_at', 'refusal', 'validated', 'CheckedValues']
+__all__ = ['Model', 'names_at', 'refusal', 'validated', 'CheckedValues', 'check_type']
 
 # %% ../nbs/06_values.ipynb #b3cc135c
 def names_at(model: type[BaseModel], path: Sequence[str]) -> list[str] | None:
@@ -137,3 +140,57 @@ class CheckedValues(BaseModel):
             return self
         values = {**self.model_dump(exclude_unset=True), **changed}
         return validated(type(self), values, dict.fromkeys(changed, "argument"))
+
+# %% ../nbs/06_values.ipynb #12835c28
+@cache
+def _adapter(hint: Any) -> TypeAdapter[Any] | None:
+    """Return what checks values of a type; None of one that cannot be told by looking at a value."""
+    try:
+        return TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True, strict=True))
+    except PydanticSchemaGenerationError:
+        return None
+
+
+def _as_python_has_it(value: Any) -> Any:
+    """Return a whole number, numpy's among them, as Python's own, and all else as it is."""
+    try:
+        return value if isinstance(value, bool) else operator.index(value)
+    except Exception:  # a value of somebody's own may raise anything
+        return value
+
+
+def check_type(name: str, value: Any, hint: Any) -> None:
+    """Refuse a value that is of another type than is said.
+
+    Parameters
+    ----------
+    name
+        What the value is called where it is given.
+    value
+        The value; a number of numpy is as good as one of Python.
+    hint
+        Its type, as an annotation says it.
+
+    Raises
+    ------
+    SettingsError
+        If it is of another type.
+    """
+    if (adapter := _adapter(hint)) is None:
+        return
+    parts = (hint, *get_args(hint))
+    if isinstance(value, str) and str not in parts and any(get_origin(part) is Collection for part in parts):
+        shown = reprlib.repr(value)  # a text is a collection of letters, to Python alone
+        expected = f"{name} = {shown} (argument): it should be a collection, not a text"
+        raise SettingsError(expected, setting=name, source="argument")
+    try:
+        adapter.validate_python(_as_python_has_it(value))
+    except ValidationError as error:
+        problems = error.errors(include_url=False)
+        if any(problem["type"] == "literal_error" and isinstance(problem["input"], str) for problem in problems):
+            return
+        hidden = any(_may_hold_a_key({**problem, "loc": (name,)}) for problem in problems)
+        shown = "(not shown)" if hidden else reprlib.repr(value)
+        kinds = " or ".join(dict.fromkeys(problem["msg"].removeprefix("Input should be ") for problem in problems))
+        refused = SettingsError(f"{name} = {shown} (argument): it should be {kinds}", setting=name, source="argument")
+        raise refused from None

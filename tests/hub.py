@@ -8,7 +8,46 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 REVISION = "c0ffee" * 6 + "c0ff"
 
 
-class FakeHub:
+class Loopback:
+    """A server on loopback while a block of ``with`` lasts; a hub says what it answers in ``answered``."""
+
+    def answered(self, request: BaseHTTPRequestHandler) -> None:
+        raise NotImplementedError
+
+    def __enter__(self):
+        hub = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *_):
+                pass
+
+            def handled(self):
+                hub.answered(self)
+
+            do_GET = do_POST = do_HEAD = handled
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self._server.shutdown()
+        self._server.server_close()
+
+    def send(self, request, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+        request.send_response(status)
+        for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
+            request.send_header(name, value)
+        request.end_headers()
+        if request.command != "HEAD":
+            request.wfile.write(body)
+
+
+class FakeHub(Loopback):
     """Holds files by repository and name, and serves them with ranges.
 
     ``cuts`` is used up one a download: after how many bytes the connection breaks. ``told_sha256`` is said in the place
@@ -30,30 +69,15 @@ class FakeHub:
         """The headers of each request for a file."""
         return [headers for method, path, headers in self.requests if "/resolve/" in path or "/cdn/" in path]
 
-    def __enter__(self):
-        hub = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def log_message(self, *_):
-                pass
-
-            def do_GET(self):
-                hub.requests.append(("GET", self.path, {name.lower(): value for name, value in self.headers.items()}))
-                hub.answer(self)
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
-        return self
-
     def __exit__(self, *_):
         if self.stalls is not None:
             self.stalls.set()
-        self._server.shutdown()
-        self._server.server_close()
+        super().__exit__()
+
+    def answered(self, request) -> None:
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        self.requests.append((request.command, request.path, headers))
+        self.answer(request)
 
     def answer(self, request) -> None:
         path = request.path.partition("?")[0]
@@ -78,13 +102,6 @@ class FakeHub:
             stored = {"sha256": sha256, "size": len(content), "pointerSize": 134}
             siblings.append({"rfilename": name, "size": len(content), "blobId": "0" * 40, "lfs": stored})
         return {"id": repository, "modelId": repository, "sha": REVISION, "siblings": siblings, "tags": []}
-
-    def send(self, request, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
-        request.send_response(status)
-        for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
-            request.send_header(name, value)
-        request.end_headers()
-        request.wfile.write(body)
 
     def send_file(self, request, content: bytes) -> None:
         begun = int((request.headers.get("range") or "bytes=0-").removeprefix("bytes=").partition("-")[0])

@@ -4,14 +4,14 @@ import base64
 import hashlib
 import json
 import re
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from hub import Loopback
 
 COMMIT = "beef" * 10
 Answer = tuple[int, bytes, dict[str, str]]
 
 
-class WritableHub:
+class WritableHub(Loopback):
     """Holds data sets by the names of repositories: whether each is private, and its files.
 
     ``token`` is wanted for all; ``refused_with`` is a status that every commit is answered with if it is set.
@@ -27,37 +27,10 @@ class WritableHub:
     def add(self, repository: str, *, private: bool, **files: bytes) -> None:
         self.private[repository], self.files[repository] = private, files
 
-    def __enter__(self):
-        hub = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def log_message(self, *_):
-                pass
-
-            def answered(self):
-                body = self.rfile.read(int(self.headers.get("content-length") or 0))
-                hub.requests.append((self.command, self.path))
-                status, answer, headers = hub.answer(self.path, body, self.headers.get("authorization"))
-                self.send_response(status)
-                for name, value in {"Content-Length": str(len(answer)), **headers}.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                if self.command != "HEAD":
-                    self.wfile.write(answer)
-
-            do_GET = do_POST = do_HEAD = answered
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
-        return self
-
-    def __exit__(self, *_):
-        self._server.shutdown()
-        self._server.server_close()
+    def answered(self, request) -> None:
+        body = request.rfile.read(int(request.headers.get("content-length") or 0))
+        self.requests.append((request.command, request.path))
+        self.send(request, *self.answer(request.path, body, request.headers.get("authorization")))
 
     def answer(self, path: str, body: bytes, authorization: str | None) -> Answer:
         def said(status: int, value: object, **headers: str) -> Answer:

@@ -231,3 +231,68 @@ def test_one_piece_alone_has_no_unanswerable_questions(options):
     client = Client(ScriptedBackend(["x"]), "tiny")
     with pytest.raises(errors.InputError, match="made for another piece"):
         generate_qa(from_documents=Document(HIVE, "h.txt"), n=1, unanswerable=1, client=client, **options)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_headings_of_markdown_are_marked_or_underlined_and_none_is_in_code(end):
+    from cerebro_nb.documents.documents import Document
+    from cerebro_nb.texts.sections import headings_in
+
+    lines = [
+        "Tea",
+        "===",
+        "",
+        "It is hot.",
+        "",
+        "Water ",
+        "-----",
+        "",
+        "````sh",
+        "```",
+        "# no",
+        "````",
+        "",
+        "# Salt ##",
+        "",
+    ]
+    lines += ["~~~", "Not a heading", "===", "~~~", "", "- one", "---"]
+    found = headings_in(Document(end.join(lines), "tea.md", "", "text/markdown"))
+    assert [(heading.level, heading.title) for heading in found] == [(1, "Tea"), (2, "Water"), (1, "Salt")]
+
+
+@pytest.mark.parametrize(
+    ("answer", "quote"),
+    [
+        ("The valve opens below -5 degrees.", "The valve opens below 5 degrees."),
+        ("The valve opens below 5 degrees.", "The valve opens below -5 degrees."),
+        ("The bell rings at 30:10 each day.", "The bell rings at 10:30 each day."),
+    ],
+)
+def test_a_sign_and_an_order_make_another_number(answer, quote):
+    from cerebro_nb.texts.grounding import ungrounded
+
+    assert "number" in ungrounded(answer, quote, quote) and ungrounded(quote, quote, quote) is None
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "The fourth is always the largest of all.",
+        "A quarta é sempre a maior de todas.",
+        "The latter opens at noon only.",
+    ],
+)
+def test_one_of_a_list_does_not_stand_alone(sentence):
+    from cerebro_nb.texts.sentences import leans_on_others
+
+    assert leans_on_others(sentence) and not leans_on_others("The fourth valve is the largest of all.")
+
+
+@pytest.mark.parametrize("place", [(9, 3), (-4, 2), (3, None), (0, 900)])
+def test_a_row_whose_quote_stands_nowhere_is_refused_with_its_reason(place, ledger):
+    from cerebro_nb import import_rows
+
+    quote = {"text": "It boils.", "start": place[0], "end": place[1], "page": None}
+    row = {"question": "What does it?", "quote": quote, "answer": "It boils.", "text": "It boils. It stops."}
+    run = import_rows([row], kind="qa", ledger=ledger, show_progress=False)
+    assert run.progress.failed == 1 and "the quote" in str(run.page()["error"].tolist())

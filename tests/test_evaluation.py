@@ -63,7 +63,7 @@ def module(name):
     ("language", "text", "words"),
     [
         ("en", "The cat sat on a mat, an old one!", "cat sat on mat old one"),
-        ("en", "It's $3.50 – (really)", "its 350 really"),
+        ("en", "It's $3.50 – (really)", "its 3.50 really"),
         ("pt-BR", "A avó pôs o pão à mesa; as maçãs, não.", "avó pôs pão à mesa maçãs não"),
         ("pt", "Uns dizem: “É isso”", "dizem é isso"),
         ("es", "¿Dónde está la llave?", "dónde está llave"),
@@ -76,6 +76,10 @@ def module(name):
 )
 def test_what_is_compared_of_an_answer(language, text, words):
     assert compared_words(text, language) == words.split()
+
+
+def test_a_number_is_not_another_for_want_of_its_point():
+    assert exact_match("3.5", "35") == exact_match("1,5", "15") == 0.0 and exact_match("3.5.", "3.5") == 1.0
 
 
 def test_accents_count_and_how_they_are_stored_does_not():
@@ -140,8 +144,8 @@ def pairs():
 def exported(ledger, tmp_path):
     def export(shape="openai", language="en", **options):
         task_id = task_of(ledger, "qa_generation", pairs(), language=language)
-        given = {"test_share": 0.8, "gates": False, "embedder": "none", "ledger": ledger}
-        return export_dataset(task_id, tmp_path / f"{shape}-{options.get('format')}", shape=shape, **given, **options)
+        given = {"test_share": 0.8, "gates": False, "embedder": "none", "ledger": ledger, **options}
+        return export_dataset(task_id, tmp_path / f"{shape}-{options.get('format')}", shape=shape, **given)
 
     return export
 
@@ -360,22 +364,71 @@ def test_a_judge_that_cannot_tell_good_from_bad_has_no_say(server, models, expor
     assert "judged" not in found.summary and found.summary.endswith("its word does not count.")
 
 
-def test_without_references_a_judge_alone_tells(models, ledger, quick):
+def test_without_references_a_judge_alone_tells(server, models, ledger, quick):
     rows = [{"messages": [{"role": "user", "content": row["question"]}]} for row in pairs()]
     given = {"ledger": ledger, "profile": quick, "show_progress": False}
-    with pytest.raises(errors.InputError, match="nothing to compare"):
+    with pytest.raises(errors.InputError, match=r"nothing to compare.* none has a reference"):
         evaluate(iter(rows), base=models["tiny"], tuned=models["tuned"], **given)
+    assert asked(server) == []
     found = evaluate(
         iter(rows), base=models["tiny"], tuned=models["tuned"], judge=models["judge"], calibrate=False, **given
     )
     assert [known.measure for known in found.measures] == ["judged better"] and len(found.answers) == 10
 
 
-@pytest.mark.parametrize("tuned", ["tiny", "", None, 3])
-def test_models_that_are_none_or_the_same_are_refused_before_anybody_is_asked(tuned, server, exported, ledger):
-    with pytest.raises(errors.InputError, match=r"same model|names no model"):
-        evaluate(exported(), base="tiny", tuned=tuned, base_url=server.url, ledger=ledger)
+@pytest.mark.parametrize("tuned", ["tiny", "tiny:latest", "", None, 3, "a client"])
+def test_models_that_are_none_or_the_same_are_refused_before_anybody_is_asked(tuned, server, models, exported, ledger):
+    tuned = models["tiny"] if tuned == "a client" else tuned
+    with pytest.raises(errors.CerebroError, match=r"same model|names no model|tuned = (None|3) \(argument\)"):
+        evaluate(exported(), base="tiny", tuned=tuned, backend="ollama", base_url=server.url, ledger=ledger)
     assert asked(server) == []
+
+
+def test_two_names_of_one_model_are_one_and_one_model_asked_in_two_ways_is_two(server, models, exported, ledger, quick):
+    given = {"ledger": ledger, "profile": quick, "show_progress": False}
+    made = exported()
+    settings = models["tiny"].settings.replace(generation={"top_p": 0.5})
+    with Client(OllamaBackend(server.url), "tiny:latest", settings) as bold:
+        assert evaluate(made, base=models["tiny"], tuned=bold, **given).left_out == 0
+    server.requests.clear()
+    with Client(OllamaBackend(server.url), "tiny:latest") as twin, pytest.raises(errors.InputError, match="same model"):
+        evaluate(made, base=models["tiny"], tuned=twin, **given)
+    assert asked(server) == []
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_without_a_held_out_part_nobody_is_asked_or_loaded(part, server, models, exported, ledger):
+    made = exported(test_share=0.0) if part == "test" else exported()
+    rows = [{"messages": [{"role": "assistant", "content": "It closes."}]}]
+    with pytest.raises(errors.InputError, match=r"no part|none asks"):
+        evaluate(made if part == "test" else rows, base=models["tiny"], tuned=models["tuned"], ledger=ledger)
+    assert asked(server) == []
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"limit": "3"},
+        {"limit": 2.5},
+        {"limit": True},
+        {"part": 3},
+        {"criterion": ["correct"]},
+        {"criterion": None},
+        {"calibrate": "no"},
+        {"reuse": "yes"},
+        {"language": 5},
+        {"judge": ["judge"]},
+        {"ledger": "sqlite://"},
+        {"profile": {}},
+        {"seed": "one"},
+    ],
+)
+def test_what_is_of_another_type_is_refused_by_name_before_anybody_is_asked(odd, server, models, exported, ledger):
+    given = {"base": models["tiny"], "tuned": models["tuned"], "ledger": ledger, **odd}
+    ((name, _),) = odd.items()
+    with pytest.raises(errors.SettingsError, match=rf"^{name} = .*\(argument\): it should be"):
+        evaluate(exported(), **given)
+    assert server.requests == []
 
 
 def test_the_language_of_the_export_says_what_articles_are(models, exported, ledger, quick):
@@ -391,6 +444,8 @@ def test_the_summary_is_portuguese_where_the_log_is():
     assert seen.summary == "O modelo treinado é melhor: F1 por palavras +0.20 [+0.10, +0.30]. " + (
         "Perguntas deixadas de fora, porque um dos dois não respondeu: 1."
     )
+    assert list(seen.df["measure"]) == ["token F1"] and list(seen.table["measure"]) == ["F1 por palavras"]
+    assert "F1 por palavras" in seen.svg and "token F1" not in seen._repr_html_()
 
 
 def test_the_command_prints_a_table_and_a_sentence_and_saves_the_answers(server, exported, tmp_path):

@@ -270,3 +270,11 @@ def test_the_real_model_is_pulled_and_answers_and_its_hash_is_in_the_manifest(hu
     finally:
         backend.engine.stop()
         LOOP.run(backend.aclose())
+
+
+@pytest.mark.parametrize("endpoint", ["hub.example", "https://", "https://hub:port", "https://hub example"])
+def test_an_endpoint_that_is_no_address_is_said(endpoint, hub, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", endpoint)
+    with pytest.raises(errors.SettingsError, match="HF_ENDPOINT") as odd:
+        pull_model(NAME)
+    assert odd.value.hint and hub.requests == []

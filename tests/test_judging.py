@@ -338,3 +338,32 @@ def test_what_was_not_judged_is_left_out_and_said(options, task, ledger, tmp_pat
     assert "2 examples have no score" in caplog.text
     with pytest.raises(errors.InputError, match="no score"):
         export_dataset(task, tmp_path / "wrong", min_score=9, ledger=ledger)
+
+
+def test_the_scores_of_two_judges_are_never_mixed(options, task):
+    for model, score, positions in (("big", 4, None), ("huge", 2, [0])):
+        judge(task, positions=positions, calibrate=False, **{**options, "client": judging_as(score, model)})
+    newest, named = (verdicts(task, judge=name, ledger=options["ledger"]) for name in (None, "big"))
+    assert {said["score"] for said in newest.values()} == {2} and list(newest) == [0]
+    assert {said["score"] for said in named.values()} == {4} and len(named) > 1
+
+
+def judging_as(score, model):
+    return judging(lambda request: verdict_of(request, score), model)
+
+
+@pytest.mark.parametrize("odd", [{"positions": "12"}, {"positions": 3}, {"calibrate": "no"}, {"rubric": 5}])
+def test_what_is_of_another_type_is_refused_by_name(odd, options, task):
+    ((name, _),) = odd.items()
+    with pytest.raises(errors.SettingsError, match=rf"^{name} = .*\(argument\)"):
+        judge(task, **{**options, **odd})
+
+
+def test_a_judgement_that_is_done_anew_tells_the_prompt_that_it_was_asked_with(options, task):
+    run = judge(task, calibrate=False, **{**options, "client": judging_as(4, "big")})
+    ledger, told = options["ledger"], dict(run.task.manifest)
+    ledger.update_task(run.task_id, manifest={**told, "template": {**told["template"], "sha256": "0" * 64}})
+    from cerebro_nb import rerun
+
+    again = rerun(run.task_id, ledger=ledger, client=judging_as(4, "big"), show_progress=False)
+    assert again.task.manifest["template"] == told["template"]

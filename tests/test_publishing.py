@@ -242,3 +242,87 @@ def test_without_the_extra_it_is_said_before_anything_is_written(hub, task_id, t
     with pytest.raises(errors.MissingDependency, match="huggingface_hub"):
         export_dataset(task_id, tmp_path / "tea", gates=False, embedder="none", push="me/tea")
     assert not (tmp_path / "tea").exists() and hub.requests == []
+
+
+# --- whole, here, and of this machine nothing
+
+
+def lost(made):
+    (made / "train.jsonl").unlink()
+
+
+def cut(made):
+    rows = (made / "train.jsonl").read_text().splitlines(keepends=True)
+    (made / "train.jsonl").write_text("".join(rows[:-1]))
+
+
+def changed(made):
+    rows = (made / "train.jsonl").read_text()
+    (made / "train.jsonl").write_text(rows.replace("BLACK", "WHITE"))
+
+
+def without_hashes(made):
+    """An export as it was made before its manifest had hashes."""
+    manifest = json.loads((made / "manifest.json").read_text())
+    del manifest["files"]
+    (made / "manifest.json").write_text(json.dumps(manifest))
+    cut(made)
+
+
+def linked(made):
+    (made / "train.jsonl").rename(made.parent / "elsewhere.jsonl")
+    (made / "train.jsonl").symlink_to(made.parent / "elsewhere.jsonl")
+
+
+@pytest.mark.parametrize("fault", [lost, cut, changed, without_hashes, linked])
+def test_rows_that_are_not_those_that_were_written_stay_here(fault, hub, made):
+    fault(made)
+    with pytest.raises(errors.InputError, match=r"is not whole|leads out of it") as refused:
+        push_dataset(made, "me/tea")
+    assert "train" in refused.value.message and "Export" in refused.value.hint and hub.requests == []
+
+
+def test_a_card_that_was_edited_goes_along(hub, made):
+    (made / "README.md").write_text("# Tea, with a word of its maker")
+    push_dataset(made, "me/tea")
+    assert b"a word of its maker" in hub.files["me/tea"]["README.md"]
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_data_set_of_every_format_is_whole(format, hub, task_id, tmp_path):
+    options = {"format": format, "gates": False, "embedder": "none", "test_share": 0.5}
+    export_dataset(task_id, tmp_path / "tea", push="me/tea", **options)
+    assert json.loads(hub.files["me/tea"]["manifest.json"])["files"]
+
+
+@pytest.mark.parametrize("format", ["jsonl", "csv"])
+def test_rows_name_their_documents_without_the_folders_of_this_machine(format, hub, tmp_path):
+    sources = ["/home/ann/secret/tea.md", r"C:\Users\ann\tea.md", "file:///home/ann/tea.md", "~/ann/tea.md"]
+    kept = ["https://example.org/ann/tea", "ann/tea.md"]
+    rows = [{"note": f"note {n}", "source": source} for n, source in enumerate([*sources, *kept])]
+    task_id = process_in_batches(rows, lambda row: {"said": row["note"]}, show_progress=False).task_id
+    given = {"format": format, "gates": False, "distinct": False}
+    made = export_dataset(task_id, tmp_path / "tea", push="me/tea", **given)
+    sent = hub.files["me/tea"][f"train.{format}"].decode()
+    assert "secret" not in sent and "Users" not in sent and sent.count("tea.md") == 5
+    assert all(source in sent for source in kept) and sent == (made.path / f"train.{format}").read_text()
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["hub.example", "https://", "https://hub:port", "https://hub example", "ftp://hub"]
+)
+def test_an_endpoint_that_is_no_address_is_said_before_anything_is_written(
+    endpoint, hub, task_id, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("HF_ENDPOINT", endpoint)
+    with pytest.raises(errors.SettingsError, match="HF_ENDPOINT") as odd:
+        export_dataset(task_id, tmp_path / "tea", gates=False, embedder="none", push="me/tea")
+    assert odd.value.hint and not (tmp_path / "tea").exists() and hub.requests == []
+
+
+@pytest.mark.parametrize("odd", [{"private": "no"}, {"overwrite": 1}, {"path": 3}, {"repository": ["me/tea"]}])
+def test_what_is_of_another_type_is_refused_by_name(odd, hub, made):
+    ((name, _),) = odd.items()
+    with pytest.raises(errors.SettingsError, match=rf"^{name} = .*\(argument\)"):
+        push_dataset(**{"path": made, "repository": "me/tea", **odd})
+    assert hub.requests == []

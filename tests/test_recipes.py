@@ -360,3 +360,17 @@ def test_the_form_takes_a_file_and_its_code_names_it(tickets):
     assert code.startswith("from cerebro_nb import generate\n") and repr(str(tickets)) in code
     form.fields["recipe"].entry.value = "nothing.toml"
     assert "cannot be read" in form.refused().message
+
+
+@pytest.mark.parametrize("name", ["sentences", "section", "other_text", "other_section"])
+@pytest.mark.parametrize("part", ["fields", "axes"])
+def test_what_a_text_puts_into_a_prompt_is_the_name_of_nothing_else(name, part):
+    from pydantic import ValidationError
+
+    from cerebro_nb import Recipe
+
+    fields = {"note": {"type": "text"}, **({name: {"type": "text"}} if part == "fields" else {})}
+    made = {"makes": [*fields], "prompt": {"en": "Write about {topic}."}}
+    plan = {"axes": {name: ["a", "b"]}} if part == "axes" else {}
+    with pytest.raises(ValidationError, match=f"{name} is the name of something else"):
+        Recipe(name="notes", fields=fields, plan=plan, steps=[made])

@@ -9,9 +9,10 @@ import contextlib
 import os
 import re
 import shutil
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,7 +20,7 @@ import aiohttp
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from yarl import URL
 
-from ..addresses import ServerAddress
+from ..addresses import ServerAddress, hub_endpoint
 from cerebro_nb.backends.pulling import (
     MAKE_ROOM,
     OnProgress,
@@ -32,10 +33,11 @@ from cerebro_nb.backends.pulling import (
 from ..cleaning import plain
 from ..concurrency.retries import RetryPolicy
 from ..concurrency.threads import in_thread
-from ..errors import ConnectionBroken, InputError, MissingDependency, PullFailed, ServerBusy
+from ..errors import ConnectionBroken, InputError, PullFailed, ServerBusy
 from ..files import private_folder, whole_file
 from ..logs import get_logger
 from ..protocol.gguf import is_gguf
+from ..protocol.http_errors import hub_errors, hub_library
 from ..protocol.transport import proxy_of
 
 _log = get_logger(__name__)
@@ -195,30 +197,16 @@ class _Found:
     sha256: str
 
 
-@contextlib.contextmanager
-def _hub_errors(repository: str) -> Iterator[None]:
-    """Turn the errors of the hub's library into ours."""
-    from huggingface_hub import errors
-
-    try:
-        yield
-    except errors.OfflineModeIsEnabled as error:
-        raise PullFailed("nothing is pulled: HF_HUB_OFFLINE is set", hint="Unset it and pull again.") from error
-    except errors.GatedRepoError as error:
-        raise PullFailed(f"{repository} is gated, and this user may not read it", hint=_TOKEN) from error
-    except errors.RepositoryNotFoundError as error:
+def _why(repository: str, refused: Any) -> PullFailed:
+    """Return what a refusal of the hub means for who pulls."""
+    errors, status = hub_library().errors, refused.response.status_code
+    if isinstance(refused, errors.GatedRepoError):
+        return PullFailed(f"{repository} is gated, and this user may not read it", hint=_TOKEN)
+    if isinstance(refused, errors.RepositoryNotFoundError):
         hint = "Is the name right? For a private one set HF_TOKEN."
-        raise PullFailed(f"the hub has no repository {repository}, or it is private", hint=hint) from error
-    except errors.HfHubHTTPError as error:
-        status = error.response.status_code
-        hint = _TOKEN if status in (401, 403) else "Pull again in a while."
-        raise PullFailed(f"the hub answered {status} when asked for {repository}", hint=hint) from error
-    except (errors.HTTPError, OSError) as error:  # type: ignore[attr-defined]  # of the client that it uses
-        hint = "Is the network there, and is HF_ENDPOINT right? Then pull again."
-        raise PullFailed(f"the hub does not answer: {plain(str(error))}", hint=hint) from error
-    except (ValueError, TypeError, LookupError, AttributeError) as error:
-        hint = "Does HF_ENDPOINT name a hub? Something else may answer there."
-        raise PullFailed(f"what the hub says of {repository} cannot be read: {error}", hint=hint) from error
+        return PullFailed(f"the hub has no repository {repository}, or it is private", hint=hint)
+    hint = _TOKEN if status in (401, 403) else "Pull again in a while."
+    return PullFailed(f"the hub answered {status} when asked for {repository}", hint=hint)
 
 # %% ../../nbs/12_backends/6_hub.ipynb #04f81281
 _MOST_NAMED = 20
@@ -233,13 +221,9 @@ def _lacking(file: HubFile, names: list[str]) -> PullFailed:
 
 def _look_up(file: HubFile) -> _Found:
     """Ask the hub for a file's size, its SHA-256 and its address."""
-    try:
-        import huggingface_hub
-    except ImportError as missing:
-        raise MissingDependency("huggingface_hub", "hub") from missing
-    endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or None
-    with _hub_errors(file.repository):
-        hub = huggingface_hub.HfApi(endpoint=endpoint)
+    library, endpoint = hub_library(), hub_endpoint()
+    with hub_errors("pull", file.repository, partial(_why, file.repository)):
+        hub = library.HfApi(endpoint=endpoint)
         listed = hub.model_info(file.repository, files_metadata=True, timeout=30)
         files = {sibling.rfilename: sibling for sibling in listed.siblings or ()}
         if file.file not in files:
@@ -247,8 +231,8 @@ def _look_up(file: HubFile) -> _Found:
         stored, revision = files[file.file].lfs, str(listed.sha)
         if stored is None or not re.fullmatch("[0-9a-f]{64}", stored.sha256):
             raise PullFailed(f"the hub tells no SHA-256 of {file.file}", hint="Download it, and name it by its path.")
-        url = huggingface_hub.hf_hub_url(file.repository, file.file, revision=revision, endpoint=endpoint)
-        token = huggingface_hub.get_token()
+        url = library.hf_hub_url(file.repository, file.file, revision=revision, endpoint=endpoint)
+        token = library.get_token()
         headers = {"authorization": f"Bearer {token}"} if token else {}
         return _Found(url, headers, revision, int(stored.size), stored.sha256)
 
@@ -377,6 +361,8 @@ async def pull_hub_file(name: str, on_progress: OnProgress | None = None) -> Pat
         If it is no such name.
     MissingDependency
         If ``huggingface_hub`` is not installed.
+    SettingsError
+        If ``HF_ENDPOINT`` is no address.
     PullFailed
         If it cannot be fetched or kept, or is not the file it should be. What was fetched of a good one is kept.
     """

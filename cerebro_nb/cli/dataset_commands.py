@@ -239,7 +239,7 @@ def evaluate(arguments: Namespace) -> int:
     options = given(arguments, "criterion", "part", "limit", "seed", "language", "max_tokens", "timeout")
     found = evaluate(arguments.export, **models, **common, **options, calibrate=not arguments.no_calibration)
     print()
-    show_frame(found.df.round(3))
+    show_frame(found.table.round(3))
     print(f"\n{plain(found.summary)}")
     if arguments.out:
         save_rows(found.answers, Path(arguments.out))

@@ -7,16 +7,23 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any, Literal
 
+from pydantic import BaseModel, ConfigDict, NonNegativeInt
+
+import cerebro_nb
 from ..cleaning import cleaned, plain
 from ..rows.columns import Form
-from .formats import Format, format_rule
-from ..tasks.reading import Task
+from .formats import FORMATS, Format, Parts, format_rule
+from .shapes import SHAPES
+from .trainers import TRAINERS, names_of_files
+from ..tasks.reading import Task, told_of
 
 # %% auto #0
-__all__ = ['markdown_text', 'notes_of', 'hub_head', 'data_card']
+__all__ = ['markdown_text', 'notes_of', 'hub_head', 'data_card', 'manifest_of', 'manifest_at', 'is_part_of', 'for_others',
+           'without_folders']
 
 # %% ../../nbs/25_datasets/6_card.ipynb #3b8253a3
 _MARKUP = re.compile(
@@ -198,3 +205,101 @@ def data_card(
     lines += ["", *_origins(tasks), "", *_terms(tasks), ""]
     end = "The examples were written by a language model. They may be wrong. `manifest.json` has all that made them."
     return "\n".join([*lines, end]) + "\n"
+
+# %% ../../nbs/25_datasets/6_card.ipynb #bf027ba9
+def manifest_of(tasks: Sequence[Task], **facts: Any) -> dict[str, Any]:
+    """Return the manifest of a data set.
+
+    Parameters
+    ----------
+    tasks
+        Where its examples are from.
+    **facts
+        What decided the export.
+    """
+    made_by = {task.id: dict(task.manifest) for task in tasks}
+    return {"cerebro_version": cerebro_nb.__version__, **facts, "tasks": made_by}
+
+
+class _Manifest(BaseModel):
+    """What the manifest of a data set says; more may stand in it."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    cerebro_version: str
+    shape: str
+    format: str
+    parts: dict[Literal["train", "test"], NonNegativeInt]
+    dropped: dict[str, NonNegativeInt]
+    tasks: dict[str, dict[str, Any]]
+    files: dict[str, str] = {}
+
+
+def manifest_at(path: Path) -> Mapping[str, Any] | None:
+    """Return the manifest of a data set of ours, or None if there is none."""
+    try:
+        text = (path / "manifest.json").read_text(encoding="utf-8")
+        manifest = _Manifest.model_validate_json(text).model_dump(exclude_unset=True)
+    except (OSError, ValueError, RecursionError):
+        return None
+    if manifest["format"] not in FORMATS or manifest["shape"] not in SHAPES or "train" not in manifest["parts"]:
+        return None
+    return {**manifest, "tasks": {name: told_of(task) for name, task in manifest["tasks"].items()}}
+
+
+def is_part_of(manifest: Mapping[str, Any]) -> Callable[[str], bool]:
+    """Return what tells whether a name is one of those that a data set with that manifest is made of."""
+    files = format_rule(manifest["format"]).files.format(part=f"({'|'.join(manifest['parts'])})")
+    ours = re.compile(rf"README\.md|manifest\.json|{files}")
+    trainer = next((name for name in TRAINERS if name == manifest.get("trainer")), None)
+    beside = names_of_files(trainer) if trainer else set()
+    return lambda name: name in beside or ours.fullmatch(name) is not None
+
+# %% ../../nbs/25_datasets/6_card.ipynb #1d72295d
+def _name_alone(source: str) -> str:
+    return source if source.startswith(("https://", "http://")) else PureWindowsPath(source).name  # of all systems
+
+
+def for_others(told: Any) -> Any:
+    """Return what a manifest tells, without the addresses of servers and the folders that documents are in."""
+    if isinstance(told, list):
+        return [for_others(one) for one in told]
+    if not isinstance(told, dict):
+        return told
+    kept = {name: for_others(value) for name, value in told.items() if name != "base_url"}
+    if "sha256" in kept and isinstance(source := kept.get("source"), str):
+        kept["source"] = _name_alone(source)
+    return kept
+
+
+def _is_place(source: str, documents: set[str]) -> bool:
+    """Whether a text is where a file is: one of the documents, or a whole path of any system."""
+    is_path = PurePosixPath(source).is_absolute() or PureWindowsPath(source).is_absolute()
+    return source in documents or is_path or source.startswith(("file:", "~"))
+
+
+def without_folders(parts: Parts, tasks: Iterable[Task]) -> Parts:
+    """Return rows whose ``metadata`` name the documents that they are from without their folders.
+
+    Parameters
+    ----------
+    parts
+        The rows of each part.
+    tasks
+        Whose examples they are: their manifests know the documents.
+    """
+    told = [task.manifest.get("documents") for task in tasks]
+    listed = [document for documents in told if isinstance(documents, list) for document in documents]
+    documents = {str(document.get("source")) for document in listed if isinstance(document, dict)}
+
+    def named(row: Mapping[str, Any]) -> dict[str, Any]:
+        metadata = row.get("metadata")
+        if not isinstance(metadata, dict):
+            return dict(row)
+        sources = {
+            name: value for name, value in metadata.items() if name.endswith("source") and isinstance(value, str)
+        }
+        names = {name: _name_alone(value) for name, value in sources.items() if _is_place(value, documents)}
+        return {**row, "metadata": {**metadata, **names}}
+
+    return {part: list(map(named, rows)) for part, rows in parts.items()}

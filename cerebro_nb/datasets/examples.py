@@ -14,6 +14,7 @@ from typing import Any
 from ..rows.columns import one_form, typed_early
 from ..files import place_of, write_jsonl, written_to
 from ..launching.kind import kind_of_example, known_kind
+from ..launching.launch import check_arguments
 from ..logs import get_logger
 from ..settings import is_private, load_settings
 from ..tasks.ledger import Ledger
@@ -182,6 +183,7 @@ def save_jsonl(task: TaskLike, path: str | Path | None = None, *, ledger: Ledger
     InputError
         If the place cannot be written.
     """
+    check_arguments(save_jsonl, locals())
     view = view_of(task, ledger)
     path = default_path(view) if path is None else place_of(path)
     form, parts = one_form({"all": list(examples(view))}, strict=False)

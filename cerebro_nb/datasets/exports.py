@@ -14,11 +14,11 @@ from typing import Any
 
 from ..concurrency.loop import LOOP
 from ..concurrency.twins import blocking_twin
-from .card import data_card, hub_head, markdown_text, notes_of
+from .card import data_card, hub_head, manifest_of, markdown_text, notes_of, without_folders
 from ..rows.columns import Form, one_form, typed_early
 from .examples import examples, needs_its_text, without_source_text
 from .formats import Format, Parts, format_rule, safe_in_spreadsheets
-from .publishing import Contents, apush_dataset, check_push, manifest_of, put_in_place
+from .publishing import Contents, apush_dataset, check_push, put_in_place
 from .shapes import Shape, ShapeRule, shape_rule
 from .splitting import distinct_rows, divided
 from cerebro_nb.datasets.trainers import (
@@ -33,6 +33,7 @@ from cerebro_nb.datasets.trainers import (
 from ..errors import InputError
 from ..files import place_of
 from ..judging.judging import verdicts
+from ..launching.launch import check_arguments
 from ..recipes.conversations import Thinking, conversation_of
 from ..recipes.quality import refused
 from ..tasks.ledger import Ledger
@@ -278,9 +279,8 @@ def _contents_of(
     if dropped["unanswerable"]:
         notes.append("Questions that their text does not answer are left out with it, counted as unanswerable.")
     rows = rows if wanted.source_text else list(map(without_source_text, rows))
-    form, parts = one_form(
-        divided(rows, list(rule.rows(rows, wanted.system_prompt, wanted.thinking)), wanted.test_share, wanted.seed)
-    )
+    shaped = list(rule.rows(rows, wanted.system_prompt, wanted.thinking))
+    form, parts = one_form(without_folders(divided(rows, shaped, wanted.test_share, wanted.seed), tasks))
     form, ordered, of_files = _as_read(form, parts, wanted.format, wanted.spreadsheet_safe)
     counts = {name: len(part) for name, part in parts.items()}
     facts = {"shape": shape, "thinking": wanted.thinking, "format": wanted.format, "seed": wanted.seed, **facts}
@@ -361,8 +361,10 @@ async def aexport_dataset(
     Raises
     ------
     CerebroError
-        `InputError`, `TaskNotFound`, `MissingDependency`, `ExportFailed`; `PushFailed`, and then all is on the disk.
+        `InputError`, `SettingsError`, `TaskNotFound`, `MissingDependency`, `ExportFailed`; `PushFailed`, and then all
+        is on the disk.
     """
+    check_arguments(aexport_dataset, locals())
     _check_push(push, private)
     place, model, views = place_of(path), _model_for(trainer, base_model), views_of(tasks, ledger)
     shared = (test_share, seed, system_prompt, thinking, source_text, licence, spreadsheet_safe)

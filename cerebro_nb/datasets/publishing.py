@@ -6,35 +6,35 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PureWindowsPath
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-import cerebro_nb
+from ..addresses import hub_endpoint
+from ..backends.pulling import file_sha256
 from ..cleaning import plain
 from ..concurrency.twins import blocking_twin
 from .examples import SAFE_IN_THE_LEDGER
-from .formats import FORMATS, Format, Parts, format_rule
-from .shapes import SHAPES
-from .trainers import TRAINERS, names_of_files
-from ..errors import ExportFailed, InputError, MissingDependency, PushFailed
+from .card import for_others, is_part_of, manifest_at
+from .formats import FORMATS, Format, Parts
+from ..errors import ExportFailed, InputError, PushFailed
 from ..files import make_folder, place_of, whole_folder, written_to
+from ..launching.launch import check_arguments
 from ..logs import get_logger
+from ..protocol.http_errors import hub_errors, hub_library
 from ..rows.columns import Form
 from ..settings import is_private
-from ..tasks.reading import Task
 
 _log = get_logger(__name__)
 
 # %% auto #0
-__all__ = ['push_dataset', 'Contents', 'manifest_of', 'manifest_at', 'put_in_place', 'repository_of', 'key_of_hub', 'check_push',
-           'apush_dataset']
+__all__ = ['push_dataset', 'Contents', 'put_in_place', 'repository_of', 'key_of_hub', 'check_push', 'apush_dataset']
 
 # %% ../../nbs/25_datasets/7_publishing.ipynb #6674439d
 _AGAIN = "Nothing was kept. Is the disk full or failing? Export to another place; the examples are safe in the ledger."
@@ -66,7 +66,12 @@ class Contents:
     def write(self, folder: Path) -> None:
         """Write all of it into a folder, and count the rows that are there."""
         FORMATS[self.format].write(self.form, self.parts, folder)
-        texts = {"README.md": self.card, "manifest.json": json.dumps(self.manifest, indent=2) + "\n", **self.beside}
+        files = (file for file in sorted(folder.rglob("*")) if file.is_file())
+        manifest = {
+            **self.manifest,
+            "files": {file.relative_to(folder).as_posix(): file_sha256(file) for file in files},
+        }
+        texts = {"README.md": self.card, "manifest.json": json.dumps(manifest, indent=2) + "\n", **self.beside}
         for name, text in texts.items():
             (folder / name).write_text(text, encoding="utf-8")
         for part, rows in self.parts.items():
@@ -81,47 +86,10 @@ class Contents:
         except ValueError as error:
             raise ExportFailed(f"{part} cannot be read back: {error}", hint=_AGAIN) from error
 
-
-def manifest_of(tasks: Sequence[Task], **facts: Any) -> dict[str, Any]:
-    """Return the manifest of a data set.
-
-    Parameters
-    ----------
-    tasks
-        Where its examples are from.
-    **facts
-        What decided the export.
-    """
-    made_by = {task.id: dict(task.manifest) for task in tasks}
-    return {"cerebro_version": cerebro_nb.__version__, **facts, "tasks": made_by}
-
 # %% ../../nbs/25_datasets/7_publishing.ipynb #e18b7d99
-def manifest_at(path: Path) -> Mapping[str, Any] | None:
-    """Return the manifest of a data set of ours, or None if there is none."""
-    try:
-        manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    keys = {"cerebro_version", "shape", "format", "parts", "dropped", "tasks"}
-    if not isinstance(manifest, dict) or not keys <= manifest.keys():
-        return None
-    known = manifest["format"] in list(FORMATS) and manifest["shape"] in list(SHAPES)
-    has_parts = isinstance(manifest["parts"], dict) and "train" in manifest["parts"]
-    return manifest if known and has_parts and manifest["parts"].keys() <= {"train", "test"} else None
-
-
-def _is_part_of(manifest: Mapping[str, Any]) -> Callable[[str], bool]:
-    """Return what tells whether a name is one of those that a data set with that manifest is made of."""
-    files = format_rule(manifest["format"]).files.format(part=f"({'|'.join(manifest['parts'])})")
-    ours = re.compile(rf"README\.md|manifest\.json|{files}")
-    trainer = next((name for name in TRAINERS if name == manifest.get("trainer")), None)
-    beside = names_of_files(trainer) if trainer else set()
-    return lambda name: name in beside or ours.fullmatch(name) is not None
-
-
 def _strange_file(path: Path, manifest: Mapping[str, Any]) -> str | None:
     """Return a file or folder that is none of what a data set with that manifest is made of."""
-    is_part, found = _is_part_of(manifest), (file.relative_to(path).as_posix() for file in path.rglob("*"))
+    is_part, found = is_part_of(manifest), (file.relative_to(path).as_posix() for file in path.rglob("*"))
     return next((name for name in found if not is_part(name)), None)
 
 # %% ../../nbs/25_datasets/7_publishing.ipynb #80197799
@@ -210,14 +178,6 @@ def key_of_hub() -> str:
     return key
 
 
-def _library() -> Any:
-    try:
-        import huggingface_hub
-    except ImportError as missing:
-        raise MissingDependency("huggingface_hub", "hub") from missing
-    return huggingface_hub
-
-
 def check_push(repository: str) -> None:
     """Say what is known to be wrong with a push before there is anything to push.
 
@@ -234,10 +194,13 @@ def check_push(repository: str) -> None:
         If ``huggingface_hub`` is not installed.
     PushFailed
         If there is no key, or nobody is to be asked.
+    SettingsError
+        If ``HF_ENDPOINT`` is no address.
     """
     repository_of(repository)
     key_of_hub()
-    _library()
+    hub_endpoint()
+    hub_library()
 
 # %% ../../nbs/25_datasets/7_publishing.ipynb #bb92adc5
 _WHY = {
@@ -247,29 +210,11 @@ _WHY = {
 }
 
 
-def _why(repository: str, status: int) -> PushFailed:
-    """Return what a status of the hub means for who pushes."""
+def _why(repository: str, refused: Any) -> PushFailed:
+    """Return what a refusal of the hub means for who pushes."""
+    status = refused.response.status_code
     what, hint = _WHY.get(status, (f"the hub answered {status}", "Push again in a while: what is here is whole."))
     return PushFailed(f"nothing is pushed: {what.format(repository=repository)}", hint=hint, status=status)
-
-
-@contextlib.contextmanager
-def _errors_of(repository: str) -> Iterator[None]:
-    """Turn the errors of the hub's library into ours."""
-    from huggingface_hub import errors
-
-    try:
-        yield
-    except errors.OfflineModeIsEnabled as error:
-        raise PushFailed("nothing is pushed: HF_HUB_OFFLINE is set", hint="Unset it and push again.") from error
-    except errors.HfHubHTTPError as error:
-        raise _why(repository, error.response.status_code) from error
-    except (errors.HTTPError, OSError) as error:  # type: ignore[attr-defined]  # of the client that it uses
-        hint = "Is the network there, and is HF_ENDPOINT right? Then push again."
-        raise PushFailed(f"the hub does not answer: {plain(str(error))}", hint=hint) from error
-    except (ValueError, TypeError, LookupError, AttributeError) as error:
-        hint = "Does HF_ENDPOINT name a hub? Something else may answer there."
-        raise PushFailed(f"what the hub says of {repository} cannot be read: {plain(str(error))}", hint=hint) from error
 
 # %% ../../nbs/25_datasets/7_publishing.ipynb #362f5c75
 def _files_of(folder: Path) -> list[str]:
@@ -278,20 +223,32 @@ def _files_of(folder: Path) -> list[str]:
     manifest = manifest_at(folder)
     if manifest is None or "README.md" not in found:
         raise InputError(f"{folder} holds no data set of ours", hint="Name a folder that export_dataset made.")
-    return sorted(filter(_is_part_of(manifest), found))
+    files = sorted(filter(is_part_of(manifest), found))
+    for name in files:
+        if not (folder / name).resolve().is_relative_to(folder.resolve()):
+            hint = "Export again to another folder: what is pushed lies in the folder itself."
+            raise InputError(f"{name} in {folder} leads out of it: it is a link", hint=hint)
+    _check_rows(folder, manifest)
+    return files
 
 
-def _for_others(told: Any) -> Any:
-    """Return what a manifest tells, without the addresses of servers and the folders that documents are in."""
-    if isinstance(told, list):
-        return [_for_others(one) for one in told]
-    if not isinstance(told, dict):
-        return told
-    kept = {name: _for_others(value) for name, value in told.items() if name != "base_url"}
-    source = kept.get("source")
-    if "sha256" in kept and isinstance(source, str) and not source.startswith(("https://", "http://")):
-        kept["source"] = PureWindowsPath(source).name  # which knows the separators of all systems
-    return kept
+def _check_rows(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Refuse a data set whose rows are not those that were written, as its manifest tells."""
+    rule, fault = FORMATS[manifest["format"]], ""
+    for name, sha256 in manifest.get("files", {}).items():
+        file = folder / name if is_part_of(manifest)(name) else folder / "manifest.json"
+        if not file.is_file() or file_sha256(file) != sha256:
+            fault = fault or f"{plain(name)} is missing or was changed"
+    for part, count in manifest["parts"].items() if not fault else ():
+        try:
+            there = rule.count(folder, part)
+        except (OSError, ValueError) as error:
+            fault = f"the rows of {part} cannot be read: {plain(str(error))}"
+            break
+        fault = fault or ("" if there == count else f"of {count} rows of {part} {there} are there")
+    if fault:
+        hint = "Export it again (overwrite=True): what is pushed are the rows that its manifest tells of."
+        raise InputError(f"{folder} is not whole: {fault}", hint=hint)
 
 # %% ../../nbs/25_datasets/7_publishing.ipynb #40ad8d3c
 def _check_there(there: Any, repository: str, private: bool, overwrite: bool) -> None:
@@ -313,19 +270,19 @@ def _outdated(hub: Any, there: Any, repository: str, files: Sequence[str]) -> li
     with tempfile.TemporaryDirectory() as copy:
         hub.hf_hub_download(repository, "manifest.json", repo_type="dataset", revision=there.sha, local_dir=copy)
         manifest = manifest_at(Path(copy))
-    return sorted(filter(_is_part_of(manifest), held.difference(files))) if manifest else []
+    return sorted(filter(is_part_of(manifest), held.difference(files))) if manifest else []
 
 # %% ../../nbs/25_datasets/7_publishing.ipynb #069a7494
 def _push(folder: Path, repository: str, private: bool, overwrite: bool) -> str:
     """Bring a folder to a hub, in one commit, and return where it is there."""
-    key, files, library = key_of_hub(), _files_of(folder), _library()
-    hub = library.HfApi(endpoint=os.environ.get("HF_ENDPOINT", "").rstrip("/") or None, token=key)
+    key, files, library = key_of_hub(), _files_of(folder), hub_library()
+    hub = library.HfApi(endpoint=hub_endpoint(), token=key)
     size = sum((folder / name).stat().st_size for name in files)
     _log.info("pushing %d files, %.1f MB, to %s", len(files), size / 1e6, repository)
-    manifest = json.dumps(_for_others(manifest_at(folder)), indent=2) + "\n"
+    manifest = json.dumps(for_others(manifest_at(folder)), indent=2) + "\n"
     changes = [library.CommitOperationAdd(name, folder / name) for name in files if name != "manifest.json"]
     changes.append(library.CommitOperationAdd("manifest.json", manifest.encode()))
-    with _errors_of(repository):
+    with hub_errors("push", repository, partial(_why, repository)):
         try:
             there = hub.dataset_info(repository, timeout=30)
         except library.errors.RepositoryNotFoundError:
@@ -366,12 +323,16 @@ async def apush_dataset(path: str | Path, repository: str, *, private: bool = Tr
     Raises
     ------
     InputError
-        If the folder holds no data set of ours, or the name is none.
+        If the folder holds no data set of ours, its rows are not those that were written, a file is a link that leads
+        out of it, or the name is none.
     MissingDependency
         If ``huggingface_hub`` is not installed.
+    SettingsError
+        If ``HF_ENDPOINT`` is no address, or an argument is of another type.
     PushFailed
         If there is no key, it may not write there, the hub does not answer, or the repository is refused.
     """
+    check_arguments(apush_dataset, locals())
     place = place_of(path)
     address = await asyncio.to_thread(_push, place, repository_of(repository), private, overwrite)
     _log.info("%s is at %s", place, address)

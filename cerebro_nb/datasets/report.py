@@ -17,6 +17,7 @@ from ..concurrency.twins import blocking_twin
 from .examples import example_of, origin_of
 from ..judging.judging import verdicts
 from ..launching.kind import Kind, kind_named, known_kind
+from ..launching.launch import check_arguments
 from ..recipes.quality import refused
 from ..tasks.ledger import Ledger
 from ..tasks.reading import Task
@@ -219,6 +220,7 @@ async def aquality_report(
     InputError, MissingDependency
         If there is no such embedder.
     """
+    check_arguments(aquality_report, locals())
     view = view_of(task, ledger)
     its_task = view.task
     items = [item for page in view.ledger.pages(view.task_id) for item in page]

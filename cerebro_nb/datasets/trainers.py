@@ -170,11 +170,11 @@ def model_to_tune(name: str = "") -> BaseModel:
     Raises
     ------
     InputError
-        If it has blanks or quotes, which no name on the hub has.
+        If it has blanks, quotes, or what is not seen, such as control characters: no name on the hub has them.
     """
     known = _config("base_models")
     name = name or next(iter(known))
-    if not _NAME.fullmatch(name):
+    if not _NAME.fullmatch(name) or not name.isprintable():
         raise InputError(f"{plain(name)!r} names no model", hint=f"Write it as the hub does: {next(iter(known))}.")
     return BaseModel(name, **known.get(name, {}))
 

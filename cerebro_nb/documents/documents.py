@@ -21,7 +21,7 @@ from .fetching import MAX_BYTES, fetch
 from ..logs import get_logger
 from ..concurrency.loop import LOOP, wait_for
 from ..concurrency.twins import blocking_twin
-from .parsers import OutlineEntry
+from .parsers import OutlineEntry, markdown_headings
 from .readers import Job, Limits, Reader, begin
 from ..concurrency.threads import in_thread
 
@@ -96,7 +96,6 @@ _MEDIA_TYPES: Mapping[str, str] = {
     "docx": _DOCX,
 }
 _OF_MEDIA_TYPE = {media_type: kind for kind, media_type in _MEDIA_TYPES.items()} | {"application/xhtml+xml": "html"}
-_HEADING = re.compile(r"^#[ \t]+(\S.*)$", re.MULTILINE)
 _READABLE = f"Readable are: {', '.join(_KINDS)}."
 
 # %% ../../nbs/17_documents/8_documents.ipynb #fff3d7a6
@@ -108,8 +107,8 @@ def _text(reader: Reader, content: bytes, job: Job) -> tuple[Document, tuple[str
             f"{job.source} has {len(text):,} characters, more than {reader.limits.characters:,}",
             hint="Give it in smaller parts.",
         )
-    heading = _HEADING.search(text) if job.kind == "markdown" else None
-    title = heading[1].strip() if heading else ""
+    headings = markdown_headings(text) if job.kind == "markdown" else []
+    title = next((title.strip() for level, title, _, _ in headings if level == 1), "")
     return Document(text, job.source, title, _MEDIA_TYPES[job.kind]), (guessed,) if guessed else ()
 
 

@@ -19,7 +19,7 @@ from ..errors import DocumentUnreadable, MissingDependency
 
 # %% auto #0
 __all__ = ['OutlineEntry', 'MOST_HEADINGS', 'MOST_HEADING', 'PARSERS', 'Parsed', 'outlined', 'parse_pdf', 'parse_docx',
-           'parse_html']
+           'parse_html', 'markdown_headings']
 
 # %% ../../nbs/17_documents/5_parsers.ipynb #19dcb001
 #: A heading's level, from 1, its text, and the page it is on, from 1, where there are pages.
@@ -278,3 +278,43 @@ def parse_html(content: bytes, source: str, encoding: str | None = None, declare
 
 # %% ../../nbs/17_documents/5_parsers.ipynb #882236cb
 PARSERS: Mapping[str, Callable[..., Parsed]] = {"pdf": parse_pdf, "docx": parse_docx, "html": parse_html}
+
+# %% ../../nbs/17_documents/5_parsers.ipynb #63768a0a
+_CODE = re.compile(
+    r"^ {0,3}(?P<fence>(?P<sign>[`~])(?P=sign){2,})[^\n]*"
+    r"(?:\n(?! {0,3}(?P=fence)(?P=sign)*[ \t]*\r?$)[^\n]*)*(?:\n[^\n]*)?"
+    r"|\A---[ \t]*\r?\n(?:(?!---[ \t]*\r?$)[^\n]*\n)*---[ \t]*\r?$",
+    re.MULTILINE,
+)
+_MARKED = re.compile(r"^ {0,3}(?P<signs>#{1,6})[ \t]+(?P<title>\S[^\r\n]*)", re.MULTILINE)
+_UNDERLINED = re.compile(
+    r"(?:\A|(?<=\n\n)|(?<=\n\r\n)) {0,3}(?P<title>(?![#>|]|[-*+] )\S[^\r\n]{0,298})\r?\n"
+    r" {0,3}(?P<line>={2,}|-{2,})[ \t]*\r?$",
+    re.MULTILINE,
+)
+
+
+def markdown_headings(text: str) -> list[tuple[int, str, int, int]]:
+    """Return the headings of a text in Markdown, in their order.
+
+    Parameters
+    ----------
+    text
+        As it was read.
+
+    Returns
+    -------
+    list of tuple
+        The level, the title as it stands there, and where the heading starts and ends, in characters, with its line.
+
+    References
+    ----------
+    CommonMark 0.31, sections 4.2 (ATX headings), 4.3 (setext headings) and 4.5 (fenced code blocks).
+    """
+    shown = _CODE.sub(lambda found: re.sub(r"[^\n]", "\t", found[0]), text)
+    found = [(len(each["signs"]), each["title"], each.start(), each.end()) for each in _MARKED.finditer(shown)]
+    found += [
+        (1 if each["line"][0] == "=" else 2, each["title"], each.start(), each.end())
+        for each in _UNDERLINED.finditer(shown)
+    ]
+    return sorted(found, key=lambda heading: heading[2])

@@ -10,6 +10,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 
 import numpy as np
 
@@ -30,11 +31,14 @@ _ARTICLES: Mapping[str, str] = {
 }
 _ELIDED: Mapping[str, str] = {"fr": r"\bl['’](?=\w)", "it": r"\b(?:l|un)['’](?=\w)"}
 _NOTHING = r"(?!)"
+_POINT = re.compile(r"(?<=\d)[.,](?=\d)")  # 3.5 is not 35
 _UNSPACED = re.compile(f"[{UNSPACED}]")  # each counts as a word
 
 
 def compared_words(text: str, language: str = "en") -> list[str]:
     """Return the words of an answer that are compared: in small letters, without punctuation and articles.
+
+    What stands between two digits stays: 3.5 is not 35.
 
     Parameters
     ----------
@@ -50,7 +54,9 @@ def compared_words(text: str, language: str = "en") -> list[str]:
     """
     tag = language.partition("-")[0].lower()
     plain = re.sub(_ELIDED.get(tag, _NOTHING), " ", unicodedata.normalize("NFC", text).lower())
-    plain = "".join(sign for sign in plain if unicodedata.category(sign)[0] not in "PS")
+    points = {found.start() for found in _POINT.finditer(plain)}
+    kept = (place in points or unicodedata.category(sign)[0] not in "PS" for place, sign in enumerate(plain))
+    plain = "".join(compress(plain, kept))
     plain = _UNSPACED.sub(r" \g<0> ", plain)
     return re.sub(rf"\b(?:{_ARTICLES.get(tag, _NOTHING)})\b", " ", plain).split()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import random
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack, cast
@@ -21,7 +21,7 @@ from ..client.client import Client
 from ..concurrency.threads import in_thread
 from ..errors import EmptyOutput, InputError
 from ..launching.kind import Again, Conversation, Kind, Turn, kind_of_example, register_kind
-from ..launching.launch import RunArguments, launch, of_the_run, without_none
+from ..launching.launch import RunArguments, check_arguments, launch, of_the_run, without_none
 from ..logs import get_logger
 from ..profiles import GenerationOptions
 from ..protocol.messages import Message, Role
@@ -36,7 +36,7 @@ _log = get_logger(__name__)
 
 # %% auto #0
 __all__ = ['Held', 'HELD_OUT', 'conversation_of_row', 'without_thoughts', 'question_in', 'questions_of', 'answering_work',
-           'HeldOutArguments', 'held_out_run']
+           'answers_run', 'HeldOutArguments', 'held_out_run']
 
 # %% ../../nbs/26_evaluating/2_held_out.ipynb #d907a006
 _BLOCK = re.compile(r"<\|im_start\|>(\w{1,40})\n((?:(?!<\|im_start\|>).)*?)<\|im_end\|>", re.DOTALL)
@@ -188,6 +188,28 @@ def answering_work(client: Client, options: GenerationOptions) -> Work:
     return work
 
 # %% ../../nbs/26_evaluating/2_held_out.ipynb #fdd4d435
+def answers_run(
+    questions: Callable[[], Sequence[Mapping[str, Any]]], subject: str, **arguments: Unpack[RunArguments]
+) -> Run:
+    """Make the run in which a model answers questions, without starting it.
+
+    Parameters
+    ----------
+    questions
+        Reads them, as `questions_of` does, in a thread once the run is started.
+    subject
+        What the task is called.
+    **arguments
+        As in `RunArguments`; the profile is ``auto``, the temperature 0.
+    """
+
+    async def opened(means: Means) -> Plan:
+        return Plan(await in_thread(questions), answering_work(*means.asked))
+
+    whom: Any = {"temperature": 0.0, "fallback": ITSELF, **without_none(arguments)}
+    return launch(HELD_OUT, Plan(subject=subject, open=opened), whom, is_training=False)
+
+
 class HeldOutArguments(RunArguments, total=False):
     """What the answers to held-out questions take beside what every run takes.
 
@@ -229,15 +251,11 @@ def held_out_run(
     SourceError
         Once it is started, if the export cannot be read.
     """
+    check_arguments(held_out_run, locals())
     given = without_none(arguments)
     part, limit, seed = given.get("part", "test"), given.get("limit"), given.get("seed") or 0
-
-    async def opened(means: Means) -> Plan:
-        questions = await in_thread(questions_of, export, part, limit, seed)
-        return Plan(questions, answering_work(*means.asked))
-
-    whom = of_the_run({"temperature": 0.0, "fallback": ITSELF, **given}, HeldOutArguments)
-    return launch(HELD_OUT, Plan(subject=name_of(export), open=opened), whom, is_training=False)
+    whom = of_the_run(given, HeldOutArguments)
+    return answers_run(lambda: questions_of(export, part, limit, seed), name_of(export), **whom)
 
 
 async def _held_out_again(again: Again) -> Work:

@@ -20,6 +20,7 @@ from ..judging.wordings import pair_template
 from ..language import check_language
 from ..launching.kind import Again, Kind, register_kind
 from ..launching.launch import RunArguments, launch, without_none
+from ..launching.templates import templates_again
 from ..profiles import GenerationOptions
 
 # %% auto #0
@@ -134,9 +135,10 @@ def preference_run(
     return launch(PREFERENCES, plan, given)
 
 
-async def _preferences_again(again: Again) -> Work:
-    manifest = again.manifest
-    return preference_work(*again.asked, manifest["language"], manifest["criterion"])
+async def _preferences_again(again: Again) -> Plan:
+    tag, criterion = again.manifest["language"], again.manifest["criterion"]
+    told = templates_again(again, template=pair_template(tag, criterion))
+    return Plan(work=preference_work(*again.asked, tag, criterion), manifest=told)
 
 
 PREFERENCES = register_kind(

@@ -30,6 +30,7 @@ from ..recipes.library import as_recipe, is_of_its_own
 from ..recipes.recipe import Recipe, definition_of
 from ..settings import load_settings
 from ..tasks.ledger import Ledger
+from ..texts.quotes import is_quote
 from ..rows.rows import FoundRows, Reading, found_rows, name_of
 
 if TYPE_CHECKING:
@@ -39,8 +40,8 @@ if TYPE_CHECKING:
 _log = get_logger(__name__)
 
 # %% auto #0
-__all__ = ['IMPORTED', 'aimport_run', 'import_rows', 'aimport_rows', 'unfolded', 'lenient', 'fitted', 'import_work', 'import_run',
-           'imported_conversation']
+__all__ = ['IMPORTED', 'aimport_run', 'import_rows', 'aimport_rows', 'unfolded', 'lenient', 'fitted', 'check_quotes',
+           'import_work', 'import_run', 'imported_conversation']
 
 # %% ../../nbs/22_generating/9_importing.ipynb #22575470
 _OF_THE_TASK = {"task_id", "kind", "subject", "position", "model", "backend", "imported_from"}
@@ -117,6 +118,39 @@ def _says(value: Any) -> bool:
     return not isinstance(value, str) or bool(value.strip())
 
 # %% ../../nbs/22_generating/9_importing.ipynb #1622002c
+def check_quotes(output: Row, row: Row) -> None:
+    """Refuse a row of which a quote stands where nothing can stand.
+
+    Parameters
+    ----------
+    output
+        Its fields.
+    row
+        All that came with it: the ``text`` that its quotes are from, and where that ``start`` s, if it is there.
+
+    Raises
+    ------
+    InputError
+        If a quote begins before its text or at its own end, or ends beyond its text.
+    """
+    text, first = row.get("text"), row.get("start") or 0
+    last = first + len(text) if isinstance(text, str) and type(first) is int else None
+    for name, value in output.items():
+        for quote in filter(is_quote, value if isinstance(value, list) else [value]):
+            start, end, page = (quote[part] for part in ("start", "end", "page"))
+            fault = ""
+            if (start is None) != (end is None):
+                fault = "has a start or an end alone"
+            elif start is not None and not 0 <= start < end:
+                fault = f"stands from {start} to {end}"
+            elif start is not None and last is not None and not first <= start < end <= last:
+                fault = f"stands from {start} to {end}, and its text from {first} to {last}"
+            elif page is not None and page < 1:
+                fault = f"is on page {page}"
+            if fault:
+                raise InputError(f"{name}: the quote {fault}", hint="Mend the row, or leave start, end and page out.")
+
+# %% ../../nbs/22_generating/9_importing.ipynb #3d8f6ed2
 def import_work(manifest: Mapping[str, Any]) -> Work:
     """Return the work of taking a row for an answer.
 
@@ -134,7 +168,9 @@ def import_work(manifest: Mapping[str, Any]) -> Work:
         more = [name for name in kind.columns if name not in form.model_fields]
 
         def taken(row: Row) -> Row:
-            return {**fitted(row, form), **{name: parsed_cell(row[name]) for name in more if name in row}}
+            output = {**fitted(row, form), **{name: parsed_cell(row[name]) for name in more if name in row}}
+            check_quotes(output, row)
+            return output
     else:
         fields = manifest["fields"]
 

@@ -20,7 +20,7 @@ from ..concurrency.threads import in_thread
 from ..client.call import answer
 from ..documents.documents import Document, Source, aread_documents
 from ..errors import InputError
-from ..launching.templates import Template, in_language, template_language
+from ..launching.templates import Template, in_language, template_language, templates_again
 from ..language import check_language
 from cerebro_nb.launching.kind import (
     Again,
@@ -338,9 +338,13 @@ def notes_run(
     return launch(NOTES, plan, of_the_run(arguments, NotesArguments))
 
 
-async def _notes_again(again: Again) -> Work:
-    client, options = again.asked
-    return research_work(client, again.manifest["language"], options)
+async def _notes_again(again: Again) -> Plan:
+    (client, options), tag = again.asked, again.manifest["language"]
+    kinds = (_FROM_TEXT, _FROM_KNOWLEDGE)
+    kept = (again.manifest.get("template") or {}).get("name")
+    template = next((known for kind in kinds if (known := kind[template_language(tag)]).name == kept), None)
+    told = templates_again(again, template=template) if template else {}
+    return Plan(work=research_work(client, tag, options), manifest=told)
 
 
 NOTES = register_kind(

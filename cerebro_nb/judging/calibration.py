@@ -18,7 +18,6 @@ from typing import Any, TypedDict, Unpack, cast
 
 from ..batching.plans import Means, Plan
 from ..batching.run import Run
-from ..batching.work import Work
 from ..client.call import ITSELF
 from ..client.client import Client, aget_client
 from ..concurrency.twins import blocking_twin
@@ -28,8 +27,8 @@ from .wordings import RUBRICS, answer_prompt, judge_template
 from ..language import check_language, texts
 from ..launching.batches import refuse_unfit
 from ..launching.kind import Again, Kind, register_kind
-from ..launching.launch import RunArguments, how_of, launch, without_none, written_out
-from ..launching.templates import template_language
+from ..launching.launch import RunArguments, check_arguments, how_of, launch, without_none, written_out
+from ..launching.templates import template_language, templates_again
 from ..logs import get_logger
 from ..profiles import Profile
 from ..tasks.ledger import Ledger, get_ledger
@@ -236,10 +235,11 @@ def calibration_run(language: str | None = None, **arguments: Unpack[Calibration
     return launch(CALIBRATION, Plan(open=opened), _asking(arguments))
 
 
-async def _calibration_again(again: Again) -> Work:
+async def _calibration_again(again: Again) -> Plan:
     client, options = again.asked
     language = again.manifest["language"]
-    return judge_work(client, language, RUBRICS[language], options)
+    told = templates_again(again, template=judge_template(language))
+    return Plan(work=judge_work(client, language, RUBRICS[language], options), manifest=told)
 
 
 CALIBRATION = register_kind(
@@ -283,7 +283,7 @@ def calibration_of(view: TaskView) -> Calibration:
     return Calibration(area_under_curve(good, bad), low, high, len(good), failed, *about)
 
 
-def known_calibration(ledger: Ledger, identity: Mapping[str, Any], tasks: int = 1_000) -> Calibration | None:
+def known_calibration(ledger: Ledger, identity: Mapping[str, Any]) -> Calibration | None:
     """Return the newest calibration that a ledger has of a judge, None if it has none; it blocks.
 
     Parameters
@@ -292,11 +292,9 @@ def known_calibration(ledger: Ledger, identity: Mapping[str, Any], tasks: int = 
         Where to look.
     identity
         What its manifest must have: the model, the prompt and the pairs.
-    tasks
-        How many of the newest tasks are looked through.
     """
-    for task in ledger.tasks(tasks):
-        is_whole = task.kind == "calibration" and task.status == "completed" and not task.failed_items
+    for task in ledger.tasks_naming("calibration", "model", identity["model"]):
+        is_whole = task.status == "completed" and not task.failed_items
         if is_whole and all(task.manifest.get(name) == value for name, value in identity.items()):
             return calibration_of(TaskView(ledger, task.id))
     return None
@@ -362,6 +360,7 @@ async def acalibrate(
     CerebroError
         If the model could not be asked.
     """
+    check_arguments(acalibrate, locals())
     how = how_of(_asking(arguments), CALIBRATION.profile)
     client = judge or how.client or await aget_client(**(how.whom or {}))
     if (ledger := arguments.get("ledger")) is None:

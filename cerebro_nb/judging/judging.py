@@ -19,8 +19,16 @@ from .scoring import Verdict, judge_work
 from .wordings import RUBRICS, judge_template, pair_template
 from ..language import check_language
 from ..launching.kind import Again, Kind, kind_of_example, known_kind, register_kind
-from ..launching.launch import RunArguments, awaitable, launch, of_the_run, verbs, without_none
-from ..launching.templates import template_language
+from cerebro_nb.launching.launch import (
+    RunArguments,
+    awaitable,
+    check_arguments,
+    launch,
+    of_the_run,
+    verbs,
+    without_none,
+)
+from ..launching.templates import template_language, templates_again
 from ..tasks.ledger import Ledger
 from ..tasks.views import TaskLike, TaskView, item_output, view_of
 
@@ -123,6 +131,7 @@ def judge_run(task: TaskLike, rubric: str | None = None, **arguments: Unpack[Jud
     InputError
         Once it is started, if it has no answers.
     """
+    check_arguments(judge_run, locals())
     if isinstance(task, TaskView):
         arguments["ledger"] = task.ledger
     given: Any = {**JUDGING, **without_none(of_the_run(arguments, JudgeArguments))}
@@ -148,16 +157,18 @@ ajudge_run = awaitable(judge_run)
 # %% ../../nbs/23_judging/5_judging.ipynb #8178e04e
 async def _judge_again(again: Again) -> Plan:
     (client, options), manifest = again.asked, again.manifest
-    work = judge_work(client, manifest["language"], manifest["rubric"], options)
+    tag = manifest["language"]
+    told = templates_again(again, template=judge_template(tag), pair_template=pair_template(tag))
+    work = judge_work(client, tag, manifest["rubric"], options)
     if not manifest.get("calibration"):
-        return Plan(work=work)
+        return Plan(work=work, manifest=told)
     known = await client.manifest(options)
     if all(known[name] == manifest.get(name) for name in OF_A_MODEL):
-        return Plan(work=work)
+        return Plan(work=work, manifest=told)
     if again.fresh:
         how = {"profile": again.profile, "show_progress": False}
-        renewed = await calibrated(client, again.ledger, manifest["language"], how)
-        return Plan(work=work, manifest={"calibration": asdict(renewed)})
+        renewed = await calibrated(client, again.ledger, tag, how)
+        return Plan(work=work, manifest={**told, "calibration": asdict(renewed)})
     # The verdicts of one task are of two judges now: the calibration of neither is that of the task.
     mixed = {**manifest, "calibration": None}
     await asyncio.to_thread(lambda: again.ledger.update_task(again.task.id, manifest=mixed))
@@ -182,21 +193,31 @@ JUDGEMENT = register_kind(
 judge, ajudge = verbs(judge_run, "judge", "Judge the examples of a task.")
 
 # %% ../../nbs/23_judging/5_judging.ipynb #f6beebe2
-def verdicts(task: TaskLike, *, ledger: Ledger | None = None, tasks: int = 1_000) -> dict[int, dict[str, Any]]:
-    """Return what judges said of a task's examples, by position; the newest verdict counts.
+_OF_A_JUDGE = (*OF_A_MODEL, "rubric", "language")
+
+
+def verdicts(task: TaskLike, *, judge: str | None = None, ledger: Ledger | None = None) -> dict[int, dict[str, Any]]:
+    """Return what a judge said of a task's examples, by position; its newest verdict counts.
+
+    Scores of two judges, or by two rubrics, are of two scales: they are never mixed.
 
     Parameters
     ----------
     task, ledger
         The task that was judged, and where it is; see `view_of`.
-    tasks
-        How many of the newest tasks are looked through.
+    judge
+        The model's name; the judge that said something last if None.
     """
+    check_arguments(verdicts, locals())
     view = view_of(task, ledger)
     found: dict[int, dict[str, Any]] = {}
-    for judgement in view.ledger.tasks(tasks):
-        if judgement.kind == "judgement" and judgement.manifest.get("of_task") == view.task_id:
-            for page in view.ledger.pages(judgement.id, "ok"):
-                for item in page:
-                    found.setdefault(item["input"]["judged"], item_output(item))
+    its: list[Any] | None = None
+    for judgement in view.ledger.tasks_naming("judgement", "of_task", view.task_id):
+        said, whose = judgement.manifest, [judgement.manifest.get(name) for name in _OF_A_JUDGE]
+        if judge not in (None, said.get("model")) or its not in (None, whose):
+            continue
+        for page in view.ledger.pages(judgement.id, "ok"):
+            for item in page:
+                its = whose
+                found.setdefault(item["input"]["judged"], item_output(item))
     return found

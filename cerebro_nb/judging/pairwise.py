@@ -18,6 +18,7 @@ from ..concurrency.twins import blocking_twin
 from ..errors import EmptyOutput, InputError, OutputTruncated
 from .wordings import answer_prompt, pair_fields, pair_template
 from ..language import check_language
+from ..launching.launch import check_arguments
 from ..profiles import GenerationOptions
 
 # %% auto #0
@@ -173,6 +174,7 @@ async def acompare_answers(
     ----------
     Zheng et al., "Judging LLM-as-a-Judge with MT-Bench and Chatbot Arena", 2023, of places and their change.
     """
+    check_arguments(acompare_answers, locals())
     if not all(text.strip() for text in (question, first, second)):
         raise InputError(
             "a comparison wants a question and two answers", hint="compare_answers(question, first, second)"

@@ -17,7 +17,8 @@ from ..concurrency.twins import blocking_twin
 from ..errors import InputError
 from .trials import Check, Contest, Scoring, ranked, trials_run, with_place
 from .variants import variants_run
-from ..launching.launch import RunArguments, written_out
+from ..launching.launch import RunArguments, check_arguments, written_out
+from ..launching.templates import template_language
 from ..logs import get_logger
 
 if TYPE_CHECKING:
@@ -80,27 +81,49 @@ class PromptSearch:
 _MOST_FAILURES, _MOST_SHOWN = 4, 400
 
 
-def failures_text(trials: Sequence[Mapping[str, Any]]) -> str:
+_WORDS = {
+    "en": {
+        "own": "the task's own words",
+        "input": "Input",
+        "answer": "Answer",
+        "no answer": "No answer",
+        "wrong": "What was wrong",
+        "score": "score {:.2f} of 1",
+    },
+    "pt-BR": {
+        "own": "as palavras da própria tarefa",
+        "input": "Entrada",
+        "answer": "Resposta",
+        "no answer": "Sem resposta",
+        "wrong": "O que estava errado",
+        "score": "nota {:.2f} de 1",
+    },
+}
+
+
+def failures_text(trials: Sequence[Mapping[str, Any]], language: str = "en") -> str:
     """Return where a prompt failed, the worst first, as a text; empty if it did all that was asked.
 
     Parameters
     ----------
     trials
         Its items of the ledger.
+    language
+        BCP-47 tag of the prompts.
     """
+    words = _WORDS[template_language(language)]
     scored = [(item["output"]["score"] if item["status"] == "ok" else 0.0, item) for item in trials]
     failed = sorted((pair for pair in scored if pair[0] < 1), key=lambda pair: pair[0])[:_MOST_FAILURES]
-    return "\n\n".join(map(_failure, (item for _, item in failed)))
+    return "\n\n".join(_failure(item, words) for _, item in failed)
 
 
-def _failure(item: Mapping[str, Any]) -> str:
-    case = item["input"]["case"]
-    said = [f"Input: {str(case)[:_MOST_SHOWN]}"]
+def _failure(item: Mapping[str, Any], words: Mapping[str, str]) -> str:
+    said = [f"{words['input']}: {str(item['input']['case'])[:_MOST_SHOWN]}"]
     if item["status"] != "ok":
-        return "\n".join([*said, f"No answer: {item['error']['message'][:_MOST_SHOWN]}"])
-    said.append(f"Answer: {item['output']['answer'][:_MOST_SHOWN]}")
-    reason = item["output"]["reason"] or f"score {item['output']['score']:.2f} of 1"
-    return "\n".join([*said, f"What was wrong: {reason}"])
+        return "\n".join([*said, f"{words['no answer']}: {item['error']['message'][:_MOST_SHOWN]}"])
+    said.append(f"{words['answer']}: {item['output']['answer'][:_MOST_SHOWN]}")
+    reason = item["output"]["reason"] or words["score"].format(item["output"]["score"])
+    return "\n".join([*said, f"{words['wrong']}: {reason}"])
 
 # %% ../../nbs/23_judging/8_prompt_search.ipynb #39472a43
 _REWRITES = 2
@@ -137,7 +160,9 @@ class _Search:
         """Return the run that tried the best prompt written anew from its failures; None if it has none."""
         best = ranking[0]["prompt"]
         trials = [item for run in runs for page in run.ledger.pages(run.task_id) for item in page]
-        failures = failures_text([item for item in trials if item["input"]["prompt"] == best])
+        failures = failures_text(
+            [item for item in trials if item["input"]["prompt"] == best], runs[0].manifest["language"]
+        )
         if not failures:
             return None
         known = [row["prompt"] for row in ranking]
@@ -222,11 +247,13 @@ async def asearch_prompts(
     Agrawal et al., "GEPA: Reflective Prompt Evolution Can Outperform Reinforcement Learning", 2025, of prompts that are
     written anew from their failures.
     """
+    check_arguments(asearch_prompts, locals())
     task, listed = " ".join(task.split()), [as_json(case, "a case") for case in cases]
     wanted = _checked(task, listed, n, rounds)
     search = _Search(task, listed, Scoring(check, judge, rubric), language, arguments)
     variants = await variants_run(task, wanted, language, **arguments)
-    found = await search.tried(variants, [{"prompt": with_place(task), "manner": "the task's own words"}])
+    own = _WORDS[template_language(variants.manifest["language"])]["own"]
+    found = await search.tried(variants, [{"prompt": with_place(task), "manner": own}])
     assert found is not None, "the task's own words compete"
     runs, ranking = [found[0]], found[1]
     history = [_round(1, ranking, runs[0])]

@@ -23,7 +23,7 @@ from .trials import PLACE, with_place
 from ..language import check_language
 from ..launching.kind import Again, Kind, register_kind
 from ..launching.launch import RunArguments, launch
-from ..launching.templates import Template, in_language, template_language
+from ..launching.templates import Template, in_language, template_language, templates_again
 from ..profiles import GenerationOptions
 from ..texts.duplicates import essence
 
@@ -171,7 +171,8 @@ def variant_work(
     return work
 
 # %% ../../nbs/23_judging/7_variants.ipynb #d645c72e
-WRITTEN_ANEW = "written anew from its failures"
+#: The manner of a prompt that was written anew, by language.
+WRITTEN_ANEW = {"en": "written anew from its failures", "pt-BR": "reescrito a partir das suas falhas"}
 
 
 def variants_run(
@@ -210,7 +211,7 @@ def variants_run(
         tag = check_language(language or client.settings.language)
         seed = seed_of(options)
         chance = random.Random(seed)  # noqa: S311 - a plan, not a secret
-        manners = _MANNERS[template_language(tag)] if failed is None else (WRITTEN_ANEW,)
+        manners = _MANNERS[template_language(tag)] if failed is None else (WRITTEN_ANEW[template_language(tag)],)
         items = [
             {"manner": manners[place % len(manners)], "seed": chance.randrange(2**31), **(failed or {})}
             for place in range(n)
@@ -223,11 +224,15 @@ def variants_run(
     return launch(VARIANTS, Plan(subject=task[:500], open=opened, total=n), arguments)
 
 # %% ../../nbs/23_judging/7_variants.ipynb #0947da99
-async def _variants_again(again: Again) -> Work:
+async def _variants_again(again: Again) -> Plan:
     client, options = again.asked
+    (first,) = await asyncio.to_thread(again.ledger.items, again.task.id, limit=1)
+    template, _ = asked_for(first["input"], again.manifest["task"], again.manifest["language"])
+    told = templates_again(again, template=template)
     known = [{"prompt": prompt} for prompt in again.manifest.get("known", ())]
     earlier = [*known, *await asyncio.to_thread(again.answers)]
-    return variant_work(client, again.manifest["task"], again.manifest["language"], options, earlier)
+    work = variant_work(client, again.manifest["task"], again.manifest["language"], options, earlier)
+    return Plan(work=work, manifest=told)
 
 
 VARIANTS = register_kind(

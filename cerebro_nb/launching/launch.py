@@ -10,7 +10,7 @@ import inspect
 import re
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ParamSpec, TypeVar, Unpack, cast, get_args, get_origin
+from typing import Any, ParamSpec, TypeVar, Unpack, cast, get_args, get_origin, get_type_hints
 
 from ..batching.plans import How, Plan, Where
 from ..batching.progress import Listener
@@ -22,11 +22,12 @@ from .kind import Kind
 from ..profiles import Profile
 from ..settings import WHOM, load_settings
 from ..tasks.ledger import Ledger
+from ..values import check_type
 
 # %% auto #0
 __all__ = ['Arguments', 'Function', 'Parameters', 'Made', 'LaunchArguments', 'RunArguments', 'without_none', 'of_the_run',
-           'how_of', 'where_of', 'launch', 'unpacked', 'whole_signature', 'whole_docstring', 'written_out', 'awaitable',
-           'verbs']
+           'how_of', 'where_of', 'launch', 'unpacked', 'whole_signature', 'whole_docstring', 'written_out',
+           'check_arguments', 'awaitable', 'verbs']
 
 # %% ../../nbs/16_launching/2_launch.ipynb #58c4fccf
 class LaunchArguments(GenerationArguments, total=False):
@@ -159,11 +160,13 @@ def launch(kind: Kind, plan: Plan, arguments: RunArguments, is_training: bool = 
 # %% ../../nbs/16_launching/2_launch.ipynb #fa83bc33
 def unpacked(function: Callable[..., Any]) -> Any:
     """Return the dictionary type that says what a function takes by ``**arguments: Unpack[...]``, or None."""
-    hints = {known.kind: known.annotation for known in inspect.signature(function).parameters.values()}
-    hint = hints.get(inspect.Parameter.VAR_KEYWORD)
-    if isinstance(hint, str) and (named := re.fullmatch(r"(?:\w+\.)?Unpack\[(\w+)\]", hint)):
-        return inspect.unwrap(function).__globals__[named[1]]
-    return get_args(hint)[0] if get_origin(hint) is Unpack else None
+    written = inspect.unwrap(function)
+    for hint in getattr(written, "__annotations__", {}).values():
+        if isinstance(hint, str) and (named := re.fullmatch(r"(?:\w+\.)?Unpack\[(\w+)\]", hint)):
+            return written.__globals__[named[1]]
+        if get_origin(hint) is Unpack:
+            return get_args(hint)[0]
+    return None
 
 
 def whole_signature(function: Callable[..., Any]) -> inspect.Signature:
@@ -212,6 +215,41 @@ def written_out(function: Function) -> Function:
     documented: Any = function
     documented.__doc__, documented.__signature__ = whole_docstring(function), whole_signature(function)
     return function
+
+# %% ../../nbs/16_launching/2_launch.ipynb #05cc23f4
+@functools.cache
+def _hints_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """Return the types of what a function takes, without those that nothing at work knows."""
+    dictionary = unpacked(function)
+    hints: dict[str, Any] = get_type_hints(dictionary) if dictionary else {}
+    for name, hint in inspect.unwrap(function).__annotations__.items():
+        try:
+            hints[name] = eval(hint, inspect.unwrap(function).__globals__) if isinstance(hint, str) else hint  # noqa: S307 - our own annotations
+        except NameError:
+            continue
+    return hints
+
+
+def check_arguments(function: Callable[..., Any], given: Mapping[str, Any]) -> None:
+    """Refuse what a function was given of another type than its signature says.
+
+    Parameters
+    ----------
+    function
+        Whose annotations say the types.
+    given
+        What it was given, by name, as its own ``locals()`` has it in its first line: with what it takes by
+        ``**arguments`` under that name, of which None is as if it had not been given.
+
+    Raises
+    ------
+    SettingsError
+        If an argument is of another type.
+    """
+    hints, named = _hints_of(function), {**given, **without_none(given.get("arguments") or {})}
+    for name, value in named.items():
+        if name in hints and name != "arguments":
+            check_type(name, value, hints[name])
 
 # %% ../../nbs/16_launching/2_launch.ipynb #467fa3cc
 Parameters = ParamSpec("Parameters")

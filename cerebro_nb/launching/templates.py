@@ -12,11 +12,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from ..errors import InputError
 from ..language import check_language, language_name
+from .kind import Again
 from ..protocol.messages import Message
 
 # %% auto #0
-__all__ = ['Template', 'template_language', 'in_language']
+__all__ = ['Template', 'template_language', 'in_language', 'templates_again']
 
 # %% ../../nbs/16_launching/7_templates.ipynb #9014ce6e
 @dataclass(frozen=True)
@@ -93,3 +95,29 @@ def in_language(template: Template, tag: str) -> Template:
     return replace(
         template, system=f"{template.system} Write every text in {name}.", wish=f"{template.wish} Write in {name}."
     )
+
+# %% ../../nbs/16_launching/7_templates.ipynb #f3aae396
+def templates_again(again: Again, **templates: Template) -> dict[str, Any]:
+    """Return what a task that is worked on again is to keep of its prompts.
+
+    Parameters
+    ----------
+    again
+        The task, and whether all of it is done afresh.
+    **templates
+        What it would be asked with now, by the names in its manifest.
+
+    Raises
+    ------
+    InputError
+        If it goes on and was asked with another text.
+    """
+    now: dict[str, Any] = {name: template.record() for name, template in templates.items()}
+    for name, record in now.items() if not again.fresh else ():
+        kept = again.manifest.get(name, record)
+        if kept != record:
+            raise InputError(
+                f"task {again.task.id} cannot go on: its prompt {record['name']} has another text than when it began",
+                hint="Do it anew, so that all its answers are to one prompt: rerun(task), or make a new task.",
+            )
+    return now if again.fresh else {}

@@ -5,11 +5,14 @@
 # %% ../../nbs/11_protocol/5_http_errors.ipynb #c47e7c7b
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal
+
+from ..cleaning import plain
 
 from cerebro_nb.errors import (
     AuthenticationFailed,
@@ -17,8 +20,11 @@ from cerebro_nb.errors import (
     BadRequest,
     CerebroError,
     ContextExceeded,
+    MissingDependency,
     ModelNotFound,
     OutOfMemory,
+    PullFailed,
+    PushFailed,
     RateLimited,
     ServerBusy,
     ServerFailed,
@@ -27,7 +33,7 @@ from cerebro_nb.errors import (
 from .reading import MOST_ERROR_BYTES, excerpt
 
 # %% auto #0
-__all__ = ['error_for', 'memory_error', 'redact_error']
+__all__ = ['error_for', 'memory_error', 'redact_error', 'hub_library', 'hub_errors']
 
 # %% ../../nbs/11_protocol/5_http_errors.ipynb #53a78d23
 def _server_message(body: str) -> tuple[str, dict[str, Any]]:
@@ -169,3 +175,49 @@ def redact_error(error: CerebroError, redact: Callable[[str], str]) -> None:
     error.message, error.hint = redact(error.message), redact(error.hint)
     error.args = (error.message,)
     error.details |= {name: redact(value) for name, value in error.details.items() if isinstance(value, str)}
+
+# %% ../../nbs/11_protocol/5_http_errors.ipynb #8396647e
+def hub_library() -> Any:
+    """Return the library that asks a hub.
+
+    Raises
+    ------
+    MissingDependency
+        If it is not installed.
+    """
+    try:
+        import huggingface_hub.errors
+    except ImportError as missing:
+        raise MissingDependency("huggingface_hub", "hub") from missing
+    return huggingface_hub
+
+
+@contextlib.contextmanager
+def hub_errors(
+    verb: Literal["pull", "push"], repository: str, refusal: Callable[[Any], CerebroError]
+) -> Iterator[None]:
+    """Turn the errors of a hub's library into ours.
+
+    Parameters
+    ----------
+    verb
+        What is done.
+    repository
+        What it is done with, as ``owner/name``.
+    refusal
+        Gives our error for the library's error of an answer that refuses.
+    """
+    errors, failed = hub_library().errors, {"pull": PullFailed, "push": PushFailed}[verb]
+    try:
+        yield
+    except errors.OfflineModeIsEnabled as error:
+        hint = f"Unset it and {verb} again."
+        raise failed(f"nothing is {verb}ed: HF_HUB_OFFLINE is set", hint=hint) from error
+    except errors.HfHubHTTPError as error:
+        raise refusal(error) from error
+    except (errors.HTTPError, OSError) as error:
+        hint = f"Is the network there, and is HF_ENDPOINT right? Then {verb} again."
+        raise failed(f"the hub does not answer: {plain(str(error))}", hint=hint) from error
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        hint = "Does HF_ENDPOINT name a hub? Something else may answer there."
+        raise failed(f"what the hub says of {repository} cannot be read: {plain(str(error))}", hint=hint) from error

@@ -35,7 +35,9 @@ STEP_LISTS = ("steps", "aloud", "from_text", "beside_text")
 #: What stands in every prompt's places, beside the plan's axes and the fields made before.
 KNOWN_PLACES = ("subject", "topic", "text", "sentences", "section", "other_text", "other_section")
 #: What an item has beside the words of its axes and the columns of its row.
-_OF_AN_ITEM = {"seed", "row", "answerable", TOOL_PLACE, NEEDS_PLACE, *KNOWN_PLACES} - {"section"}
+_OF_AN_ITEM = {"seed", "row", "answerable", TOOL_PLACE, NEEDS_PLACE, *KNOWN_PLACES}
+#: What a text puts into the places of a prompt that no field may be called; a field ``text`` or ``topic`` may.
+_OF_TEXTS = {"sentences", "section", "other_text", "other_section"}
 #: And in a conversation, where a choice says which of two answers is better.
 CHOSEN_PLACES = ("chosen", "rejected")
 
@@ -100,9 +102,14 @@ def problems_of(recipe: Recipe) -> Iterator[str]:
     if recipe.beside_text:
         yield from _problems_of_steps(recipe, "beside_text", recipe.beside_text, in_text, recipe.fixed)
     named = {*recipe.fields, *recipe.plan.axes, *_OF_AN_ITEM}
-    for part, names, taken in (("axes", recipe.plan.axes, _OF_AN_ITEM), ("columns", of_row, named)):
+    parts = (
+        ("fields", recipe.fields, _OF_TEXTS),
+        ("plan.axes", recipe.plan.axes, _OF_AN_ITEM),
+        ("plan.columns", of_row, named),
+    )
+    for part, names, taken in parts:
         if clash := {*names} & taken:
-            yield f"plan.{part}: {min(clash)} is the name of something else"
+            yield f"{part}: {min(clash)} is the name of something else"
     if drawn := [name for name in drawn_fields(recipe) if not isinstance(recipe.fields[name], TextField)]:
         yield f"fields.{drawn[0]}: plan.axes has its words, so it is a text"
     if once and any(step.when for step in recipe.steps):

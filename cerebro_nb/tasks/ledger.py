@@ -78,6 +78,7 @@ class Ledger:
     # Reading.
     task = _method(reading.find_task)
     tasks = _method(reading.newest_tasks)
+    tasks_naming = _method(reading.tasks_naming)
     items = _method(reading.read_items)
     items_at = _method(reading.items_at)
     pages = _method(reading.item_pages)

@@ -16,9 +16,9 @@ from .database import Database
 from .schema import ATTEMPTS, ITEMS, REUSABLE, TASKS
 
 # %% auto #0
-__all__ = ['Status', 'PAGE_SIZE', 'Mark', 'Task', 'find_task', 'newest_tasks', 'read_items', 'items_at', 'item_pages',
-           'count_items', 'count_unanswered', 'reusable_answers', 'read_attempts', 'mark_items', 'edit_item',
-           'has_accepted']
+__all__ = ['Status', 'PAGE_SIZE', 'Mark', 'Task', 'told_of', 'find_task', 'newest_tasks', 'tasks_naming', 'read_items',
+           'items_at', 'item_pages', 'count_items', 'count_unanswered', 'reusable_answers', 'read_attempts',
+           'mark_items', 'edit_item', 'has_accepted']
 
 # %% ../../nbs/14_tasks/5_reading.ipynb #792512e0
 Status = Literal["in_progress", "completed", "failed", "cancelled"]
@@ -76,6 +76,33 @@ class Task:
             return 100 if self.status == "completed" else 0
         return min(100, 100 * self.processed_items // self.total_items)
 
+# %% ../../nbs/14_tasks/5_reading.ipynb #369d548d
+_TOLD: Mapping[str, tuple[type, ...]] = {
+    "language": (str,),
+    "backend": (str,),
+    "model": (str, type(None)),
+    "model_digest": (str, type(None)),
+    "topics": (list,),
+}
+
+
+def told_of(manifest: Any) -> dict[str, Any]:
+    """Return what a manifest tells, without what is of another type than all who read it take it for.
+
+    Parameters
+    ----------
+    manifest
+        As it was kept, by whomever.
+    """
+    known = manifest if isinstance(manifest, Mapping) else {}
+    told = {name: value for name, value in known.items() if isinstance(value, _TOLD.get(name, object))}
+    topics: Any = told.get("topics", ())
+    return told | ({"topics": [topic for topic in topics if isinstance(topic, str)]} if "topics" in told else {})
+
+
+def _task_of(row: Mapping[str, Any]) -> Task:
+    return Task(**{**row, "manifest": told_of(row["manifest"])})
+
 # %% ../../nbs/14_tasks/5_reading.ipynb #bcc70e5d
 def find_task(database: Database, task_id: str) -> Task:
     """Return a task by its id, or by the first digits of it.
@@ -89,13 +116,29 @@ def find_task(database: Database, task_id: str) -> Task:
     if len(rows) != 1 or not task_id:
         what = "more than one task has an id that starts with" if rows and task_id else "no task has the id"
         raise TaskNotFound(f"{what} {task_id!r}", hint="`cerebro tasks` lists them.")
-    return Task(**rows[0])
+    return _task_of(rows[0])
 
 # %% ../../nbs/14_tasks/5_reading.ipynb #72ec12ec
 def newest_tasks(database: Database, limit: int = 100) -> list[Task]:
     """Return the newest tasks, the newest first."""
     query = sql.select(TASKS).order_by(TASKS.c.created_at.desc(), TASKS.c.id).limit(limit)
-    return [Task(**row) for row in database.read(query)]
+    return list(map(_task_of, database.read(query)))
+
+
+def tasks_naming(database: Database, kind: str, name: str, value: str) -> list[Task]:
+    """Return all tasks of a kind whose manifest has a value under a name, the newest first.
+
+    Parameters
+    ----------
+    kind
+        What they make.
+    name, value
+        What their manifest tells.
+    """
+    # The text of the manifest narrows it down where the database is; what it says is read here.
+    tells = sql.type_coerce(TASKS.c.manifest, sql.Text).contains(value, autoescape=True)
+    query = sql.select(TASKS).where(TASKS.c.kind == kind, tells).order_by(TASKS.c.created_at.desc(), TASKS.c.id)
+    return [task for task in map(_task_of, database.read(query)) if task.manifest.get(name) == value]
 
 # %% ../../nbs/14_tasks/5_reading.ipynb #8405efbe
 PAGE_SIZE = 1_000

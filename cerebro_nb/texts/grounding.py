@@ -61,6 +61,12 @@ class _Said:
     names: tuple[str, ...]
 
 
+_MINUS = re.compile(r"(?:(?<![\w.,)\]])[-−]|\bminus )\Z", re.IGNORECASE)
+_HOUR = re.compile(r"\b(\d{1,2}) ?h ?(\d{2})\b")
+#: A time and a fraction: their numbers say something else in another order.
+_JOINED = re.compile(r"(?<![\d/:.])(?:\d+(?::\d+)+|\d+/\d+)(?![/:]?\d)")
+
+
 def _number(raw: str) -> str:
     return _THOUSANDS.sub("", raw).replace(",", ".")
 
@@ -72,6 +78,8 @@ def _said(text: str, known: Words) -> _Said:
         raw, begins = found[0], not words or any(mark in text[end : found.start()] for mark in '.?!:;…\n¿¡•"“«(-')
         word, end = folded(raw), found.end()
         value = _number(raw) if raw[0].isdigit() else known.numbers.get(word)
+        if value is not None and _MINUS.search(text[max(0, found.start() - 8) : found.start()]):
+            value = f"-{value}"
         words.append(word)
         if value is not None:
             numbers.add(value)
@@ -80,6 +88,7 @@ def _said(text: str, known: Words) -> _Said:
             is_capital = raw[0].isupper() and not begins and not known.before_names
             if is_capital or any(letter.isupper() or letter in "_0123456789" for letter in raw[1:]):
                 names.append(word)
+    numbers |= {found[0] for found in _JOINED.finditer(_HOUR.sub(r"\1:\2", text))}
     return _Said(tuple(words), tuple(dict.fromkeys(telling)), frozenset(numbers), tuple(dict.fromkeys(names)))
 
 # %% ../../nbs/19_texts/9_grounding.ipynb #86365ac3

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from ..documents.documents import Document
+from ..documents.parsers import markdown_headings
 from .opposites import folded
 
 # %% auto #0
@@ -103,17 +104,14 @@ def _named(document: Document) -> list[Heading]:
     return found[::-1]
 
 # %% ../../nbs/19_texts/7_sections.ipynb #6ef5f547
-_MARKED = re.compile(r"^(#{1,6})[ \t]+(\S[^\n]*)$", re.MULTILINE)
-_FENCED = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
 _PARAGRAPH = re.compile(r"[^\s].*(?:\n[ \t]*\S.*)*")
 _LEAST_BELOW = 40  # characters of the paragraph below a heading
 _NUMBERED = re.compile(r"^(\d{1,3}(?:\.\d{1,3}){0,4})\.?[ \t\xa0]+([^\W\d_].{1,98}[^\s.,;:])$", re.M)
 
 
 def _marked(text: str) -> Iterator[Heading]:
-    open_text = _FENCED.sub(lambda found: " " * len(found[0]), text)
-    for each in _MARKED.finditer(open_text):
-        yield Heading(len(each[1]), _bare(each[2].rstrip(" \t#") or each[2]), each.start(), each.end())
+    for level, title, start, end in markdown_headings(text):
+        yield Heading(level, _bare(title.rstrip(" \t#") or title), start, end)
 
 
 def _heads(line: str, below: str) -> bool:

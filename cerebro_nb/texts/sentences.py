@@ -123,6 +123,25 @@ _LEANS = re.compile(
     r"|quindi|inoltre|però|ma|vedi|per esempio|in quest\w*)\b",
     re.IGNORECASE,
 )
+#: One of a list that stands before: an article, which one, and no noun but a verb.
+_COUNTED = re.compile(
+    r"\W*(?:the (?:former|latter)\b"
+    r"|the (?:(?:fir|la)st|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|next|others?)(?: ones?)?"
+    r" (?:is|are|was|were|has|have|had|can|may|will|must|should|does)\b"
+    r"|[oa]s? (?:primeir|segund|terceir|quart|quint|sext|sétim|oitav|non|décim|últim|próxim|outr)[oa]s?"
+    r" (?:é|são|foi|foram|era|eram|tem|têm|pode|podem|deve|devem|será)\b"
+    r"|(?:el|l[ao]s?) (?:primer|segund|tercer|cuart|quint|sext|séptim|octav|noven|décim|últim|próxim|otr)[oa]?s?"
+    r" (?:es|son|fue|era|eran|tiene|tienen|puede|pueden|debe|deben|será)\b"
+    r"|(?:l[ae]s? |l['’])(?:premi(?:er|ère)|second|seconde|(?:deux|trois|quatr|cinqu|six|sept|huit|neuv|dix)ième"
+    r"|derni(?:er|ère)|suivant|suivante|autre)s? (?:est|sont|était|a|ont|peut|peuvent|doit|doivent)\b"
+    r"|d(?:er|ie|as) (?:(?:er|zwei|drit|vier|fünf|sechs|sieb|ach|neun|zehn|letz|nächs)(?:s?te)r?n?|anderen?|letzteren?)"
+    r" (?:ist|sind|war|waren|hat|haben|kann|können|wird|werden|muss|müssen)\b"
+    r"|(?:il|l[ao]|i|gli|le|l['’]) ?(?:prim|second|terz|quart|quint|sest|settim|ottav|non|decim|ultim|altr)[oaie]"
+    r" (?:è|sono|era|erano|ha|hanno|può|possono|deve|devono)\b)",
+    re.IGNORECASE,
+)
+
+# %% ../../nbs/19_texts/5_sentences.ipynb #bcddf5e9
 _OF_THE_TEXT = re.compile(
     r"\b(?:th(?:is|e (?:following|next|previous)) (?:chapter|section|document|manual|guide|page"
     r"|appendix|table|figure)s?"
@@ -138,7 +157,8 @@ _OF_THE_TEXT = re.compile(
 
 def leans_on_others(sentence: str) -> bool:
     """Whether a sentence points to others, so that it says nothing alone, or speaks of the text that it is in."""
-    return _LEANS.match(sentence) is not None or _OF_THE_TEXT.search(" ".join(sentence.split())) is not None
+    is_one_of_some = _LEANS.match(sentence) or _COUNTED.match(" ".join(sentence.split()))
+    return is_one_of_some is not None or _OF_THE_TEXT.search(" ".join(sentence.split())) is not None
 
 # %% ../../nbs/19_texts/5_sentences.ipynb #030dc9d6
 def numbered(sentences: Sequence[Sentence], chosen: Collection[int]) -> str:
