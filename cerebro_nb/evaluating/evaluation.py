@@ -5,7 +5,6 @@
 # %% ../../nbs/26_evaluating/5_evaluation.ipynb #e4cb0ae2
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from ..client.call import GenerationArguments
 from ..client.client import Client, aget_client
 from ..concurrency.threads import in_thread
 from ..concurrency.twins import blocking_twin
+from ..datasets.card import manifest_at
 from ..errors import InputError
 from .held_out import answers_run, questions_of
 from .outcome import Evaluation, answers_of, measured, nothing_to_compare
@@ -111,15 +111,11 @@ async def _own(client: Client, common: Mapping[str, Any]) -> dict[str, Any]:
 # %% ../../nbs/26_evaluating/5_evaluation.ipynb #f28d8ff3
 def language_of(export: Any) -> str | None:
     """Return the language of a data set, as its manifest has it; None if it has none, or several."""
-    try:
-        manifest = json.loads((Path(os.fspath(export)).expanduser() / "manifest.json").read_text(encoding="utf-8"))
-    except (TypeError, OSError, ValueError, RecursionError):
-        return None  # no folder of ours: what is read from it is refused where it is read
-    tasks = manifest.get("tasks") if isinstance(manifest, dict) else None
-    made = tasks.values() if isinstance(tasks, dict) else ()
-    found = {task.get("language") for task in made if isinstance(task, dict)}
-    language = found.pop() if len(found) == 1 else None
-    return language if isinstance(language, str) else None
+    if not isinstance(export, str | os.PathLike):
+        return None
+    manifest = manifest_at(Path(os.fspath(export)).expanduser())
+    found = {task.get("language") for task in manifest["tasks"].values()} if manifest else set()
+    return found.pop() if len(found) == 1 else None
 
 # %% ../../nbs/26_evaluating/5_evaluation.ipynb #147a7466
 def _can_be_scored(questions: Sequence[Mapping[str, Any]], judge: Client | None) -> None:
