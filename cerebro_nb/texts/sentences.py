@@ -87,6 +87,14 @@ _BEGINS = re.compile(r"(?:[-*•–·▪◦‣]\s+|\(?\d{1,2}[.)]\s+)?[\"'“‘
 _CLOSES = re.compile(r"[.!…。！][\"'”’»)\]]*\Z")
 _FEWEST_WORDS, _FEWEST_SIGNS, _MOST_LETTERS, _LEAST_LETTERS = 5, 12, 500, 0.65
 _UNSPACED = re.compile(r"[\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
+#: A notice of rights, a page's head that was printed before the sentence, and what is typed at a prompt.
+_OF_THE_PRINT = re.compile(
+    r"©|\A\W*copyright (?:\(c\)|\d|by )|\b(?:all rights reserved|todos os direitos reservados"
+    r"|todos los derechos reservados|tous droits réservés|alle rechte vorbehalten|tutti i diritti riservati)\b"
+    r"|\A\W*(?-i:(?=[^a-zß-öø-ÿ]*[^\W\d_a-zß-öø-ÿ]{7})[^\W\d_a-zß-öø-ÿ]+(?: [^\W\d_a-zß-öø-ÿ]{2,})+ [a-zß-öø-ÿ])"
+    r"|\s[#$] [\w/.]",
+    re.IGNORECASE,
+)
 
 
 def is_statement(sentence: str) -> bool:
@@ -101,6 +109,8 @@ def is_statement(sentence: str) -> bool:
     letters = [mark for mark in line if not mark.isspace()]
     is_long = len(line.split()) >= _FEWEST_WORDS or len(_UNSPACED.findall(line)) >= _FEWEST_SIGNS
     if not is_long or len(line) > _MOST_LETTERS or not _BEGINS.match(line) or not _CLOSES.search(line):
+        return False
+    if _OF_THE_PRINT.search(line):
         return False
     return sum(map(str.isalpha, letters)) >= _LEAST_LETTERS * len(letters)
 
