@@ -31,7 +31,7 @@ __all__ = ['gates_of', 'sorted_out', 'ItemColumns', 'ended_items', 'ItemActions'
 _WIDTHS = {"position": "56px", "mark": "88px", "score": "64px", "status": "80px", "error": "0px"}
 _WIDTHS |= {"attempts": "80px", "seconds": "80px"}
 _NUMBERS = {"position", "score", "attempts", "seconds"}
-_NO_ANSWER = "answer"  # what the column is called while there is none
+_NO_ANSWER = "_answer"  # what the column is called while there is none
 
 
 def gates_of(error: Mapping[str, Any]) -> list[str]:

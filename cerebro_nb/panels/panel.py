@@ -82,7 +82,7 @@ class NewRun(widgets.VBox):
         self.preflight = widgets.HTML(layout=widgets.Layout(min_height="32px", flex="1"))
         self.pulls = PullOffer(say, self.form.model_list.alook_again, self.tell_preflight)
         self.start = widgets.Button(description=say("Run"), button_style="primary")
-        self.show_code = widgets.Button(description=say("Copy as code"))
+        self.show_code = widgets.Button(description=say("Copy as code"), layout=widgets.Layout(width="auto"))
         self.code = CodeView(label=say("Copy"), copied=say("Copied"))
         self.start.on_click(lambda _: self._with_arguments(self._run))
         self.show_code.on_click(lambda _: self._with_arguments(self._show_code))
