@@ -1,5 +1,5 @@
 # `make demo` and `make test` set everything up by themselves, in .venv.
-.PHONY: demo test quick pythons artefacts panel check lint types notebooks readme outputs catalogues bench worth helps picture lock clean help
+.PHONY: demo test quick pythons artefacts panel check lint javascript types notebooks readme outputs catalogues bench worth helps picture lock clean help
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -31,11 +31,19 @@ panel: $(VENV)/.demo ## install JupyterLab and open it
 	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[embedded,lab,documents,vectors,multilingual]'
 	$(BIN)/jupyter lab nbs/tutorials
 
-check: lint types notebooks readme ## all that CI checks beside the tests
+check: lint types notebooks readme javascript ## all that CI checks beside the tests
 
 lint: $(VENV)/.dev ## style of notebooks, tests and scripts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+javascript: node_modules/.installed ## style and tests of the panel's modules; it wants node
+	@npm run --silent lint
+	@npm run --silent test
+
+node_modules/.installed: package.json package-lock.json
+	npm ci --no-audit --no-fund
+	@touch $@
 
 types: $(VENV)/.dev ## types of the exported package
 	$(BIN)/mypy

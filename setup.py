@@ -42,6 +42,7 @@ setup(
             "py.typed",
             "locale/*/LC_MESSAGES/*.mo",
             "panels/static/*",
+            "panels/static/panel/*",
             "recipes/*.toml",
             "recipes/library/*.toml",
             "gates/*.toml",

@@ -16,7 +16,7 @@ from .errors import InputError
 from .logs import CLEAN
 
 # %% auto #0
-__all__ = ['check_language', 'language_name', 'texts', 'show_log']
+__all__ = ['check_language', 'language_name', 'texts', 'number_words', 'show_log']
 
 # %% ../nbs/09_language.ipynb #9c5a9206
 def check_language(tag: str) -> str:
@@ -116,6 +116,25 @@ def texts(log_language: str) -> gettext.NullTranslations:
     """
     folder = Path(__file__).parent / "locale" if "__file__" in globals() else Path("../cerebro_nb/locale")
     return gettext.translation("cerebro", folder, [log_language.replace("-", "_")], fallback=True)
+
+# %% ../nbs/09_language.ipynb #d16c467e
+_SWAPPED = str.maketrans(",.", ".,")
+
+
+def number_words(number: float, log_language: str = "en", digits: int = 0) -> str:
+    """Return a number as the readers of a language write it.
+
+    Parameters
+    ----------
+    number
+        The number.
+    log_language
+        ``en`` or ``pt-BR``.
+    digits
+        How many digits after the decimal sign.
+    """
+    written = f"{number:,.{digits}f}"
+    return written.translate(_SWAPPED) if log_language.startswith("pt") else written
 
 # %% ../nbs/09_language.ipynb #bd219449
 class _TqdmHandler(logging.Handler):

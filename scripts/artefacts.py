@@ -14,7 +14,7 @@ NEEDED = {
     "cerebro_nb/__init__.py",
     "cerebro_nb/py.typed",
     "cerebro_nb/locale/pt_BR/LC_MESSAGES/cerebro.mo",
-    *(f"cerebro_nb/panels/static/{path.name}" for path in (ROOT / "cerebro_nb" / "panels" / "static").iterdir()),
+    *(str(path.relative_to(ROOT)) for path in (ROOT / "cerebro_nb" / "panels" / "static").rglob("*") if path.is_file()),
 }
 
 

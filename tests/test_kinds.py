@@ -51,8 +51,7 @@ from cerebro_nb.launching import kind as registry
 from cerebro_nb.launching.batches import batch_run
 from cerebro_nb.launching.kind import asked_and_answered, kind_named, kinds
 from cerebro_nb.launching.launch import RunArguments, launch, whole_signature
-from cerebro_nb.panels.code import as_code
-from cerebro_nb.panels.form import RunForm
+from cerebro_nb.panels.form import RunForm, as_code
 from cerebro_nb.recipes.recipe import Recipe
 
 LEAFLET = Document("\n\n".join(f"Tea number {n} wants patience: wait {n} minutes." for n in range(40)), "tea.txt")

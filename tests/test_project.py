@@ -102,6 +102,7 @@ def test_the_catalogue_has_every_text(language):
         }
     from cerebro_nb.panels.fields import NUMBERS
     from cerebro_nb.panels.monitor import STATES
+    from cerebro_nb.panels.view import spoken_texts
 
     used = set()
     for path in MODULES:
@@ -110,7 +111,7 @@ def test_the_catalogue_has_every_text(language):
             if called in ("gettext", "ngettext", "say", "_say"):
                 used |= {node.args[0].value} if isinstance(node.args[0], ast.Constant) else set()
     # Those that are looked up by a value: a status, the words on a number.
-    used |= {state.replace("_", " ") for state in STATES}
+    used |= {state.replace("_", " ") for state in STATES} | spoken_texts()
     used |= {words for number in NUMBERS for words in (number.title, number.unit, number.empty) if words}
     assert len(used) > 100 and used <= set(messages)
     for message in messages.values():

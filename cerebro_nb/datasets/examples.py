@@ -7,25 +7,32 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
+from ..errors import InputError
 from ..rows.columns import one_form, typed_early
+from ..gates.gates import check_gates
+from ..judging.judging import verdicts
+from ..recipes.quality import refused
 from ..files import place_of, write_jsonl, written_to
 from ..launching.kind import kind_of_example, known_kind
 from ..launching.launch import check_arguments
 from ..logs import get_logger
 from ..settings import is_private, load_settings
 from ..tasks.ledger import Ledger
-from ..tasks.reading import Task
+from ..tasks.reading import Mark, Task
 from ..tasks.views import TaskLike, TaskView, item_output, view_of
 
 _log = get_logger(__name__)
 
 # %% auto #0
-__all__ = ['SAFE_IN_THE_LEDGER', 'origin_of', 'example_of', 'examples', 'without_source_text', 'needs_its_text', 'save_rows',
-           'default_path', 'save_jsonl']
+__all__ = ['Marks', 'Gates', 'SAFE_IN_THE_LEDGER', 'origin_of', 'example_of', 'marked_examples', 'examples',
+           'without_source_text', 'needs_its_text', 'Chosen', 'chosen_examples', 'ChosenCounts', 'count_chosen',
+           'none_left', 'save_rows', 'default_path', 'save_jsonl']
 
 # %% ../../nbs/25_datasets/1_examples.ipynb #8bd4f4f0
 def origin_of(task: Task) -> dict[str, Any]:
@@ -66,17 +73,47 @@ def _beside(
     return {**ours, **{f"{prefix}_{name}" if name in clash else name: value for name, value in theirs.items()}}
 
 # %% ../../nbs/25_datasets/1_examples.ipynb #31684f55
-def examples(task: TaskLike, *, ledger: Ledger | None = None) -> Iterator[dict[str, Any]]:
-    """Yield the examples of a task, in the order of its plan: the accepted ones if some are, else all but the rejected.
+Marks = Literal["auto", "accepted", "unrejected"]
+
+
+def marked_examples(view: TaskView, marks: Marks = "auto") -> Iterator[tuple[Mark | None, dict[str, Any]]]:
+    """Yield the examples of a task that count by their marks, each after its mark, in the order of the plan.
+
+    Parameters
+    ----------
+    view
+        The task.
+    marks
+        ``accepted`` or ``unrejected``; ``auto`` is the first where some items are accepted, else the second.
+
+    Raises
+    ------
+    InputError
+        If it is none of these.
+    """
+    if marks not in get_args(Marks):
+        raise InputError(f"marks = {marks!r} is no choice", hint=f"There are: {', '.join(get_args(Marks))}.")
+    known_kind(view.task)  # its examples are told by their kind
+    origin = origin_of(view.task)
+    only = marks == "accepted" or (marks == "auto" and view.ledger.has_accepted(view.task_id))
+    wanted = ("accepted",) if only else (None, "accepted")
+    for page in view.ledger.pages(view.task_id, "ok"):
+        yield from ((item["mark"], example_of(item, origin)) for item in page if item["mark"] in wanted)
+
+
+def examples(task: TaskLike, *, marks: Marks = "auto", ledger: Ledger | None = None) -> Iterator[dict[str, Any]]:
+    """Return the examples of a task, in its order: the accepted ones if some are, else all but the rejected.
 
     Parameters
     ----------
     task, ledger
         Which task, and where it is; see `view_of`.
+    marks
+        Which marks count, if not those; see `marked_examples`.
 
-    Yields
-    ------
-    dict
+    Returns
+    -------
+    iterator of dict
         The fields of the answer, and ``metadata``: the task, the position, the subject, the model, the angle.
 
     Raises
@@ -84,12 +121,7 @@ def examples(task: TaskLike, *, ledger: Ledger | None = None) -> Iterator[dict[s
     TaskNotFound
         If there is no such task.
     """
-    view = view_of(task, ledger)
-    known_kind(view.task)  # its examples are told by their kind
-    origin = origin_of(view.task)
-    wanted = ("accepted",) if view.ledger.has_accepted(view.task_id) else (None, "accepted")
-    for page in view.ledger.pages(view.task_id, "ok"):
-        yield from (example_of(item, origin) for item in page if item["mark"] in wanted)
+    return (example for _, example in marked_examples(view_of(task, ledger), marks))
 
 # %% ../../nbs/25_datasets/1_examples.ipynb #f7a731f5
 _OF_DOCUMENTS = {"text", "other_text", "other_section"}
@@ -125,6 +157,133 @@ def _works_on_its_text(example: Mapping[str, Any], text: Any) -> bool:
     kind = kind_of_example(example) if text else None
     talk = kind.conversation(example) if kind else None
     return talk is not None and any(turn.input and turn.input in str(text) for turn in talk.turns)
+
+# %% ../../nbs/25_datasets/1_examples.ipynb #223a0040
+Gates = bool | Collection[str]
+_SCORES = range(1, 6)
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Which examples of tasks count.
+
+    Parameters
+    ----------
+    marks
+        By a reader's marks; see `marked_examples`.
+    gates
+        True for those of each example's kind, False for none, or names; what a person accepted passes all.
+    min_score
+        The least score of a judge, 1 to 5; None asks for none.
+    source_text
+        Whether the text that an example was made from goes with it.
+    """
+
+    marks: Marks = "auto"
+    gates: Gates = True
+    min_score: int | None = None
+    source_text: bool = True
+
+    def __post_init__(self) -> None:
+        if self.min_score is not None and (isinstance(self.min_score, bool) or self.min_score not in _SCORES):
+            hint = "Give a number from 1 to 5, such as 4."
+            raise InputError(f"min_score = {self.min_score!r} is no score", hint=hint)
+
+    def fault(self, mark: Mark | None, example: Mapping[str, Any], score: int | None) -> str | None:
+        """Return why an example is left out: the first gate, ``unanswerable``, ``not judged``, ``score``; or None."""
+        if self.gates is not False and mark != "accepted":
+            names = None if self.gates is True else check_gates(self.gates)
+            if refusing := refused(example, names):
+                return next(iter(refusing))
+        if not self.source_text and needs_its_text(example):
+            return "unanswerable"
+        if self.min_score is None:
+            return None
+        return "not judged" if score is None else "score" if score < self.min_score else None
+
+# %% ../../nbs/25_datasets/1_examples.ipynb #c9d71d19
+def chosen_examples(views: Sequence[TaskView], chosen: Chosen) -> tuple[list[dict[str, Any]], Counter[str]]:
+    """Return the examples of tasks that count, and how many of those that are marked to count do not, by why.
+
+    Parameters
+    ----------
+    views
+        The tasks.
+    chosen
+        Which count.
+    """
+    kept: list[dict[str, Any]] = []
+    dropped: Counter[str] = Counter()
+    for view in views:
+        judged = {} if chosen.min_score is None else verdicts(view)
+        for mark, row in marked_examples(view, chosen.marks):
+            fault = chosen.fault(mark, row, judged.get(row["metadata"]["position"], {}).get("score"))
+            if fault:
+                dropped[fault] += 1
+            else:
+                kept.append(row)
+    if dropped["not judged"]:
+        _log.warning("%d examples have no score and are left out: judge(task) gives them one", dropped["not judged"])
+    return kept, dropped
+
+# %% ../../nbs/25_datasets/1_examples.ipynb #9bcc650d
+@dataclass(frozen=True, slots=True)
+class ChosenCounts:
+    """How many items of tasks a data set would have, and why the others are not in it.
+
+    Parameters
+    ----------
+    items, kept
+        How many items there are, and how many would be in, copies among them.
+    left_out
+        How many are not, by why: ``pending``, ``failed``, ``rejected``, ``unmarked`` where only accepted ones count,
+        and what `Chosen.fault` names.
+    """
+
+    items: int
+    kept: int
+    left_out: Mapping[str, int]
+
+
+def count_chosen(task: TaskLike, chosen: Chosen, *, ledger: Ledger | None = None) -> ChosenCounts:
+    """Return how many items of a task a data set would have, and why the others are not in it.
+
+    Parameters
+    ----------
+    task, ledger
+        Which task, and where it is; see `view_of`.
+    chosen
+        Which examples count.
+    """
+    view = view_of(task, ledger)
+    marks = view.ledger.count_marks(view.task_id)
+    only = chosen.marks == "accepted" or (chosen.marks == "auto" and marks["accepted"] > 0)
+    outside = ("pending", "failed", "rejected", *(("unmarked",) if only else ()))
+    kept, dropped = chosen_examples([view], chosen)
+    left_out = {**{why: marks[why] for why in outside}, **dropped}
+    return ChosenCounts(sum(marks.values()), len(kept), {why: count for why, count in left_out.items() if count})
+
+# %% ../../nbs/25_datasets/1_examples.ipynb #efb4df2f
+def none_left(dropped: Counter[str]) -> InputError:
+    """Return why there is nothing to export, and what to do: whoever has no scores is told to judge first.
+
+    Parameters
+    ----------
+    dropped
+        How many examples were left out, by why.
+    """
+    counts = ", ".join(f"{why} {count}" for why, count in dropped.most_common())
+    refused_by = f"of {sum(dropped.values())} the gates refused {counts}"
+    hint = "Look at quality_report(task).flagged, accept those that are good, or export with gates=False."
+    if dropped["not judged"]:
+        hint = "Judge them first: judge(task), or cerebro judge; or export without min_score."
+    elif dropped["score"]:
+        hint = "Ask for a lower min_score, or look at the verdicts: verdicts(task)."
+    elif dropped["unanswerable"]:
+        hint = "Leave source_text out: that a text does not answer a question is learned with that text."
+    if {"not judged", "score", "unanswerable"} & dropped.keys():
+        refused_by = f"{sum(dropped.values())} were left out by {counts}"
+    return InputError(f"no example is left: {refused_by}", hint=hint)
 
 # %% ../../nbs/25_datasets/1_examples.ipynb #e3dc1af3
 SAFE_IN_THE_LEDGER = "Name a place that can be written; the examples are safe in the ledger."

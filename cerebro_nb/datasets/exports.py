@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from ..concurrency.loop import LOOP
 from ..concurrency.twins import blocking_twin
 from .card import data_card, hub_head, manifest_of, markdown_text, notes_of, without_folders
 from ..rows.columns import Form, one_form, typed_early
-from .examples import examples, needs_its_text, without_source_text
+from .examples import Chosen, Gates, Marks, chosen_examples, none_left, without_source_text
 from .formats import Format, Parts, format_rule, safe_in_spreadsheets
 from .publishing import Contents, apush_dataset, check_push, put_in_place
 from .shapes import Shape, ShapeRule, shape_rule
@@ -32,21 +32,16 @@ from cerebro_nb.datasets.trainers import (
 )
 from ..errors import InputError
 from ..files import place_of
-from ..judging.judging import verdicts
 from ..launching.launch import check_arguments
 from ..recipes.conversations import Thinking, conversation_of
-from ..recipes.quality import refused
 from ..tasks.ledger import Ledger
 from ..tasks.reading import Task
 from ..tasks.views import TaskLike, TaskView, views_of
 from ..texts.embedders import Embedder, copies_embedder
 from ..gates.gates import check_gates
-from ..logs import get_logger
-
-_log = get_logger(__name__)
 
 # %% auto #0
-__all__ = ['Gates', 'export_dataset', 'Export', 'aexport_dataset']
+__all__ = ['export_dataset', 'Export', 'aexport_dataset']
 
 # %% ../../nbs/25_datasets/8_exports.ipynb #57d65cc7
 @dataclass(frozen=True, slots=True)
@@ -79,76 +74,13 @@ class Export:
         return str(self.path)
 
 # %% ../../nbs/25_datasets/8_exports.ipynb #827e8db1
-_SCORES = range(1, 6)
-
-
-def _check_score(min_score: int | None) -> None:
-    if min_score is not None and (isinstance(min_score, bool) or min_score not in _SCORES):
-        raise InputError(f"min_score = {min_score!r} is no score", hint="Give a number from 1 to 5, such as 4.")
-
-
-def _score_fault(score: int | None, min_score: int) -> str | None:
-    """Return why an example with that score is left out, None if it is not."""
-    return "not judged" if score is None else "score" if score < min_score else None
-
-
-def _none_left(dropped: Counter[str]) -> InputError:
-    """Return why there is nothing to export, and what to do: whoever has no scores is told to judge first."""
-    counts = ", ".join(f"{why} {count}" for why, count in dropped.most_common())
-    refused_by = f"of {sum(dropped.values())} the gates refused {counts}"
-    hint = "Look at quality_report(task).flagged, accept those that are good, or export with gates=False."
-    if dropped["not judged"]:
-        hint = "Judge them first: judge(task), or cerebro judge; or export without min_score."
-    elif dropped["score"]:
-        hint = "Ask for a lower min_score, or look at the verdicts: verdicts(task)."
-    elif dropped["unanswerable"]:
-        hint = "Leave source_text out: that a text does not answer a question is learned with that text."
-    if {"not judged", "score", "unanswerable"} & dropped.keys():
-        refused_by = f"{sum(dropped.values())} were left out by {counts}"
-    return InputError(f"no example is left: {refused_by}", hint=hint)
-
-# %% ../../nbs/25_datasets/8_exports.ipynb #a093f30e
-Gates = bool | Collection[str]
-
-
-def _past_the_gates(
-    views: Sequence[TaskView], gates: Gates, min_score: int | None = None, source_text: bool = True
-) -> tuple[list[dict[str, Any]], Counter[str]]:
-    """Return the examples of tasks that pass, and how many do not, by the first gate that refuses each, or score."""
-    _check_score(min_score)
-    kept: list[dict[str, Any]] = []
-    dropped: Counter[str] = Counter()
-    counted = None if isinstance(gates, bool) else check_gates(gates)
-    for view in views:
-        is_open = gates is False or view.ledger.has_accepted(view.task_id)
-        scores = {} if min_score is None else {place: said.get("score") for place, said in verdicts(view).items()}
-        for row in examples(view):
-            first = None if is_open else next(iter(refused(row, counted)), None)
-            if first is None and not source_text and needs_its_text(row):
-                first = "unanswerable"
-            if first is None and min_score is not None:
-                first = _score_fault(scores.get(row["metadata"]["position"]), min_score)
-            if first:
-                dropped[first] += 1
-            else:
-                kept.append(row)
-    if dropped["not judged"]:
-        _log.warning("%d examples have no score and are left out: judge(task) gives them one", dropped["not judged"])
-    if not kept and dropped:
-        raise _none_left(dropped)
-    return kept, dropped
-
-# %% ../../nbs/25_datasets/8_exports.ipynb #d1b2414d
 async def _examples_of(
-    views: Sequence[TaskView],
-    gates: Gates,
-    distinct: bool,
-    embedder: Embedder | None,
-    min_score: int | None = None,
-    source_text: bool = True,
+    views: Sequence[TaskView], chosen: Chosen, distinct: bool, embedder: Embedder | None
 ) -> tuple[list[dict[str, Any]], Counter[str]]:
     """Return the examples of tasks, and how many were left out, by the gate, the score or the kind of copy."""
-    rows, dropped = await asyncio.to_thread(_past_the_gates, views, gates, min_score, source_text)
+    rows, dropped = await asyncio.to_thread(chosen_examples, views, chosen)
+    if not rows and dropped:
+        raise none_left(dropped)
     if not rows:
         raise InputError("there are no examples to export", hint="Are they answered, and not all rejected?")
     kept, copies = await distinct_rows(rows, embedder) if distinct else (rows, Counter())
@@ -234,10 +166,10 @@ def _check_push(repository: str, private: bool) -> None:
         raise InputError("private=False is for what is pushed, and nothing is", hint=hint)
 
 
-def _facts_of(gates: bool | Collection[str], min_score: int | None, finder: Embedder | None) -> dict[str, Any]:
+def _facts_of(chosen: Chosen, finder: Embedder | None) -> dict[str, Any]:
     """Return what decided which examples are in, as the manifest keeps it."""
-    counted = gates if isinstance(gates, bool) else sorted(check_gates(gates))
-    facts = {"gates": counted, "min_score": min_score}
+    counted = chosen.gates if isinstance(chosen.gates, bool) else sorted(check_gates(chosen.gates))
+    facts = {"marks": chosen.marks, "gates": counted, "min_score": chosen.min_score}
     return facts | ({"embedder": finder.name} if finder is not None else {})
 
 
@@ -308,7 +240,8 @@ async def aexport_dataset(
     base_model: str = "",
     test_share: float = 0.0,
     seed: int = 0,
-    gates: bool | Collection[str] = True,
+    marks: Marks = "auto",
+    gates: Gates = True,
     distinct: bool = True,
     embedder: str | Embedder | None = "auto",
     min_score: int | None = None,
@@ -322,7 +255,7 @@ async def aexport_dataset(
     private: bool = True,
     ledger: Ledger | None = None,
 ) -> Export:
-    """Write the examples of tasks as a data set: the accepted ones where some are, else all but the rejected.
+    """Write the examples of tasks as a data set.
 
     Parameters
     ----------
@@ -337,6 +270,9 @@ async def aexport_dataset(
         with LoRA on one GPU, and a Modelfile; the model by its name on the hub, a default of 4 billion parameters.
     test_share, seed
         The share for testing, and what the choice is made from: no section and no near copies are in both parts.
+    marks
+        ``accepted`` for what was accepted alone, ``unrejected`` for all but the rejected; ``auto`` is the first where
+        some were accepted, else the second.
     gates, min_score
         True for those of each example's kind, False for none, or names (`GATES`); what a person accepted passes all.
         And the least score, 1 to 5, of a judge's newest verdict (`judge`); what has none is left out, accepted or not.
@@ -372,8 +308,9 @@ async def aexport_dataset(
     wanted.check()
     sources = [view.task for view in views]
     finder = await asyncio.to_thread(_finder, embedder if distinct else "none", sources)
-    rows, dropped = await _examples_of(views, gates, distinct, finder, min_score, source_text)
-    contents = _contents_of(wanted, sources, rows, dropped, _facts_of(gates, min_score, finder))
+    chosen = Chosen(marks, gates, min_score, source_text)
+    rows, dropped = await _examples_of(views, chosen, distinct, finder)
+    contents = _contents_of(wanted, sources, rows, dropped, _facts_of(chosen, finder))
     await asyncio.to_thread(put_in_place, contents, place, overwrite)
     address = await apush_dataset(place, push, private=private, overwrite=overwrite) if push else ""
     return _export_of(contents.manifest, place, address)

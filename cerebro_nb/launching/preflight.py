@@ -6,19 +6,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ..client.choosing import advice_on, info_of, picked
 from ..client.client import Client
 from ..errors import CerebroError
-from ..language import texts
+from ..language import number_words, texts
 from .kind import kind_named, name_in
 from ..protocol.gguf import parameters_in
 from ..protocol.messages import ModelInfo
+from ..settings import Settings
 from ..tasks.ledger import Ledger
+from ..tasks.reading import Task
 
 # %% auto #0
-__all__ = ['items_of', 'seconds_left', 'warnings_of', 'preflight', 'parameters_of']
+__all__ = ['items_of', 'worked_s', 'tells_of', 'seconds_left', 'warnings_of', 'Forecast', 'forecast', 'duration_words',
+           'forecast_text', 'preflight', 'parameters_of']
 
 # %% ../../nbs/16_launching/5_preflight.ipynb #d25e8f66
 def items_of(arguments: Mapping[str, Any]) -> int | None:
@@ -30,11 +34,73 @@ def items_of(arguments: Mapping[str, Any]) -> int | None:
     return None if arguments.get(fields.get("documents", "")) else len(arguments[fields["items"]])
 
 # %% ../../nbs/16_launching/5_preflight.ipynb #62a5163f
-_NEWEST, _ENOUGH = 20, 3  # tasks that are looked at, and answers that one must have to tell anything
+_BREATH_S = 5.0  # between two items of a run that works there is no longer rest, its profile's delay left out
 
 
-def seconds_left(ledger: Ledger, arguments: Mapping[str, Any], items: int) -> float | None:
-    """Return how long some items may take, in seconds, judged by the last task of their kind with the same model.
+def worked_s(ledger: Ledger, task: Task) -> float:
+    """Return how long a task was worked on, in seconds: pauses, and the time between two sittings, left out.
+
+    Parameters
+    ----------
+    ledger
+        Where it is.
+    task
+        The task.
+    """
+    rest_s = float((task.manifest.get("profile") or {}).get("delay_s") or 0.0) + _BREATH_S
+    items = (item for page in ledger.pages(task.id) for item in page)
+    spans = sorted((item["started_at"], item["finished_at"]) for item in items if item["finished_at"])
+    worked, until = 0.0, spans[0][0] if spans else 0.0
+    for started, finished in spans:
+        worked += max(0.0, finished - max(started, until)) + (gap if 0.0 < (gap := started - until) <= rest_s else 0.0)
+        until = max(until, finished)
+    return worked
+
+# %% ../../nbs/16_launching/5_preflight.ipynb #abfb76c3
+_OPTIONS = {"max_tokens": "num_predict", "num_ctx": "num_ctx", "temperature": "temperature"}
+_PACE = ("batch_size", "delay_s", "concurrency", "adaptive")
+
+
+def _same_name(one: Any, other: Any) -> bool:
+    return str(one or "").removesuffix(":latest") == str(other or "").removesuffix(":latest")
+
+
+def _same_server(arguments: Mapping[str, Any], manifest: Mapping[str, Any]) -> bool:
+    if arguments.get("backend") not in (None, manifest.get("backend")):
+        return False
+    named, known = arguments.get("base_url"), str(manifest.get("base_url") or "")
+    return not named or set(Settings(base_url=named).base_url) == {part.strip() for part in known.split(",")}
+
+
+def tells_of(task: Task, arguments: Mapping[str, Any], model: str | None) -> bool:
+    """Return whether a task was of the same kind, model, server and settings as a run to come.
+
+    Parameters
+    ----------
+    task
+        The task.
+    arguments
+        Those of the run; what they do not name was not named then either.
+    model
+        The model that will answer; None if none is asked, or it is not known which.
+    """
+    manifest = task.manifest
+    options, pace = manifest.get("options") or {}, manifest.get("profile") or {}
+    profile = arguments.get("profile")
+    return (
+        name_in(manifest) == arguments["kind"]
+        and _same_name(manifest.get("model"), model)
+        and _same_server(arguments, manifest)
+        and all(options.get(of) == arguments[name] for name, of in _OPTIONS.items() if arguments.get(name) is not None)
+        and (profile is None or all(pace.get(name) == getattr(profile, name) for name in _PACE))
+    )
+
+# %% ../../nbs/16_launching/5_preflight.ipynb #acfd76c6
+_NEWEST, _ENOUGH = 50, 3  # tasks that are looked at, and answers that one must have to tell anything
+
+
+def seconds_left(ledger: Ledger, arguments: Mapping[str, Any], items: int, model: str | None = None) -> float | None:
+    """Return how long some items may take, in seconds, judged by the last task of their kind, model, server, settings.
 
     Parameters
     ----------
@@ -44,6 +110,8 @@ def seconds_left(ledger: Ledger, arguments: Mapping[str, Any], items: int) -> fl
         Those of the run.
     items
         How many there will be.
+    model
+        The model that will answer, as in `tells_of`.
 
     Returns
     -------
@@ -51,10 +119,8 @@ def seconds_left(ledger: Ledger, arguments: Mapping[str, Any], items: int) -> fl
         None if no task can tell.
     """
     for task in ledger.tasks(_NEWEST):
-        is_alike = name_in(task.manifest) == arguments["kind"]
-        is_alike = is_alike and arguments.get("model") in (None, task.manifest.get("model"))
-        if is_alike and task.finished_at and task.ok_items >= _ENOUGH:
-            return (task.finished_at - task.created_at) / task.processed_items * items
+        if task.ok_items >= _ENOUGH and tells_of(task, arguments, model):
+            return worked_s(ledger, task) / task.processed_items * items
     return None
 
 # %% ../../nbs/16_launching/5_preflight.ipynb #3d8ee0cb
@@ -85,39 +151,43 @@ def warnings_of(
     known = {info.name for info in models} | {info.name.removesuffix(":latest") for info in models}
     if model and models and model not in known:
         sentences.append(say("The server does not have the model %s.") % model)
-    lengths = {info.name: info.context_length for info in models if info.context_length}
-    if model in lengths and num_ctx > lengths[model]:
-        sentences.append(say("The model was made for %s tokens: lower num_ctx.") % f"{lengths[model]:,}")
     info = _info_of(model, models)
+    if model and info and info.context_length and num_ctx > info.context_length:
+        sentences.append(say("The model was made for %s tokens: lower num_ctx.") % f"{info.context_length:,}")
     return sentences + (advice_on(info, say) if info else [])
 
 # %% ../../nbs/16_launching/5_preflight.ipynb #c0a2482d
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What a run would do.
+
+    Parameters
+    ----------
+    calls, most_tokens
+        How many calls it takes and tokens it writes, at most; None if only what is read can tell.
+    is_exact
+        Whether that is how many calls it takes, without further tries, and no upper bound.
+    batch_size, at_once
+        Items in a batch, None where the window slides; and how many requests are in flight at most.
+    seconds
+        About how long it takes; None if no earlier run tells.
+    warnings
+        What speaks against it, as sentences.
+    """
+
+    calls: int | None
+    most_tokens: int | None
+    is_exact: bool
+    batch_size: int | None
+    at_once: int
+    seconds: float | None = None
+    warnings: tuple[str, ...] = ()
 
 
-def _what_it_does(arguments: Mapping[str, Any], ledger: Ledger, items: int, say: Callable[[str], str]) -> str:
-    profile, seconds = arguments["profile"], seconds_left(ledger, arguments, items)
-    of_each = kind_named(arguments["kind"]).calls
-    calls = items * of_each
-    in_batches = say("in batches of %s") % profile.batch_size if profile.batch_size else say("in a sliding window")
-    time = say("the first run will tell how long it takes")
-    if seconds is not None:
-        time = say("about %s, judged by an earlier run") % _duration(seconds)
-    asked = say("%s calls") if of_each == 1 else say("at most %s calls")
-    return say("%(calls)s %(batches)s, %(concurrency)s at once; at most %(tokens)s tokens written; %(time)s.") % {
-        "calls": asked % f"{calls:,}",
-        "batches": in_batches,
-        "concurrency": profile.concurrency,
-        "tokens": f"{calls * arguments['max_tokens']:,}",
-        "time": time,
-    }
-
-
-def preflight(
+def forecast(
     arguments: Mapping[str, Any], ledger: Ledger, models: Sequence[ModelInfo] = (), log_language: str = "en"
-) -> str:
-    """Return in a line what a run would do, and what speaks against it.
+) -> Forecast:
+    """Return what a run would do, and what speaks against it.
 
     Parameters
     ----------
@@ -130,11 +200,69 @@ def preflight(
     log_language
         ``en`` or ``pt-BR``.
     """
-    say, items = texts(log_language).gettext, items_of(arguments)
-    does = say("How many calls there are, what is read will tell.")
-    if items is not None:
-        does = _what_it_does(arguments, ledger, items, say)
-    return " ".join([does, *warnings_of(arguments, models, say)])
+    kind, profile, items = kind_named(arguments["kind"]), arguments["profile"], items_of(arguments)
+    found = picked(models)
+    model = arguments.get("model") or (found.name if found else None)
+    calls = None if items is None else items * kind.calls
+    return Forecast(
+        calls,
+        None if calls is None else calls * arguments["max_tokens"],
+        kind.calls == 1,
+        profile.batch_size,
+        min(profile.concurrency, profile.batch_size or profile.concurrency),
+        None if items is None else seconds_left(ledger, arguments, items, model),
+        tuple(warnings_of(arguments, models, texts(log_language).gettext)),
+    )
+
+# %% ../../nbs/16_launching/5_preflight.ipynb #d18d34e9
+def duration_words(seconds: float, log_language: str = "en") -> str:
+    """Return a duration as people say it, such as ``40 s``, ``12 min`` or ``2.5 h``.
+
+    Parameters
+    ----------
+    seconds
+        How long.
+    log_language
+        ``en`` or ``pt-BR``.
+    """
+    if seconds < 90:
+        return f"{max(1.0, seconds):.0f} s"
+    if seconds < 5_400:
+        return f"{seconds / 60:.0f} min"
+    return f"{number_words(seconds / 3_600, log_language, 1)} h"
+
+
+def forecast_text(told: Forecast, log_language: str = "en") -> str:
+    """Return a forecast as a line to read.
+
+    Parameters
+    ----------
+    told
+        The forecast.
+    log_language
+        ``en`` or ``pt-BR``.
+    """
+    say = texts(log_language).gettext
+    if told.calls is None or told.most_tokens is None:
+        return " ".join([say("How many calls there are, what is read will tell."), *told.warnings])
+    asked = say("%s calls") if told.is_exact else say("at most %s calls")
+    in_batches = say("in batches of %s") % told.batch_size if told.batch_size else say("in a sliding window")
+    line = say("%(calls)s %(batches)s, %(concurrency)s at once; at most %(tokens)s tokens written") % {
+        "calls": asked % number_words(told.calls, log_language),
+        "batches": in_batches,
+        "concurrency": told.at_once,
+        "tokens": number_words(told.most_tokens, log_language),
+    }
+    if told.seconds is not None:
+        line += "; " + say("about %s, judged by an earlier run") % duration_words(told.seconds, log_language)
+    return " ".join([f"{line}.", *told.warnings])
+
+
+def preflight(
+    arguments: Mapping[str, Any], ledger: Ledger, models: Sequence[ModelInfo] = (), log_language: str = "en"
+) -> str:
+    """Return in a line what a run would do, and what speaks against it; see `forecast`."""
+    return forecast_text(forecast(arguments, ledger, models, log_language), log_language)
 
 # %% ../../nbs/16_launching/5_preflight.ipynb #9e913169
 async def parameters_of(client: Client) -> int | None:

@@ -19,7 +19,7 @@ from ..errors import CerebroError, SettingsError
 from ..generating.synthetic import MAX_EXAMPLES
 from ..generating.angles import check_subject
 from ..generating.topics import written_topics
-from ..language import check_language, texts
+from ..language import check_language, number_words, texts
 from ..launching.kind import Kind, kind_named, kinds
 from ..settings import BackendName, Settings
 from ..profiles import GenerationOptions, Profile
@@ -215,10 +215,11 @@ def _n(state: FormState) -> Field:
     def check(text: str) -> None:
         n = number_in(text)
         if not isinstance(n, int) or not 1 <= n <= MAX_EXAMPLES:
-            raise SettingsError(state.say("give a whole number from 1 to %s") % f"{MAX_EXAMPLES:,}")
+            raise SettingsError(state.say("give a whole number from 1 to %s") % most)
 
+    most = number_words(MAX_EXAMPLES, state.settings.log_language)
     start = "" if state.kind.n is None else str(state.kind.n)
-    return Field(widgets.Text(start, description=state.say("How many")), check, f"1–{MAX_EXAMPLES:,}", int)
+    return Field(widgets.Text(start, description=state.say("How many")), check, f"1–{most}", int)
 
 
 WISHES["n"] = _n
@@ -302,7 +303,7 @@ NUMBERS = (
 )
 
 # %% ../../nbs/27_panels/2_fields.ipynb #135aa058
-def number_note(number: Number, say: Callable[[str], str]) -> str:
+def number_note(number: Number, say: Callable[[str], str], log_language: str = "en") -> str:
     """Return the unit and the range of a number, such as ``tokens, 1 to 1,000,000``."""
     schema = number.model.model_json_schema()["properties"][number.name]
     bounds: dict[str, float] = {}
@@ -310,7 +311,7 @@ def number_note(number: Number, say: Callable[[str], str]) -> str:
         bounds |= {word: value for word, value in part.items() if word in ("minimum", "exclusiveMinimum", "maximum")}
     least = f"{bounds.get('minimum', bounds.get('exclusiveMinimum', 0.0)):g}"
     least = say("above %s") % least if "exclusiveMinimum" in bounds else least
-    spread = say("%(least)s to %(most)s") % {"least": least, "most": f"{bounds['maximum']:,.0f}"}
+    spread = say("%(least)s to %(most)s") % {"least": least, "most": number_words(bounds["maximum"], log_language)}
     return f"{say(number.unit)}, {spread}" if number.unit else spread
 
 # %% ../../nbs/27_panels/2_fields.ipynb #39cab9d9
@@ -328,4 +329,4 @@ def number_field(number: Number, state: FormState) -> Field:
     title = state.say(number.title) if number.title else number.name
     hint = state.say(number.empty) if number.empty else ""
     entry = widgets.Text(number_text(start), description=title, placeholder=hint)
-    return Field(entry, check, number_note(number, state.say), number_in)
+    return Field(entry, check, number_note(number, state.say, state.settings.log_language), number_in)

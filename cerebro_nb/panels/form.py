@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import html
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Any
 
+import anywidget
+import cerebro_nb
 import ipywidgets as widgets
+import traitlets
 
 from ..backends.embedded import names_a_file, served_name, was_not_pulled
 from ..backends.hub import is_hub_name
@@ -18,7 +22,7 @@ from ..concurrency.loop import LOOP
 from ..generating.synthetic import recipe_kind
 from ..recipes.reading import read_recipe
 from ..errors import CerebroError, InputError
-from ..launching.kind import kind_named, register_kind
+from ..launching.kind import Kind, kind_named, register_kind
 from ..launching.preflight import preflight
 from cerebro_nb.panels.fields import (
     NUMBERS,
@@ -42,7 +46,7 @@ from ..tasks.ledger import Ledger
 
 # %% auto #0
 __all__ = ['form_fields', 'first_refusal', 'wish_arguments', 'run_arguments', 'described', 'ModelList', 'laid_out', 'show_wishes',
-           'models_of', 'missing_model', 'choose_recipe', 'RunForm']
+           'models_of', 'missing_model', 'choose_recipe', 'RunForm', 'profile_code', 'as_code', 'CodeView']
 
 # %% ../../nbs/27_panels/3_form.ipynb #87cadf49
 def form_fields(state: FormState) -> dict[str, Field]:
@@ -268,3 +272,58 @@ class RunForm(widgets.VBox):
     def to_be_pulled(self) -> dict[str, Any] | None:
         """Return what `pull_model` takes to bring the model that the form names; None if it is not missing."""
         return None if self._client is not None else missing_model(self.fields, self._state, self.model_list)
+
+# %% ../../nbs/27_panels/3_form.ipynb #bdf647d4
+def profile_code(profile: Profile, kind: Kind, settings: Settings) -> str:
+    """Return a profile as Python; nothing if it is the one that the kind works with anyway."""
+    known = settings.profile(profile.name)
+    values = {number.name: getattr(profile, number.name) for number in NUMBERS if number.model is Profile}
+    changes = {name: value for name, value in values.items() if value != getattr(known, name)}
+    if changes:
+        words = ", ".join(f"{name}={value!r}" for name, value in changes.items())
+        return f"load_settings().profile({profile.name!r}).replace({words})"
+    return "" if profile.name == kind.profile else repr(profile.name)
+
+# %% ../../nbs/27_panels/3_form.ipynb #dc08e963
+def _usual(settings: Settings) -> dict[str, Any]:
+    """Return the values that need not be said, because the settings say them."""
+    options = settings.options(is_training=True)
+    return {
+        "language": settings.language,
+        "backend": settings.backend,
+        "model": settings.model,
+        "max_tokens": options.num_predict,
+        "num_ctx": options.num_ctx,
+        "temperature": options.temperature,
+    }
+
+
+def as_code(arguments: Mapping[str, Any], settings: Settings) -> str:
+    """Return the Python that does what the fields describe.
+
+    Parameters
+    ----------
+    arguments
+        As `RunForm.arguments` returns them.
+    settings
+        What need not be said, because they say it.
+    """
+    rest, usual = dict(arguments), _usual(settings)
+    kind, profile = kind_named(rest.pop("kind")), rest.pop("profile")
+    places = [kind.fields[name] for name in ("subject", "items", "prompt") if name in kind.fields]
+    lines = [f"    {value!r}," for value in (*kind.given, *(rest.pop(place) for place in places if place in rest))]
+    imports = f"from cerebro_nb import {kind.function}"
+    if chosen := profile_code(profile, kind, settings):
+        imports += ", load_settings" if "load_settings" in chosen else ""
+        lines.append(f"    profile={chosen},")
+    lines += [f"    {name}={value!r}," for name, value in rest.items() if usual.get(name) != value]
+    return "\n".join([imports, "", f"run = {kind.function}(", *lines, ")", "run.df"])
+
+# %% ../../nbs/27_panels/3_form.ipynb #de1a9a1e
+class CodeView(anywidget.AnyWidget):
+    """A text and a button that copies it; nothing while the text is empty."""
+
+    _esm = Path(cerebro_nb.__file__).parent / "panels" / "static" / "code.js"
+    code = traitlets.Unicode("").tag(sync=True)
+    label = traitlets.Unicode("Copy").tag(sync=True)
+    copied = traitlets.Unicode("Copied").tag(sync=True)

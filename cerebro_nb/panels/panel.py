@@ -16,17 +16,15 @@ import ipywidgets as widgets
 from ..batching.run import Run
 from ..client.client import Client
 from ..concurrency.loop import LOOP
-from ..datasets.examples import save_jsonl
 from ..errors import CerebroError, InputError
 from ..language import texts
 from ..launching.kind import kind_named
 from ..launching.launch import Made
-from ..launching.resuming import aresume_run, aretry_run
-from .code import CodeView, as_code
-from .form import RunForm
+from ..launching.resuming import arerun_run, aresume_run, aretry_run
+from ..judging.judging import ajudge_run
+from .form import CodeView, RunForm, as_code
 from .items_table import ResultsTable
-from .monitor import RunMonitor
-from .pulls import PullOffer
+from .monitor import PullOffer, RunMonitor
 from .tasks_table import RunsTable
 from ..settings import Settings, load_settings
 from ..tasks.ledger import Ledger, get_ledger
@@ -37,7 +35,7 @@ if TYPE_CHECKING:
     import pandas
 
 # %% auto #0
-__all__ = ['Say', 'preflight_text', 'NewRun', 'Unfinished', 'AfterRun', 'RunSlot', 'Stage', 'Panel', 'panel']
+__all__ = ['Say', 'preflight_text', 'NewRun', 'Unfinished', 'RunSlot', 'Stage', 'Panel', 'panel']
 
 # %% ../../nbs/27_panels/9_panel.ipynb #89f48709
 Say = Callable[[str], str]
@@ -84,7 +82,7 @@ class NewRun(widgets.VBox):
         self.preflight = widgets.HTML(layout=widgets.Layout(min_height="32px", flex="1"))
         self.pulls = PullOffer(say, self.form.model_list.alook_again, self.tell_preflight)
         self.start = widgets.Button(description=say("Run"), button_style="primary")
-        self.show_code = widgets.Button(description=say("Copy as code"))
+        self.show_code = widgets.Button(description=say("Copy as code"), layout=widgets.Layout(width="auto"))
         self.code = CodeView(label=say("Copy"), copied=say("Copied"))
         self.start.on_click(lambda _: self._with_arguments(self._run))
         self.show_code.on_click(lambda _: self._with_arguments(self._show_code))
@@ -142,50 +140,6 @@ class Unfinished(widgets.VBox):
         text = self._say("Not finished: %(subject)s, %(done)s of %(total)s.") % facts
         return widgets.HBox([widgets.HTML(html.escape(text)), button])
 
-# %% ../../nbs/27_panels/9_panel.ipynb #75200894
-class AfterRun(widgets.HBox):
-    """The buttons that work on what a table shows: one tries again what failed, one saves a data set.
-
-    Parameters
-    ----------
-    results
-        The table.
-    on_retry
-        Is called with the task's id.
-    on_error
-        Is called with what went wrong while saving.
-    say
-        Gives a text in the language of the panels.
-    """
-
-    def __init__(
-        self,
-        results: ResultsTable,
-        on_retry: Callable[[str], Any],
-        on_error: Callable[[CerebroError], Any],
-        say: Say,
-    ):
-        self._results, self._on_error, self._say = results, on_error, say
-        self.retry = widgets.Button(description=say("Retry failed"), disabled=True)
-        self.save = widgets.Button(description=say("Save data set"), disabled=True)
-        self.saved = widgets.HTML()
-        self.retry.on_click(lambda _: on_retry(self._results.view.task_id) if self._results.view is not None else None)
-        self.save.on_click(lambda _: LOOP.submit(self._save()))
-        super().__init__([self.retry, self.save, self.saved])
-
-    def allow(self, is_free: bool) -> None:
-        """Let the buttons be pressed, or not: there is a task to work on, and no run is under way."""
-        self.retry.disabled = self.save.disabled = not is_free
-
-    async def _save(self) -> None:
-        assert self._results.view is not None, "nothing can be saved before something is shown"
-        try:
-            path = await asyncio.to_thread(save_jsonl, self._results.view)
-        except CerebroError as error:
-            self._on_error(error)
-        else:
-            self.saved.value = f'<span role="status">{html.escape(self._say("Saved: %s") % path)}</span>'
-
 # %% ../../nbs/27_panels/9_panel.ipynb #39b0ecc8
 class RunSlot:
     """The place for a run: which stands there, and whether it is under way."""
@@ -227,26 +181,27 @@ class Stage:
 
     def __init__(self, ledger: Ledger, client: Client | None, log_language: str, on_busy: Callable[[bool], Any]):
         self._ledger, self._on_busy, self._say = ledger, on_busy, texts(log_language).gettext
-        self._given: dict[str, Any] = {"client": client, "ledger": ledger, "show_progress": False}
+        self.given: dict[str, Any] = {"client": client, "ledger": ledger, "show_progress": False}
         self.slot = RunSlot()
         self.monitor = RunMonitor(log_language=log_language, on_end=self._ended)
         self.results = ResultsTable(log_language=log_language)
         self.results.on_error = self.monitor.say_error
-        self.after = AfterRun(self.results, self.retry_failed, self.monitor.say_error, self._say)
+        self.retry = widgets.Button(description=self._say("Retry failed"), disabled=True)
+        self.retry.on_click(lambda _: self.retry_failed(self.results.view.task_id) if self.results.view else None)
 
     def show(self, task_id: str) -> None:
         """Show the answers of a task."""
         self.results.show(TaskView(self._ledger, task_id))
-        self.after.allow(True)
-        self.monitor.say(f"{self._say('task')} {task_id}")
+        self.retry.disabled = not self.slot.idle.is_set()
+        self.monitor.clear(f"{self._say('task')} {task_id}")
 
     def resume(self, task_id: str) -> None:
         """Go on with a task."""
-        self.launch(aresume_run(task_id, **self._given))
+        self.launch(aresume_run(task_id, **self.given))
 
     def retry_failed(self, task_id: str) -> None:
         """Work on the failed items of a task again."""
-        self.launch(aretry_run(task_id, **self._given))
+        self.launch(aretry_run(task_id, **self.given))
 
     def launch(self, made: Made) -> None:
         """Start a run and watch it, unless another is under way."""
@@ -254,8 +209,7 @@ class Stage:
             self.monitor.say(self._say("A run is under way: wait for it or cancel it."), error=True)
             return
         self._on_busy(True)
-        self.after.allow(False)
-        self.after.saved.value = ""
+        self.retry.disabled = True
         self.monitor.say(self._say("Getting ready: the model is loaded first."))
         LOOP.submit(self._start(made))
 
@@ -270,7 +224,7 @@ class Stage:
             self.results.show(run)
 
     def _ended(self) -> None:
-        self.after.allow(self.results.view is not None and bool(self.results.view.task_id))
+        self.retry.disabled = self.results.view is None or not self.results.view.task_id
         self._on_busy(False)
         self.slot.idle.set()
 
@@ -292,14 +246,15 @@ class Panel(widgets.VBox):
         say = texts(language).gettext
         self._stage = stage = Stage(ledger, client, language, self._busy)
         self.monitor, self.results, self.idle = stage.monitor, stage.results, stage.slot.idle
-        self.retry, self.save, self.saved = stage.after.children
+        self.retry = stage.retry
         self._new = new = NewRun(settings, client, ledger, stage.launch, stage.monitor.say_error)
-        self.form, self.preflight, self.code = new.form, new.preflight, new.code
-        self.start, self.show_code = new.start, new.show_code
-        self.runs = RunsTable(ledger, language, self.show, self.resume, self.retry_failed, stage.launch)
+        self.form, self.preflight, self.code, self.start = new.form, new.preflight, new.code, new.start
+        named = ("open", self.show), ("resume", self.resume), ("retry", self.retry_failed)
+        acts = dict((*named, ("rerun", self.rerun), ("judge", self.judge)))
+        self.runs = RunsTable(ledger, language, acts, stage.launch)
         self.offer = Unfinished(self.resume, say)
         pages = widgets.Tab([new, self.runs], titles=[say("New run"), say("Runs")])
-        super().__init__([self.offer, pages, self.monitor, stage.after, self.results])
+        super().__init__([self.offer, pages, self.monitor, self.retry, self.results])
         self.add_class("cerebro-panel")
         self.monitor.say(say("Name a subject and press Run."))
         LOOP.submit(self.offer.look(ledger))
@@ -326,8 +281,15 @@ class Panel(widgets.VBox):
         """Work on the failed items of a task again."""
         self._stage.retry_failed(task_id)
 
+    def rerun(self, task_id: str) -> None:
+        """Do again what a task did, as a task of its own."""
+        self._stage.launch(arerun_run(task_id, **self._stage.given))
+
+    def judge(self, task_id: str) -> None:
+        """Have the answers of a task judged."""
+        self._stage.launch(ajudge_run(task_id, **self._stage.given))
+
     def _busy(self, is_busy: bool) -> None:
-        self.start.disabled = is_busy
         if is_busy:
             self.offer.children = []
         else:

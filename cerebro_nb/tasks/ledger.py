@@ -85,6 +85,7 @@ class Ledger:
     attempts = _method(reading.read_attempts)
     reusable = _method(reading.reusable_answers)
     count_items = _method(reading.count_items)
+    count_marks = _method(reading.count_marks)
     unanswered = _method(reading.count_unanswered)
 
     # A reader's marks.

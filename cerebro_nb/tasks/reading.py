@@ -18,7 +18,7 @@ from .schema import ATTEMPTS, ITEMS, REUSABLE, TASKS
 # %% auto #0
 __all__ = ['Status', 'PAGE_SIZE', 'Mark', 'Task', 'told_of', 'find_task', 'newest_tasks', 'tasks_naming', 'read_items',
            'items_at', 'item_pages', 'count_items', 'count_unanswered', 'reusable_answers', 'read_attempts',
-           'mark_items', 'edit_item', 'has_accepted']
+           'mark_items', 'edit_item', 'has_accepted', 'count_marks']
 
 # %% ../../nbs/14_tasks/5_reading.ipynb #792512e0
 Status = Literal["in_progress", "completed", "failed", "cancelled"]
@@ -243,3 +243,14 @@ def has_accepted(database: Database, task_id: str) -> bool:
     """Whether a reader accepted items of a task."""
     accepted = sql.select(ITEMS.c.position).where(ITEMS.c.task_id == task_id, ITEMS.c.mark == "accepted")
     return bool(database.read(accepted.limit(1)))
+
+# %% ../../nbs/14_tasks/5_reading.ipynb #afdd3a2a
+def count_marks(database: Database, task_id: str) -> dict[str, int]:
+    """Return how many items of a task are ``accepted``, ``rejected``, ``unmarked``, ``failed`` and ``pending``."""
+    count = sql.func.count().label("count")
+    query = sql.select(ITEMS.c.status, ITEMS.c.mark, count).where(ITEMS.c.task_id == task_id)
+    counts = dict.fromkeys(("accepted", "rejected", "unmarked", "failed", "pending"), 0)
+    for row in database.read(query.group_by(ITEMS.c.status, ITEMS.c.mark)):
+        name = row["mark"] or "unmarked" if row["status"] == "ok" else row["status"]
+        counts[name] += row["count"]
+    return counts

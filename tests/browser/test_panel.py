@@ -40,7 +40,7 @@ def press(page: Page, name: str) -> None:
 
 
 def rows(page: Page):
-    return page.locator(".cerebro-panel > .cerebro-grid .cerebro-body .cerebro-row")
+    return page.locator(".cb-review .cb-body .cb-row")
 
 
 def test_set_run_watch_look_mark_and_save_with_the_mouse_alone(lab, page, picture, tmp_path):
@@ -66,30 +66,39 @@ def test_set_run_watch_look_mark_and_save_with_the_mouse_alone(lab, page, pictur
         expect(page.get_by_text("Q&A: completed")).to_be_visible()
         expect(rows(page)).to_have_count(6)
         picture("3-completed")
-        page.locator(".cerebro-panel > .cerebro-grid").get_by_label("Select 0", exact=True).check()
-        page.locator(".cerebro-panel > .cerebro-grid").get_by_label("Select 2", exact=True).check()
-        press(page, "Accept")
-        expect(page.locator(".cerebro-row[data-mark=accepted]")).to_have_count(2)
+        page.locator(".cb-review").get_by_label("Select 0", exact=True).check()
+        page.locator(".cb-review").get_by_label("Select 2", exact=True).check()
+        page.get_by_role("group", name="The selected answers").get_by_role("button", name="Accept", exact=True).click()
+        expect(page.locator(".cb-row[data-mark=accepted]")).to_have_count(2)
         rows(page).nth(1).click()
-        detail = page.locator(".cerebro-detail:visible")
+        detail = page.get_by_role("region", name="The open answer")
+        detail.get_by_text("How it was made").click()
         expect(detail.get_by_text("Attempt 1: raw reply")).to_be_visible()
         expect(detail.get_by_label("question", exact=True)).not_to_have_value("")
         detail.get_by_label("question", exact=True).fill("Is this a better question?")
-        detail.get_by_role("button", name="Save", exact=True).click()
         expect(rows(page).nth(1)).to_contain_text("Is this a better question?")
+        detail.get_by_text("What changed").click()
+        expect(detail.locator("ins").first).to_be_visible()
         picture("4-opened")
         detail.get_by_role("button", name="Reject", exact=True).click()
-        expect(page.locator(".cerebro-row[data-mark=rejected]")).to_have_count(1)
+        expect(page.locator(".cb-row[data-mark=rejected]")).to_have_count(1)
         notebook.run(2)
         expect(page.get_by_text("['accepted', 'rejected', 'accepted', '', '', '']")).to_be_visible()
-        press(page, "Save data set")
+        page.get_by_role("heading", name="Export").click()
+        expect(page.get_by_text("2 of 6 answers (left out: 1 rejected, 3 unmarked)")).to_be_visible()
+        page.get_by_label("all but the rejected").check()
+        expect(page.get_by_text("5 of 6 answers (left out: 1 rejected)")).to_be_visible()
+        page.get_by_label("accepted only").check()
+        expect(page.get_by_text("2 of 6 answers")).to_be_visible()
+        press(page, "Save")
         expect(page.get_by_text("Saved: ")).to_be_visible()
-        (saved,) = (tmp_path / "datasets").glob("copywriting-*.jsonl")
+        (saved,) = (tmp_path / "datasets").glob("copywriting-*/train.jsonl")
         assert len(saved.read_text().splitlines()) == 2  # the accepted ones
+        picture("4-exported")
         press(page, "Copy as code")
         expect(page.get_by_text("from cerebro_nb import generate_qa")).to_be_visible()
         page.get_by_role("tab", name="Runs").click()
-        expect(page.locator(".cerebro-runs .cerebro-body .cerebro-row", has_text="copywriting")).to_have_count(1)
+        expect(page.locator(".cb-runs li", has_text="copywriting")).to_have_count(1)
         picture("5-runs")
 
 
@@ -113,6 +122,46 @@ def test_a_run_is_paused_cancelled_and_brought_back_after_a_restart_of_the_kerne
         page.locator(".cerebro-panel").get_by_role("button", name="Resume", exact=True).first.click()
         expect(page.get_by_text("Q&A: completed")).to_be_visible()
         expect(rows(page)).to_have_count(5)
+
+
+SHOWN = """
+from cerebro_nb import Ledger, ResultsTable, TaskView
+ledger = Ledger("sqlite:///{folder}/few.db")
+task_id = ledger.create_task("qa_generation", "tea", 6)
+from cerebro_nb.tasks.writing import FinishedItem
+ledger.add_items(task_id, 0, [({{}}, str(n)) for n in range(6)])
+for n in range(6):
+    made = {{"question": f"Question {{n}}?", "answer": f"Answer {{n}}."}}
+    ledger.finish_item(FinishedItem(task_id, n, ({{}}, str(n)), "ok", made, None, [], 1.0, 2.0)).result()
+table = ResultsTable(TaskView(ledger, task_id))
+table
+"""
+
+
+def test_no_click_loses_an_edit_and_a_bulk_mark_reaches_only_what_is_shown(lab, page, tmp_path):
+    notebook = lab(SHOWN.format(folder=tmp_path), "print([row['question'] for row in table.view.results])")
+    notebook.run(0)
+    expect(rows(page)).to_have_count(6)
+    for place in (0, 1, 2):
+        page.get_by_label(f"Select {place}", exact=True).check()
+    page.get_by_label("Search", exact=True).fill("Question 2")
+    expect(page.get_by_text("1 selected · 2 not shown, left as they are")).to_be_visible()
+    page.get_by_role("group", name="The selected answers").get_by_role("button", name="Reject", exact=True).click()
+    page.get_by_label("Search", exact=True).fill("")
+    expect(page.locator(".cb-row[data-mark=rejected]")).to_have_count(1)
+    page.keyboard.press("Escape")
+    page.keyboard.press("u")
+    expect(page.locator(".cb-row[data-mark=rejected]")).to_have_count(0)
+    rows(page).nth(3).click()
+    detail = page.get_by_role("region", name="The open answer")
+    detail.get_by_label("question", exact=True).fill("Mine?")
+    rows(page).nth(4).click()  # at once, before anything was saved
+    expect(detail.get_by_label("question", exact=True)).to_have_value("Question 4?")
+    expect(rows(page).nth(3)).to_contain_text("Mine?")
+    notebook.run(1)
+    expect(page.get_by_text("'Question 2?', 'Mine?', 'Question 4?'")).to_be_visible()
+    page.get_by_role("status").get_by_role("button", name="Undo", exact=True).click()
+    expect(rows(page).nth(3)).to_contain_text("Question 3?")
 
 
 LONG_WORD = "".join(hashlib.sha256(bytes([n])).hexdigest() for n in range(4))
@@ -158,7 +207,7 @@ def test_hostile_texts_are_shown_as_texts_and_failed_items_are_retried(lab, page
         expect(rows(page)).to_have_count(3)
         expect(rows(page).first).to_contain_text("<script>alert(1)</script><img src=x onerror=alert(2)>")
         rows(page).nth(1).click()
-        detail = page.locator(".cerebro-detail:visible")
+        detail = page.get_by_role("region", name="The open answer")
         expect(detail.get_by_role("heading", name="Error", exact=True)).to_be_visible()
         expect(detail.locator("pre", has_text="BadRequest").first).to_contain_text("alert(1)")
         picture("7-hostile")
@@ -167,12 +216,12 @@ def test_hostile_texts_are_shown_as_texts_and_failed_items_are_retried(lab, page
         notebook.run(1)
         notebook.run(2)
         page.get_by_role("tab", name="Runs").click()
-        runs = page.locator(".cerebro-runs .cerebro-body .cerebro-row")
+        runs = page.locator(".cb-runs li")
         expect(runs).to_contain_text(["<script>alert(6)</script> tea"])
-        page.locator(".cerebro-runs").get_by_label("Select all").check()
+        runs.first.get_by_role("checkbox").check()
         press(page, "Delete")
-        expect(page.get_by_text("for ever, with all answers?")).to_be_visible()
-        page.get_by_role("button", name="Delete", exact=True).last.click()
+        expect(page.get_by_text("3 answers are lost, with their marks and edits.")).to_be_visible()
+        page.get_by_role("dialog").get_by_role("button", name="Delete", exact=True).click()
         expect(page.get_by_text("No runs yet.")).to_be_visible()
     assert page.locator("img[src=x], script:text('alert')").count() == 0
 
@@ -223,9 +272,14 @@ def test_keyboard_alone_runs_and_reads(lab, page, tmp_path):
         page.keyboard.press(" ")
         expect(rows(page).nth(1)).to_have_attribute("aria-selected", "true")
         page.keyboard.press("Enter")
-        expect(page.locator(".cerebro-detail:visible h3")).to_have_text("Item 1")
+        expect(page.locator(".cb-detail:visible h3")).to_have_text("Item 1")
+        page.keyboard.press("a")  # marks it, and goes on
+        expect(page.locator(".cb-detail:visible h3")).to_have_text("Item 2")
+        expect(rows(page).nth(1)).to_have_attribute("data-mark", "accepted")
+        page.keyboard.press("u")
+        expect(rows(page).nth(1)).to_have_attribute("data-mark", "")
         page.keyboard.press("Escape")
-        expect(page.locator(".cerebro-detail:visible")).to_have_count(0)
+        expect(page.locator(".cb-detail:visible")).to_have_count(0)
 
 
 def test_a_prompt_of_one_s_own_goes_over_lines_of_one_s_own(lab, page, tmp_path):
@@ -291,7 +345,7 @@ def test_nobody_is_kept_out_in_either_theme_and_in_portuguese(theme, lab, page, 
         expect(page.get_by_text("Q&A: concluída")).to_be_visible()
         expect(rows(page)).to_have_count(6)
         rows(page).first.click()
-        expect(page.locator(".cerebro-detail:visible")).to_be_visible()
+        expect(page.locator(".cb-detail:visible")).to_be_visible()
         picture(f"9-{theme.split()[-1].lower()}")
         found = Axe().run(page, context=".cerebro-panel")
     serious = [one for one in found.response["violations"] if one["impact"] in ("serious", "critical")]
@@ -331,16 +385,17 @@ def test_fifty_thousand_rows_stay_usable(lab, page, tmp_path, picture):
     notebook.run(0)
     notebook.run(1)
     began = time.monotonic()
-    expect(page.locator(".cerebro-count")).to_have_text("50,000 / 50,000")
+    count = page.locator(".cb-review .cb-count")
+    expect(count).to_have_text("50,000 of 50,000")
     print(f"50,000 rows shown after {time.monotonic() - began:.1f} s")
-    page.locator(".cerebro-scroll").evaluate("grid => { grid.scrollTop = grid.scrollHeight }")
-    expect(page.locator(".cerebro-row", has_text="Question 49999?")).to_be_visible()
-    assert page.locator(".cerebro-body .cerebro-row").count() < 60
+    page.locator(".cb-scroll").evaluate("grid => { grid.scrollTop = grid.scrollHeight }")
+    expect(page.locator(".cb-row", has_text="Question 49999?")).to_be_visible()
+    assert rows(page).count() < 60
     page.get_by_label("Search", exact=True).fill("question 4242")
-    expect(page.locator(".cerebro-count")).to_have_text("11 / 50,000")
+    expect(count).to_have_text("11 of 50,000")
     page.get_by_role("columnheader", name="question").get_by_role("button").click()
     page.get_by_role("columnheader", name="question").get_by_role("button").click()
-    expect(page.locator(".cerebro-body .cerebro-row").first).to_contain_text("Question 42429?")
+    expect(rows(page).first).to_contain_text("Question 42429?")
     picture("10-many")
 
 

@@ -5,7 +5,7 @@ function render({ model, el }) {
   text.tabIndex = 0;
   const button = document.createElement("button");
   button.type = "button";
-  button.className = "cerebro-button";
+  button.className = "cb-button";
   const draw = () => {
     text.textContent = model.get("code");
     button.textContent = model.get("label");
@@ -21,7 +21,7 @@ function render({ model, el }) {
     }
   });
   model.on("change:code", draw);
-  el.classList.add("cerebro-grid", "cerebro-detail");
+  el.classList.add("cb-panel");
   el.append(button, text);
   draw();
   return () => model.off("change:code", draw);

@@ -1,0 +1,192 @@
+// The open row: what was made, to edit and to mark; what it was made from; how it was made. An edit is kept as it is typed.
+
+import { changes, marked } from "./diff.js";
+import { labelled, make, set, write } from "./dom.js";
+
+const KEPT_MS = 400; // after the last letter
+
+export function detail({ speak, send, onMark, onEdited, onStep, onClose }) {
+  const { say } = speak;
+  const title = make("h3", { tabindex: -1 });
+  const state = make("span", { class: "cb-state" });
+  const button = (text, key, act, more = "") =>
+    make("button", { type: "button", class: `cb-button ${more}`, "aria-keyshortcuts": key, title: `${text} (${key})`, text, onclick: act });
+  const accept = button(say("Accept"), "a", () => onMark(row.id, "accepted"), "cb-accept");
+  const reject = button(say("Reject"), "r", () => onMark(row.id, "rejected"), "cb-reject");
+  const clear = button(say("Clear mark"), "c", () => onMark(row.id, null), "cb-quiet");
+  const fields = make("div", { class: "cb-fields" });
+  const revert = make("button", { type: "button", class: "cb-button cb-quiet", text: say("Undo the edit"), onclick: () => restore() });
+  const edited = make("p", { class: "cb-edited", hidden: true }, make("span", { text: say("Edited") }), revert);
+  const changed = make("div", { class: "cb-diff", dir: "auto" });
+  const difference = make("details", { hidden: true }, make("summary", { text: say("What changed") }), changed);
+  const below = make("div");
+  const inner = make(
+    "div",
+    { class: "cb-detail-scroll" },
+    make(
+      "header",
+      {},
+      title,
+      state,
+      make("span", { class: "cb-spacer" }),
+      button(say("Previous"), "k", () => onStep(-1), "cb-quiet"),
+      button(say("Next"), "j", () => onStep(1), "cb-quiet"),
+      make("button", { type: "button", class: "cb-button cb-quiet", text: say("Close"), onclick: onClose }),
+    ),
+    make("div", { class: "cb-marks", role: "group", "aria-label": say("Mark") }, accept, reject, clear),
+    edited,
+    fields,
+    difference,
+    below,
+  );
+  const el = make("section", { class: "cb-detail", "aria-label": say("The open answer"), hidden: true }, inner);
+  let row = null; // the row of the table
+  let told = null; // what the ledger has of it
+  let entries = new Map(); // a field's name -> its box
+  let timer = 0;
+  const drafts = new Map(); // what was typed and is not known to be kept, by row
+
+  const typed = () => Object.fromEntries([...entries].map(([name, box]) => [name, box.value]));
+  const original = () => Object.fromEntries(told.original);
+  const kept = () => drafts.get(row.id) ?? Object.fromEntries(told.fields);
+  const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
+
+  function keep() {
+    clearTimeout(timer);
+    timer = 0;
+    if (!row || !told) return;
+    const [now, before] = [typed(), kept()];
+    if (same(now, before)) return;
+    const id = row.id;
+    const wasEdited = told.edited;
+    drafts.set(id, now);
+    const output = same(now, original()) ? null : now;
+    told = { ...told, edited: output !== null };
+    send({ do: "edit", id, output });
+    onEdited(id, () => {
+      drafts.set(id, before);
+      send({ do: "edit", id, output: wasEdited ? before : null });
+      if (row?.id === id) fill(before, wasEdited);
+    });
+    sayEdited();
+  }
+
+  function fill(texts, isEdited) {
+    told = { ...told, edited: isEdited };
+    for (const [name, box] of entries) {
+      if (box.value !== texts[name]) box.value = texts[name] ?? "";
+      grow(box);
+    }
+    sayEdited();
+  }
+
+  function restore() {
+    for (const [name, text] of told.original) if (entries.has(name)) entries.get(name).value = text;
+    keep();
+    fill(original(), false);
+    [...entries.values()][0]?.focus();
+  }
+
+  function sayEdited() {
+    edited.hidden = !told.edited;
+    difference.hidden = !told.edited;
+    if (!told.edited) return;
+    const now = typed();
+    const lines = told.original
+      .filter(([name, text]) => now[name] !== undefined && now[name] !== text)
+      .map(([name, text]) =>
+        make(
+          "p",
+          {},
+          make("strong", { text: `${name}: ` }),
+          changes(text, now[name]).map(([kind, part]) => make({ same: "span", gone: "del", new: "ins" }[kind], { text: part })),
+        ),
+      );
+    changed.replaceChildren(...lines);
+  }
+
+  function grow(box) {
+    box.rows = Math.min(14, Math.max(2, Math.ceil(box.value.length / 70) + box.value.split("\n").length - 1));
+  }
+
+  function field([name, text]) {
+    const box = make("textarea", {
+      dir: "auto",
+      oninput: () => {
+        grow(box);
+        sayEditedSoon();
+        clearTimeout(timer);
+        timer = setTimeout(keep, KEPT_MS);
+      },
+      onblur: keep,
+    });
+    box.value = text;
+    grow(box);
+    entries.set(name, box);
+    return labelled(name.replaceAll("_", " "), box);
+  }
+
+  function sayEditedSoon() {
+    const isEdited = !same(typed(), original());
+    if (told.edited !== isEdited) told = { ...told, edited: isEdited };
+    sayEdited();
+  }
+
+  const texts = (parts) => make("pre", { tabindex: 0, dir: "auto" }, parts.map(([kind, text]) => make(kind === "quote" ? "mark" : "span", { text })));
+
+  function show(next, answer) {
+    if (row && row.id !== next.id) keep();
+    const isNew = !told || row?.id !== next.id;
+    row = next;
+    told = answer;
+    el.hidden = false;
+    write(title, answer.title);
+    if (answer.edited !== undefined) drafts.delete(row.id);
+    if (!isNew && entries.size && [...entries.values()].includes(document.activeElement)) {
+      showRow(next); // who is writing is not disturbed
+      return;
+    }
+    entries = new Map();
+    fields.replaceChildren(...answer.fields.map(field));
+    const made = answer.sections.flatMap(([name, text]) => [make("h4", { text: name }), texts([["same", text]])]);
+    below.replaceChildren(
+      ...(answer.error ? [make("h4", { text: say("Error") }), make("pre", { class: "cb-error", tabindex: 0, dir: "auto", text: answer.error })] : []),
+      ...(answer.source ? [make("h4", { text: say("The text it was made from") }), texts(marked(answer.source, answer.quote))] : []),
+      make("details", {}, make("summary", { text: say("How it was made") }), ...made),
+    );
+    inner.scrollTop = 0;
+    sayEdited();
+    showRow(next);
+  }
+
+  function showRow(next) {
+    if (!next || next.id !== row?.id) return;
+    row = next;
+    const isOk = next.status === "ok";
+    for (const one of [accept, reject, clear]) one.disabled = !isOk;
+    set(accept, "aria-pressed", String(next.mark === "accepted"));
+    set(reject, "aria-pressed", String(next.mark === "rejected"));
+    clear.hidden = !next.mark;
+    write(state, next.mark ? say(next.mark) : say(next.status));
+    set(state, "data-state", next.mark ?? next.status);
+  }
+
+  return {
+    el,
+    show,
+    showRow,
+    keep,
+    get id() { return el.hidden ? null : row?.id; },
+    edit() {
+      const first = [...entries.values()][0];
+      first?.focus();
+      return Boolean(first);
+    },
+    close() {
+      keep();
+      el.hidden = true;
+      row = told = null;
+      entries = new Map();
+    },
+  };
+}
