@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..rows.columns import one_form, typed_early
+from ..rows.stored import StoredRows
 from ..files import place_of, write_jsonl, written_to
 from ..launching.kind import kind_of_example, known_kind
 from ..logs import get_logger
@@ -184,7 +185,7 @@ def save_jsonl(task: TaskLike, path: str | Path | None = None, *, ledger: Ledger
     """
     view = view_of(task, ledger)
     path = default_path(view) if path is None else place_of(path)
-    form, parts = one_form({"all": list(examples(view))}, strict=False)
+    form, parts = one_form({"all": StoredRows(examples(view))}, strict=False)
     if odd := [name for name, of in form.fields.items() if of is not None and of.name == "anything"]:
         _log.warning("fields of several types, where what is no text is written as JSON: %s", ", ".join(odd))
     save_rows(typed_early(parts["all"]), path)

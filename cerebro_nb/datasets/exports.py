@@ -16,6 +16,7 @@ from ..concurrency.loop import LOOP
 from ..concurrency.twins import blocking_twin
 from .card import data_card, hub_head, markdown_text, notes_of
 from ..rows.columns import Form, one_form, typed_early
+from ..rows.stored import StoredRows, stored
 from .examples import examples, needs_its_text, without_source_text
 from .formats import Format, Parts, format_rule, safe_in_spreadsheets
 from .publishing import Contents, apush_dataset, check_push, manifest_of, put_in_place
@@ -32,7 +33,7 @@ from cerebro_nb.datasets.trainers import (
 )
 from ..errors import InputError
 from ..files import place_of
-from ..judging.judging import verdicts
+from ..judging.judging import scores_of
 from ..recipes.conversations import Thinking, conversation_of
 from ..recipes.quality import refused
 from ..tasks.ledger import Ledger
@@ -86,9 +87,9 @@ def _check_score(min_score: int | None) -> None:
         raise InputError(f"min_score = {min_score!r} is no score", hint="Give a number from 1 to 5, such as 4.")
 
 
-def _score_fault(score: int | None, min_score: int) -> str | None:
-    """Return why an example with that score is left out, None if it is not."""
-    return "not judged" if score is None else "score" if score < min_score else None
+def _score_fault(score: int, min_score: int) -> str | None:
+    """Return why an example with that score, 0 if it has none, is left out; None if it is not."""
+    return "not judged" if not score else "score" if score < min_score else None
 
 
 def _none_left(dropped: Counter[str]) -> InputError:
@@ -112,21 +113,22 @@ Gates = bool | Collection[str]
 
 def _past_the_gates(
     views: Sequence[TaskView], gates: Gates, min_score: int | None = None, source_text: bool = True
-) -> tuple[list[dict[str, Any]], Counter[str]]:
+) -> tuple[StoredRows[dict[str, Any]], Counter[str]]:
     """Return the examples of tasks that pass, and how many do not, by the first gate that refuses each, or score."""
     _check_score(min_score)
-    kept: list[dict[str, Any]] = []
+    kept: StoredRows[dict[str, Any]] = StoredRows()
     dropped: Counter[str] = Counter()
     counted = None if isinstance(gates, bool) else check_gates(gates)
     for view in views:
         is_open = gates is False or view.ledger.has_accepted(view.task_id)
-        scores = {} if min_score is None else {place: said.get("score") for place, said in verdicts(view).items()}
+        scores = b"" if min_score is None else scores_of(view)
         for row in examples(view):
             first = None if is_open else next(iter(refused(row, counted)), None)
             if first is None and not source_text and needs_its_text(row):
                 first = "unanswerable"
             if first is None and min_score is not None:
-                first = _score_fault(scores.get(row["metadata"]["position"]), min_score)
+                position = row["metadata"]["position"]
+                first = _score_fault(scores[position] if position < len(scores) else 0, min_score)
             if first:
                 dropped[first] += 1
             else:
@@ -145,7 +147,7 @@ async def _examples_of(
     embedder: Embedder | None,
     min_score: int | None = None,
     source_text: bool = True,
-) -> tuple[list[dict[str, Any]], Counter[str]]:
+) -> tuple[StoredRows[dict[str, Any]], Counter[str]]:
     """Return the examples of tasks, and how many were left out, by the gate, the score or the kind of copy."""
     rows, dropped = await asyncio.to_thread(_past_the_gates, views, gates, min_score, source_text)
     if not rows:
@@ -169,7 +171,8 @@ def _as_read(
     """Return a form and its rows as the readers of a format should have them, and what they should know."""
     is_guessed = format_rule(format).is_guessed
     ordered: Parts = {name: typed_early(part) if is_guessed else part for name, part in parts.items()}
-    notes = notes_of(form, format, spreadsheet_safe=spreadsheet_safe, reordered=ordered != parts)
+    reordered = any(ordered[name] is not part for name, part in parts.items())
+    notes = notes_of(form, format, spreadsheet_safe=spreadsheet_safe, reordered=reordered)
     return *(safe_in_spreadsheets(form, ordered) if spreadsheet_safe else (form, ordered)), list(notes)
 
 # %% ../../nbs/25_datasets/8_exports.ipynb #ccbc444d
@@ -270,17 +273,20 @@ class _Wanted:
 
 # %% ../../nbs/25_datasets/8_exports.ipynb #55fb918e
 def _contents_of(
-    wanted: _Wanted, tasks: Sequence[Task], rows: list[dict[str, Any]], dropped: Counter[str], facts: Mapping[str, Any]
+    wanted: _Wanted,
+    tasks: Sequence[Task],
+    rows: Sequence[dict[str, Any]],
+    dropped: Counter[str],
+    facts: Mapping[str, Any],
 ) -> Contents:
     """Return the contents of a data set of examples; the facts are what else decided it."""
     shape, rule = _shape_for(wanted.trainer, wanted.shape, wanted.system_prompt, wanted.thinking, rows)
     notes = [*rule.notes(rows, wanted.thinking), *_source_noted(rows, wanted.source_text)]
     if dropped["unanswerable"]:
         notes.append("Questions that their text does not answer are left out with it, counted as unanswerable.")
-    rows = rows if wanted.source_text else list(map(without_source_text, rows))
-    form, parts = one_form(
-        divided(rows, list(rule.rows(rows, wanted.system_prompt, wanted.thinking)), wanted.test_share, wanted.seed)
-    )
+    rows = rows if wanted.source_text else StoredRows(map(without_source_text, rows))
+    of_shape = stored(rule.rows(rows, wanted.system_prompt, wanted.thinking))
+    form, parts = one_form(divided(rows, of_shape, wanted.test_share, wanted.seed))
     form, ordered, of_files = _as_read(form, parts, wanted.format, wanted.spreadsheet_safe)
     counts = {name: len(part) for name, part in parts.items()}
     facts = {"shape": shape, "thinking": wanted.thinking, "format": wanted.format, "seed": wanted.seed, **facts}
@@ -371,7 +377,8 @@ async def aexport_dataset(
     sources = [view.task for view in views]
     finder = await asyncio.to_thread(_finder, embedder if distinct else "none", sources)
     rows, dropped = await _examples_of(views, gates, distinct, finder, min_score, source_text)
-    contents = _contents_of(wanted, sources, rows, dropped, _facts_of(gates, min_score, finder))
+    facts = _facts_of(gates, min_score, finder)
+    contents = await asyncio.to_thread(_contents_of, wanted, sources, rows, dropped, facts)
     await asyncio.to_thread(put_in_place, contents, place, overwrite)
     address = await apush_dataset(place, push, private=private, overwrite=overwrite) if push else ""
     return _export_of(contents.manifest, place, address)

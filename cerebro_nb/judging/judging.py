@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Iterator, Collection, Mapping
 from dataclasses import asdict
 from typing import Any, Unpack
 
@@ -25,7 +25,7 @@ from ..tasks.ledger import Ledger
 from ..tasks.views import TaskLike, TaskView, item_output, view_of
 
 # %% auto #0
-__all__ = ['ajudge_run', 'JUDGEMENT', 'judge', 'ajudge', 'to_judge', 'JudgeArguments', 'judge_run', 'verdicts']
+__all__ = ['ajudge_run', 'JUDGEMENT', 'judge', 'ajudge', 'to_judge', 'JudgeArguments', 'judge_run', 'verdicts', 'scores_of']
 
 # %% ../../nbs/23_judging/5_judging.ipynb #c11bbb65
 def _of_item(view: TaskView, item: Mapping[str, Any]) -> dict[str, Any]:
@@ -192,11 +192,32 @@ def verdicts(task: TaskLike, *, ledger: Ledger | None = None, tasks: int = 1_000
     tasks
         How many of the newest tasks are looked through.
     """
-    view = view_of(task, ledger)
     found: dict[int, dict[str, Any]] = {}
+    for position, said in _verdicts_on(view_of(task, ledger), tasks):
+        found.setdefault(position, said)
+    return found
+
+
+def _verdicts_on(view: TaskView, tasks: int) -> Iterator[tuple[int, Any]]:
+    """Yield positions of a task and what was said of each, the newest verdict first."""
     for judgement in view.ledger.tasks(tasks):
         if judgement.kind == "judgement" and judgement.manifest.get("of_task") == view.task_id:
             for page in view.ledger.pages(judgement.id, "ok"):
-                for item in page:
-                    found.setdefault(item["input"]["judged"], item_output(item))
+                yield from ((item["input"]["judged"], item_output(item)) for item in page)
+
+
+def scores_of(task: TaskLike, *, ledger: Ledger | None = None, tasks: int = 1_000) -> bytearray:
+    """Return what score judges gave a task's examples: a byte at each position, 0 where there is none.
+
+    Parameters
+    ----------
+    task, ledger, tasks
+        As in `verdicts`; no verdict is held.
+    """
+    found = bytearray()
+    for position, said in _verdicts_on(view_of(task, ledger), tasks):
+        score = said.get("score") if isinstance(said, dict) else None
+        found.extend(bytes(max(0, position + 1 - len(found))))
+        if not found[position] and isinstance(score, int):
+            found[position] = min(max(score, 0), 255)
     return found
