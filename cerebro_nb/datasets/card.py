@@ -19,6 +19,7 @@ from ..rows.columns import Form
 from .formats import FORMATS, Format, Parts, format_rule
 from .shapes import SHAPES
 from .trainers import TRAINERS, names_of_files
+from ..rows.stored import StoredRows
 from ..tasks.reading import Task, told_of
 
 # %% auto #0
@@ -302,4 +303,4 @@ def without_folders(parts: Parts, tasks: Iterable[Task]) -> Parts:
         names = {name: _name_alone(value) for name, value in sources.items() if _is_place(value, documents)}
         return {**row, "metadata": {**metadata, **names}}
 
-    return {part: list(map(named, rows)) for part, rows in parts.items()}
+    return {part: StoredRows(map(named, rows)) for part, rows in parts.items()}

@@ -15,8 +15,9 @@ from typing import Any, Literal, get_args
 
 from ..errors import InputError
 from ..rows.columns import one_form, typed_early
+from ..rows.stored import StoredRows
 from ..gates.gates import check_gates
-from ..judging.judging import verdicts
+from ..judging.judging import scores_of
 from ..recipes.quality import refused
 from ..files import place_of, write_jsonl, written_to
 from ..launching.kind import kind_of_example, known_kind
@@ -202,7 +203,7 @@ class Chosen:
         return "not judged" if score is None else "score" if score < self.min_score else None
 
 # %% ../../nbs/25_datasets/1_examples.ipynb #c9d71d19
-def chosen_examples(views: Sequence[TaskView], chosen: Chosen) -> tuple[list[dict[str, Any]], Counter[str]]:
+def chosen_examples(views: Sequence[TaskView], chosen: Chosen) -> tuple[StoredRows[dict[str, Any]], Counter[str]]:
     """Return the examples of tasks that count, and how many of those that are marked to count do not, by why.
 
     Parameters
@@ -212,12 +213,13 @@ def chosen_examples(views: Sequence[TaskView], chosen: Chosen) -> tuple[list[dic
     chosen
         Which count.
     """
-    kept: list[dict[str, Any]] = []
+    kept: StoredRows[dict[str, Any]] = StoredRows()
     dropped: Counter[str] = Counter()
     for view in views:
-        judged = {} if chosen.min_score is None else verdicts(view)
+        scores = b"" if chosen.min_score is None else scores_of(view)
         for mark, row in marked_examples(view, chosen.marks):
-            fault = chosen.fault(mark, row, judged.get(row["metadata"]["position"], {}).get("score"))
+            position = row["metadata"]["position"]
+            fault = chosen.fault(mark, row, scores[position] or None if position < len(scores) else None)
             if fault:
                 dropped[fault] += 1
             else:
@@ -345,7 +347,7 @@ def save_jsonl(task: TaskLike, path: str | Path | None = None, *, ledger: Ledger
     check_arguments(save_jsonl, locals())
     view = view_of(task, ledger)
     path = default_path(view) if path is None else place_of(path)
-    form, parts = one_form({"all": list(examples(view))}, strict=False)
+    form, parts = one_form({"all": StoredRows(examples(view))}, strict=False)
     if odd := [name for name, of in form.fields.items() if of is not None and of.name == "anything"]:
         _log.warning("fields of several types, where what is no text is written as JSON: %s", ", ".join(odd))
     save_rows(typed_early(parts["all"]), path)

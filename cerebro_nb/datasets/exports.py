@@ -16,6 +16,7 @@ from ..concurrency.loop import LOOP
 from ..concurrency.twins import blocking_twin
 from .card import data_card, hub_head, manifest_of, markdown_text, notes_of, without_folders
 from ..rows.columns import Form, one_form, typed_early
+from ..rows.stored import StoredRows, stored
 from .examples import Chosen, Gates, Marks, chosen_examples, none_left, without_source_text
 from .formats import Format, Parts, format_rule, safe_in_spreadsheets
 from .publishing import Contents, apush_dataset, check_push, put_in_place
@@ -76,7 +77,7 @@ class Export:
 # %% ../../nbs/25_datasets/8_exports.ipynb #827e8db1
 async def _examples_of(
     views: Sequence[TaskView], chosen: Chosen, distinct: bool, embedder: Embedder | None
-) -> tuple[list[dict[str, Any]], Counter[str]]:
+) -> tuple[StoredRows[dict[str, Any]], Counter[str]]:
     """Return the examples of tasks, and how many were left out, by the gate, the score or the kind of copy."""
     rows, dropped = await asyncio.to_thread(chosen_examples, views, chosen)
     if not rows and dropped:
@@ -102,7 +103,8 @@ def _as_read(
     """Return a form and its rows as the readers of a format should have them, and what they should know."""
     is_guessed = format_rule(format).is_guessed
     ordered: Parts = {name: typed_early(part) if is_guessed else part for name, part in parts.items()}
-    notes = notes_of(form, format, spreadsheet_safe=spreadsheet_safe, reordered=ordered != parts)
+    reordered = any(ordered[name] is not part for name, part in parts.items())
+    notes = notes_of(form, format, spreadsheet_safe=spreadsheet_safe, reordered=reordered)
     return *(safe_in_spreadsheets(form, ordered) if spreadsheet_safe else (form, ordered)), list(notes)
 
 # %% ../../nbs/25_datasets/8_exports.ipynb #ccbc444d
@@ -203,16 +205,20 @@ class _Wanted:
 
 # %% ../../nbs/25_datasets/8_exports.ipynb #55fb918e
 def _contents_of(
-    wanted: _Wanted, tasks: Sequence[Task], rows: list[dict[str, Any]], dropped: Counter[str], facts: Mapping[str, Any]
+    wanted: _Wanted,
+    tasks: Sequence[Task],
+    rows: Sequence[dict[str, Any]],
+    dropped: Counter[str],
+    facts: Mapping[str, Any],
 ) -> Contents:
     """Return the contents of a data set of examples; the facts are what else decided it."""
     shape, rule = _shape_for(wanted.trainer, wanted.shape, wanted.system_prompt, wanted.thinking, rows)
     notes = [*rule.notes(rows, wanted.thinking), *_source_noted(rows, wanted.source_text)]
     if dropped["unanswerable"]:
         notes.append("Questions that their text does not answer are left out with it, counted as unanswerable.")
-    rows = rows if wanted.source_text else list(map(without_source_text, rows))
-    shaped = list(rule.rows(rows, wanted.system_prompt, wanted.thinking))
-    form, parts = one_form(without_folders(divided(rows, shaped, wanted.test_share, wanted.seed), tasks))
+    rows = rows if wanted.source_text else StoredRows(map(without_source_text, rows))
+    of_shape = stored(rule.rows(rows, wanted.system_prompt, wanted.thinking))
+    form, parts = one_form(without_folders(divided(rows, of_shape, wanted.test_share, wanted.seed), tasks))
     form, ordered, of_files = _as_read(form, parts, wanted.format, wanted.spreadsheet_safe)
     counts = {name: len(part) for name, part in parts.items()}
     facts = {"shape": shape, "thinking": wanted.thinking, "format": wanted.format, "seed": wanted.seed, **facts}
@@ -310,7 +316,8 @@ async def aexport_dataset(
     finder = await asyncio.to_thread(_finder, embedder if distinct else "none", sources)
     chosen = Chosen(marks, gates, min_score, source_text)
     rows, dropped = await _examples_of(views, chosen, distinct, finder)
-    contents = _contents_of(wanted, sources, rows, dropped, _facts_of(chosen, finder))
+    facts = _facts_of(chosen, finder)
+    contents = await asyncio.to_thread(_contents_of, wanted, sources, rows, dropped, facts)
     await asyncio.to_thread(put_in_place, contents, place, overwrite)
     address = await apush_dataset(place, push, private=private, overwrite=overwrite) if push else ""
     return _export_of(contents.manifest, place, address)

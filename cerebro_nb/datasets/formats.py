@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import pandas
-
 from ..rows.columns import Form
 from ..errors import InputError, MissingDependency
 from ..files import write_jsonl
+from ..rows.stored import StoredRows
 
 # %% auto #0
 __all__ = ['Format', 'Parts', 'FORMATS', 'FormatRule', 'safe_in_spreadsheets', 'format_rule']
@@ -93,8 +93,11 @@ def _write_csv(form: Form, parts: Parts, folder: Path) -> None:
 
 
 def _count_csv(folder: Path, part: str) -> int:
-    cells = pandas.read_csv(folder / f"{part}.csv", dtype=str, keep_default_na=False, skip_blank_lines=False)
-    return len(cells)
+    import pandas
+
+    as_they_are: Any = {"dtype": str, "keep_default_na": False, "skip_blank_lines": False}
+    with pandas.read_csv(folder / f"{part}.csv", chunksize=10_000, **as_they_are) as pages:
+        return sum(map(len, pages))
 
 
 FORMATS["csv"] = FormatRule(
@@ -118,24 +121,20 @@ def _unlike_a_formula(text: Any) -> Any:
     return f"'{text}" if isinstance(text, str) and _FORMULA.match(text) else text
 
 
-def safe_in_spreadsheets(form: Form, parts: Parts) -> tuple[Form, dict[str, list[dict[str, Any]]]]:
+def safe_in_spreadsheets(form: Form, parts: Parts) -> tuple[Form, dict[str, StoredRows[dict[str, Any]]]]:
     """Return a form and its rows with an apostrophe before each text that a spreadsheet would run as a formula."""
     safe = {
-        name: [{k: _unlike_a_formula(value) for k, value in row.items()} for row in rows]
+        name: StoredRows({k: _unlike_a_formula(value) for k, value in row.items()} for row in rows)
         for name, rows in parts.items()
     }
     return Form("object", fields={_unlike_a_formula(k): of for k, of in form.fields.items()}), safe
 
 # %% ../../nbs/25_datasets/5_formats.ipynb #19fe14f1
-def _flat(form: Form, parts: Parts) -> tuple[Form, dict[str, list[dict[str, Any]]]]:
-    """Return rows with their metadata as JSON texts, and their form."""
+def _flat(form: Form) -> Form:
+    """Return the form of rows with their metadata as JSON texts."""
     if "metadata" not in form.fields:
-        return form, {name: list(map(dict, rows)) for name, rows in parts.items()}
-    rows = {
-        name: [{**row, "metadata": json.dumps(row["metadata"], ensure_ascii=False)} for row in part]
-        for name, part in parts.items()
-    }
-    return Form("object", fields={**form.fields, "metadata": Form("text")}), rows
+        return form
+    return Form("object", fields={**form.fields, "metadata": Form("text")})
 
 # %% ../../nbs/25_datasets/5_formats.ipynb #180cd3a2
 def _arrow_type(form: Form | None, path: str) -> Any:
@@ -159,20 +158,30 @@ def _schema(form: Form) -> Any:
         raise MissingDependency("pyarrow", "datasets") from missing
     return arrow.schema([(name, _arrow_type(of, name)) for name, of in form.fields.items()])
 
-# %% ../../nbs/25_datasets/5_formats.ipynb #97b58ca8
+# %% ../../nbs/25_datasets/5_formats.ipynb #0fc0c742
 _ROWS = 1_000  # that are turned into a table at once
 
 
-def _write_parquet(form: Form, parts: Parts, folder: Path) -> None:
-    form, parts = _flat(form, parts)
-    schema = _schema(form)
+def _tables(rows: Sequence[Mapping[str, Any]], schema: Any) -> Iterator[Any]:
+    """Yield rows as tables of Arrow, their metadata as JSON texts, a thousand at a time."""
     import pyarrow as arrow
+
+    for first in range(0, len(rows), _ROWS):
+        page = [dict(row) for row in rows[first : first + _ROWS]]
+        for row in page:
+            if "metadata" in row:
+                row["metadata"] = json.dumps(row["metadata"], ensure_ascii=False)
+        yield arrow.Table.from_pylist(page, schema)
+
+# %% ../../nbs/25_datasets/5_formats.ipynb #97b58ca8
+def _write_parquet(form: Form, parts: Parts, folder: Path) -> None:
+    schema = _schema(_flat(form))
     from pyarrow import parquet
 
     for name, rows in parts.items():
         with parquet.ParquetWriter(folder / f"{name}.parquet", schema) as writer:
-            for first in range(0, len(rows), _ROWS):
-                writer.write_table(arrow.Table.from_pylist(list(rows[first : first + _ROWS]), schema))
+            for table in _tables(rows, schema):
+                writer.write_table(table)
 
 
 def _count_parquet(folder: Path, part: str) -> int:
@@ -186,21 +195,28 @@ FORMATS["parquet"] = FormatRule(_write_parquet, _count_parquet, r"{part}\.parque
 
 # %% ../../nbs/25_datasets/5_formats.ipynb #01b50ccc
 def _write_datasets(form: Form, parts: Parts, folder: Path) -> None:
-    form, parts = _flat(form, parts)
-    schema = _schema(form)
+    schema = _schema(_flat(form))
     try:
         import datasets
     except ImportError as missing:
         raise MissingDependency("datasets", "datasets") from missing
-    features = datasets.Features.from_arrow_schema(schema)
-    of_parts = {name: datasets.Dataset.from_list(list(rows), features) for name, rows in parts.items()}
+    import pyarrow as arrow
+
+    schema = datasets.Features.from_arrow_schema(schema).arrow_schema
     shown = datasets.is_progress_bar_enabled()
     datasets.disable_progress_bars()
-    try:
-        datasets.DatasetDict(of_parts).save_to_disk(str(folder / "dataset"))
-    finally:
-        if shown:
-            datasets.enable_progress_bars()
+    with tempfile.TemporaryDirectory(prefix="cerebro-", ignore_cleanup_errors=True) as beside:
+        try:
+            of_parts = datasets.DatasetDict()
+            for name, rows in parts.items():
+                with arrow.OSFile(f"{beside}/{name}", "wb") as file, arrow.ipc.new_stream(file, schema) as stream:
+                    for table in _tables(rows, schema):
+                        stream.write_table(table)
+                of_parts[name] = datasets.Dataset.from_file(f"{beside}/{name}")
+            of_parts.save_to_disk(str(folder / "dataset"))
+        finally:
+            if shown:
+                datasets.enable_progress_bars()
 
 
 def _count_datasets(folder: Path, part: str) -> int:

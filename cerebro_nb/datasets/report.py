@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import html
+from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 from ..concurrency.loop import LOOP
 from ..concurrency.twins import blocking_twin
 from .examples import example_of, origin_of
-from ..judging.judging import verdicts
+from ..judging.judging import scores_of
 from ..launching.kind import Kind, kind_named, known_kind
 from ..launching.launch import check_arguments
 from ..recipes.quality import refused
+from ..rows.stored import StoredRows
 from ..tasks.ledger import Ledger
 from ..tasks.reading import Task
 from ..tasks.views import TaskLike, item_output, view_of
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     import pandas
 
 # %% auto #0
-__all__ = ['quality_report', 'shortened', 'share_bars', 'QualityReport', 'coverage_of', 'aquality_report']
+__all__ = ['quality_report', 'shortened', 'share_bars', 'QualityReport', 'Seen', 'aquality_report']
 
 # %% ../../nbs/25_datasets/9_report.ipynb #16313ad7
 _BAR, _MOST_NAMED, _MOST_BARS = 220, 28, 40  # pixels of a whole bar; letters of a name; bars of a picture
@@ -130,71 +132,90 @@ def _telling_text(example: Any, kind: Kind | None) -> str:
     return str(example.get(kind.essential, example))
 
 # %% ../../nbs/25_datasets/9_report.ipynb #2ca0c8f5
-async def _flags(task: Task, answered: Sequence[Mapping[str, Any]], finder: Embedder | None) -> dict[int, list[str]]:
-    """Return what speaks against the answered items of a task, by position; those that nothing does are not in it."""
-    examples, kind = [item_output(item) for item in answered], known_kind(task)
-    language = str(task.manifest.get("language", "en"))
-    rows = [example_of(item, origin_of(task)) for item in answered]
-    gates = await asyncio.to_thread(lambda: [list(refused(row)) for row in rows])
-    found = await afind_duplicates([_telling_text(example, kind) for example in examples], finder or "none", language)
-    copies = {duplicate.place: [f"{duplicate.kind} duplicate"] for duplicate in found}
-    reasons = {
-        item["position"]: [*refusing, *copies.get(place, [])]
-        for place, (item, refusing) in enumerate(zip(answered, gates, strict=True))
-    }
-    return {position: why for position, why in reasons.items() if why}
+_TOPICS = ("topic", "sub_topic", "source")
+
+
+class Seen:
+    """What reading the items of a task tells, one after the other.
+
+    Parameters
+    ----------
+    task
+        The task.
+    """
+
+    def __init__(self, task: Task):
+        self._origin, self._kind = origin_of(task), known_kind(task)
+        self.total = self.at_once = self.characters = 0
+        self.positions, self.texts = array("q"), StoredRows[str]()
+        self.flagged: dict[int, tuple[str, ...]] = {}
+        self.planned: dict[str, Counter[str]] = {name: Counter() for name in _TOPICS}
+        self._topics: dict[str, array[int]] = {name: array("q") for name in _TOPICS}
+        self._numbers: dict[str, dict[str, int]] = {name: {} for name in _TOPICS}
+
+    def add(self, item: Mapping[str, Any]) -> None:
+        """Take in an item, as the ledger has it."""
+        self.total += 1
+        given = item["input"] if isinstance(item["input"], Mapping) else {}
+        topics = {name: str(topic) for name in _TOPICS if (topic := given.get(name)) is not None}
+        for name, topic in topics.items():
+            self.planned[name][topic] += 1
+        if item["status"] != "ok":
+            return
+        self.positions.append(item["position"])
+        self.at_once += item["attempts"] <= 1
+        text = _telling_text(item_output(item), self._kind)
+        self.characters += len(text)
+        self.texts.append(text)
+        self.flag(item["position"], *refused(example_of(item, self._origin)))
+        for name in _TOPICS:
+            numbers = self._numbers[name]
+            self._topics[name].append(numbers.setdefault(topics[name], len(numbers)) if name in topics else -1)
+
+    def flag(self, position: int, *reasons: str) -> None:
+        """Note what speaks against an example."""
+        if reasons:
+            self.flagged[position] = (*self.flagged.get(position, ()), *reasons)
+
+    def coverage(self, topics: Sequence[str] = ()) -> dict[str, tuple[int, int]]:
+        """Return by topic how many examples were planned, and how many there are that nothing speaks against.
+
+        Parameters
+        ----------
+        topics
+            Those that there should be.
+        """
+        name = next((name for name in _TOPICS if any(self.planned[name])), _TOPICS[0])
+        good, names = Counter[str](), list(self._numbers[name])
+        for position, number in zip(self.positions, self._topics[name], strict=True):
+            if number >= 0 and position not in self.flagged:
+                good[names[number]] += 1
+        planned = {**dict.fromkeys(topics, 0), **self.planned[name]}
+        return {topic: (count, good[topic]) for topic, count in planned.items()}
 
 # %% ../../nbs/25_datasets/9_report.ipynb #8353479e
-def _measures(
-    items: Sequence[Mapping[str, Any]],
-    texts: Sequence[str],
-    flagged: Mapping[int, Sequence[str]],
-    scores: Sequence[int],
-) -> dict[str, float]:
-    """Return what is counted of a task's items: their texts that tell them apart, their flags and a judge's scores."""
-    total, count = len(items) or 1, len(texts) or 1
-    reasons = [reason for why in flagged.values() for reason in why]
+def _measures(seen: Seen, scores: Sequence[int]) -> dict[str, float]:
+    """Return what is counted of a task's items, and of the scores that a judge gave."""
+    answered = len(seen.positions)
+    total, count = seen.total or 1, answered or 1
+    reasons = Counter(reason for why in seen.flagged.values() for reason in why)
     refusing = {reason for reason in reasons if not reason.endswith("duplicate")}
-    copies = sum(reason.endswith("duplicate") for reason in reasons)
+    copies = sum(number for reason, number in reasons.items() if reason not in refusing)
     measures: dict[str, float] = {
-        "examples": len(texts),
-        "share answered": len(texts) / total,
+        "examples": answered,
+        "share answered": answered / total,
         "share distinct": 1 - copies / count,
-        "share that passes the gates": 1 - sum(not refusing.isdisjoint(why) for why in flagged.values()) / count,
-        "share answered at once": sum(item["attempts"] <= 1 for item in items if item["status"] == "ok") / count,
+        "share that passes the gates": 1 - sum(not refusing.isdisjoint(why) for why in seen.flagged.values()) / count,
+        "share answered at once": seen.at_once / count,
     }
-    measures |= {f"count {reason}": reasons.count(reason) for reason in sorted(set(reasons))}
-    measures["mean characters of what tells two apart"] = sum(map(len, texts)) / count
+    measures |= {f"count {reason}": reasons[reason] for reason in sorted(reasons)}
+    measures["mean characters of what tells two apart"] = seen.characters / count
     if scores:
         measures |= {"judged": len(scores), "mean score": sum(scores) / len(scores)}
         measures["share judged 4 or 5"] = sum(score >= 4 for score in scores) / len(scores)
     return measures
 
-# %% ../../nbs/25_datasets/9_report.ipynb #68bbbac8
-def coverage_of(
-    items: Sequence[Mapping[str, Any]], flagged: Mapping[int, Sequence[str]], topics: Sequence[str] = ()
-) -> dict[str, tuple[int, int]]:
-    """Return by topic how many examples were planned, and how many there are that nothing speaks against.
-
-    Parameters
-    ----------
-    items
-        All items of a task, as the ledger has them.
-    flagged
-        By position, what speaks against an example.
-    topics
-        Those that there should be.
-    """
-    inputs = [item["input"] if isinstance(item["input"], Mapping) else {} for item in items]
-    name = next((name for name in ("topic", "sub_topic", "source") if any(given.get(name) for given in inputs)), None)
-    planned, good = Counter(dict.fromkeys(topics, 0)), Counter[str]()
-    for item, given in zip(items, inputs, strict=True):
-        if (topic := given.get(name)) is not None:
-            planned[str(topic)] += 1
-            good[str(topic)] += item["status"] == "ok" and item["position"] not in flagged
-    return {topic: (count, good[topic]) for topic, count in planned.items()}
-
-# %% ../../nbs/25_datasets/9_report.ipynb #386b5606
+# %% ../../nbs/25_datasets/9_report.ipynb #2ff6c5d3
 async def aquality_report(
     task: TaskLike, *, embedder: str | Embedder | None = "auto", ledger: Ledger | None = None
 ) -> QualityReport:
@@ -223,18 +244,24 @@ async def aquality_report(
     check_arguments(aquality_report, locals())
     view = view_of(task, ledger)
     its_task = view.task
-    items = [item for page in view.ledger.pages(view.task_id) for item in page]
-    answered = [item for item in items if item["status"] == "ok"]
     language = str(its_task.manifest.get("language", "en"))
     finder = await asyncio.to_thread(copies_embedder, embedder, language)
-    flagged = await _flags(its_task, answered, finder)
-    kind = known_kind(its_task)
-    texts = [_telling_text(item_output(item), kind) for item in answered]
-    scores = [verdict["score"] for verdict in verdicts(view).values()]
-    coverage = coverage_of(items, flagged, its_task.manifest.get("topics", ()))
-    return QualityReport(
-        its_task.id, _measures(items, texts, flagged, scores), flagged, finder.name if finder else None, coverage
-    )
+
+    def read() -> Seen:
+        seen = Seen(its_task)
+        for page in view.ledger.pages(view.task_id):
+            for item in page:
+                seen.add(item)
+        return seen
+
+    seen = await asyncio.to_thread(read)
+    for copy in await afind_duplicates(seen.texts, finder or "none", language):
+        seen.flag(seen.positions[copy.place], f"{copy.kind} duplicate")
+    scores = bytes(filter(None, await asyncio.to_thread(scores_of, view)))
+    coverage, told_by = seen.coverage(its_task.manifest.get("topics", ())), finder.name if finder else None
+    shared = {why: list(why) for why in seen.flagged.values()}
+    flagged = {position: shared[why] for position, why in sorted(seen.flagged.items())}
+    return QualityReport(its_task.id, _measures(seen, scores), flagged, told_by, coverage)
 
 # %% ../../nbs/25_datasets/9_report.ipynb #8c98bb80
 quality_report = blocking_twin(aquality_report)

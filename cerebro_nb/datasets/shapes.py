@@ -115,9 +115,9 @@ def conversations(
     return ShapeRule(rows, has_system_prompt=True, thinking=places, notes=all_notes)
 
 # %% ../../nbs/25_datasets/2_shapes.ipynb #8cb1bc67
-def _records(examples: Sequence[Row], system_prompt: str, thinking: Thinking) -> Iterator[dict[str, Any]]:
-    """Yield examples as they are."""
-    yield from map(dict, examples)
+def _records(examples: Sequence[Row], system_prompt: str, thinking: Thinking) -> Iterable[Any]:
+    """Return examples as they are."""
+    return examples
 
 
 SHAPES["records"] = ShapeRule(_records, has_metadata=True)
@@ -156,12 +156,16 @@ def _with_tools(row: dict[str, Any], talk: Conversation) -> dict[str, Any]:
 
 
 def _tools_noted(examples: Sequence[Row], thinking: Thinking) -> Iterator[str]:
-    talks = list(map(conversation_of, examples))
-    if any(talk.tools for talk in talks):
+    has_tools = has_calls = has_more = False
+    for talk in map(conversation_of, examples):
+        has_tools |= bool(talk.tools)
+        has_calls |= any(turn.tool_calls for turn in talk.turns)
+        has_more |= thinking == "field" and any(turn.thinking for turn in talk.turns)
+    if has_tools:
         yield "`tools` is a JSON text: a list of functions, each with a JSON schema of its parameters."
-    if any(turn.tool_calls for talk in talks for turn in talk.turns):
+    if has_calls:
         yield "`arguments` of a call is a JSON text; where a chat template wants an object, read it with `json.loads`."
-    if any(turn.tool_calls or (thinking == "field" and turn.thinking) for talk in talks for turn in talk.turns):
+    if has_calls or has_more:
         yield "A message has only the fields it needs; tables of Arrow have null for the others."
 
 
@@ -246,12 +250,13 @@ def _chatml(talk: Conversation, thinking: Thinking) -> dict[str, Any]:
 
 # %% ../../nbs/25_datasets/2_shapes.ipynb #ca7eda5b
 def _marks_changed(examples: Sequence[Row], thinking: Thinking) -> Iterator[str]:
-    texts: list[str] = []
+    changed = 0
     for talk in talks_of(examples, "", thinking):
+        texts = [_as_json(dict(tool)) for tool in talk.tools]
         for turn in talk.turns:
             texts += [turn.content, turn.thinking, *(_as_json(dict(call)) for call in turn.tool_calls)]
-        texts += [_as_json(dict(tool)) for tool in talk.tools]
-    if changed := sum(text != without_marks(text) for text in texts):
+        changed += sum(text != without_marks(text) for text in texts)
+    if changed:
         yield f"Marks of turns that stood in texts have blanks in them, as `<| im_end |>`; texts changed: {changed}."
 
 
@@ -285,9 +290,8 @@ def parted(
     as_texts
         Whether they are texts where texts hold all of them; else they are messages, as a chat template takes them.
     """
-    talks = list(talks_of(examples, system_prompt, thinking))
-    plain = as_texts and all(_is_plain(talk, thinking) for talk in talks)
-    for talk in talks:
+    plain = as_texts and all(_is_plain(talk, thinking) for talk in talks_of(examples, system_prompt, thinking))
+    for talk in talks_of(examples, system_prompt, thinking):
         *prompt, answer = messages_of(talk.turns, thinking)
         row = {"prompt": prompt, last: [answer]}
         if talk.rejected and worse:
@@ -385,4 +389,4 @@ def shaped(
     ----------
     TRL, "Dataset formats and types"; LLaMA-Factory, data/README.md; Axolotl, "Conversation"; OpenAI, "Fine-tuning".
     """
-    yield from shape_rule(shape, system_prompt, thinking).rows(list(rows), system_prompt, thinking)
+    yield from map(dict, shape_rule(shape, system_prompt, thinking).rows(list(rows), system_prompt, thinking))

@@ -5,16 +5,21 @@
 # %% ../../nbs/25_datasets/4_splitting.ipynb #f9b6fe68
 from __future__ import annotations
 
+import asyncio
 import json
 import random
+from array import array
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import count
 from typing import Any
 
+from ..rows.alike import first_equal
 from ..rows.columns import telling_rows
+from ..rows.stored import StoredRows, stored
 from ..errors import InputError
 from ..launching.kind import kind_of_example, kinds
-from ..texts.duplicates import NEAR, NearTexts, afind_duplicates
+from ..texts.duplicates import NEAR, afind_duplicates, copies_by_letters
 from ..texts.embedders import Embedder
 
 # %% auto #0
@@ -36,7 +41,7 @@ def essential_text(example: Mapping[str, Any]) -> str:
 # %% ../../nbs/25_datasets/4_splitting.ipynb #38283ad9
 async def distinct_rows(
     rows: Sequence[dict[str, Any]], embedder: Embedder | None = None
-) -> tuple[list[dict[str, Any]], Counter[str]]:
+) -> tuple[StoredRows[dict[str, Any]], Counter[str]]:
     """Return examples without those that repeat an earlier one, and how many were left out, by the kind of copy.
 
     Parameters
@@ -46,17 +51,18 @@ async def distinct_rows(
     embedder
         Finds those in other words too; None leaves them.
     """
-    found = await afind_duplicates([essential_text(row) for row in rows], embedder or "none")
+    texts = await asyncio.to_thread(lambda: StoredRows(map(essential_text, rows)))
+    found = await afind_duplicates(texts, embedder or "none")
     dropped = {duplicate.place for duplicate in found}
-    kept = [row for place, row in enumerate(rows) if place not in dropped]
-    return kept, Counter(duplicate.kind for duplicate in found)
+    kept = array("q", (place for place in range(len(rows)) if place not in dropped))
+    return stored(rows).at(kept), Counter(duplicate.kind for duplicate in found)
 
 # %% ../../nbs/25_datasets/4_splitting.ipynb #4c642055
 class _Groups:
     """Places that are joined to groups; each group has a first place that names it."""
 
     def __init__(self, count: int):
-        self._up = list(range(count))
+        self._up = array("q", range(count))
 
     def of(self, place: int) -> int:
         """Return the name of a place's group."""
@@ -76,7 +82,7 @@ _ALIKE = 0.3
 _MOST_IN_ONE = 20
 
 
-def grouped(rows: Sequence[Mapping[str, Any]]) -> list[int]:
+def grouped(rows: Sequence[Mapping[str, Any]]) -> Sequence[int]:
     """Return the group of each example: those of one section, and those that are alike, have the same.
 
     A document without sections is one section. Where being alike makes most of many examples one group, as questions
@@ -87,26 +93,27 @@ def grouped(rows: Sequence[Mapping[str, Any]]) -> list[int]:
     rows
         Examples with their ``metadata``.
     """
-    found = _joined(rows, _ALIKE)
+    texts, sections = StoredRows(map(essential_text, rows)), first_equal(map(_section_of, rows, count()))
+    found = _joined(texts, sections, _ALIKE)
     most = max(Counter(found).values(), default=0)
-    return _joined(rows, NEAR) if most > max(_MOST_IN_ONE, len(rows) / 2) else found
+    return _joined(texts, sections, NEAR) if most > max(_MOST_IN_ONE, len(rows) / 2) else found
 
 
-def _joined(rows: Sequence[Mapping[str, Any]], threshold: float) -> list[int]:
-    groups = _Groups(len(rows))
-    of_section: dict[tuple[str, str], int] = {}
-    near, of_text = NearTexts(threshold=threshold, contrasts=False), dict[str, int]()
-    for place, row in enumerate(rows):
-        metadata, text = row.get("metadata") or {}, essential_text(row)
-        if source := metadata.get("source"):
-            section = str(source), str(metadata.get("section") or "")
-            groups.join(place, of_section.setdefault(section, place))
-        if (like := near.near(text)) is not None:
-            groups.join(place, of_text[like])
-        else:
-            of_text[text] = place
-            near.add(text)
-    return [groups.of(place) for place in range(len(rows))]
+def _section_of(row: Mapping[str, Any], place: int) -> str:
+    """Return what names the section that an example is from; its place where it is from none."""
+    metadata = row.get("metadata") or {}
+    source = metadata.get("source")
+    return json.dumps([str(source), str(metadata.get("section") or "")] if source else place)
+
+
+def _joined(texts: Sequence[str], sections: Sequence[int], threshold: float) -> Sequence[int]:
+    groups, like = _Groups(len(texts)), array("q", range(len(texts)))
+    for copy in copies_by_letters(texts, threshold, contrasts=False):
+        like[copy.place] = copy.of
+    for place, others in enumerate(zip(sections, like, strict=True)):
+        for other in others:
+            groups.join(place, int(other))
+    return array("q", map(groups.of, range(len(texts))))
 
 # %% ../../nbs/25_datasets/4_splitting.ipynb #3859090b
 def places_for_testing(
@@ -134,17 +141,16 @@ def places_for_testing(
         raise InputError(f"test_share = {test_share} is not between 0 and 1")
     if test_share == 0:
         return set()
-    groups: dict[int, list[int]] = {}
     of_row = grouped(rows)
-    for place, group in enumerate(of_row):
-        groups.setdefault(group, []).append(place)
-    order = sorted(set(groups) - {of_row[place] for place in keep})
+    sizes, kept = _sizes_of(of_row), {of_row[place] for place in keep}
+    order = array("q", (group for group, size in enumerate(sizes) if size and group not in kept))
     random.Random(seed).shuffle(order)  # noqa: S311 - a split, not a secret
-    room, test = max(1, round(test_share * len(rows))), set[int]()
+    room, chosen = max(1, round(test_share * len(rows))), set[int]()
     for group in order:
-        if len(groups[group]) <= room:
-            test.update(groups[group])
-            room -= len(groups[group])
+        if sizes[group] <= room:
+            chosen.add(group)
+            room -= sizes[group]
+    test = {place for place, group in enumerate(of_row) if group in chosen}
     if not test or len(test) == len(rows):
         raise InputError(
             f"the {len(rows)} examples cannot be split: they are of one section or too much alike",
@@ -152,10 +158,18 @@ def places_for_testing(
         )
     return test
 
+
+def _sizes_of(groups: Sequence[int]) -> array[int]:
+    """Return how many places each group has, by its name."""
+    sizes = array("q", bytes(8 * len(groups)))
+    for group in groups:
+        sizes[group] += 1
+    return sizes
+
 # %% ../../nbs/25_datasets/4_splitting.ipynb #396dd36f
 def divided(
     examples: Sequence[Mapping[str, Any]], rows: Sequence[dict[str, Any]], test_share: float, seed: int
-) -> dict[str, list[dict[str, Any]]]:
+) -> dict[str, StoredRows[dict[str, Any]]]:
     """Return rows by the part they are for, ``train`` and ``test``; no part is empty.
 
     Parameters
@@ -172,11 +186,14 @@ def divided(
     InputError
         As `places_for_testing`; or if a field has several types.
     """
-    test = places_for_testing(examples, test_share, seed)
+    rows, test = stored(rows), places_for_testing(examples, test_share, seed)
+
+    def bare() -> Iterator[tuple[int, dict[str, Any]]]:
+        return ((place, {**row, "metadata": None}) for place, row in enumerate(rows))
+
     if test:
-        bare = [{**row, "metadata": None} for row in rows]
-        form, telling = telling_rows(bare)
-        if telling_rows([row for place, row in enumerate(bare) if place not in test])[0] != form:
+        form, telling = telling_rows(row for _, row in bare())
+        if telling_rows(row for place, row in bare() if place not in test)[0] != form:
             test = places_for_testing(examples, test_share, seed, telling)
-    parts = {"train": [row for place, row in enumerate(rows) if place not in test]}
-    return {**parts, "test": [rows[place] for place in sorted(test)]} if test else parts
+    train = array("q", (place for place in range(len(rows)) if place not in test))
+    return {"train": rows.at(train), **({"test": rows.at(array("q", sorted(test)))} if test else {})}

@@ -125,10 +125,12 @@ def trainer_shape(trainer: Trainer, shape: Shape | None, examples: Iterable[Row]
         raise InputError(f"{trainer} takes no {shape}", hint=f"It takes: {', '.join(shapes)}.")
     if shape is not None:
         return shape
-    talks = list(map(conversation_of, examples))
-    if all(talk.rejected for talk in talks):
+    all_ranked = single = True
+    for talk in map(conversation_of, examples):
+        all_ranked &= talk.rejected is not None
+        single &= sum(turn.role == "assistant" for turn in talk.turns) == 1
+    if all_ranked:
         return "preference"
-    single = all(sum(turn.role == "assistant" for turn in talk.turns) == 1 for talk in talks)
     return "prompt-completion" if single and "prompt-completion" in shapes else shapes[-1]
 
 # %% ../../nbs/25_datasets/3_trainers.ipynb #8b229128

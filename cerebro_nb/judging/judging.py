@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Iterator, Collection, Mapping
 from dataclasses import asdict
 from typing import Any, Unpack
 
@@ -33,7 +33,7 @@ from ..tasks.ledger import Ledger
 from ..tasks.views import TaskLike, TaskView, item_output, view_of
 
 # %% auto #0
-__all__ = ['ajudge_run', 'JUDGEMENT', 'judge', 'ajudge', 'to_judge', 'JudgeArguments', 'judge_run', 'verdicts']
+__all__ = ['ajudge_run', 'JUDGEMENT', 'judge', 'ajudge', 'to_judge', 'JudgeArguments', 'judge_run', 'verdicts', 'scores_of']
 
 # %% ../../nbs/23_judging/5_judging.ipynb #c11bbb65
 def _of_item(view: TaskView, item: Mapping[str, Any]) -> dict[str, Any]:
@@ -209,15 +209,36 @@ def verdicts(task: TaskLike, *, judge: str | None = None, ledger: Ledger | None 
         The model's name; the judge that said something last if None.
     """
     check_arguments(verdicts, locals())
-    view = view_of(task, ledger)
     found: dict[int, dict[str, Any]] = {}
+    for position, said in _verdicts_on(view_of(task, ledger), judge):
+        found.setdefault(position, said)
+    return found
+
+
+def _verdicts_on(view: TaskView, judge: str | None = None) -> Iterator[tuple[int, Any]]:
+    """Yield positions of a task and what one judge said of each, the newest verdict first."""
     its: list[Any] | None = None
     for judgement in view.ledger.tasks_naming("judgement", "of_task", view.task_id):
         said, whose = judgement.manifest, [judgement.manifest.get(name) for name in _OF_A_JUDGE]
         if judge not in (None, said.get("model")) or its not in (None, whose):
             continue
         for page in view.ledger.pages(judgement.id, "ok"):
-            for item in page:
-                its = whose
-                found.setdefault(item["input"]["judged"], item_output(item))
+            its = whose if page else its
+            yield from ((item["input"]["judged"], item_output(item)) for item in page)
+
+
+def scores_of(task: TaskLike, *, ledger: Ledger | None = None) -> bytearray:
+    """Return what score a judge gave a task's examples: a byte at each position, 0 where there is none.
+
+    Parameters
+    ----------
+    task, ledger
+        As in `verdicts`; no verdict is held.
+    """
+    found = bytearray()
+    for position, said in _verdicts_on(view_of(task, ledger)):
+        score = said.get("score") if isinstance(said, dict) else None
+        found.extend(bytes(max(0, position + 1 - len(found))))
+        if not found[position] and isinstance(score, int):
+            found[position] = min(max(score, 0), 255)
     return found

@@ -390,11 +390,11 @@ def kind_of_example(example: Mapping[str, Any]) -> Kind | None:
     """Return the kind of an example, told by its task if it has one, else by its fields; None if by neither."""
 
     def fields(kind: Kind) -> Collection[str]:
-        if kind.response_model is None:
-            return kind.columns
-        return [name for name, part in kind.response_model.model_fields.items() if part.is_required()]
+        form = kind.response_model.model_fields if kind.response_model else {}
+        return [name for name, part in form.items() if part.is_required()] if form else kind.columns
 
     about = example.get("metadata") or {}
     named = [*filter(None, [_of_tasks.get(str(about.get("task_id")))]), *kinds_of(str(about.get("kind", "")))]
-    by_fields = sorted(filter(fields, kinds().values()), key=lambda kind: -len(kind.columns))
-    return next((kind for kind in [*named, *by_fields] if set(fields(kind)) <= example.keys()), None)
+    told = next((kind for kind in named if example.keys() >= {*fields(kind)}), None)
+    others = () if told else (kind for kind in kinds().values() if fields(kind) and example.keys() >= {*fields(kind)})
+    return told or max(others, key=lambda kind: len(kind.columns), default=None)

@@ -48,7 +48,7 @@ def _is_name(word: str, begins: bool) -> bool:
     return inside or (word[0].isupper() and not begins)
 
 
-@functools.lru_cache(maxsize=20_000)
+@functools.lru_cache(maxsize=2_000)
 def _read(text: str) -> _Read:
     text = unicodedata.normalize("NFKC", text[:_MOST_READ]).replace("’", "'")
     quoted = {folded("".join(groups)) for groups in _QUOTED.findall(text)} | set(_CODE.findall(text))

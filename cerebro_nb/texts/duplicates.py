@@ -8,17 +8,29 @@ from __future__ import annotations
 import asyncio
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..concurrency.twins import blocking_twin
+from cerebro_nb.rows.alike import (
+    NEARLY_SAME,
+    SOMEWHAT_ALIKE,
+    SharedKeys,
+    earlier_alike,
+    first_equal,
+    keys_of,
+    most_shared,
+    resemblance,
+)
+from ..rows.stored import StoredRows
 from .contrasts import contrast, is_a_word_apart, likely_language
 from .embedders import Embedder, copies_embedder
 
 # %% auto #0
-__all__ = ['NEAR', 'DuplicateKind', 'find_duplicates', 'essence', 'NearTexts', 'near_cosine', 'means_the_same', 'NearMeanings',
-           'Duplicate', 'afind_duplicates']
+__all__ = ['NEAR', 'DuplicateKind', 'find_duplicates', 'essence', 'is_near', 'NearTexts', 'near_cosine', 'means_the_same',
+           'NearMeanings', 'Duplicate', 'copies_by_letters', 'afind_duplicates']
 
 # %% ../../nbs/19_texts/4_duplicates.ipynb #4a10b1f3
 _TELLING = re.compile(
@@ -34,16 +46,23 @@ def essence(text: str) -> str:
 
 # %% ../../nbs/19_texts/4_duplicates.ipynb #ffdf92c5
 NEAR = 0.8
-_SHINGLE, _HASHES, _BANDS = 4, 128, 32
 
 
-def _sketch(plain: str) -> Any:
-    from rensa import RMinHash
+def is_near(first: str, second: str, threshold: float = NEAR, contrasts: bool = True) -> bool:
+    """Whether two texts are nearly the same, letter by letter.
 
-    letters = plain.encode("utf-8", "replace").decode()
-    sketch = RMinHash(_HASHES, 42)
-    sketch.update([letters[start : start + _SHINGLE] for start in range(max(1, len(letters) - _SHINGLE + 1))])
-    return sketch
+    Parameters
+    ----------
+    first, second
+        The texts.
+    threshold
+        The share of four-letter pieces in common, 0 to 1, from which on they are.
+    contrasts
+        Whether texts that differ in a number, a negation or the like are told apart, as `contrast` finds it.
+    """
+    if resemblance(essence(first), essence(second)) < threshold:
+        return False
+    return not contrasts or contrast(first, second) is None
 
 # %% ../../nbs/19_texts/4_duplicates.ipynb #6946579c
 class NearTexts:
@@ -57,18 +76,12 @@ class NearTexts:
         The share of four-letter pieces in common, 0 to 1, from which on two texts are near.
     contrasts
         Whether texts that differ in a number, a negation or the like are told apart, as `contrast` finds it.
-
-    References
-    ----------
-    Broder, "On the resemblance and containment of documents", 1997.
     """
 
     def __init__(self, texts: Iterable[str] = (), threshold: float = NEAR, contrasts: bool = True):
-        from rensa import RMinHashLSH
-
         self._threshold, self._contrasts = threshold, contrasts
-        self._index = RMinHashLSH(threshold, _HASHES, _BANDS)
-        self._sketches: list[Any] = []
+        self._grain = NEARLY_SAME if threshold >= NEAR else SOMEWHAT_ALIKE
+        self._shared = SharedKeys()
         self._texts: list[str] = []
         self._exact: dict[str, str] = {}
         for text in texts:
@@ -77,15 +90,15 @@ class NearTexts:
     def near(self, text: str) -> str | None:
         """Return a text that is nearly the same, or None."""
         plain = essence(text)
-        return self._exact.get(plain) or self._like(text, _sketch(plain))
+        return self._exact.get(plain) or self._like(text, self._keys(text, plain))
 
-    def _like(self, text: str, sketch: Any) -> str | None:
-        for place in sorted(self._index.query(sketch)):
-            if sketch.jaccard(self._sketches[place]) >= self._threshold:
-                known: str = self._texts[int(place)]
-                if not self._contrasts or contrast(known, text) is None:
-                    return known
-        return None
+    def _keys(self, text: str, plain: str) -> list[int]:
+        keys: list[int] = keys_of([text], [plain], self._grain)[0].tolist()
+        return keys
+
+    def _like(self, text: str, keys: list[int]) -> str | None:
+        known = map(self._texts.__getitem__, self._shared.shared(keys))
+        return next((one for one in known if is_near(one, text, self._threshold, self._contrasts)), None)
 
     def add(self, text: str) -> None:
         """Remember a text, unless it is nearly one there is."""
@@ -96,11 +109,10 @@ class NearTexts:
         plain = essence(text)
         if plain in self._exact:
             return self._exact[plain]
-        sketch = _sketch(plain)
-        if (like := self._like(text, sketch)) is not None:
+        keys = self._keys(text, plain)
+        if (like := self._like(text, keys)) is not None:
             return like
-        self._index.insert(len(self._texts), sketch)
-        self._sketches.append(sketch)
+        self._shared.add(len(self._texts), keys)
         self._texts.append(text)
         self._exact[plain] = text
         return None
@@ -209,20 +221,31 @@ class Duplicate:
     kind: DuplicateKind
 
 
-def _by_letters(texts: Sequence[str]) -> dict[int, Duplicate]:
-    found: dict[int, Duplicate] = {}
-    first: dict[str, int] = {}
-    near = NearTexts()
-    places: dict[str, int] = {}
-    for place, text in enumerate(texts):
-        plain = essence(text)
-        if plain in first:
-            found[place] = Duplicate(place, first[plain], "exact")
-        elif (like := near.add_if_new(text)) is not None:
-            found[place] = Duplicate(place, places[like], "near")
-        else:
-            first[plain] = places[text] = place
-    return found
+def copies_by_letters(texts: Sequence[str], threshold: float = NEAR, contrasts: bool = True) -> Iterator[Duplicate]:
+    """Yield the texts that repeat an earlier one to the letter or nearly so, in their order; none repeats a copy.
+
+    Parameters
+    ----------
+    texts
+        The texts, which are read several times; of those in a temporary file none is held.
+    threshold, contrasts
+        As in `is_near`.
+    """
+    plain = StoredRows(map(essence, texts))
+    first, of = first_equal(plain), array("q", range(len(plain)))
+    grain = NEARLY_SAME if threshold >= NEAR else SOMEWHAT_ALIKE
+    for place, earlier in enumerate(earlier_alike(texts, plain, len(plain), grain)):
+        equal = int(first[place])
+        if equal != place:
+            of[place] = of[equal]
+            yield Duplicate(place, of[place], "exact" if of[place] == equal else "near")
+            continue
+        text = texts[place] if earlier else ""
+        for known in most_shared(map(of.__getitem__, earlier)):
+            if is_near(texts[known], text, threshold, contrasts):
+                of[place] = known
+                yield Duplicate(place, known, "near")
+                break
 
 # %% ../../nbs/19_texts/4_duplicates.ipynb #5720db56
 def _by_meaning(texts: Sequence[str], vectors: Any, threshold: float) -> list[tuple[int, int]]:
@@ -278,7 +301,8 @@ async def afind_duplicates(
     """
     language = language or likely_language(texts[:_ENOUGH])
     finder = await asyncio.to_thread(copies_embedder, embedder, language)
-    found = await asyncio.to_thread(_by_letters, texts)
+    by_letters = await asyncio.to_thread(lambda: list(copies_by_letters(texts)))
+    found = {copy.place: copy for copy in by_letters}
     if finder is not None:
         kept = [place for place in range(len(texts)) if place not in found]
         rest = [texts[place] for place in kept]
