@@ -205,7 +205,7 @@ class ImportRow(widgets.HBox):
         say: Say,
     ):
         self._ledger, self._below, self._on_import, self._on_error = ledger, below, on_import, on_error
-        hint = say("path of a CSV, JSONL, JSON or Parquet file, or of a folder")
+        hint = say("path of a CSV, XLSX, JSONL, JSON or Parquet file, or of a folder")
         self.path = widgets.Text(placeholder=hint, description=say("File"), layout=widgets.Layout(flex="1 1 300px"))
         options = [(say("rows as they are"), "imported"), (say("questions and answers"), "qa")]
         self.kind = widgets.Dropdown(options=options, layout=widgets.Layout(width="auto"))
