@@ -382,7 +382,8 @@ def test_what_is_no_docx_is_told(content, told):
 def epub_of(pages: dict[str, str], spine: str, **parts: str) -> bytes:
     """Pack pages to a book, in the order of a spine; a page called nav is its contents."""
     items = "".join(
-        f'<item id="{name}" href="{name}.xhtml" media-type="application/xhtml+xml" properties="{name}"/>' for name in pages
+        f'<item id="{name}" href="{name}.xhtml" media-type="application/xhtml+xml" properties="{name}"/>'
+        for name in pages
     )
     order = "".join(f'<itemref idref="{name}"/>' for name in spine.split())
     title = '<metadata xmlns:dc="http://purl.org/dc/elements/1.1/"><dc:title>On tea</dc:title></metadata>'
@@ -390,9 +391,13 @@ def epub_of(pages: dict[str, str], spine: str, **parts: str) -> bytes:
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         container = '<container><rootfiles><rootfile full-path="OPS/book.opf"/></rootfiles></container>'
         archive.writestr("META-INF/container.xml", container)
-        archive.writestr("OPS/book.opf", f"<package>{title}<manifest>{items}</manifest><spine>{order}</spine></package>")
+        archive.writestr(
+            "OPS/book.opf", f"<package>{title}<manifest>{items}</manifest><spine>{order}</spine></package>"
+        )
         for name, page in pages.items():
-            archive.writestr(f"OPS/{name}.xhtml", f'<?xml version="1.0"?><html><head><title/></head><body>{page}</body></html>')
+            archive.writestr(
+                f"OPS/{name}.xhtml", f'<?xml version="1.0"?><html><head><title/></head><body>{page}</body></html>'
+            )
         for name, xml in parts.items():
             archive.writestr(f"META-INF/{name}.xml", xml)
     return packed.getvalue()

@@ -8,9 +8,11 @@ import io
 import json
 import subprocess
 import sys
+import zipfile
 
 import datasets
 import numpy as np
+import openpyxl
 import pandas
 import pyarrow
 import pytest

@@ -186,7 +186,12 @@ class Parts:
         if (content := self.content(name)) is None:
             return None
         parser = etree.XMLParser(
-            resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False, remove_comments=True, remove_pis=True
+            resolve_entities=False,
+            no_network=True,
+            load_dtd=False,
+            huge_tree=False,
+            remove_comments=True,
+            remove_pis=True,
         )
         root = etree.fromstring(content, parser)
         if root.getroottree().docinfo.doctype:

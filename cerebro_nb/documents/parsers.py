@@ -344,7 +344,9 @@ def _package_of(parts: Parts) -> tuple[str, Any]:
     ways = () if locks is None else [way.get("Algorithm") for way in locks.iterfind(".//{*}EncryptionMethod")]
     if any(way not in _OF_FONTS for way in ways):
         words = f"{parts.source} is locked by digital rights management"
-        raise DocumentUnreadable(words, hint="It can be read by its seller's programs alone; give a copy without a lock.")
+        raise DocumentUnreadable(
+            words, hint="It can be read by its seller's programs alone; give a copy without a lock."
+        )
     container = parts.root(_CONTAINER)
     named = None if container is None else container.find(".//{*}rootfile")
     name = "" if named is None else name_of_part(named.get("full-path", ""), "")
