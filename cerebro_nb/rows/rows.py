@@ -248,14 +248,15 @@ async def aread_rows(
 
     At most 300 MB, a million rows, 2,000 columns, a million characters a cell and 500 million in all are read. Line
     breaks become line feeds, control characters and lone surrogates go, NaN and an empty cell of CSV are None, dates
-    are ISO texts; bytes are refused. A formula of a workbook is the value that was saved with it. What is guessed, such as an encoding, is said in the log. Nothing that is read is
+    are ISO texts; bytes are refused. A formula of a workbook is the value that was
+    saved with it. What is guessed, such as an encoding, is said in the log. Nothing that is read is
     run.
 
     Parameters
     ----------
     source
-        A file (``.csv``, ``.tsv``, ``.jsonl``, ``.ndjson``, ``.json``, ``.parquet``, ``.xlsx``); a folder that `export_dataset`
-        or `save_to_disk` of `datasets` made, or with files of one kind; a DataFrame, whose index is not read; an Arrow
+        A file (``.csv``, ``.tsv``, ``.jsonl``, ``.ndjson``, ``.json``, ``.parquet``, ``.xlsx``); a folder that
+        `export_dataset` or `save_to_disk` of `datasets` made, or with files of one kind; a DataFrame, whose index is not read; an Arrow
         table; a `Dataset` or a `DatasetDict`; or dicts, one a row.
     columns
         Which columns, or what they are to be called: ``{"question": "Pergunta"}``. All if None.
