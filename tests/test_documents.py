@@ -18,8 +18,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import docx
+import pptx
 import pytest
 from docx.oxml import parse_xml
+from fpdf import FPDF
 from hypothesis import example, given
 from hypothesis import strategies as st
 from papers import APACHE, REFERENCE, WORD, docx_of, pages_of, paragraph, pdf_of
@@ -251,7 +253,7 @@ def test_pages_without_text_and_glued_words_are_said(tmp_path, caplog):
         "Thestabledistributionisaclassofprobabilitydistributions\nthatallowskewnessandheavytailsandhavemanyproperties"
     )
     read = read_bytes(pages_of(["Basil wants water in the morning."] + [""] * 2 + [glued, ""]), "part.pdf")
-    assert "part.pdf: pages 2-3, 5 of 5 hold no text" in caplog.text
+    assert "part.pdf: no text on pages 2-3, 5 of 5:" in caplog.text
     assert "part.pdf: the words of page 4 seem to be glued" in caplog.text
     assert read.page_at(read.text.index("Thestable")) == 4 and read.page_at(0) == 1
     with pytest.raises(errors.InputError, match=r"no text in scan\.pdf") as refused:
@@ -367,7 +369,7 @@ def test_a_docx_that_lies_about_its_size_is_refused():
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 600, "is a .doc of old"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 600, "such as .doc"),
         (docx_of("<w:p>" * 5000 + "</w:p>" * 5000), "cannot be read as docx"),
         (docx_of("").replace(b"word/document.xml", b"word/nocument.xml"), "no text of a DOCX"),
     ],
@@ -375,6 +377,91 @@ def test_a_docx_that_lies_about_its_size_is_refused():
 def test_what_is_no_docx_is_told(content, told):
     with pytest.raises(errors.DocumentUnreadable, match=told):
         read_bytes(content, "a.docx")
+
+
+def epub_of(pages: dict[str, str], spine: str, **parts: str) -> bytes:
+    """Pack pages to a book, in the order of a spine; a page called nav is its contents."""
+    items = "".join(
+        f'<item id="{name}" href="{name}.xhtml" media-type="application/xhtml+xml" properties="{name}"/>'
+        for name in pages
+    )
+    order = "".join(f'<itemref idref="{name}"/>' for name in spine.split())
+    title = '<metadata xmlns:dc="http://purl.org/dc/elements/1.1/"><dc:title>On tea</dc:title></metadata>'
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        container = '<container><rootfiles><rootfile full-path="OPS/book.opf"/></rootfiles></container>'
+        archive.writestr("META-INF/container.xml", container)
+        archive.writestr(
+            "OPS/book.opf", f"<package>{title}<manifest>{items}</manifest><spine>{order}</spine></package>"
+        )
+        for name, page in pages.items():
+            archive.writestr(
+                f"OPS/{name}.xhtml", f'<?xml version="1.0"?><html><head><title/></head><body>{page}</body></html>'
+            )
+        for name, xml in parts.items():
+            archive.writestr(f"META-INF/{name}.xml", xml)
+    return packed.getvalue()
+
+
+def test_an_epub_is_read_in_the_order_of_its_spine_without_its_contents(caplog):
+    pages = {"one": "<h1>Water</h1><p>Hot.</p>", "two": "<h1>Cups</h1><p>Small.</p>", "nav": "<p>Contents</p>"}
+    read = read_bytes(epub_of(pages, "nav two one gone"), "tea.epub")
+    assert (read.title, read.text) == ("On tea", "Cups\n\nSmall.\n\nWater\n\nHot.")
+    assert read.outline == ((1, "Cups", None), (1, "Water", None)) and read.media_type == "application/epub+zip"
+    assert "tea.epub: parts of it that are missing, or no text: 1" in caplog.text
+
+
+def test_a_locked_epub_and_a_bomb_are_refused_and_locked_fonts_are_not():
+    page = {"one": "<p>Tea is green.</p>"}
+    way = '<encryption><EncryptedData><EncryptionMethod Algorithm="{}"/></EncryptedData></encryption>'
+    fonts = epub_of(page, "one", encryption=way.format("http://www.idpf.org/2008/embedding"))
+    assert read_bytes(fonts, "tea.epub").text == "Tea is green."
+    with pytest.raises(errors.DocumentUnreadable, match="digital rights"):
+        read_bytes(epub_of(page, "one", encryption=way.format("http://www.w3.org/2001/04/xmlenc#aes128-cbc")), "b.epub")
+    with pytest.raises(errors.DocumentUnreadable, match=r"holds 60,\d{3},\d{3} bytes of OPS/two"):
+        read_bytes(epub_of(dict.fromkeys(("one", "two"), " " * 60_000_000), "one two"), "bomb.epub")
+
+
+def test_a_pptx_is_read_slide_by_slide_with_its_notes(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    made = pptx.Presentation()
+    for title, line in (("Water", "Not boiling."), ("Secret", "Hidden."), ("Cups", "Small ones.")):
+        slide = made.slides.add_slide(made.slide_layouts[1])
+        slide.shapes.title.text, slide.placeholders[1].text = title, line
+        slide.notes_slide.notes_text_frame.text = f"Speak of {title}."
+    table = slide.shapes.add_table(1, 2, 0, 0, 100, 100).table
+    table.cell(0, 0).text, table.cell(0, 1).text = "green", "80"
+    made.slides[1]._element.set("show", "0")
+    made.save(tmp_path / "tea.pptx")
+    (read,) = read_documents(tmp_path / "tea.pptx")
+    cups = "Cups\n\nSmall ones.\n\ngreen | 80\n\nSpeak of Cups."
+    assert read.text == f"Water\n\nNot boiling.\n\nSpeak of Water.\n\n{cups}"
+    assert read.page_at(read.text.index("Small ones")) == 3 and "hidden slides: page 2" in caplog.text
+    assert read.outline == ((1, "Water", 1), (1, "Cups", 3))
+
+
+@pytest.mark.parametrize("name", ["prices.xlsx", "prices.csv", "prices.parquet"])
+def test_a_file_of_rows_is_no_document_and_it_is_said_where_it_belongs(name):
+    with pytest.raises(errors.InputError) as refused:
+        read_bytes(b"a,b", name)
+    assert "read_rows" in refused.value.hint
+
+
+def test_an_empty_page_is_no_scan(caplog):
+    printed = FPDF()
+    for text in ("Tea is green.", ""):
+        printed.add_page()
+        printed.set_font("Helvetica", size=11)
+        printed.text(15, 15, text) if text else None
+    read_bytes(bytes(printed.output()), "tea.pdf")
+    assert "no text" not in caplog.text
+
+
+def test_a_part_of_a_page_that_is_named_after_its_heading_is_kept():
+    long = "Such bugs are to be told to the security team before they are told to anybody else in the world. "
+    part = f'<section id="handling-security-related-bugs"><h2>Handling security-related bugs</h2>{long * 3}</section>'
+    page = f"<main><h1>Bugs</h1><p>{'Every program has bugs, and all are to be mended. ' * 5}</p>{part}</main>"
+    assert "security team" in read_bytes(page.encode(), "bugs.html").text
 
 
 def test_no_entity_of_a_docx_is_resolved(tmp_path):

@@ -8,9 +8,11 @@ import io
 import json
 import subprocess
 import sys
+import zipfile
 
 import datasets
 import numpy as np
+import openpyxl
 import pandas
 import pyarrow
 import pytest
@@ -175,6 +177,50 @@ def test_a_small_parquet_file_that_announces_too_much_is_refused_before_it_is_un
     assert path.stat().st_size < 1_000_000
     with pytest.raises(errors.SourceError, match="'text' of row 1 cannot be kept"):
         read_rows(path)
+
+
+def workbook(path, **sheets):
+    made = openpyxl.Workbook()
+    made.remove(made.active)
+    for name, rows in sheets.items():
+        sheet = made.create_sheet(name)
+        for row in rows:
+            sheet.append(row)
+    made.save(path)
+    return path
+
+
+def test_a_sheet_of_a_workbook_is_read_and_which_is_said(tmp_path, caplog):
+    when = datetime.datetime(2024, 2, 29, 13, 30)
+    rows = [["question", "day", "when", "n"], ["How hot?", when.date(), when, 80], [], ["Why?", None, None, "#N/A"]]
+    path = workbook(tmp_path / "pairs.xlsx", pairs=rows, notes=[["n"], ["=1+1"], [2.5]])
+    assert read_rows(path) == [
+        {"question": "How hot?", "day": "2024-02-29", "when": "2024-02-29T13:30:00", "n": 80},
+        {"question": "Why?", "day": None, "when": None, "n": None},
+    ]
+    assert "'pairs' was read, and not notes" in caplog.text and "such as #N/A" in caplog.text
+    assert read_rows(path, part="notes") == [{"n": 2.5}]  # no program has computed the formula
+    with pytest.raises(errors.InputError, match="no part 'tea'"):
+        read_rows(path, part="tea")
+
+
+def test_a_sheet_that_is_huge_or_broken_is_refused(tmp_path):
+    path = workbook(tmp_path / "wide.xlsx", a=[["n"], [1, None, "beyond"]])
+    with pytest.raises(errors.SourceError, match="row 2 has 3 cells"):
+        read_rows(path)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("xl/huge.xml", bytes(301_000_000))
+    with pytest.raises(errors.SourceError, match="it holds 301,"):
+        read_rows(path)
+    with pytest.raises(errors.SourceError, match="cannot be read as XLSX"):
+        read_rows(written(tmp_path / "no.xlsx", "PK is not enough"))
+
+
+def test_one_cell_in_the_last_corner_of_a_sheet_takes_no_memory(tmp_path):
+    made = openpyxl.Workbook()
+    made.active["A1"], made.active["A1048576"] = "n", 7
+    made.save(tmp_path / "corner.xlsx")
+    assert read_rows(tmp_path / "corner.xlsx") == [{"n": 7}]
 
 
 @pytest.mark.parametrize("name", ["missing.csv", "notes.txt", "nul\0.csv", ".", "x" * 300 + ".csv"])

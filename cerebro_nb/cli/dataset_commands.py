@@ -169,7 +169,7 @@ def column_pair(word: str) -> tuple[str, str]:
 
 
 def _add_import(parser: ArgumentParser) -> None:
-    parser.add_argument("file", help="a .csv, .tsv, .jsonl, .json or .parquet file, or a folder with a data set")
+    parser.add_argument("file", help="a .csv, .tsv, .xlsx, .jsonl, .json or .parquet file, or a folder with a data set")
     parser.add_argument("--kind", help="what the rows are, such as qa, or a recipe's .toml file")
     parser.add_argument(
         "--column", type=column_pair, action="append", help="our name of a column, and the file's: question=Pergunta"
@@ -177,7 +177,7 @@ def _add_import(parser: ArgumentParser) -> None:
     parser.add_argument("--subject", help="what the task is called (the file's name)")
     parser.add_argument("--language", help="BCP-47 tag of the rows, such as pt-BR")
     parser.add_argument("--limit", type=at_least_one, help="how many rows at most")
-    parser.add_argument("--part", help="which part of a data set in parts, such as train")
+    parser.add_argument("--part", help="which part of a data set in parts, such as train, or which sheet")
     parser.add_argument("--encoding", help="the file's encoding, if it is guessed wrong")
     parser.add_argument("--delimiter", help="the sign between two cells of a CSV, if it is guessed wrong")
 

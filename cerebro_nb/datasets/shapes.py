@@ -148,7 +148,7 @@ def messages_of(turns: Iterable[Turn], thinking: Thinking) -> list[dict[str, Any
         messages.append(message)
     return messages
 
-
+# %% ../../nbs/25_datasets/2_shapes.ipynb #7c9e21aa
 def _with_tools(row: dict[str, Any], talk: Conversation) -> dict[str, Any]:
     """Return a row with the tools of its conversation beside it, if there are any."""
     tools = [{"type": "function", "function": dict(tool)} for tool in talk.tools]

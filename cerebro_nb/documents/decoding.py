@@ -14,7 +14,7 @@ from ..cleaning import readable
 from ..errors import InputError
 
 # %% auto #0
-__all__ = ['tidied', 'known_encoding', 'decoded']
+__all__ = ['tidied', 'known_encoding', 'decoded', 'markdown_headings']
 
 # %% ../../nbs/17_documents/2_decoding.ipynb #8c427375
 _LINE_ENDS = re.compile(r"\r\n?|[\x0b\x0c\x85\u2028\u2029]")
@@ -197,3 +197,43 @@ def _unmarked(content: bytes, declared: str | None) -> tuple[str, str]:
     name = declared or "cp1252"
     text = content.decode(name, "replace")
     return text, f"it is no valid {name}: {text.count(chr(0xFFFD)):,} characters are lost; encoding= names another"
+
+# %% ../../nbs/17_documents/2_decoding.ipynb #63768a0a
+_CODE = re.compile(
+    r"^ {0,3}(?P<fence>(?P<sign>[`~])(?P=sign){2,})[^\n]*"
+    r"(?:\n(?! {0,3}(?P=fence)(?P=sign)*[ \t]*\r?$)[^\n]*)*(?:\n[^\n]*)?"
+    r"|\A---[ \t]*\r?\n(?:(?!---[ \t]*\r?$)[^\n]*\n)*---[ \t]*\r?$",
+    re.MULTILINE,
+)
+_MARKED = re.compile(r"^ {0,3}(?P<signs>#{1,6})[ \t]+(?P<title>\S[^\r\n]*)", re.MULTILINE)
+_UNDERLINED = re.compile(
+    r"(?:\A|(?<=\n\n)|(?<=\n\r\n)) {0,3}(?P<title>(?![#>|]|[-*+] )\S[^\r\n]{0,298})\r?\n"
+    r" {0,3}(?P<line>={2,}|-{2,})[ \t]*\r?$",
+    re.MULTILINE,
+)
+
+
+def markdown_headings(text: str) -> list[tuple[int, str, int, int]]:
+    """Return the headings of a text in Markdown, in their order.
+
+    Parameters
+    ----------
+    text
+        As it was read.
+
+    Returns
+    -------
+    list of tuple
+        The level, the title as it stands there, and where the heading starts and ends, in characters, with its line.
+
+    References
+    ----------
+    CommonMark 0.31, sections 4.2 (ATX headings), 4.3 (setext headings) and 4.5 (fenced code blocks).
+    """
+    shown = _CODE.sub(lambda found: re.sub(r"[^\n]", "\t", found[0]), text)
+    found = [(len(each["signs"]), each["title"], each.start(), each.end()) for each in _MARKED.finditer(shown)]
+    found += [
+        (1 if each["line"][0] == "=" else 2, each["title"], each.start(), each.end())
+        for each in _UNDERLINED.finditer(shown)
+    ]
+    return sorted(found, key=lambda heading: heading[2])

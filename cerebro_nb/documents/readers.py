@@ -56,7 +56,7 @@ class Job:
     Parameters
     ----------
     kind
-        What it is: ``pdf``, ``docx``, ``html``, or another that needs no parser.
+        What it is, such as ``pdf``: a name of `PARSERS`, or another that needs no parser.
     source
         Its name, for the errors.
     encoding, declared

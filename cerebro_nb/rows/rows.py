@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from ..documents.decoding import decoded
 from ..errors import InputError, MissingDependency, error_text
 from ..logs import get_logger
 from .row_files import ReadText, read_csv, read_json, read_jsonl
-from .row_tables import parts_of, read_parquet, take_dataset, take_values
+from .row_tables import parts_of, read_parquet, read_xlsx, take_dataset, take_values
 from .row_values import MOST_BYTES, Intake, unreadable
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ _TEXTS: Mapping[str, tuple[ReadText, str | None]] = {
     ".ndjson": (read_jsonl, None),
     ".json": (read_json, None),
 }
-SUFFIXES = (*_TEXTS, ".parquet")
+SUFFIXES = (*_TEXTS, ".parquet", ".xlsx")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Reading:
     encoding, delimiter
         Of a file of text; guessed if None.
     part
-        Of what comes in parts, such as ``train``; all if None.
+        Of what comes in parts, such as ``train``; all if None. Of a workbook a sheet; the first if None.
     """
 
     columns: Mapping[str, str] | None = None
@@ -87,7 +87,12 @@ def _read_file(path: Path, intake: Intake, reading: Reading) -> str:
     _checked_size(path, intake.source)
     suffix = path.suffix.lower()
     if suffix not in (".csv", ".tsv"):
-        _refuse(reading, f"a {suffix} file", "delimiter", *(["encoding"] if suffix == ".parquet" else []))
+        _refuse(reading, f"a {suffix} file", "delimiter", *([] if suffix in _TEXTS else ["encoding"]))
+    if suffix != ".xlsx":
+        _refuse(reading, "a file", "part")
+    if suffix == ".xlsx":
+        read_xlsx(path, intake, reading.part)
+        return _hash_of(path)
     if suffix == ".parquet":
         read_parquet(path, intake)
         return _hash_of(path)
@@ -152,7 +157,8 @@ def _read_folder(folder: Path, intake: Intake, reading: Reading) -> str:
             take_dataset(part, intake)
         hashes = [_hash_of(path) for path in files]
     else:
-        hashes = [_read_file(path, intake, reading) for path in parts_of(_data_files(folder), intake, reading.part)]
+        files = parts_of(_data_files(folder), intake, reading.part)
+        hashes = [_read_file(path, intake, replace(reading, part=None)) for path in files]
     return hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
 # %% ../../nbs/18_rows/4_rows.ipynb #615d4ac6
@@ -199,8 +205,6 @@ def found_rows(source: Any, reading: Reading) -> FoundRows:
     if isinstance(source, str | Path):
         path = Path(source).expanduser()
         try:
-            if not path.is_dir():
-                _refuse(reading, "a file", "part")
             digest = (_read_folder if path.is_dir() else _read_file)(path, intake, reading)
         except (OSError, ValueError) as error:
             raise InputError(f"{path} cannot be read: {error_text(error)}", hint="Is the path right?") from error
@@ -244,21 +248,23 @@ async def aread_rows(
 
     At most 300 MB, a million rows, 2,000 columns, a million characters a cell and 500 million in all are read. Line
     breaks become line feeds, control characters and lone surrogates go, NaN and an empty cell of CSV are None, dates
-    are ISO texts; bytes are refused. What is guessed, such as an encoding, is said in the log. Nothing that is read is
+    are ISO texts; bytes are refused. A formula of a workbook is the value that was
+    saved with it. What is guessed, such as an encoding, is said in the log. Nothing that is read is
     run.
 
     Parameters
     ----------
     source
-        A file (``.csv``, ``.tsv``, ``.jsonl``, ``.ndjson``, ``.json``, ``.parquet``); a folder that `export_dataset`
-        or `save_to_disk` of `datasets` made, or with files of one kind; a DataFrame, whose index is not read; an Arrow
-        table; a `Dataset` or a `DatasetDict`; or dicts, one a row.
+        A file (``.csv``, ``.tsv``, ``.jsonl``, ``.ndjson``, ``.json``, ``.parquet``, ``.xlsx``); a folder that
+        `export_dataset` or `save_to_disk` of `datasets` made, or with files of one kind; a DataFrame, whose index is not
+        read; an Arrow table; a `Dataset` or a `DatasetDict`; or dicts, one a row.
     columns
         Which columns, or what they are to be called: ``{"question": "Pergunta"}``. All if None.
     limit
         How many rows at most, from the first.
     part
-        Which part of what comes in parts, such as ``train``; all, one after the other, if None.
+        Which part of what comes in parts, such as ``train``; all, one after the other, if None. Of a workbook a sheet;
+        the first that is shown if None.
     encoding, delimiter
         Of a file of text; guessed if None.
 
@@ -274,7 +280,7 @@ async def aread_rows(
     SourceError
         If it cannot be read; the line or the row is named.
     MissingDependency
-        If pyarrow or `datasets` is needed and not installed.
+        If pyarrow, openpyxl or `datasets` is needed and not installed.
     """
     reading = Reading(_wanted(columns), limit, encoding, delimiter, part)
     return (await in_thread(found_rows, source, reading)).rows

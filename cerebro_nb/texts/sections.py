@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from ..documents.documents import Document
-from ..documents.parsers import markdown_headings
+from ..documents.decoding import markdown_headings
 from .opposites import folded
 
 # %% auto #0

@@ -41,7 +41,7 @@ export function runs({ speak, send, title, empty }) {
   const nothing = make("p", { class: "cb-empty", text: empty });
   const error = make("p", { class: "cb-error", role: "alert", hidden: true });
   const compared = make("div", { class: "cb-compared" });
-  const path = make("input", { type: "text", placeholder: say("path of a CSV, JSONL, JSON or Parquet file, or of a folder") });
+  const path = make("input", { type: "text", placeholder: say("path of a CSV, XLSX, JSONL, JSON or Parquet file, or of a folder") });
   const form = choice([["imported", say("rows as they are")], ["qa", say("questions and answers")]]);
   const bring = make("button", { type: "button", class: "cb-button", text: say("Import"), onclick: () => path.value.trim() && act("import", { path: path.value.trim(), kind: form.value }) });
   const importing = make("details", {}, make("summary", { text: say("Import…") }), make("div", { class: "cb-bar" }, labelled(say("File"), path), labelled(say("What it holds"), form), bring));
