@@ -6,11 +6,24 @@ from itertools import pairwise
 
 import pytest
 from fakes import FakeOllama, FakeOpenAI, closed_port
+from hypothesis import given
+from hypothesis import strategies as st
 from simulated import SimulatedServer, most_at_once
 from virtual import virtual_time
 
-from cerebro_nb import Client, acall_llm, call_llm, errors, get_client, load_settings, process_in_batches, resume
-from cerebro_nb.backends.pool import EndpointPool
+from cerebro_nb import (
+    Client,
+    ScriptedBackend,
+    acall_llm,
+    call_llm,
+    errors,
+    get_client,
+    load_settings,
+    process_in_batches,
+    resume,
+)
+from cerebro_nb.backends.pool import Endpoint, EndpointPool, Turns
+from cerebro_nb.concurrency.control import ConcurrencyControl
 from cerebro_nb.concurrency.loop import LOOP
 from cerebro_nb.launching.batches import abatch_run
 
@@ -51,6 +64,38 @@ def test_the_user_s_own_limit_holds_over_all_of_them(ledger, virtual):
     client = simulated_pool(one, two)
     process_in_batches(range(60), "{item}", narrow, client=client, ledger=ledger, show_progress=False)
     assert most_at_once(one, two) == 3 and one.calls and two.calls
+
+
+@given(
+    st.integers(1, 12),
+    st.lists(
+        st.tuples(st.sampled_from(["begin", "end", "limit", "away", "back"]), st.integers(0, 11), st.integers(1, 9))
+    ),
+)
+def test_the_server_whose_turn_it_is_would_be_the_least_busy_one(count, changes):
+    endpoints = [Endpoint(ScriptedBackend(["yes"])) for _ in range(count)]
+    turns = Turns(endpoints)
+    for change, number, limit in changes:
+        endpoint = endpoints[number % count]
+        if change == "begin":
+            endpoint.in_flight += 1
+            endpoint.sent += 1
+        elif change == "end" and endpoint.in_flight:
+            endpoint.in_flight -= 1
+        elif change == "limit":
+            endpoint.control = ConcurrencyControl(limit, slots=limit)
+        elif change == "away":
+            endpoint.away = "for now"
+        elif change == "back":
+            endpoint.away = None
+        turns.note(endpoint)
+        there = [endpoint for endpoint in endpoints if endpoint.away is None]
+        assert turns.limit == sum(endpoint.control.limit for endpoint in there)
+        if there:
+            assert turns.next().load == min(endpoint.load for endpoint in there)
+        else:
+            with pytest.raises(errors.ConnectionFailed, match=f"none of the {count} servers"):
+                turns.next()
 
 
 def test_a_server_that_dies_is_left_out_and_has_its_share_again_once_it_is_back(ledger, virtual):

@@ -54,11 +54,12 @@ class Places:
     def leave(self) -> None:
         """Count an item as no longer under way, and let go who waits for a place."""
         self._taken -= 1
-        for _ in range(self._taken, self._limit()):
-            while self._turns and self._turns[0].done():
-                self._turns.popleft()
-            if self._turns:
-                self._turns.popleft().set_result(None)
+        free = self._limit() - self._taken
+        while self._turns and free > 0:
+            turn = self._turns.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                free -= 1
 
     async def turn(self) -> None:
         """Return when fewer are under way than may be."""

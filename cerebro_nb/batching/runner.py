@@ -24,7 +24,7 @@ from .work import Replacing, Work, WorkItem, as_json
 from ..client.client import Client
 from ..client.call import Fallback, aget_fallback
 from ..client.outage import CircuitBreaker
-from ..concurrency.control import ConcurrencyControl, Control, Served
+from ..concurrency.control import FUNCTIONS_AT_ONCE, ConcurrencyControl, Control, Served
 from ..concurrency.retries import RetryPolicy
 from ..errors import BackendError, CerebroError, InputError, InvalidOutput, OutputError, TaskHeld, error_text
 from ..logs import get_logger
@@ -109,7 +109,12 @@ class Opening:
         #: What decides the answers, as far as it is known.
         self.manifest = dict(plan.manifest)
         #: How many items an adaptive profile has under way at once.
-        self.control: Control = ConcurrencyControl(how.profile.concurrency)
+        self.control: Control = ConcurrencyControl(how.profile.concurrency or FUNCTIONS_AT_ONCE)
+
+    def at_once(self) -> int:
+        """Return how many items may be under way now."""
+        fixed = None if self.how.profile.adaptive else self.how.profile.concurrency
+        return self.control.limit if fixed is None else fixed
 
     async def find_items(self, ledger: Ledger) -> None:
         """Find whom to ask, and then, if the plan has an opening, items, work, manifest and subject."""
@@ -363,7 +368,7 @@ class Runner:
         opening, tally, stopping = self.opening, self.tally, self.steering.is_stopping
         items: Iterator[WorkItem] | None = await opened(opening, keeper, tally, stopping)
         profile, control, left = opening.how.profile, opening.control, await left_refused(opening, keeper, tally)
-        window = Window((lambda: control.limit) if profile.adaptive else (lambda: profile.concurrency))
+        window = Window(opening.at_once)
         context = AttemptContext(profile, opening.fallback, self._breaker, control, stopping, partial(rest, window))
         worker = ItemWorker(opening.plan.work, context, self._refusals, tally, writer, left)
         tally.start()

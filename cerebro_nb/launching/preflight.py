@@ -108,7 +108,7 @@ def _what_it_does(arguments: Mapping[str, Any], ledger: Ledger, items: int, say:
     return say("%(calls)s %(batches)s, %(concurrency)s at once; at most %(tokens)s tokens written; %(time)s.") % {
         "calls": asked % f"{calls:,}",
         "batches": in_batches,
-        "concurrency": profile.concurrency,
+        "concurrency": profile.concurrency or say("as many as are served"),
         "tokens": f"{calls * arguments['max_tokens']:,}",
         "time": time,
     }
