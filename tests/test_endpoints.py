@@ -2,6 +2,8 @@
 
 import asyncio
 import itertools
+import subprocess
+import sys
 from itertools import pairwise
 
 import pytest
@@ -233,3 +235,39 @@ def test_a_call_of_one_s_own_takes_several_addresses():
         replies = [LOOP.run(acall_llm("hi", backend="ollama", model="tiny", base_url=addresses)) for _ in range(2)]
     assert [str(reply) for reply in replies] == ["echo hi", "echo hi"]
     assert chats(one) == chats(two) == 1
+
+
+CROWD = """
+import asyncio, resource, sys
+from cerebro_nb.addresses import parse_address
+from cerebro_nb.protocol.transport import AiohttpTransport
+
+COUNT = 300
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+
+async def main():
+    all_there, there = asyncio.Event(), []
+
+    async def answer(reader, writer):
+        await reader.readuntil(b"\\r\\n\\r\\n")
+        there.append(writer)
+        if len(there) == COUNT:
+            all_there.set()
+        await all_there.wait()
+        writer.write(b"HTTP/1.1 200 OK\\r\\ncontent-length: 0\\r\\n\\r\\n")
+        await writer.drain()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0, backlog=COUNT)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    transport = AiohttpTransport(parse_address(url, "the server"))
+    answers = await asyncio.gather(*(transport.send("GET", url, None, {}) for _ in range(COUNT)))
+    print(len(answers), {answer.status for answer in answers})
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit of open files")
+def test_hundreds_of_requests_are_in_flight_where_a_process_begins_with_few_files():
+    done = subprocess.run([sys.executable, "-c", CROWD], capture_output=True, text=True, timeout=120)
+    assert done.stdout.split() == ["300", "{200}"], done.stderr
