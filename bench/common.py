@@ -6,12 +6,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from cerebro_nb import Client, Ledger, OllamaBackend, Profile, Progress, load_settings, process_in_batches
+from cerebro_nb.backends.pool import EndpointPool
 from cerebro_nb.concurrency.loop import LOOP
 
 HERE = Path(__file__).parent
@@ -20,11 +21,12 @@ ROUNDS = 5
 
 @contextmanager
 def server(slots: int, mean: float = 0.0, spread: float = 0.0, **more: str | float) -> Iterator[Any]:
-    """Serve, as server.py says; yields an object with its url, and at the end the most requests in flight."""
+    """Serve, as server.py says; yields an object with its url (and those of all), and at the end the most in flight."""
     named = [f"{name}={value}" for name, value in more.items()]
     words = [sys.executable, str(HERE / "server.py"), str(slots), str(mean), str(spread), *named]
     child = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    child.url = f"http://127.0.0.1:{child.stdout.readline().strip()}"
+    child.urls = [f"http://127.0.0.1:{port}" for port in child.stdout.readline().split()]
+    child.url = child.urls[0]
     try:
         yield child
         child.stdin.write("\n")
@@ -55,7 +57,11 @@ def window(concurrency: int, adaptive: bool = False) -> Profile:
 
 
 def cerebro(
-    url: str, items: int, profile: Profile, ended: list[float] | None = None, ledger: Ledger | None = None
+    urls: str | Sequence[str],
+    items: int,
+    profile: Profile,
+    ended: list[float] | None = None,
+    ledger: Ledger | None = None,
 ) -> tuple[float, float]:
     """Run prompts; return wall and CPU seconds, and put the seconds at which items ended into a list."""
 
@@ -64,7 +70,8 @@ def cerebro(
             ended.append(time.perf_counter())
 
     with nullcontext(ledger) if ledger else new_ledger() as opened:
-        client = Client(OllamaBackend(url), "tiny")
+        backends = [OllamaBackend(url) for url in ([urls] if isinstance(urls, str) else urls)]
+        client = Client(EndpointPool(backends) if len(backends) > 1 else backends[0], "tiny")
         LOOP.run(client.aprepare(load_settings({}).options(is_training=True)))
         wall, cpu = time.perf_counter(), time.process_time()
         run = process_in_batches(

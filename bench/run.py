@@ -21,6 +21,7 @@ import adaptive
 import aiohttp
 import claim
 import httpx
+import many
 import picture
 from common import ROUNDS, cerebro, median, middle_half, new_ledger, server, window
 from httpx_aiohttp import AiohttpTransport
@@ -279,6 +280,9 @@ PARTS = {
     "claim": the_note_s_claim,
     "growth": growth,
     "import": import_time,
+    "pools": many.pools,
+    "large server": many.large_server,
+    "choosing": many.choosing,
 }
 
 

@@ -1,8 +1,9 @@
 """A server of Ollama's protocol that costs little: it waits, then answers. Run as a child: its CPU is not ours.
 
 Arguments: slots, mean seconds, spread in seconds, and by name: change=REQUESTS:SLOTS in mid-run, faults=SHARE of the
-chats that are refused as busy or too many, or cut off, and seed=NUMBER of the dice that choose them.
-It prints its port, and at the end of its input the most requests it had in flight, slots and queue together.
+chats that are refused as busy or too many, or cut off, seed=NUMBER of the dice that choose them, and endpoints=COUNT of
+servers, each with so many slots of its own.
+It prints its ports, and at the end of its input the most requests that one had in flight, slots and queue together.
 Who asks with a schema gets a pair of question and answer, in pieces sent one by one.
 """
 
@@ -10,6 +11,7 @@ import asyncio
 import json
 import random
 import sys
+from functools import partial
 from itertools import pairwise, product
 
 TOLD = {"model": "tiny", "message": {"role": "assistant", "content": "A short answer."}, "done": False}
@@ -151,17 +153,18 @@ LOOKS = {
 
 async def main() -> None:
     """Serve until a line comes in."""
-    slots = Slots(int(sys.argv[1]))
     named = dict(word.split("=") for word in sys.argv[4:])
+    all_slots = [Slots(int(sys.argv[1])) for _ in range(int(named.get("endpoints", 1)))]
     change = tuple(map(int, named["change"].split(":"))) if "change" in named else None
     faults = Faults(float(named.get("faults", 0)), int(named.get("seed", 0)))
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(
-        lambda: Connection(slots, float(sys.argv[2]), float(sys.argv[3]), change, faults), "127.0.0.1", 0, backlog=1024
-    )
-    print(server.sockets[0].getsockname()[1], flush=True)
+    loop, mean, spread = asyncio.get_running_loop(), float(sys.argv[2]), float(sys.argv[3])
+    servers = [
+        await loop.create_server(partial(Connection, slots, mean, spread, change, faults), "127.0.0.1", backlog=1024)
+        for slots in all_slots
+    ]
+    print(*(server.sockets[0].getsockname()[1] for server in servers), flush=True)
     await loop.run_in_executor(None, sys.stdin.readline)
-    print(slots.most, flush=True)
+    print(max(slots.most for slots in all_slots), flush=True)
 
 
 asyncio.run(main())

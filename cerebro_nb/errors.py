@@ -15,8 +15,8 @@ __all__ = ['Retry', 'MOST_CHARACTERS', 'error_text', 'CerebroError', 'SettingsEr
            'ServerGone', 'RequestTimeout', 'RateLimited', 'ServerFailed', 'ServerBusy', 'InvalidResponse', 'StreamCut',
            'WrongAddress', 'AuthenticationFailed', 'ModelNotFound', 'OutOfMemory', 'BadRequest', 'ContextExceeded',
            'PromptTruncated', 'OutputError', 'OutputTruncated', 'EmptyOutput', 'InvalidOutput', 'ExampleRefused',
-           'DuplicateOutput', 'SourceError', 'FetchFailed', 'DocumentUnreadable', 'ProcessorFailed', 'LedgerError',
-           'TaskNotFound', 'TaskHeld', 'error_record']
+           'DuplicateOutput', 'SourceError', 'FetchFailed', 'DocumentUnreadable', 'ProcessorFailed', 'WorkerLost',
+           'LedgerError', 'TaskNotFound', 'TaskHeld', 'error_record']
 
 # %% ../nbs/02_errors.ipynb #9d922c2e
 Retry = Literal["never", "transient", "broken", "refused", "pressure"]
@@ -35,6 +35,10 @@ def error_text(error: BaseException) -> str:
         return f"({type(failure).__name__} while it was asked what it says)"
 
 # %% ../nbs/02_errors.ipynb #afad272a
+def _made_again(kind: type[CerebroError], arguments: tuple[Any, ...]) -> CerebroError:
+    return kind.__new__(kind, *arguments)
+
+
 class CerebroError(Exception):
     """Root of every error that Cerebro raises on purpose.
 
@@ -56,6 +60,9 @@ class CerebroError(Exception):
         super().__init__(_fit_to_show(message))
         self.message, self.hint, self.details = _fit_to_show(message), _fit_to_show(hint), details
         self.item: int | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:  # a class may be made of other things than its message
+        return _made_again, (type(self), self.args), self.__dict__
 
     def __str__(self) -> str:
         where = f"item {self.item}: " if self.item is not None else ""
@@ -231,6 +238,10 @@ class DocumentUnreadable(SourceError):
 
 class ProcessorFailed(CerebroError):
     """The function given as processor raised; ``details["error"]`` names the exception."""
+
+
+class WorkerLost(CerebroError):
+    """The process that worked on the item ended, on this machine or another one; ``details["worker"]`` names it."""
 
 
 class LedgerError(CerebroError):

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from .values import CheckedValues
 
@@ -60,7 +60,9 @@ class Profile(CheckedValues):
     name: str
     batch_size: Positive | None = Field(description="items in a batch; None is a sliding window")
     delay_s: float = Field(ge=0, le=3600, description="seconds to rest between batches")
-    concurrency: int = Field(ge=1, le=1024, description="requests in flight at most")
+    concurrency: int | None = Field(
+        None, ge=1, le=100_000, description="requests in flight at most; None is as many as the servers bear"
+    )
     adaptive: bool = Field(False, description="find out how many requests at once serve best, up to that number")
     timeout_s: Seconds = Field(
         30.0, description="seconds an attempt at an item, or a step of it, may take, our own queue left out"
@@ -75,6 +77,13 @@ class Profile(CheckedValues):
         0.5, ge=0, le=3600, description="first wait before another try, in seconds; doubles each time"
     )
 
+    @field_validator("adaptive")
+    @classmethod
+    def _knows_how_many(cls, adaptive: bool, info: ValidationInfo) -> bool:
+        if not adaptive and "concurrency" in info.data and info.data["concurrency"] is None:
+            raise ValueError("how many requests at once (concurrency) is to be said, or to be found out (adaptive)")
+        return adaptive
+
 # %% ../nbs/07_profiles.ipynb #7dca6668
 PROFILES: Mapping[str, Profile] = {
     profile.name: profile
@@ -84,6 +93,6 @@ PROFILES: Mapping[str, Profile] = {
         Profile(name="research", batch_size=5, delay_s=0.5, concurrency=2),
         Profile(name="prompts", batch_size=1, delay_s=2.0, concurrency=1),
         Profile(name="vectorization", batch_size=10, delay_s=0.5, concurrency=1),
-        Profile(name="auto", batch_size=None, delay_s=0.0, concurrency=64, adaptive=True),
+        Profile(name="auto", batch_size=None, delay_s=0.0, adaptive=True),
     )
 }

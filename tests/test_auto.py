@@ -72,6 +72,25 @@ def test_auto_is_not_far_behind_the_best_number(items, on_a_new_one, on_one_seen
     assert statistics.median(new) >= on_a_new_one and statistics.median(seen) >= on_one_seen_before
 
 
+def used(calls, slots, seconds):
+    """Return which share of so many slots calls of so many seconds used, the first and the last quarter left out."""
+    ended = sorted(call.ended_at for call in calls)
+    return len(ended) / 2 * seconds / slots / (ended[3 * len(ended) // 4] - ended[len(ended) // 4])
+
+
+def test_a_server_of_hundreds_of_slots_is_used_to_the_full(new_ledger):
+    server = SimulatedServer(256, 0.5, tells_times=True)
+    timed(server, 256 * 12, AUTO, new_ledger())
+    assert used(server.calls, 256, 0.5) >= 0.95 and server.most_present <= 2 * 256
+
+
+def test_a_hundred_servers_are_used_to_the_full(new_ledger):
+    servers = [SimulatedServer(8, 0.25, tells_times=True, base_url=f"http://{number}") for number in range(100)]
+    timed(EndpointPool(servers), 100 * 8 * 8, AUTO, new_ledger())
+    assert used([call for server in servers for call in server.calls], 100 * 8, 0.25) >= 0.95
+    assert max(server.most_present for server in servers) <= 2 * 8
+
+
 def test_one_request_in_five_refused_costs_no_item_and_little_time(new_ledger):
     ratios = []
     for seed in range(5):

@@ -2,15 +2,30 @@
 
 import asyncio
 import itertools
+import subprocess
+import sys
 from itertools import pairwise
 
 import pytest
 from fakes import FakeOllama, FakeOpenAI, closed_port
+from hypothesis import given
+from hypothesis import strategies as st
 from simulated import SimulatedServer, most_at_once
 from virtual import virtual_time
 
-from cerebro_nb import Client, acall_llm, call_llm, errors, get_client, load_settings, process_in_batches, resume
-from cerebro_nb.backends.pool import EndpointPool
+from cerebro_nb import (
+    Client,
+    ScriptedBackend,
+    acall_llm,
+    call_llm,
+    errors,
+    get_client,
+    load_settings,
+    process_in_batches,
+    resume,
+)
+from cerebro_nb.backends.pool import Endpoint, EndpointPool, Turns
+from cerebro_nb.concurrency.control import ConcurrencyControl
 from cerebro_nb.concurrency.loop import LOOP
 from cerebro_nb.launching.batches import abatch_run
 
@@ -51,6 +66,38 @@ def test_the_user_s_own_limit_holds_over_all_of_them(ledger, virtual):
     client = simulated_pool(one, two)
     process_in_batches(range(60), "{item}", narrow, client=client, ledger=ledger, show_progress=False)
     assert most_at_once(one, two) == 3 and one.calls and two.calls
+
+
+@given(
+    st.integers(1, 12),
+    st.lists(
+        st.tuples(st.sampled_from(["begin", "end", "limit", "away", "back"]), st.integers(0, 11), st.integers(1, 9))
+    ),
+)
+def test_the_server_whose_turn_it_is_would_be_the_least_busy_one(count, changes):
+    endpoints = [Endpoint(ScriptedBackend(["yes"])) for _ in range(count)]
+    turns = Turns(endpoints)
+    for change, number, limit in changes:
+        endpoint = endpoints[number % count]
+        if change == "begin":
+            endpoint.in_flight += 1
+            endpoint.sent += 1
+        elif change == "end" and endpoint.in_flight:
+            endpoint.in_flight -= 1
+        elif change == "limit":
+            endpoint.control = ConcurrencyControl(limit, slots=limit)
+        elif change == "away":
+            endpoint.away = "for now"
+        elif change == "back":
+            endpoint.away = None
+        turns.note(endpoint)
+        there = [endpoint for endpoint in endpoints if endpoint.away is None]
+        assert turns.limit == sum(endpoint.control.limit for endpoint in there)
+        if there:
+            assert turns.next().load == min(endpoint.load for endpoint in there)
+        else:
+            with pytest.raises(errors.ConnectionFailed, match=f"none of the {count} servers"):
+                turns.next()
 
 
 def test_a_server_that_dies_is_left_out_and_has_its_share_again_once_it_is_back(ledger, virtual):
@@ -188,3 +235,39 @@ def test_a_call_of_one_s_own_takes_several_addresses():
         replies = [LOOP.run(acall_llm("hi", backend="ollama", model="tiny", base_url=addresses)) for _ in range(2)]
     assert [str(reply) for reply in replies] == ["echo hi", "echo hi"]
     assert chats(one) == chats(two) == 1
+
+
+CROWD = """
+import asyncio, resource, sys
+from cerebro_nb.addresses import parse_address
+from cerebro_nb.protocol.transport import AiohttpTransport
+
+COUNT = 300
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+
+async def main():
+    all_there, there = asyncio.Event(), []
+
+    async def answer(reader, writer):
+        await reader.readuntil(b"\\r\\n\\r\\n")
+        there.append(writer)
+        if len(there) == COUNT:
+            all_there.set()
+        await all_there.wait()
+        writer.write(b"HTTP/1.1 200 OK\\r\\ncontent-length: 0\\r\\n\\r\\n")
+        await writer.drain()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0, backlog=COUNT)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    transport = AiohttpTransport(parse_address(url, "the server"))
+    answers = await asyncio.gather(*(transport.send("GET", url, None, {}) for _ in range(COUNT)))
+    print(len(answers), {answer.status for answer in answers})
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit of open files")
+def test_hundreds_of_requests_are_in_flight_where_a_process_begins_with_few_files():
+    done = subprocess.run([sys.executable, "-c", CROWD], capture_output=True, text=True, timeout=120)
+    assert done.stdout.split() == ["300", "{200}"], done.stderr

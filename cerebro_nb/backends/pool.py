@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
+import math
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -24,8 +26,8 @@ from ..profiles import GenerationOptions
 _log = get_logger(__name__)
 
 # %% auto #0
-__all__ = ['Answer', 'Endpoint', 'PoolControl', 'note_failure', 'ask_one', 'least_busy', 'ask_all', 'common_models',
-           'loaded_together', 'EndpointPool', 'control_for', 'served_by']
+__all__ = ['Answer', 'Endpoint', 'Turns', 'PoolControl', 'note_failure', 'ask_one', 'ask_all', 'common_models', 'loaded_together',
+           'EndpointPool', 'control_for', 'served_by']
 
 # %% ../../nbs/12_backends/9_pool.ipynb #df3dc2e4
 Answer = TypeVar("Answer")
@@ -51,6 +53,8 @@ class Endpoint:
         self.away: asyncio.Task[bool] | None = None
         #: The model that it is to have ready, once one was named.
         self.wanted: tuple[str, GenerationOptions] | None = None
+        #: Is told when its turn has changed, by what is under way, by what it bears, or by being away.
+        self.on_change: Callable[[Endpoint], None] = lambda endpoint: None
 
     @property
     def load(self) -> tuple[float, int]:
@@ -62,6 +66,7 @@ class Endpoint:
         if self.away is None:
             _log.warning("%s is left out until it is back: %s", self.backend.base_url, error.message)
             self.away = asyncio.create_task(until_back(self.look, rests=self.rests))
+            self.on_change(self)
 
     async def look(self) -> bool:
         """Look for it while it is away; if it is there again, it gets the model and its share of the work."""
@@ -75,17 +80,77 @@ class Endpoint:
         if self.away is not None:
             _log.info("%s is back", self.backend.base_url)
             self.away = None
+            self.on_change(self)
         return True
 
 # %% ../../nbs/12_backends/9_pool.ipynb #e7f53d83
+_STALE = 4  # entries of a server, of which one is true
+
+
+class Turns:
+    """Knows which of several servers is asked next, and how many requests at once all of them bear.
+
+    Parameters
+    ----------
+    endpoints
+        The servers; each tells when its turn has changed.
+    """
+
+    def __init__(self, endpoints: Sequence[Endpoint]):
+        self.endpoints = endpoints
+        self._numbers = {endpoint: number for number, endpoint in enumerate(endpoints)}
+        self._bears = [0] * len(endpoints)
+        self._current: list[tuple[float, int, int] | None] = [None] * len(endpoints)
+        self._entries: list[tuple[float, int, int]] = []
+        #: How many requests may be under way at those that are there.
+        self.limit = 0
+        for endpoint in endpoints:
+            endpoint.on_change = self.note
+            self.note(endpoint)
+
+    def note(self, endpoint: Endpoint) -> None:
+        """Note that the turn of a server has changed."""
+        number, is_there = self._numbers[endpoint], endpoint.away is None
+        entry = (*endpoint.load, number) if is_there else None
+        if entry == self._current[number]:
+            return
+        bears = endpoint.control.limit if is_there else 0
+        self.limit += bears - self._bears[number]
+        self._bears[number], self._current[number] = bears, entry
+        if entry is not None:
+            heapq.heappush(self._entries, entry)
+        if len(self._entries) > _STALE * len(self.endpoints):
+            self._entries = [current for current in self._current if current is not None]
+            heapq.heapify(self._entries)
+
+    def next(self) -> Endpoint:
+        """Return the server that is asked next.
+
+        Raises
+        ------
+        ConnectionFailed
+            If all are away.
+        """
+        while self.limit:
+            entry = self._entries[0]
+            if entry == self._current[entry[2]]:
+                return self.endpoints[entry[2]]
+            heapq.heappop(self._entries)
+        addresses = ",".join(endpoint.backend.base_url for endpoint in self.endpoints)
+        raise ConnectionFailed(
+            f"none of the {len(self.endpoints)} servers answers: {addresses}",
+            hint="Start one of them; `cerebro doctor` shows what is there.",
+        )
+
+# %% ../../nbs/12_backends/9_pool.ipynb #07dd6428
 class PoolControl:
     """Adds up how many requests several servers may have under way at once; each server's own control learns.
 
     Parameters
     ----------
     most
-        Never more than this in all.
-    endpoints
+        Never more than this in all; None leaves it to the servers.
+    turns
         The servers: who asks one tells that one's control.
     served
         By address, how many at once a server served well before.
@@ -93,18 +158,18 @@ class PoolControl:
 
     served = None  # each endpoint knows its own
 
-    def __init__(self, most: int, endpoints: Sequence[Endpoint], served: Mapping[str, Served] = MappingProxyType({})):
-        self._most, self._endpoints = most, endpoints
-        for endpoint in endpoints:
+    def __init__(self, most: int | None, turns: Turns, served: Mapping[str, Served] = MappingProxyType({})):
+        self._most, self._turns = math.inf if most is None else most, turns
+        for endpoint in turns.endpoints:
             if not endpoint.in_flight:  # another run has learned already, and is at work
                 known = served.get(endpoint.backend.base_url)
                 endpoint.control = ConcurrencyControl(most, endpoint.slots, known)
+                turns.note(endpoint)
 
     @property
     def limit(self) -> int:
         """How many may be under way now."""
-        present = sum(endpoint.control.limit for endpoint in self._endpoints if endpoint.away is None)
-        return max(1, min(self._most, present))
+        return max(1, int(min(self._most, self._turns.limit)))
 
     def begin(self) -> int:
         """Return nothing to remember: the endpoint's control is told."""
@@ -156,6 +221,7 @@ async def ask_one(
     """
     endpoint.in_flight += 1
     endpoint.sent += 1
+    endpoint.on_change(endpoint)
     try:
         answer = await ask()
     except BackendError as error:
@@ -166,28 +232,11 @@ async def ask_one(
         endpoint.in_flight -= 1
         if begun is not None:
             endpoint.control.leave()
+        endpoint.on_change(endpoint)
     endpoint.failures, endpoint.rests = 0, doubling_rests()
     return answer
 
 # %% ../../nbs/12_backends/9_pool.ipynb #9c27af84
-def least_busy(endpoints: Sequence[Endpoint]) -> Endpoint:
-    """Return the server that is asked next.
-
-    Raises
-    ------
-    ConnectionFailed
-        If all are away.
-    """
-    present = [endpoint for endpoint in endpoints if endpoint.away is None]
-    if not present:
-        addresses = ",".join(endpoint.backend.base_url for endpoint in endpoints)
-        raise ConnectionFailed(
-            f"none of the {len(endpoints)} servers answers: {addresses}",
-            hint="Start one of them; `cerebro doctor` shows what is there.",
-        )
-    return min(present, key=lambda endpoint: endpoint.load)
-
-
 async def ask_all(
     endpoints: Sequence[Endpoint], ask: Callable[[Backend], Coroutine[Any, Any, Answer]]
 ) -> list[tuple[Endpoint, Answer]]:
@@ -237,6 +286,7 @@ class EndpointPool:
 
     def __init__(self, backends: Sequence[Backend]):
         self.endpoints = [Endpoint(backend) for backend in backends]
+        self._turns = Turns(self.endpoints)
         self.name = backends[0].name
 
     @property
@@ -244,9 +294,9 @@ class EndpointPool:
         """The addresses, separated by commas."""
         return ",".join(endpoint.backend.base_url for endpoint in self.endpoints)
 
-    def control(self, most: int, served: Mapping[str, Served] = MappingProxyType({})) -> PoolControl:
+    def control(self, most: int | None, served: Mapping[str, Served] = MappingProxyType({})) -> PoolControl:
         """Return what decides how many requests are under way at once, as `PoolControl` does."""
-        return PoolControl(most, self.endpoints, served)
+        return PoolControl(most, self._turns, served)
 
     async def complete(self, request: ChatRequest, on_text: OnText | None = None) -> Reply:
         """Have the least busy server answer.
@@ -256,15 +306,16 @@ class EndpointPool:
         BackendError
             As that server does; ``details["endpoint"]`` is its address.
         """
-        endpoint = least_busy(self.endpoints)
+        endpoint = self._turns.next()
         begun = endpoint.control.begin()
         reply = await ask_one(endpoint, partial(endpoint.backend.complete, request, on_text), begun)
         endpoint.control.end(begun, reply.timings.total_s, reply.timings.wait_s)
+        endpoint.on_change(endpoint)
         return replace(reply, endpoint=endpoint.backend.base_url)
 
     async def embed(self, model: str, texts: Sequence[str], options: GenerationOptions) -> EmbeddingReply:
         """Have the least busy server turn texts into vectors; errors are those of `complete`."""
-        endpoint = least_busy(self.endpoints)
+        endpoint = self._turns.next()
         return await ask_one(endpoint, partial(endpoint.backend.embed, model, texts, options))
 
     async def models(self) -> list[ModelInfo]:
@@ -296,7 +347,7 @@ class EndpointPool:
         """
         if all(endpoint.away is not None for endpoint in self.endpoints):
             await asyncio.gather(*(endpoint.look() for endpoint in self.endpoints))
-        least_busy(self.endpoints)  # or say that there is none
+        self._turns.next()  # or say that there is none
         return (await ask_all(self.endpoints, lambda server: server.version()))[0][1]
 
     async def aclose(self) -> None:
@@ -308,7 +359,7 @@ class EndpointPool:
 
 # %% ../../nbs/12_backends/9_pool.ipynb #4931bfaa
 def control_for(
-    backend: Backend, most: int, slots: int | None, served: Mapping[str, Served] = MappingProxyType({})
+    backend: Backend, most: int | None, slots: int | None, served: Mapping[str, Served] = MappingProxyType({})
 ) -> Control:
     """Return what decides how many requests to a backend are under way at once.
 
@@ -317,7 +368,7 @@ def control_for(
     backend
         One server, or a pool of them.
     most
-        Never more than this.
+        Never more than this; None leaves it to the servers.
     slots
         How many the server says it serves; None if it does not say.
     served

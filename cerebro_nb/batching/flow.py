@@ -8,11 +8,15 @@ from __future__ import annotations
 import asyncio
 import collections
 import itertools
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
+from .attempts import attempted
+from .plans import Job, Take
 from .progress import Tally
+from .records import ended_item
 from .work import WorkItem
 from ..concurrency.loop import LOOP
 from ..concurrency.retries import retry_decision
@@ -31,7 +35,8 @@ from cerebro_nb.errors import (
 from ..profiles import Profile
 
 # %% auto #0
-__all__ = ['Do', 'Wish', 'Places', 'Breath', 'Window', 'rest', 'let_through', 'Steering', 'note_outage', 'Refusals']
+__all__ = ['Do', 'Wish', 'Places', 'Breath', 'Window', 'rest', 'Here', 'let_through', 'Steering', 'note_outage', 'ends_all',
+           'Refusals']
 
 # %% ../../nbs/15_batching/7_flow.ipynb #f094d797
 class Places:
@@ -54,11 +59,12 @@ class Places:
     def leave(self) -> None:
         """Count an item as no longer under way, and let go who waits for a place."""
         self._taken -= 1
-        for _ in range(self._taken, self._limit()):
-            while self._turns and self._turns[0].done():
-                self._turns.popleft()
-            if self._turns:
-                self._turns.popleft().set_result(None)
+        free = self._limit() - self._taken
+        while self._turns and free > 0:
+            turn = self._turns.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                free -= 1
 
     async def turn(self) -> None:
         """Return when fewer are under way than may be."""
@@ -163,16 +169,47 @@ async def rest(window: Window, seconds: float) -> None:
         window.resting -= gives_way
         window.workers += gives_way
 
+# %% ../../nbs/15_batching/7_flow.ipynb #5586e6db
+class Here:
+    """Works on items in this process."""
+
+    def __init__(self) -> None:
+        self._job: Job | None = None
+        self._window = Window(lambda: 1)
+
+    @property
+    def gate(self) -> asyncio.Event:
+        """Whether further items may go, once it is open."""
+        return self._window.gate
+
+    async def open(self, job: Job) -> None:
+        """Make a window for a run."""
+        self._window = Window(job.at_once)
+        self._job = replace(job, context=replace(job.context, rest=partial(rest, self._window)))
+
+    async def run(self, items: Iterator[WorkItem], take: Take) -> None:
+        """Work on all items, and hand each that ended to the run; what ``take`` raises ends the others."""
+        assert self._job is not None
+        await self._window.run(items, partial(self._work, self._job, take))
+
+    @staticmethod
+    async def _work(job: Job, take: Take, item: WorkItem) -> None:
+        outcome = await attempted(item, job.work, job.context)
+        await take(item, ended_item(job.task_id, item, outcome))
+
+    async def close(self) -> None:
+        """Do nothing: what was under way has ended."""
+
 # %% ../../nbs/15_batching/7_flow.ipynb #b8a1fbc6
-async def let_through(items: Iterator[WorkItem], do: Do, window: Window, profile: Profile, tally: Tally) -> None:
-    """Let all items through a window, in batches or as they come; an exception of one ends the others.
+async def let_through(
+    items: Iterator[WorkItem], run: Callable[[Iterator[WorkItem]], Awaitable[None]], profile: Profile, tally: Tally
+) -> None:
+    """Let all items through, in batches or as they come; an exception of one ends the others.
 
     Parameters
     ----------
-    items, do
-        The items, and what is done with one.
-    window
-        In which they are under way.
+    items, run
+        The items, and what works on some of them.
     profile
         How many make a batch, and the rest between two.
     tally
@@ -180,7 +217,7 @@ async def let_through(items: Iterator[WorkItem], do: Do, window: Window, profile
     """
     if profile.batch_size is None:
         tally.batch = 1
-        return await window.run(items, do)
+        return await run(items)
     for number in itertools.count(tally.batch + 1):
         batch = list(itertools.islice(items, profile.batch_size))
         if not batch:
@@ -189,7 +226,7 @@ async def let_through(items: Iterator[WorkItem], do: Do, window: Window, profile
             await asyncio.sleep(profile.delay_s)
         tally.batch, tally.batch_items = number, len(batch)
         tally.tell("batch_started")
-        await window.run(iter(batch), do)
+        await run(iter(batch))
         tally.tell("batch_finished")
 
 # %% ../../nbs/15_batching/7_flow.ipynb #7cf0808e
@@ -267,6 +304,11 @@ _FATAL = (AuthenticationFailed, ModelNotFound, OutOfMemory, MissingDependency, L
 _SAME_REFUSALS = 3
 
 
+def ends_all(error: CerebroError | None) -> bool:
+    """Whether an item was given up for what no later item of the same process would fare better with."""
+    return isinstance(error, _FATAL)
+
+
 class Refusals:
     """Tells a refusal of one item from that of all.
 
@@ -301,7 +343,7 @@ class Refusals:
         pressure = retry_decision(error).pressure
         if not pressure:
             self.forget()
-        return isinstance(error, _FATAL) or self._same(error, answered) or (pressure and self._for_long())
+        return ends_all(error) or self._same(error, answered) or (pressure and self._for_long())
 
     def _for_long(self) -> bool:
         now = asyncio.get_running_loop().time()

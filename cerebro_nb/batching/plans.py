@@ -5,11 +5,14 @@
 # %% ../../nbs/15_batching/6_plans.ipynb #bea80da9
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
+from .attempts import AttemptContext
 from .progress import Listener
+from .records import EndedItem
 from .work import Work, WorkItem
 from ..client.client import Client, aget_client
 from ..client.call import Fallback
@@ -18,7 +21,7 @@ from ..profiles import GenerationOptions, Profile
 from ..tasks.ledger import Ledger
 
 # %% auto #0
-__all__ = ['Remade', 'How', 'Where', 'Means', 'Plan']
+__all__ = ['Remade', 'Take', 'How', 'Where', 'Means', 'Plan', 'Job', 'Place']
 
 # %% ../../nbs/15_batching/6_plans.ipynb #af00703c
 @dataclass(frozen=True, slots=True)
@@ -70,12 +73,15 @@ class Where:
         Called with a `Progress` at each event, on Cerebro's loop: it must be quick.
     show_progress
         Show a tqdm bar.
+    place
+        Makes the place where the items are worked on; this process if None.
     """
 
     ledger: Ledger | None = None
     reuse: bool = False
     on_progress: Listener | None = None
     show_progress: bool = True
+    place: Callable[[], Place] | None = None
 
 # %% ../../nbs/15_batching/6_plans.ipynb #f7c960bb
 @dataclass(frozen=True, slots=True)
@@ -159,3 +165,47 @@ class Plan:
 
 #: What a kind makes from a manifest: the work, or a plan that also says what of the manifest is no longer so.
 Remade = Work | Plan
+
+# %% ../../nbs/15_batching/6_plans.ipynb #bcb5bf5f
+Take = Callable[[WorkItem, EndedItem], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a place works on.
+
+    Parameters
+    ----------
+    task_id, kind, manifest
+        The task, and what its work is made again from by another process.
+    work
+        What is done with an item.
+    context
+        What the attempts in this process share.
+    at_once
+        Says how many items may be under way in this process.
+    """
+
+    task_id: str
+    kind: str
+    manifest: Mapping[str, Any]
+    work: Work
+    context: AttemptContext
+    at_once: Callable[[], int]
+
+
+class Place(Protocol):
+    """Where the items of a run are worked on."""
+
+    @property
+    def gate(self) -> asyncio.Event:
+        """Whether further items may go, once it is open."""
+
+    async def open(self, job: Job) -> None:
+        """Make ready for a run."""
+
+    async def run(self, items: Iterator[WorkItem], take: Take) -> None:
+        """Work on all items, and hand each that ended to the run; what ``take`` raises ends the others."""
+
+    async def close(self) -> None:
+        """End what is under way, and let go of what was opened."""

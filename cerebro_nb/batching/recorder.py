@@ -17,13 +17,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .progress import Tally, count_on
-from .records import UnsavedAnswers, input_hash, kept_rows, keyed
+from .records import EndedItem, UnsavedAnswers, input_hash, keyed
 from .work import WorkItem
 from ..concurrency.loop import LOOP
 from ..errors import CerebroError, LedgerError, TaskHeld, error_record
 from ..logs import get_logger
 from ..tasks.leases import LEASE_S
-from ..tasks.writing import EndedRows, FinishedItem
+from ..tasks.writing import EndedRows
 from ..tasks.ledger import Ledger
 
 _log = get_logger(__name__)
@@ -320,12 +320,9 @@ class AnswerWriter:
         #: Those that the ledger could not take.
         self.unsaved = UnsavedAnswers()
 
-    async def post(self, item: FinishedItem) -> None:
+    async def post(self, item: EndedItem) -> None:
         """Post an item that ended; return when the ledger is not far behind."""
-        try:
-            self._ledger.post_item(item, self._written)
-        except Exception:  # a reply that JSON cannot hold, of a backend that somebody handed in
-            self._ledger.post_item(replace(item, attempts=kept_rows(item.attempts)), self._written)
+        self._ledger.post_item(item.rows, self._written)
         await self._backlog.post()
 
     async def flush(self) -> None:

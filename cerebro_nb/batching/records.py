@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import operator
@@ -30,7 +31,8 @@ _log = get_logger(__name__)
 
 # %% auto #0
 __all__ = ['OF_THE_ITEMS', 'WANTED', 'deciding', 'keyed', 'input_hash', 'failure_of', 'whole_number', 'text_of', 'reply_record',
-           'attempt_rows', 'kept_rows', 'refused_by_gates', 'Outcome', 'finished_item', 'UnsavedAnswers']
+           'attempt_rows', 'kept_rows', 'refused_by_gates', 'Outcome', 'finished_item', 'EndedItem', 'ended_item',
+           'UnsavedAnswers']
 
 # %% ../../nbs/15_batching/3_records.ipynb #c1532ea8
 #: What a manifest says of where the items came from: it decides no answer.
@@ -278,6 +280,52 @@ def finished_item(task_id: str, item: WorkItem, outcome: Outcome) -> FinishedIte
         count_in(reply["usage"], "prompt_tokens"),
         count_in(reply["usage"], "completion_tokens"),
     )
+
+# %% ../../nbs/15_batching/3_records.ipynb #2dd6d5ca
+@dataclass(frozen=True, slots=True)
+class EndedItem:
+    """How an item ended, as it is handed to whoever posts it.
+
+    Parameters
+    ----------
+    rows
+        Its row and those of its attempts.
+    error
+        Why it was given up; None if it was answered.
+    tries, tokens, seconds, refused
+        As in `Outcome`.
+    """
+
+    rows: EndedRows
+    error: CerebroError | None
+    tries: int
+    tokens: int
+    seconds: float
+    refused: Sequence[str]
+
+    @property
+    def position(self) -> int:
+        """The place of the item in the input."""
+        position: int = self.rows.row["position"]
+        return position
+
+
+def ended_item(task_id: str, item: WorkItem, outcome: Outcome) -> EndedItem:
+    """Return how an item ended, with its rows made; a value in its attempts that cannot be kept is what it looks like.
+
+    Parameters
+    ----------
+    task_id
+        The task that it is of.
+    item, outcome
+        What was worked on, and what came of it.
+    """
+    finished = finished_item(task_id, item, outcome)
+    try:
+        rows = EndedRows.of(finished)
+    except Exception:  # a reply that JSON cannot hold, of a backend that somebody handed in
+        rows = EndedRows.of(dataclasses.replace(finished, attempts=kept_rows(finished.attempts)))
+    return EndedItem(rows, outcome.error, outcome.tries, outcome.tokens, outcome.seconds, outcome.refused)
 
 # %% ../../nbs/15_batching/3_records.ipynb #eeda7ecd
 class UnsavedAnswers:

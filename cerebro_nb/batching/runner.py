@@ -6,25 +6,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import platform
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import cerebro_nb
 from ..backends.pool import control_for, served_by
-from .attempts import AttemptContext, attempted
-from .flow import Refusals, Steering, Window, let_through, note_outage, rest
-from .plans import How, Means, Plan, Where
+from .attempts import AttemptContext
+from .flow import Here, Refusals, Steering, let_through, note_outage
+from .plans import How, Job, Means, Place, Plan, Where
 from .progress import Tally, bar_listener, log_listener
 from .recorder import READ_AHEAD, AnswerWriter, TaskKeeper, check_whole, write_end
-from .records import WANTED, failure_of, finished_item
+from .records import WANTED, EndedItem, failure_of
 from .work import Replacing, Work, WorkItem, as_json
 from ..client.client import Client
 from ..client.call import Fallback, aget_fallback
 from ..client.outage import CircuitBreaker
-from ..concurrency.control import ConcurrencyControl, Control, Served
+from ..concurrency.control import FUNCTIONS_AT_ONCE, ConcurrencyControl, Control, Served
 from ..concurrency.retries import RetryPolicy
 from ..errors import BackendError, CerebroError, InputError, InvalidOutput, OutputError, TaskHeld, error_text
 from ..logs import get_logger
@@ -35,8 +36,8 @@ from ..tasks.ledger import Ledger
 _log = get_logger(__name__)
 
 # %% auto #0
-__all__ = ['read_items', 'recalled', 'remember', 'base_manifest', 'count_of', 'Opening', 'opened', 'ItemWorker', 'left_refused',
-           'replacements', 'ended_by', 'check_ended', 'close', 'watched_tally', 'Runner']
+__all__ = ['read_items', 'recalled', 'remember', 'base_manifest', 'count_of', 'Opening', 'opened', 'Collector', 'left_refused',
+           'replacements', 'ended_by', 'check_ended', 'close', 'watched_tally', 'at_work', 'Runner']
 
 # %% ../../nbs/15_batching/8_runner.ipynb #75b0c2f7
 def read_items(items: Iterable[Any]) -> Iterator[Any]:
@@ -109,7 +110,12 @@ class Opening:
         #: What decides the answers, as far as it is known.
         self.manifest = dict(plan.manifest)
         #: How many items an adaptive profile has under way at once.
-        self.control: Control = ConcurrencyControl(how.profile.concurrency)
+        self.control: Control = ConcurrencyControl(how.profile.concurrency or FUNCTIONS_AT_ONCE)
+
+    def at_once(self) -> int:
+        """Return how many items may be under way now."""
+        fixed = None if self.how.profile.adaptive else self.how.profile.concurrency
+        return self.control.limit if fixed is None else fixed
 
     async def find_items(self, ledger: Ledger) -> None:
         """Find whom to ask, and then, if the plan has an opening, items, work, manifest and subject."""
@@ -175,13 +181,11 @@ async def opened(
 
 # %% ../../nbs/15_batching/8_runner.ipynb #0b622016
 @dataclass(frozen=True, slots=True)
-class ItemWorker:
-    """Works on the items of a run, one at a time for each that is under way.
+class Collector:
+    """Takes the items of a run that ended, wherever they were worked on.
 
     Parameters
     ----------
-    work, context
-        What is done with an item, and what all of them share.
     refusals
         Tell when all items are refused alike.
     tally
@@ -192,25 +196,20 @@ class ItemWorker:
         Takes the values of items whose answers were refused until their tries were used up.
     """
 
-    work: Work
-    context: AttemptContext
     refusals: Refusals
     tally: Tally
     writer: AnswerWriter
     refused: list[Any] = field(default_factory=list)
 
-    async def do(self, item: WorkItem) -> None:
-        """Work on an item until it is answered or given up; raise what ends the run."""
-        outcome = await attempted(item, self.work, self.context)
-        if self.refusals.end_all(outcome.error, self.tally.ok):
-            assert outcome.error is not None
-            raise outcome.error  # the item stays to be done
-        self.tally.count(
-            outcome.error is None, max(0, outcome.tries - 1), outcome.tokens, outcome.seconds, outcome.refused
-        )
-        if isinstance(outcome.error, OutputError):
+    async def take(self, item: WorkItem, ended: EndedItem) -> None:
+        """Count an item that was answered or given up, post it and tell it; raise what ends the run."""
+        if self.refusals.end_all(ended.error, self.tally.ok):
+            assert ended.error is not None
+            raise ended.error  # the item stays to be done
+        self.tally.count(ended.error is None, max(0, ended.tries - 1), ended.tokens, ended.seconds, ended.refused)
+        if isinstance(ended.error, OutputError):
             self.refused.append(item.value)
-        await self.writer.post(finished_item(self.tally.task_id, item, outcome))
+        await self.writer.post(ended)
         self.tally.tell("item")
 
 # %% ../../nbs/15_batching/8_runner.ipynb #7013ddcb
@@ -319,6 +318,28 @@ def watched_tally(plan: Plan, how: How, where: Where) -> Tally:
     return tally
 
 # %% ../../nbs/15_batching/8_runner.ipynb #d2241003
+@contextlib.asynccontextmanager
+async def at_work(where: Where, job: Job, tally: Tally, steering: Steering) -> AsyncIterator[Place]:
+    """Open the place where a run is worked on, tell that it has started, and close the place at the end.
+
+    Parameters
+    ----------
+    where, job
+        Which place, and what is worked on there.
+    tally, steering
+        Tell it, and open and shut the gate of the place.
+    """
+    place: Place = Here() if where.place is None else where.place()
+    try:
+        await place.open(job)
+        tally.start()
+        tally.tell("started")
+        steering.open(place.gate)
+        yield place
+    finally:
+        await place.close()
+
+# %% ../../nbs/15_batching/8_runner.ipynb #2ddf92de
 class Runner:
     """Works on the items of one run, on Cerebro's loop.
 
@@ -362,14 +383,12 @@ class Runner:
     async def _through(self, keeper: TaskKeeper, writer: AnswerWriter) -> None:
         opening, tally, stopping = self.opening, self.tally, self.steering.is_stopping
         items: Iterator[WorkItem] | None = await opened(opening, keeper, tally, stopping)
-        profile, control, left = opening.how.profile, opening.control, await left_refused(opening, keeper, tally)
-        window = Window((lambda: control.limit) if profile.adaptive else (lambda: profile.concurrency))
-        context = AttemptContext(profile, opening.fallback, self._breaker, control, stopping, partial(rest, window))
-        worker = ItemWorker(opening.plan.work, context, self._refusals, tally, writer, left)
-        tally.start()
-        tally.tell("started")
-        self.steering.open(window.gate)
-        while items is not None:
-            await let_through(items, worker.do, window, profile, tally)
-            items = await replacements(worker.work, keeper, tally, worker.refused)
+        plan, profile, left = opening.plan, opening.how.profile, await left_refused(opening, keeper, tally)
+        context = AttemptContext(profile, opening.fallback, self._breaker, opening.control, stopping)
+        job = Job(tally.task_id, plan.kind, opening.manifest, plan.work, context, opening.at_once)
+        collector = Collector(self._refusals, tally, writer, left)
+        async with at_work(self._where, job, tally, self.steering) as place:
+            while items is not None:
+                await let_through(items, partial(place.run, take=collector.take), profile, tally)
+                items = await replacements(plan.work, keeper, tally, collector.refused)
         await check_ended(self.steering, keeper, writer, tally)

@@ -13,7 +13,7 @@ from typing import Protocol
 from .waits import AnswerTimes, ServedShare, UsualTimes
 
 # %% auto #0
-__all__ = ['MOST_AT_ONCE', 'Served', 'Control', 'ConcurrencyControl']
+__all__ = ['MOST_AT_ONCE', 'FUNCTIONS_AT_ONCE', 'Served', 'Control', 'ConcurrencyControl']
 
 # %% ../../nbs/10_concurrency/6_control.ipynb #33c1dcd2
 _CHANCE = 0.1  # a share of refusals that is no reason to ask for less
@@ -56,7 +56,10 @@ class _Refusals:
         return excess
 
 # %% ../../nbs/10_concurrency/6_control.ipynb #fd0a2711
+#: The most that one server is asked at once, where nobody says less: one on large GPUs serves hundreds.
 MOST_AT_ONCE = 1024
+#: The same for functions of a user's own, each in a thread if it is not async.
+FUNCTIONS_AT_ONCE = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,15 +273,15 @@ class ConcurrencyControl:
     Parameters
     ----------
     most
-        Never more than this.
+        Never more than this; `MOST_AT_ONCE` if None, and never more than that.
     slots
         How many the server says it serves; None if it does not say.
     served
         How many at once it served well before; None if that is not known.
     """
 
-    def __init__(self, most: int, slots: int | None = None, served: Served | None = None):
-        self.most = most
+    def __init__(self, most: int | None = None, slots: int | None = None, served: Served | None = None):
+        self.most = most = min(most or MOST_AT_ONCE, MOST_AT_ONCE)
         #: How many may be under way now.
         self.limit = limit = min(most, slots or (served.count if served else 1))
         is_known = slots or (served and served.is_most)

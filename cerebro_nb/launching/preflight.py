@@ -168,7 +168,8 @@ class Forecast:
     is_exact
         Whether that is how many calls it takes, without further tries, and no upper bound.
     batch_size, at_once
-        Items in a batch, None where the window slides; and how many requests are in flight at most.
+        Items in a batch, None where the window slides; and how many requests are in flight at most, None if as
+        many as the servers take.
     seconds
         About how long it takes; None if no earlier run tells.
     warnings
@@ -179,7 +180,7 @@ class Forecast:
     most_tokens: int | None
     is_exact: bool
     batch_size: int | None
-    at_once: int
+    at_once: int | None
     seconds: float | None = None
     warnings: tuple[str, ...] = ()
 
@@ -209,7 +210,7 @@ def forecast(
         None if calls is None else calls * arguments["max_tokens"],
         kind.calls == 1,
         profile.batch_size,
-        min(profile.concurrency, profile.batch_size or profile.concurrency),
+        min(filter(None, (profile.concurrency, profile.batch_size)), default=None),
         None if items is None else seconds_left(ledger, arguments, items, model),
         tuple(warnings_of(arguments, models, texts(log_language).gettext)),
     )
@@ -250,7 +251,7 @@ def forecast_text(told: Forecast, log_language: str = "en") -> str:
     line = say("%(calls)s %(batches)s, %(concurrency)s at once; at most %(tokens)s tokens written") % {
         "calls": asked % number_words(told.calls, log_language),
         "batches": in_batches,
-        "concurrency": told.at_once,
+        "concurrency": told.at_once or say("as many as are served"),
         "tokens": number_words(told.most_tokens, log_language),
     }
     if told.seconds is not None:

@@ -294,7 +294,7 @@ class Number:
 NUMBERS = (
     Number("batch_size", "Batch size", "items", "as the profile has it"),
     Number("delay_s", "Delay", "s"),
-    Number("concurrency", "Concurrency", "at once"),
+    Number("concurrency", "Concurrency", "at once", "as the profile has it"),
     Number("timeout_s", "Timeout", "s"),
     Number("num_predict", unit="tokens"),
     Number("num_ctx", unit="tokens"),

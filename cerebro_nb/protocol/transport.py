@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['ErrorTypes', 'CONNECT_TIMEOUT_S', 'Response', 'AiohttpResponse', 'HttpxResponse', 'LimitedBody', 'LibraryErrors',
-           'client_library', 'errors_like_httpx', 'our_error', 'Exchange', 'proxy_of', 'AiohttpTransport',
-           'HttpxTransport', 'transport_to']
+           'client_library', 'errors_like_httpx', 'our_error', 'Exchange', 'proxy_of', 'allow_connections',
+           'AiohttpTransport', 'HttpxTransport', 'transport_to']
 
 # %% ../../nbs/11_protocol/7_transport.ipynb #244c3b0f
 class Response(Protocol):
@@ -254,11 +255,28 @@ def proxy_of(address: ServerAddress) -> ServerAddress | None:
     return parse_address(named, "the proxy in the environment") if named else None
 
 # %% ../../nbs/11_protocol/7_transport.ipynb #b237930c
+_FILES = 10_240
+
+
+def allow_connections() -> None:
+    """Let this process have some thousand files and connections open, as far as the system lets it ask for more."""
+    if sys.platform == "win32":  # it knows no such limit
+        return
+    import resource
+
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if most == resource.RLIM_INFINITY else min(_FILES, most)
+    if now != resource.RLIM_INFINITY and now < wanted:
+        with contextlib.suppress(ValueError, OSError):  # then there are fewer
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+
+# %% ../../nbs/11_protocol/7_transport.ipynb #bbdd73b1
 CONNECT_TIMEOUT_S = 10.0
 _url = lru_cache(yarl.URL)
 
 
 def _new_session() -> aiohttp.ClientSession:
+    allow_connections()
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30.0),
         cookie_jar=aiohttp.DummyCookieJar(),

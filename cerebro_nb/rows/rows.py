@@ -256,8 +256,8 @@ async def aread_rows(
     ----------
     source
         A file (``.csv``, ``.tsv``, ``.jsonl``, ``.ndjson``, ``.json``, ``.parquet``, ``.xlsx``); a folder that
-        `export_dataset` or `save_to_disk` of `datasets` made, or with files of one kind; a DataFrame, whose index is not
-        read; an Arrow table; a `Dataset` or a `DatasetDict`; or dicts, one a row.
+        `export_dataset` or `save_to_disk` of `datasets` made, or with files of one kind; a DataFrame, whose index is
+        not read; an Arrow table; a `Dataset` or a `DatasetDict`; or dicts, one a row.
     columns
         Which columns, or what they are to be called: ``{"question": "Pergunta"}``. All if None.
     limit

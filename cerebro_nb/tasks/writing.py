@@ -279,18 +279,21 @@ def finish_item(database: Database, item: FinishedItem) -> Future[None]:
 
 # %% ../../nbs/14_tasks/7_writing.ipynb #4084d56b
 def post_item(
-    database: Database, item: FinishedItem, on_written: Callable[[EndedRows, None, BaseException | None], None]
+    database: Database,
+    item: FinishedItem | EndedRows,
+    on_written: Callable[[EndedRows, None, BaseException | None], None],
 ) -> None:
     """Post how an item ended, as `finish_item`.
 
     Parameters
     ----------
     item
-        The item.
+        The item, or its rows where they are made.
     on_written
         Is called on the writer's thread with its rows, None, and the error that refused it, or None: it is on disk.
     """
-    database.post(Post(write_items, EndedRows.of(item), on_written))
+    rows = item if isinstance(item, EndedRows) else EndedRows.of(item)
+    database.post(Post(write_items, rows, on_written))
 
 # %% ../../nbs/14_tasks/7_writing.ipynb #f40e2014
 def reopen_failed(database: Database, task_id: str, positions: Collection[int] | None = None) -> int:

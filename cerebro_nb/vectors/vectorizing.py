@@ -15,6 +15,7 @@ from ..batching.progress import Listener
 from ..batching.run import Run
 from ..batching.work import Work, WorkItem
 from ..client.client import Client, aget_client
+from ..concurrency.control import FUNCTIONS_AT_ONCE, MOST_AT_ONCE
 from ..documents.chunks import CHUNK_TOKENS, Chunk, chunked
 from ..documents.documents import Document, Source, aread_documents
 from ..errors import InputError
@@ -207,9 +208,10 @@ def vectorize_run(
     together = chosen.batch_size or TOGETHER
     language = arguments.get("language") or settings.language
 
-    opening = _Opening(documents, collection, language, together, chosen.concurrency, arguments)
+    concurrency = chosen.concurrency or FUNCTIONS_AT_ONCE
+    opening = _Opening(documents, collection, language, together, concurrency, arguments)
     # The items of a batch are at work together, because they are one request.
-    profile = chosen.replace(concurrency=min(1024, together * chosen.concurrency))
+    profile = chosen.replace(concurrency=min(MOST_AT_ONCE, together * concurrency))
     how = How(profile, log_language=settings.log_language)
     label, manifest = VECTORIZATION.called(settings.log_language), {"recipe": VECTORIZATION.name}
     plan = Plan(kind=VECTORIZATION.task_kind, subject=collection, label=label, manifest=manifest, open=opening.plan)
@@ -221,8 +223,8 @@ async def _vectors_again(again: Again) -> Work:
     manifest = again.manifest
     collection = Collection(manifest["collection"], again.ledger)
     embedder = await embedder_of(collection, None, "en", again.client)
-    together = manifest["together"]
-    return vector_work(collection, embedder, together, max(1, again.profile.concurrency // together))
+    together, at_once = manifest["together"], again.profile.concurrency or FUNCTIONS_AT_ONCE
+    return vector_work(collection, embedder, together, max(1, at_once // together))
 
 
 VECTORIZATION = register_kind(

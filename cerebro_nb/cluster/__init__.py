@@ -1,0 +1,1 @@
+"""Past one process: items that are worked on by several, on this machine or on others."""
