@@ -29,6 +29,10 @@ def shows_wordllama(path):
     return any(re.search("wordllama", source) for source in shown)
 
 
+PATIENCE_S = {"3_from_a_pdf_to_a_data_set": 900}  # a judge is tested in it: ninety calls of a model
+
+
+@pytest.mark.timeout(960)
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_notebook(path, tmp_path):
     if shows_wordllama(path) and sys.version_info >= (3, 14) and importlib.util.find_spec("wordllama") is None:
@@ -40,7 +44,7 @@ def test_notebook(path, tmp_path):
         cwd=ROOT / "nbs",
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=PATIENCE_S.get(path.stem, 280),
         env={**os.environ},
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
