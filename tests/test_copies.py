@@ -167,6 +167,13 @@ def test_auto_asks_no_network_and_does_without_what_is_missing(language, missing
     assert (done.returncode, done.stdout.strip()) == (0, found), done.stderr
 
 
+def test_nothing_has_no_copies(ledger, quick):
+    assert find_duplicates([], embedder="none") == []
+    client = Client(ScriptedBackend(lambda request: "no"), "tiny")
+    run = generate_qa("prices", 1, client=client, ledger=ledger, profile=quick, show_progress=False)
+    assert run.progress.ok == 0 and quality_report(run, embedder="none").measures["examples"] == 0
+
+
 def test_what_told_copies_in_other_words_is_said(ledger, quick, tmp_path):
     said = [
         "How do I set a price for my copywriting services?",

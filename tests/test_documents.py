@@ -48,6 +48,12 @@ def test_a_pdf_is_read_with_its_pages(tmp_path):
     assert read.page_at(len(read.text) - 1) == len(read.page_starts)
 
 
+def test_a_rule_at_the_beginning_hides_no_heading():
+    read = read_bytes(b"---\n\n# Tea\n\nIt wants warmth.\n\n---\n\n# Salt\n", "a.md")
+    assert read.title == "Tea"
+    assert read_bytes(b"---\ntitle: no\n# no\n---\n\n# Tea\n", "a.md").title == "Tea"
+
+
 def test_docx_markdown_html_and_a_folder(tmp_path):
     written = docx.Document()
     written.core_properties.title = "Tea"

@@ -97,6 +97,13 @@ def test_a_judge_is_calibrated_before_it_scores_and_asked_for_it_once(options, t
     assert calibrate("en", judge=client, **options).can_judge and len(client.backend.requests) == paid + 2 * 3
 
 
+@pytest.mark.parametrize("model", ["modelo-ção", 'q"4', "C:\\models\\big.gguf", "100%_big"])
+def test_a_calibration_is_found_again_whatever_the_model_is_called(model, options):
+    client = judging(knowing, model)
+    calibrate("en", judge=client, **options)
+    assert calibrate("en", judge=client, **options).can_judge and len(client.backend.requests) == 90
+
+
 def test_another_model_and_another_language_are_calibrated_anew(options, ledger):
     client, other = judging(knowing), judging(knowing, "bigger")
     calibrate("en", judge=client, **options)

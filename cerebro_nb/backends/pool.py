@@ -112,9 +112,9 @@ class Turns:
         """Note that the turn of a server has changed."""
         number, is_there = self._numbers[endpoint], endpoint.away is None
         entry = (*endpoint.load, number) if is_there else None
-        if entry == self._current[number]:
-            return
         bears = endpoint.control.limit if is_there else 0
+        if (entry, bears) == (self._current[number], self._bears[number]):
+            return
         self.limit += bears - self._bears[number]
         self._bears[number], self._current[number] = bears, entry
         if entry is not None:

@@ -61,7 +61,8 @@ def example_of(item: Mapping[str, Any], origin: Mapping[str, Any]) -> dict[str, 
     output, asked_with = item_output(item), item["input"]
     fields = output if isinstance(output, dict) else {"output": output}
     asked_with = asked_with if isinstance(asked_with, dict) else {"input": asked_with}
-    beside = {name: value for name, value in asked_with.items() if name not in fields or fields[name] != value}
+    told = {name: value for name, value in asked_with.items() if name != "offered_sentences"}  # of the plan alone
+    beside = {name: value for name, value in told.items() if name not in fields or fields[name] != value}
     metadata = _beside({**origin, "position": item["position"]}, beside, "input")
     return {**_beside({}, fields, "answer", taken=("metadata",)), "metadata": metadata}
 
@@ -125,7 +126,7 @@ def examples(task: TaskLike, *, marks: Marks = "auto", ledger: Ledger | None = N
     return (example for _, example in marked_examples(view_of(task, ledger), marks))
 
 # %% ../../nbs/25_datasets/1_examples.ipynb #f7a731f5
-_OF_DOCUMENTS = {"text", "other_text", "other_section"}
+_OF_DOCUMENTS = {"text", "other_text", "other_section", "page_breaks"}
 
 
 def without_source_text(example: Mapping[str, Any]) -> dict[str, Any]:

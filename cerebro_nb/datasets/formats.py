@@ -10,6 +10,7 @@ import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -88,7 +89,7 @@ def _cell(value: Any) -> str:
 def _write_csv(form: Form, parts: Parts, folder: Path) -> None:
     for name, rows in parts.items():
         with (folder / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
-            for row in (list(form.fields), *(row.values() for row in rows)):
+            for row in chain([list(form.fields)], (row.values() for row in rows)):
                 file.write(",".join(map(_cell, row)) + "\n")
 
 
@@ -206,8 +207,8 @@ def _write_datasets(form: Form, parts: Parts, folder: Path) -> None:
     shown = datasets.is_progress_bar_enabled()
     datasets.disable_progress_bars()
     with tempfile.TemporaryDirectory(prefix="cerebro-", ignore_cleanup_errors=True) as beside:
+        of_parts = datasets.DatasetDict()
         try:
-            of_parts = datasets.DatasetDict()
             for name, rows in parts.items():
                 with arrow.OSFile(f"{beside}/{name}", "wb") as file, arrow.ipc.new_stream(file, schema) as stream:
                     for table in _tables(rows, schema):
@@ -215,6 +216,7 @@ def _write_datasets(form: Form, parts: Parts, folder: Path) -> None:
                 of_parts[name] = datasets.Dataset.from_file(f"{beside}/{name}")
             of_parts.save_to_disk(str(folder / "dataset"))
         finally:
+            del of_parts  # it holds the files beside open, which no system of Windows could remove then
             if shown:
                 datasets.enable_progress_bars()
 

@@ -202,7 +202,7 @@ def _unmarked(content: bytes, declared: str | None) -> tuple[str, str]:
 _CODE = re.compile(
     r"^ {0,3}(?P<fence>(?P<sign>[`~])(?P=sign){2,})[^\n]*"
     r"(?:\n(?! {0,3}(?P=fence)(?P=sign)*[ \t]*\r?$)[^\n]*)*(?:\n[^\n]*)?"
-    r"|\A---[ \t]*\r?\n(?:(?!---[ \t]*\r?$)[^\n]*\n)*---[ \t]*\r?$",
+    r"|\A---[ \t]*\r?\n(?![ \t]*\r?\n)(?:(?!---[ \t]*\r?$)[^\n]*\n)*---[ \t]*\r?$",
     re.MULTILINE,
 )
 _MARKED = re.compile(r"^ {0,3}(?P<signs>#{1,6})[ \t]+(?P<title>\S[^\r\n]*)", re.MULTILINE)

@@ -48,8 +48,7 @@ def worked_s(ledger: Ledger, task: Task) -> float:
         The task.
     """
     rest_s = float((task.manifest.get("profile") or {}).get("delay_s") or 0.0) + _BREATH_S
-    items = (item for page in ledger.pages(task.id) for item in page)
-    spans = sorted((item["started_at"], item["finished_at"]) for item in items if item["finished_at"])
+    spans = ledger.spans(task.id)
     worked, until = 0.0, spans[0][0] if spans else 0.0
     for started, finished in spans:
         worked += max(0.0, finished - max(started, until)) + (gap if 0.0 < (gap := started - until) <= rest_s else 0.0)

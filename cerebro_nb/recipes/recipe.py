@@ -35,7 +35,7 @@ STEP_LISTS = ("steps", "aloud", "from_text", "beside_text")
 #: What stands in every prompt's places, beside the plan's axes and the fields made before.
 KNOWN_PLACES = ("subject", "topic", "text", "sentences", "section", "other_text", "other_section")
 #: What an item has beside the words of its axes and the columns of its row.
-_OF_AN_ITEM = {"seed", "row", "answerable", TOOL_PLACE, NEEDS_PLACE, *KNOWN_PLACES}
+_OF_AN_ITEM = {"seed", "row", "answerable", "offered_sentences", TOOL_PLACE, NEEDS_PLACE, *KNOWN_PLACES}
 #: What a text puts into the places of a prompt that no field may be called; a field ``text`` or ``topic`` may.
 _OF_TEXTS = {"sentences", "section", "other_text", "other_section"}
 #: And in a conversation, where a choice says which of two answers is better.

@@ -16,6 +16,8 @@ from hashlib import blake2b
 from itertools import islice
 from typing import Any
 
+from .stored import written_beside
+
 # %% auto #0
 __all__ = ['NEARLY_SAME', 'SOMEWHAT_ALIKE', 'resemblance', 'Grain', 'keys_of', 'most_shared', 'SharedKeys', 'first_equal',
            'earlier_alike']
@@ -123,7 +125,8 @@ class _Pages:
     def __init__(self, columns: int, count: int, dtype: str):
         import numpy
 
-        self._file = tempfile.TemporaryFile(prefix="cerebro-")
+        with written_beside():
+            self._file = tempfile.TemporaryFile(prefix="cerebro-")
         weakref.finalize(self, self._file.close)
         self._columns, self._count, self._dtype = columns, count, numpy.dtype(dtype)
 
@@ -135,8 +138,9 @@ class _Pages:
 
     def write(self, row: int, column: int, numbers: Any) -> None:
         """Write some numbers of a column, those of the page that begins at a row."""
-        self._seek(row, column)
-        self._file.write(numbers.astype(self._dtype).tobytes())
+        with written_beside():
+            self._seek(row, column)
+            self._file.write(numbers.astype(self._dtype).tobytes())
 
     def read(self, row: int, column: int, columns: int = 1) -> Any:
         """Return some columns of the page that begins at a row, each a row of what is returned."""
@@ -185,6 +189,8 @@ def earlier_alike(texts: Iterable[str], essences: Iterable[str], count: int, gra
     grain
         How finely likeness is looked for.
     """
+    if not count:
+        return
     keys = _Pages(grain.keys, count, "u8")
     both = zip(texts, essences, strict=True)
     for row in range(0, count, _PAGE):

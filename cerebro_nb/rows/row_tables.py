@@ -104,6 +104,8 @@ def _take_sheet(sheet: Any, intake: Intake) -> None:
     names, headings, seen = list[Any](), list[str](), 0
     errors: list[str] = []
     for number, row in enumerate(sheet.iter_rows(), 1):
+        if intake.is_full:
+            break
         seen += len(row)
         if number > _MOST_SHEET_ROWS or seen > _MOST_SHEET_CELLS:
             words = f"up to row {number:,} it has more than {_MOST_SHEET_CELLS:,} cells, or rows than a sheet can have"
@@ -111,7 +113,7 @@ def _take_sheet(sheet: Any, intake: Intake) -> None:
         values = [_value_in(cell, errors) for cell in row]
         while values and values[-1] is None:
             values.pop()
-        if intake.is_full or not values:
+        if not values:
             continue
         place = f"row {number}"
         if not headings:

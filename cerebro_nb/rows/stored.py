@@ -10,10 +10,15 @@ import tempfile
 import weakref
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, TypeVar, overload
 
+from ..errors import InputError
+from ..files import written_to
+
 # %% auto #0
-__all__ = ['Value', 'StoredRows', 'stored']
+__all__ = ['Value', 'written_beside', 'StoredRows', 'stored']
 
 # %% ../../nbs/18_rows/6_stored.ipynb #14c660d1
 Value = TypeVar("Value")
@@ -21,11 +26,20 @@ _BLOCK = 1 << 16  # bytes that are read and written at once
 _text_of, _value_of = json.JSONEncoder(check_circular=False).encode, json.JSONDecoder().decode
 
 
+_ROOM = "Make room there, or name a folder that has it in the environment: TMPDIR."
+
+
+def written_beside() -> AbstractContextManager[None]:
+    """Turn what the system says against a temporary file into an `InputError` that names its folder."""
+    return written_to(Path(tempfile.gettempdir()), _ROOM)
+
+
 class _File:
     """JSON texts one after another in a temporary file."""
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile(prefix="cerebro-", buffering=0)
+        with written_beside():
+            self._file = tempfile.TemporaryFile(prefix="cerebro-", buffering=0)
         weakref.finalize(self, self._file.close)
         self._unwritten, self._start, self._block = bytearray(), 0, b""
         self.size = 0
@@ -38,10 +52,11 @@ class _File:
             self._flush()
 
     def _flush(self) -> None:
-        self._file.seek(0, 2)
-        left = memoryview(bytes(self._unwritten))
-        while left:
-            left = left[self._file.write(left) :]
+        with written_beside():
+            self._file.seek(self.size - len(self._unwritten))
+            left = memoryview(bytes(self._unwritten))
+            while left:
+                left = left[self._file.write(left) :]
         self._unwritten.clear()
         self._block = b""
 
@@ -52,8 +67,6 @@ class _File:
             if self._unwritten:
                 self._flush()
             block = self._read(start, end - start, _BLOCK if start in (0, after) or start < after < end else 0)
-            if len(block) <= end - start:
-                return block
             self._start, self._block = start, block
         return self._block[start - self._start : end - self._start]
 
@@ -61,7 +74,10 @@ class _File:
         self._file.seek(start)
         found = bytearray()
         while len(found) < least:
-            found += self._file.read(max(most, least - len(found)))
+            part = self._file.read(max(most, least - len(found)))
+            if not part:
+                raise InputError("rows that were kept beside have been cut off", hint=_ROOM)
+            found += part
         return bytes(found)
 
 # %% ../../nbs/18_rows/6_stored.ipynb #88ca1f38

@@ -86,6 +86,7 @@ class Ledger:
     reusable = _method(reading.reusable_answers)
     count_items = _method(reading.count_items)
     count_marks = _method(reading.count_marks)
+    spans = _method(reading.spans_of)
     unanswered = _method(reading.count_unanswered)
 
     # A reader's marks.

@@ -12,13 +12,14 @@ from typing import Any, Literal, get_args
 import sqlalchemy as sql
 
 from ..errors import InputError, TaskNotFound
+from ..protocol.messages import compact_json
 from .database import Database
 from .schema import ATTEMPTS, ITEMS, REUSABLE, TASKS
 
 # %% auto #0
 __all__ = ['Status', 'PAGE_SIZE', 'Mark', 'Task', 'told_of', 'find_task', 'newest_tasks', 'tasks_naming', 'read_items',
            'items_at', 'item_pages', 'count_items', 'count_unanswered', 'reusable_answers', 'read_attempts',
-           'mark_items', 'edit_item', 'has_accepted', 'count_marks']
+           'mark_items', 'edit_item', 'has_accepted', 'spans_of', 'count_marks']
 
 # %% ../../nbs/14_tasks/5_reading.ipynb #792512e0
 Status = Literal["in_progress", "completed", "failed", "cancelled"]
@@ -136,7 +137,7 @@ def tasks_naming(database: Database, kind: str, name: str, value: str) -> list[T
         What their manifest tells.
     """
     # The text of the manifest narrows it down where the database is; what it says is read here.
-    tells = sql.type_coerce(TASKS.c.manifest, sql.Text).contains(value, autoescape=True)
+    tells = sql.type_coerce(TASKS.c.manifest, sql.Text).contains(compact_json(value), autoescape=True)
     query = sql.select(TASKS).where(TASKS.c.kind == kind, tells).order_by(TASKS.c.created_at.desc(), TASKS.c.id)
     return [task for task in map(_task_of, database.read(query)) if task.manifest.get(name) == value]
 
@@ -245,6 +246,13 @@ def has_accepted(database: Database, task_id: str) -> bool:
     return bool(database.read(accepted.limit(1)))
 
 # %% ../../nbs/14_tasks/5_reading.ipynb #afdd3a2a
+def spans_of(database: Database, task_id: str) -> list[tuple[float, float]]:
+    """Return when the items of a task were begun and ended, in seconds since 1970, in the order of their beginning."""
+    query = sql.select(ITEMS.c.started_at, ITEMS.c.finished_at).where(ITEMS.c.task_id == task_id)
+    query = query.where(ITEMS.c.finished_at.is_not(None)).order_by(ITEMS.c.started_at, ITEMS.c.finished_at)
+    return [(row["started_at"], row["finished_at"]) for row in database.read(query)]
+
+
 def count_marks(database: Database, task_id: str) -> dict[str, int]:
     """Return how many items of a task are ``accepted``, ``rejected``, ``unmarked``, ``failed`` and ``pending``."""
     count = sql.func.count().label("count")
