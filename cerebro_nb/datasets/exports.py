@@ -316,8 +316,7 @@ async def aexport_dataset(
     finder = await asyncio.to_thread(_finder, embedder if distinct else "none", sources)
     chosen = Chosen(marks, gates, min_score, source_text)
     rows, dropped = await _examples_of(views, chosen, distinct, finder)
-    facts = _facts_of(chosen, finder)
-    contents = await asyncio.to_thread(_contents_of, wanted, sources, rows, dropped, facts)
+    contents = await asyncio.to_thread(_contents_of, wanted, sources, rows, dropped, _facts_of(chosen, finder))
     await asyncio.to_thread(put_in_place, contents, place, overwrite)
     address = await apush_dataset(place, push, private=private, overwrite=overwrite) if push else ""
     return _export_of(contents.manifest, place, address)

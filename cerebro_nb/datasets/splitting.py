@@ -85,8 +85,8 @@ _MOST_IN_ONE = 20
 def grouped(rows: Sequence[Mapping[str, Any]]) -> Sequence[int]:
     """Return the group of each example: those of one section, and those that are alike, have the same.
 
-    A document without sections is one section. Where being alike makes most of many examples one group, as questions
-    of one form do, only those that are nearly copies are held together.
+    A document without sections is one section. Where being alike makes all examples one group, or most of many, as
+    questions of one form do, only those that are nearly copies are held together.
 
     Parameters
     ----------
@@ -96,7 +96,8 @@ def grouped(rows: Sequence[Mapping[str, Any]]) -> Sequence[int]:
     texts, sections = StoredRows(map(essential_text, rows)), first_equal(map(_section_of, rows, count()))
     found = _joined(texts, sections, _ALIKE)
     most = max(Counter(found).values(), default=0)
-    return _joined(texts, sections, NEAR) if most > max(_MOST_IN_ONE, len(rows) / 2) else found
+    is_one = most == len(rows) or most > max(_MOST_IN_ONE, len(rows) / 2)
+    return _joined(texts, sections, NEAR) if is_one else found
 
 
 def _section_of(row: Mapping[str, Any], place: int) -> str:

@@ -21,6 +21,12 @@ from ..documents.chunks import CHUNK_TOKENS
 from ..documents.documents import Document, Source, aread_documents
 from ..errors import InputError
 from ..gates.gates import check_gates
+
+# %% auto #0
+__all__ = ['TASK_KINDS', 'SyntheticArguments', 'earlier_examples', 'grown_topics', 'TopicFinder', 'items_of', 'Materials',
+           'Opening']
+
+# %% ../../nbs/22_generating/5_opening.ipynb #b3766913
 from cerebro_nb.generating.angles import (
     check_subject,
     further_items,
@@ -51,10 +57,6 @@ if TYPE_CHECKING:
     import pandas
 
 _log = get_logger(__name__)
-
-# %% auto #0
-__all__ = ['TASK_KINDS', 'SyntheticArguments', 'earlier_examples', 'grown_topics', 'TopicFinder', 'items_of', 'Materials',
-           'Opening']
 
 # %% ../../nbs/22_generating/5_opening.ipynb #589d16e4
 class SyntheticArguments(RunArguments, total=False):

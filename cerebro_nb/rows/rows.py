@@ -144,7 +144,7 @@ def _data_files(folder: Path) -> dict[str, Path]:
         )
     return dict(sorted(files.items(), key=lambda named: (named[0] != "train", named[0])))
 
-
+# %% ../../nbs/18_rows/4_rows.ipynb #86483464
 def _read_folder(folder: Path, intake: Intake, reading: Reading) -> str:
     """Read the rows of a folder, and return a SHA-256 over those of its files."""
     if (saved := _saved_dataset(folder)) is not None:

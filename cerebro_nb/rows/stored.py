@@ -33,7 +33,7 @@ def written_beside() -> AbstractContextManager[None]:
     """Turn what the system says against a temporary file into an `InputError` that names its folder."""
     return written_to(Path(tempfile.gettempdir()), _ROOM)
 
-
+# %% ../../nbs/18_rows/6_stored.ipynb #c3e6089a
 class _File:
     """JSON texts one after another in a temporary file."""
 
