@@ -3647,6 +3647,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'cerebro_nb.panels.view.View.heard': ( '27_panels/view.html#view.heard',
                                                                                'cerebro_nb/panels/view.py'),
                                         'cerebro_nb.panels.view.View.on': ('27_panels/view.html#view.on', 'cerebro_nb/panels/view.py'),
+                                        'cerebro_nb.panels.view.error_words': ( '27_panels/view.html#error_words',
+                                                                                'cerebro_nb/panels/view.py'),
                                         'cerebro_nb.panels.view.joined_modules': ( '27_panels/view.html#joined_modules',
                                                                                    'cerebro_nb/panels/view.py'),
                                         'cerebro_nb.panels.view.preview': ('27_panels/view.html#preview', 'cerebro_nb/panels/view.py'),
