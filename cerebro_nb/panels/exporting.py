@@ -84,7 +84,7 @@ class Counting:
         self._told: dict[str, Any] = {"choices": {name: list(values) for name, values in choices.items()}}
         self._guard, self._counting = threading.Lock(), asyncio.Lock()
         self._newest: Mapping[str, Any] = {}  # what was asked for last
-        face.on(count=self.count, in_turn=False)
+        face.on_at_once(count=self.count)
 
     def begin(self) -> None:
         """Tell of the task that is shown now: nothing is known of it yet."""
@@ -170,9 +170,10 @@ class Exporting(Counting):
         self._face.send({"type": "download", "name": f"{name}.zip"}, [content])
 
     async def _made(self, view: TaskView, wanted: Mapping[str, Any], place: Path) -> Export | None:
+        made = None
         with self._at_work(view, saved=None):
-            return await aexport_dataset(view, place, **export_options(wanted))
-        return None
+            made = await aexport_dataset(view, place, **export_options(wanted))
+        return made
 
     async def report(self, message: Mapping[str, Any]) -> None:
         """Look at all examples of the task."""

@@ -51,6 +51,9 @@ def preflight_text(form: RunForm, ledger: Ledger) -> str:
         return error.message
 
 # %% ../../nbs/27_panels/9_panel.ipynb #a3d57904
+_QUIET_S = 0.3  # after the last change of a field
+
+
 class NewRun(widgets.VBox):
     """The form, what is told before a run, the button that starts it and the one that shows its code.
 
@@ -72,10 +75,11 @@ class NewRun(widgets.VBox):
         client: Client | None,
         ledger: Ledger,
         on_run: Callable[[Run], Any],
-        on_error: Callable[[CerebroError], Any],
+        on_error: Callable[[Exception], Any],
     ):
         self._settings, self._client, self._ledger = settings, client, ledger
         self._on_run, self._on_error = on_run, on_error
+        self._change, self._telling = object(), asyncio.Lock()  # the last change of a field
         say = texts(settings.log_language).gettext
         self.form = RunForm(settings, client)
         # Its place is kept free: nothing may move when a button below it is about to be pressed.
@@ -87,7 +91,7 @@ class NewRun(widgets.VBox):
         self.start.on_click(lambda _: self._with_arguments(self._run))
         self.show_code.on_click(lambda _: self._with_arguments(self._show_code))
         for field in self.form.fields.values():
-            field.entry.observe(lambda change: LOOP.submit(self.tell_preflight()), "value")
+            field.entry.observe(lambda change: LOOP.submit(self._tell_soon()), "value")
         rows = widgets.HBox([self.preflight, self.pulls]), widgets.HBox([self.start, self.show_code])
         super().__init__([self.form, *rows, self.code])
 
@@ -105,11 +109,21 @@ class NewRun(widgets.VBox):
     def _show_code(self, arguments: dict[str, Any]) -> None:
         self.code.code = as_code(arguments, self._settings)
 
+    async def _tell_soon(self) -> None:
+        self._change = change = object()
+        await asyncio.sleep(_QUIET_S)
+        if change is self._change:  # or a later one tells
+            try:
+                await self.tell_preflight()
+            except Exception as error:  # nobody reads the future of a change
+                self._on_error(error)
+
     async def tell_preflight(self) -> None:
         """Show what a run of the form would be."""
-        text = await asyncio.to_thread(preflight_text, self.form, self._ledger)
-        self.preflight.value = f'<span role="status">{html.escape(text)}</span>' if text else ""
-        self.pulls.offer(await asyncio.to_thread(self.form.to_be_pulled))
+        async with self._telling:
+            text = await asyncio.to_thread(preflight_text, self.form, self._ledger)
+            self.preflight.value = f'<span role="status">{html.escape(text)}</span>' if text else ""
+            self.pulls.offer(await asyncio.to_thread(self.form.to_be_pulled))
 
 # %% ../../nbs/27_panels/9_panel.ipynb #19df6812
 class Unfinished(widgets.VBox):

@@ -198,18 +198,14 @@ class View(Face):
         self.on_error: Callable[[Exception], Any] = lambda error: self.tell(problem=error_words(error))
         self.on_msg(lambda _, message, buffers: self.heard(message))
 
-    def on(self, *, in_turn: bool = True, **acts: Act) -> None:
-        """Have actions done by name, each with the message that asked for it; of those named together one at a time.
-
-        Parameters
-        ----------
-        in_turn
-            False has each done at once, whatever else is being done.
-        **acts
-            What is done, by the name in the message.
-        """
-        turn = asyncio.Lock() if in_turn else None
+    def on(self, **acts: Act) -> None:
+        """Have actions done by name, each with the message that asked for it; of those named together one at a time."""
+        turn = asyncio.Lock()
         self._acts |= {name: (act, turn) for name, act in acts.items()}
+
+    def on_at_once(self, **acts: Act) -> None:
+        """Have actions done by name, whatever else is being done."""
+        self._acts |= {name: (act, None) for name, act in acts.items()}
 
     def heard(self, message: Mapping[str, Any]) -> Any:
         """Have done what a message asks for; return the future of it, or None if nobody does such a thing."""
