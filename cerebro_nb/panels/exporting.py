@@ -26,7 +26,8 @@ from .view import View, error_words
 from ..tasks.views import TaskView
 
 # %% auto #0
-__all__ = ['export_options', 'chosen_in', 'export_code', 'free_folder', 'zipped', 'Counting', 'report_told', 'Exporting']
+__all__ = ['export_options', 'chosen_in', 'export_code', 'free_folder', 'zipped', 'Counting', 'report_told', 'Writing',
+           'Exporting']
 
 # %% ../../nbs/27_panels/5_exporting.ipynb #9430ff40
 _DEFAULTS = {"marks": "auto", "gates": True, "distinct": True, "source_text": True, "format": "jsonl", "test_share": 0}
@@ -135,7 +136,36 @@ def report_told(report: QualityReport) -> dict[str, Any]:
     return {"measures": [[*pair] for pair in report.measures.items()], "coverage": coverage[:_MOST_TOPICS]}
 
 # %% ../../nbs/27_panels/5_exporting.ipynb #ff480c34
-class Exporting(Counting):
+class Writing(Counting):
+    """A data set being made of the task that is shown, and what is told meanwhile.
+
+    Parameters
+    ----------
+    face, view
+        As `Counting` takes them.
+    """
+
+    async def _made(self, view: TaskView, wanted: Mapping[str, Any], place: Path) -> Export | None:
+        made = None
+        with self._at_work(view, saved=None):
+            made = await aexport_dataset(view, place, **export_options(wanted))
+        return made
+
+    @contextmanager
+    def _at_work(self, view: TaskView, **before: Any) -> Iterator[None]:
+        """Tell that something is done, and what goes wrong in it; if another task is shown by then that is raised."""
+        self._tell(view, busy=True, error=None, **before)
+        try:
+            yield
+        except Exception as error:
+            if view is not self._view():
+                raise
+            self._tell(view, error=error_words(error))
+        finally:
+            self._tell(view, busy=False)
+
+# %% ../../nbs/27_panels/5_exporting.ipynb #eb14a629
+class Exporting(Writing):
     """The export of the task that is shown, as the browser asks for it.
 
     Parameters
@@ -169,27 +199,8 @@ class Exporting(Counting):
             content = await asyncio.to_thread(zipped, Path(folder, name), name)
         self._face.send({"type": "download", "name": f"{name}.zip"}, [content])
 
-    async def _made(self, view: TaskView, wanted: Mapping[str, Any], place: Path) -> Export | None:
-        made = None
-        with self._at_work(view, saved=None):
-            made = await aexport_dataset(view, place, **export_options(wanted))
-        return made
-
     async def report(self, message: Mapping[str, Any]) -> None:
         """Look at all examples of the task."""
         if (view := self._view()) is not None:
             with self._at_work(view):
                 self._tell(view, report=report_told(await aquality_report(view)))
-
-    @contextmanager
-    def _at_work(self, view: TaskView, **before: Any) -> Iterator[None]:
-        """Tell that something is done, and what goes wrong in it; if another task is shown by then that is raised."""
-        self._tell(view, busy=True, error=None, **before)
-        try:
-            yield
-        except Exception as error:
-            if view is not self._view():
-                raise
-            self._tell(view, error=error_words(error))
-        finally:
-            self._tell(view, busy=False)

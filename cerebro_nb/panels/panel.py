@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import html
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import pandas
 
 # %% auto #0
-__all__ = ['Say', 'preflight_text', 'NewRun', 'Unfinished', 'RunSlot', 'Stage', 'Panel', 'panel']
+__all__ = ['Say', 'preflight_text', 'Forecast', 'NewRun', 'Unfinished', 'RunSlot', 'Stage', 'Panel', 'panel']
 
 # %% ../../nbs/27_panels/9_panel.ipynb #89f48709
 Say = Callable[[str], str]
@@ -54,6 +54,37 @@ def preflight_text(form: RunForm, ledger: Ledger) -> str:
 _QUIET_S = 0.3  # after the last change of a field
 
 
+class Forecast:
+    """Tells what a run of a form would be, once its fields have come to rest.
+
+    Parameters
+    ----------
+    tell
+        Tells it; one at a time is told.
+    on_error
+        Is called with what goes wrong.
+    """
+
+    def __init__(self, tell: Callable[[], Awaitable[None]], on_error: Callable[[Exception], Any]):
+        self._tell, self._on_error = tell, on_error
+        self._change, self._turn = object(), asyncio.Lock()  # the last change of a field
+
+    async def tell(self) -> None:
+        """Tell it now."""
+        async with self._turn:
+            await self._tell()
+
+    async def tell_soon(self) -> None:
+        """Tell it after a field was changed, unless another one is changed meanwhile."""
+        self._change = change = object()
+        await asyncio.sleep(_QUIET_S)
+        if change is self._change:
+            try:
+                await self.tell()
+            except Exception as error:  # nobody reads the future of a change
+                self._on_error(error)
+
+# %% ../../nbs/27_panels/9_panel.ipynb #9b74524e
 class NewRun(widgets.VBox):
     """The form, what is told before a run, the button that starts it and the one that shows its code.
 
@@ -79,7 +110,7 @@ class NewRun(widgets.VBox):
     ):
         self._settings, self._client, self._ledger = settings, client, ledger
         self._on_run, self._on_error = on_run, on_error
-        self._change, self._telling = object(), asyncio.Lock()  # the last change of a field
+        self._forecast = Forecast(self._tell_preflight, on_error)
         say = texts(settings.log_language).gettext
         self.form = RunForm(settings, client)
         # Its place is kept free: nothing may move when a button below it is about to be pressed.
@@ -91,7 +122,7 @@ class NewRun(widgets.VBox):
         self.start.on_click(lambda _: self._with_arguments(self._run))
         self.show_code.on_click(lambda _: self._with_arguments(self._show_code))
         for field in self.form.fields.values():
-            field.entry.observe(lambda change: LOOP.submit(self._tell_soon()), "value")
+            field.entry.observe(lambda change: LOOP.submit(self._forecast.tell_soon()), "value")
         rows = widgets.HBox([self.preflight, self.pulls]), widgets.HBox([self.start, self.show_code])
         super().__init__([self.form, *rows, self.code])
 
@@ -109,21 +140,14 @@ class NewRun(widgets.VBox):
     def _show_code(self, arguments: dict[str, Any]) -> None:
         self.code.code = as_code(arguments, self._settings)
 
-    async def _tell_soon(self) -> None:
-        self._change = change = object()
-        await asyncio.sleep(_QUIET_S)
-        if change is self._change:  # or a later one tells
-            try:
-                await self.tell_preflight()
-            except Exception as error:  # nobody reads the future of a change
-                self._on_error(error)
-
     async def tell_preflight(self) -> None:
         """Show what a run of the form would be."""
-        async with self._telling:
-            text = await asyncio.to_thread(preflight_text, self.form, self._ledger)
-            self.preflight.value = f'<span role="status">{html.escape(text)}</span>' if text else ""
-            self.pulls.offer(await asyncio.to_thread(self.form.to_be_pulled))
+        await self._forecast.tell()
+
+    async def _tell_preflight(self) -> None:
+        text = await asyncio.to_thread(preflight_text, self.form, self._ledger)
+        self.preflight.value = f'<span role="status">{html.escape(text)}</span>' if text else ""
+        self.pulls.offer(await asyncio.to_thread(self.form.to_be_pulled))
 
 # %% ../../nbs/27_panels/9_panel.ipynb #19df6812
 class Unfinished(widgets.VBox):
