@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import pandas
 
 # %% auto #0
-__all__ = ['Say', 'preflight_text', 'Forecast', 'NewRun', 'Unfinished', 'RunSlot', 'Stage', 'Panel', 'panel']
+__all__ = ['Say', 'preflight_text', 'preflight_html', 'Forecast', 'NewRun', 'Unfinished', 'RunSlot', 'Stage', 'Panel', 'panel']
 
 # %% ../../nbs/27_panels/9_panel.ipynb #89f48709
 Say = Callable[[str], str]
@@ -49,6 +49,12 @@ def preflight_text(form: RunForm, ledger: Ledger) -> str:
         return ""
     except CerebroError as error:
         return error.message
+
+
+def preflight_html(form: RunForm, ledger: Ledger) -> str:
+    """Return the same as it is shown."""
+    text = preflight_text(form, ledger)
+    return f'<span role="status">{html.escape(text)}</span>' if text else ""
 
 # %% ../../nbs/27_panels/9_panel.ipynb #a3d57904
 _QUIET_S = 0.3  # after the last change of a field
@@ -110,7 +116,8 @@ class NewRun(widgets.VBox):
     ):
         self._settings, self._client, self._ledger = settings, client, ledger
         self._on_run, self._on_error = on_run, on_error
-        self._forecast = Forecast(self._tell_preflight, on_error)
+        forecast = Forecast(self._tell_preflight, on_error)
+        self.tell_preflight = forecast.tell  # shows what a run of the form would be
         say = texts(settings.log_language).gettext
         self.form = RunForm(settings, client)
         # Its place is kept free: nothing may move when a button below it is about to be pressed.
@@ -122,7 +129,7 @@ class NewRun(widgets.VBox):
         self.start.on_click(lambda _: self._with_arguments(self._run))
         self.show_code.on_click(lambda _: self._with_arguments(self._show_code))
         for field in self.form.fields.values():
-            field.entry.observe(lambda change: LOOP.submit(self._forecast.tell_soon()), "value")
+            field.entry.observe(lambda change: LOOP.submit(forecast.tell_soon()), "value")
         rows = widgets.HBox([self.preflight, self.pulls]), widgets.HBox([self.start, self.show_code])
         super().__init__([self.form, *rows, self.code])
 
@@ -140,13 +147,8 @@ class NewRun(widgets.VBox):
     def _show_code(self, arguments: dict[str, Any]) -> None:
         self.code.code = as_code(arguments, self._settings)
 
-    async def tell_preflight(self) -> None:
-        """Show what a run of the form would be."""
-        await self._forecast.tell()
-
     async def _tell_preflight(self) -> None:
-        text = await asyncio.to_thread(preflight_text, self.form, self._ledger)
-        self.preflight.value = f'<span role="status">{html.escape(text)}</span>' if text else ""
+        self.preflight.value = await asyncio.to_thread(preflight_html, self.form, self._ledger)
         self.pulls.offer(await asyncio.to_thread(self.form.to_be_pulled))
 
 # %% ../../nbs/27_panels/9_panel.ipynb #19df6812
