@@ -7,25 +7,27 @@ from __future__ import annotations
 
 import asyncio
 import io
+import threading
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, get_args
 
-from ..datasets.examples import Chosen, count_chosen, default_path
+from ..datasets.examples import Chosen, ChosenCounts, count_chosen, default_path
 from ..datasets.exports import Export, aexport_dataset
 from ..datasets.formats import Format
 from ..datasets.report import QualityReport, aquality_report
 from ..datasets.shapes import Shape
 from ..datasets.trainers import Trainer
-from ..errors import CerebroError
-from .view import View
+from .view import View, error_words
 from ..tasks.views import TaskView
 
 # %% auto #0
-__all__ = ['export_options', 'chosen_in', 'export_code', 'free_folder', 'zipped', 'Counting', 'report_told', 'Exporting']
+__all__ = ['export_options', 'chosen_in', 'export_code', 'free_folder', 'zipped', 'Counting', 'report_told', 'Writing',
+           'Exporting']
 
 # %% ../../nbs/27_panels/5_exporting.ipynb #9430ff40
 _DEFAULTS = {"marks": "auto", "gates": True, "distinct": True, "source_text": True, "format": "jsonl", "test_share": 0}
@@ -81,30 +83,42 @@ class Counting:
         self._face, self._view = face, view
         choices = {"shape": get_args(Shape), "format": get_args(Format), "trainer": get_args(Trainer)}
         self._told: dict[str, Any] = {"choices": {name: list(values) for name, values in choices.items()}}
-        face.on(count=self.count)
+        self._guard, self._counting = threading.Lock(), asyncio.Lock()
+        self._newest: Mapping[str, Any] = {}  # what was asked for last
+        face.on_at_once(count=self.count)
 
     def begin(self) -> None:
         """Tell of the task that is shown now: nothing is known of it yet."""
         view = self._view()
         fresh = {"task": view.task_id if view else "", "counts": None, "saved": None, "error": None, "report": None}
-        self._tell(**fresh, code="", busy=False)
+        self._tell(view, **fresh, code="", busy=False)
 
-    def _tell(self, **facts: Any) -> None:
-        self._told = {**self._told, **facts}
-        self._face.tell(export=self._told)
+    def _tell(self, view: TaskView | None, **facts: Any) -> None:
+        """Tell facts of a task, unless another is shown by now."""
+        with self._guard:  # a task is shown from another thread than the one that tells
+            if view is self._view():
+                self._told = {**self._told, **facts}
+                self._face.tell(export=self._told)
 
     async def count(self, message: Mapping[str, Any]) -> None:
-        """Count what would be in the data set, and what would not."""
-        view, wanted = self._view(), message["wanted"]
+        """Count what would be in the data set, and what would not, unless it is asked for again meanwhile."""
+        self._newest, view, wanted = message, self._view(), message["wanted"]
         if view is None or not view.task_id:
             return
-        chosen = chosen_in(wanted)
-        counts = await asyncio.to_thread(count_chosen, view, chosen)
-        marks = chosen.marks
-        if marks == "auto":
-            marks = "accepted" if "unmarked" in counts.left_out or _is_all_accepted(view) else "unrejected"
-        code = export_code(view.task_id, wanted.get("path") or "dataset", export_options(wanted))
-        self._tell(task=view.task_id, counts={**asdict(counts), "marks": marks}, code=code, error=None)
+        async with self._counting:
+            if message is not self._newest:
+                return
+            counts, marks = await asyncio.to_thread(_counted, view, chosen_in(wanted))
+        if message is self._newest:
+            code = export_code(view.task_id, wanted.get("path") or "dataset", export_options(wanted))
+            self._tell(view, task=view.task_id, counts={**asdict(counts), "marks": marks}, code=code, error=None)
+
+
+def _counted(view: TaskView, chosen: Chosen) -> tuple[ChosenCounts, str]:
+    counts = count_chosen(view, chosen)
+    if chosen.marks != "auto":
+        return counts, chosen.marks
+    return counts, "accepted" if "unmarked" in counts.left_out or _is_all_accepted(view) else "unrejected"
 
 
 def _is_all_accepted(view: TaskView) -> bool:
@@ -122,7 +136,36 @@ def report_told(report: QualityReport) -> dict[str, Any]:
     return {"measures": [[*pair] for pair in report.measures.items()], "coverage": coverage[:_MOST_TOPICS]}
 
 # %% ../../nbs/27_panels/5_exporting.ipynb #ff480c34
-class Exporting(Counting):
+class Writing(Counting):
+    """A data set being made of the task that is shown, and what is told meanwhile.
+
+    Parameters
+    ----------
+    face, view
+        As `Counting` takes them.
+    """
+
+    async def _made(self, view: TaskView, wanted: Mapping[str, Any], place: Path) -> Export | None:
+        made = None
+        with self._at_work(view, saved=None):
+            made = await aexport_dataset(view, place, **export_options(wanted))
+        return made
+
+    @contextmanager
+    def _at_work(self, view: TaskView, **before: Any) -> Iterator[None]:
+        """Tell that something is done, and what goes wrong in it; if another task is shown by then that is raised."""
+        self._tell(view, busy=True, error=None, **before)
+        try:
+            yield
+        except Exception as error:
+            if view is not self._view():
+                raise
+            self._tell(view, error=error_words(error))
+        finally:
+            self._tell(view, busy=False)
+
+# %% ../../nbs/27_panels/5_exporting.ipynb #eb14a629
+class Exporting(Writing):
     """The export of the task that is shown, as the browser asks for it.
 
     Parameters
@@ -143,7 +186,7 @@ class Exporting(Counting):
         place = Path(named) if named else await asyncio.to_thread(free_folder, view)
         if (made := await self._made(view, message["wanted"], place)) is not None:
             saved = {"path": str(made.path), "parts": dict(made.parts), "dropped": dict(made.dropped)}
-            self._tell(saved={**saved, "command": made.command})
+            self._tell(view, saved={**saved, "command": made.command})
 
     async def download(self, message: Mapping[str, Any]) -> None:
         """Send the data set to the browser as a zip archive."""
@@ -156,24 +199,8 @@ class Exporting(Counting):
             content = await asyncio.to_thread(zipped, Path(folder, name), name)
         self._face.send({"type": "download", "name": f"{name}.zip"}, [content])
 
-    async def _made(self, view: TaskView, wanted: Mapping[str, Any], place: Path) -> Export | None:
-        self._tell(busy=True, saved=None, error=None)
-        try:
-            return await aexport_dataset(view, place, **export_options(wanted))
-        except CerebroError as error:
-            self._tell(error=str(error))
-            return None
-        finally:
-            self._tell(busy=False)
-
     async def report(self, message: Mapping[str, Any]) -> None:
         """Look at all examples of the task."""
-        if (view := self._view()) is None:
-            return
-        self._tell(busy=True, error=None)
-        try:
-            self._tell(report=report_told(await aquality_report(view)))
-        except CerebroError as error:
-            self._tell(error=str(error))
-        finally:
-            self._tell(busy=False)
+        if (view := self._view()) is not None:
+            with self._at_work(view):
+                self._tell(view, report=report_told(await aquality_report(view)))

@@ -12,20 +12,22 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ..batching.run import Run
 from ..concurrency.loop import LOOP
+from ..errors import InputError
 from ..judging.judging import verdicts
 from ..language import texts
 from .exporting import Exporting
-from .opened import Item, Say, detail_of, error_line, in_the_shape_of, text_of
+from .opened import Item, Say, detail_of, edited_output, error_line, text_of
 from .view import Column, Row, View, preview
 from ..settings import load_settings
 from ..tasks.reading import Mark
-from ..tasks.views import TaskView, item_output, item_row, items_frame
+from ..tasks.views import TaskView, item_row, items_frame
 
 if TYPE_CHECKING:
     import pandas
 
 # %% auto #0
-__all__ = ['gates_of', 'sorted_out', 'ItemColumns', 'ended_items', 'ItemActions', 'is_looked_at', 'ItemFeed', 'ResultsTable']
+__all__ = ['gates_of', 'sorted_out', 'ItemColumns', 'ended_items', 'ShownTasks', 'ItemActions', 'is_looked_at', 'ItemFeed',
+           'ResultsTable']
 
 # %% ../../nbs/27_panels/7_items_table.ipynb #4b3a7a8a
 _WIDTHS = {"position": "56px", "mark": "88px", "score": "64px", "status": "80px", "error": "0px"}
@@ -114,7 +116,7 @@ class ItemColumns:
         score, error = self.scores.get(item["position"]), item["error"]
         values = {**item_row(item), "score": score}
         if error:  # why there is no answer stands where it would
-            first = next(name for name in self.names if self._found.get(name) or name == _NO_ANSWER)
+            first = next((name for name in self.names if self._found.get(name) or name == _NO_ANSWER), _NO_ANSWER)
             values[first] = error_line(error)
         cells = [preview(text_of(values.get(name))) for name in self.names]
         return cast(Row, {"id": item["position"], "cells": cells, **sorted_out(item, score)})
@@ -149,6 +151,36 @@ async def ended_items(view: TaskView) -> AsyncIterator[list[Item]]:
         await asyncio.sleep(_TICK_S)
 
 # %% ../../nbs/27_panels/7_items_table.ipynb #e8b0a578
+class ShownTasks:
+    """The tasks that were shown, by number, the one shown now last: what is said of one is never taken for another."""
+
+    def __init__(self) -> None:
+        self._views: dict[int, TaskView] = {}
+        #: The task that is shown, or None; and its number.
+        self.view: TaskView | None = None
+        self.number = 0
+
+    def show(self, view: TaskView) -> None:
+        """Show another task; of the one before no more is kept than where it is."""
+        if self.view is not None and self.view.task_id:
+            self._views[self.number] = TaskView(self.view.ledger, self.view.task_id)
+        self._views[self.number + 1] = view
+        self.view, self.number = view, self.number + 1
+
+    def view_of(self, message: Mapping[str, Any]) -> tuple[int, TaskView]:
+        """Return the number of the task that a message is of, and the task.
+
+        Raises
+        ------
+        InputError
+            If no such task was shown.
+        """
+        number = int(message.get("generation", 0))
+        if (view := self._views.get(number)) is None:
+            raise InputError(f"no task {number} was shown here: it is not known what to change", hint="Open it again.")
+        return number, view
+
+# %% ../../nbs/27_panels/7_items_table.ipynb #67503b70
 class ItemActions:
     """What a reader does with the items of a table.
 
@@ -156,52 +188,50 @@ class ItemActions:
     ----------
     face
         Where it is asked for, and where an item is opened.
+    tasks
+        The tasks that were shown; each message has the number of its own as ``generation``.
     put
-        Shows items that have changed.
+        Shows items of a task by its number, that have changed.
     say
         Gives a text in the language of the panels.
     """
 
-    def __init__(self, face: View, put: Callable[[Sequence[Item]], Any], say: Say):
-        self._face, self._put, self._say = face, put, say
-        #: The task that is shown, and which of those shown it is.
-        self.view: TaskView | None = None
-        self.generation = 0
+    def __init__(self, face: View, tasks: ShownTasks, put: Callable[[int, Sequence[Item]], Any], say: Say):
+        self._face, self._tasks, self._put, self._say = face, tasks, put, say
         face.on(open=self.open, mark=self.mark, edit=self.edit)
 
     async def open(self, message: Mapping[str, Any]) -> None:
         """Show all that the ledger has of an item."""
-        await self._open(int(message["id"]))
+        await self._open(*self._tasks.view_of(message), int(message["id"]))
 
-    async def _open(self, position: int) -> None:
-        if self.view is not None and (items := await self._items([position])):
-            attempts = await asyncio.to_thread(self.view.ledger.attempts, self.view.task_id, position)
-            self._face.put("detail", self.generation, id=position, **detail_of(items[0], attempts, self._say))
+    async def _open(self, number: int, view: TaskView, position: int) -> None:
+        for item in await _items(view, [position]):
+            attempts = await asyncio.to_thread(view.ledger.attempts, view.task_id, position)
+            self._face.put("detail", number, id=position, **detail_of(item, attempts, self._say))
 
     async def mark(self, message: Mapping[str, Any]) -> None:
         """Mark items: pairs of a position and ``accepted``, ``rejected`` or None."""
+        number, view = self._tasks.view_of(message)
         by_mark: dict[Mark | None, list[int]] = {}
         for position, mark in message["marks"]:
             by_mark.setdefault(mark, []).append(int(position))
         for mark, positions in by_mark.items():
-            if self.view is not None:
-                await asyncio.to_thread(self.view.mark, positions, mark)
+            await asyncio.to_thread(view.mark, positions, mark)
             for start in range(0, len(positions), _PAGE):
-                self._put(_ended(await self._items(positions[start : start + _PAGE])))
+                self._put(number, _ended(await _items(view, positions[start : start + _PAGE])))
 
     async def edit(self, message: Mapping[str, Any]) -> None:
-        """Write an item's answer better; what the model wrote is back with None."""
-        position, output = int(message["id"]), message["output"]
-        (item,) = await self._items([position])
-        edited = None if output is None else in_the_shape_of(item_output(item), output)
-        if self.view is not None:
-            await asyncio.to_thread(self.view.edit, position, edited)
-        self._put(_ended(await self._items([position])))
-        await self._open(position)
+        """Write an item's answer better: with the texts that were changed; what the model wrote is back with None."""
+        (number, view), position, texts = self._tasks.view_of(message), int(message["id"]), message["output"]
+        for item in await _items(view, [position]):
+            edited = None if texts is None else edited_output(item, texts)
+            await asyncio.to_thread(view.edit, position, edited)
+        self._put(number, _ended(await _items(view, [position])))
+        await self._open(number, view, position)
 
-    async def _items(self, positions: list[int]) -> list[dict[str, Any]]:
-        view = self.view
-        return [] if view is None else await asyncio.to_thread(view.ledger.items_at, view.task_id, positions)
+
+async def _items(view: TaskView, positions: list[int]) -> list[dict[str, Any]]:
+    return await asyncio.to_thread(view.ledger.items_at, view.task_id, positions)
 
 # %% ../../nbs/27_panels/7_items_table.ipynb #1ed5f12f
 _CHIPS: Mapping[str, Callable[[Row], bool]] = {
@@ -248,40 +278,48 @@ class ItemFeed(View):
 
     def __init__(self, *args: Any, say: Say):
         super().__init__(*args)
-        self._say = say
-        #: What is shown, or None.
-        self.view: TaskView | None = None
+        self._say, self._tasks = say, ShownTasks()
         self._following: Future[None] | None = None
         self._item_columns, self._look = ItemColumns(say), dict[str, Any]()
-        self._item_actions = ItemActions(self, self._put_items, say)
+        self._item_actions = ItemActions(self, self._tasks, self._put_items, say)
+
+    @property
+    def view(self) -> TaskView | None:
+        """What is shown, or None."""
+        return self._tasks.view
 
     def _follow(self) -> None:
         if self._following is not None:
             self._following.cancel()
         if self.view is not None:
-            self._following = LOOP.submit(self._feed(self.view))
+            self._following = LOOP.submit(self._feed(self._tasks.number, self.view, self._item_columns))
 
-    async def _feed(self, view: TaskView) -> None:
-        generation = self._item_actions.generation
-        self.put("task", generation, task=view.task_id)
-        if view.task_id:
-            said = await asyncio.to_thread(verdicts, view)
-            scores = {position: verdict.get("score") for position, verdict in said.items()}
-            self._item_columns.scores = {position: score for position, score in scores.items() if score is not None}
-        if self._item_columns.names:
-            self.put("columns", generation, columns=self._item_columns.columns())
-        async for items in ended_items(view):
-            self._put_items(items)
+    async def _feed(self, number: int, view: TaskView, columns: ItemColumns) -> None:
+        try:
+            self.put("task", number, task=view.task_id)
+            if view.task_id:
+                said = await asyncio.to_thread(verdicts, view)
+                scores = {position: verdict.get("score") for position, verdict in said.items()}
+                columns.scores = {position: score for position, score in scores.items() if score is not None}
+            if columns.names:
+                self.put("columns", number, columns=columns.columns())
+            async for items in ended_items(view):
+                self._put_items(number, items)
+        except Exception as error:  # nobody reads the future of it
+            self.on_error(error)
 
-    def _put_items(self, items: Sequence[Item]) -> None:
-        generation, had_some = self._item_actions.generation, bool(self._item_columns.names)
-        if self._item_columns.find(items):
-            self.put("columns", generation, columns=self._item_columns.columns())
+    def _put_items(self, number: int, items: Sequence[Item]) -> None:
+        columns = self._item_columns  # first: another thread that shows a task sets its number, then its columns
+        if number != self._tasks.number:  # of a task that is not shown any more
+            return
+        had_some = bool(columns.names)
+        if columns.find(items):
+            self.put("columns", number, columns=columns.columns())
             if had_some:  # rows sent before have fewer cells than there are columns now
                 self._follow()
                 return
         if items:
-            self.put("rows", generation, rows=[self._item_columns.row(item) for item in items])
+            self.put("rows", number, rows=[columns.row(item) for item in items])
 
 # %% ../../nbs/27_panels/7_items_table.ipynb #e58c56bf
 class ResultsTable(ItemFeed):
@@ -308,13 +346,14 @@ class ResultsTable(ItemFeed):
         self._follow()
 
     async def _looked(self, message: Mapping[str, Any]) -> None:
-        self._look = dict(message)
+        if message.get("generation") == self._tasks.number:
+            self._look = dict(message)
 
     def show(self, view: TaskView) -> None:
         """Show a task: what it has now, and if it is a run that goes on, what comes."""
-        self.view = self._item_actions.view = view
-        self._item_actions.generation += 1
+        self._tasks.show(view)
         self._item_columns, self._look = ItemColumns(self._say), {}
+        self.tell(problem=None)
         self._exporting.begin()
         self._follow()
 

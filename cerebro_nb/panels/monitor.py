@@ -23,6 +23,7 @@ from ..concurrency.loop import LOOP
 from ..errors import CerebroError
 from ..language import texts
 from .fields import alert_html
+from .view import error_words
 from ..settings import load_settings
 from ..tasks.reading import Status
 
@@ -204,7 +205,7 @@ class Teller(widgets.VBox):
 
     def say_error(self, error: BaseException) -> None:
         """Show what went wrong; of an error that is not ours also what it is."""
-        self.say(str(error) if isinstance(error, CerebroError) else repr(error), error=True)
+        self.say(error_words(error), error=True)
 
 # %% ../../nbs/27_panels/4_monitor.ipynb #31fb26a2
 class RunMonitor(Teller):

@@ -6,13 +6,16 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ..errors import InputError
+from .view import preview
 from ..tasks.views import item_output
 
 # %% auto #0
-__all__ = ['Say', 'Item', 'text_of', 'attempt_sections', 'error_line', 'source_of', 'detail_of', 'in_the_shape_of']
+__all__ = ['Say', 'Item', 'text_of', 'kind_of', 'attempt_sections', 'error_line', 'source_of', 'detail_of', 'edited_output']
 
 # %% ../../nbs/27_panels/6_opened.ipynb #10b10f36
 _MOST_SHOWN = 200_000
@@ -25,7 +28,14 @@ def text_of(value: Any) -> str:
     """Return a value of an item as the text that is shown for it."""
     if isinstance(value, str) or value is None:
         return value or ""
-    return json.dumps(value, ensure_ascii=False, indent=1) if isinstance(value, dict | list) else str(value)
+    is_json = isinstance(value, dict | list | bool)
+    return json.dumps(value, ensure_ascii=False, indent=1) if is_json else str(value)
+
+
+def kind_of(value: Any) -> str:
+    """Return what a value is to who edits it: ``list``, ``object``, ``boolean``, ``number``, or ``text``."""
+    kinds = {list: "list", dict: "object", bool: "boolean", int: "number", float: "number"}
+    return kinds.get(type(value), "text")
 
 # %% ../../nbs/27_panels/6_opened.ipynb #b04cadad
 def attempt_sections(attempt: Mapping[str, Any], say: Say) -> list[tuple[str, str]]:
@@ -93,6 +103,8 @@ def detail_of(item: Item, attempts: Sequence[Mapping[str, Any]], say: Say) -> di
         "title": say("Item %s") % item["position"],
         "fields": _fields(output) if is_ok else [],
         "original": _fields(item["output"]) if is_ok else [],
+        "kinds": {name: kind_of(value) for name, value in _shapes(item).items()} if is_ok else {},
+        "cut": [name for name, value in _named(output).items() if len(text_of(value)) > _MOST_SHOWN] if is_ok else [],
         "edited": item["edited"] is not None,
         "error": "\n".join(filter(None, (error_line(error), error.get("hint")))) if error else "",
         "source": source[:_MOST_SHOWN],
@@ -101,31 +113,60 @@ def detail_of(item: Item, attempts: Sequence[Mapping[str, Any]], say: Say) -> di
     }
 
 
+def _named(output: Any) -> dict[str, Any]:
+    """Return the fields of an answer; one without fields is called ``output``."""
+    return {str(name): value for name, value in output.items()} if isinstance(output, dict) else {"output": output}
+
+
+def _shapes(item: Item) -> dict[str, Any]:
+    """Return fields in the shape that they have to keep: the model's, or where it left one out the reader's."""
+    made, fields = _named(item["output"]), _named(item_output(item))
+    return {name: value if made.get(name) is None else made[name] for name, value in fields.items()}
+
+
 def _fields(output: Any) -> list[tuple[str, str]]:
     """Return the fields of an answer as texts to edit."""
-    fields = output if isinstance(output, dict) else {"output": output}
-    return [(str(name), text_of(value)[:_MOST_SHOWN]) for name, value in fields.items()]
+    return [(name, text_of(value)[:_MOST_SHOWN]) for name, value in _named(output).items()]
 
 # %% ../../nbs/27_panels/6_opened.ipynb #1b690160
-def in_the_shape_of(answer: Any, edited: Mapping[str, str]) -> Any:
-    """Return edited texts in the shape of the answer they were taken from.
+def _typed(value: Any) -> str:
+    """Return a value as the text that a page has for it when nobody typed anything."""
+    return re.sub("\r\n?", "\n", text_of(value))
+
+
+def _value_of(name: str, text: str, shape: Any) -> Any:
+    kind = kind_of(shape)
+    if kind == "text":
+        return text
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = text
+    if kind_of(value) != kind:
+        raise InputError(f"{preview(text)!r} is not kept: {name} is a {kind} of JSON", hint="Write it as one.")
+    return value
+
+
+def edited_output(item: Item, edited: Mapping[str, str]) -> Any:
+    """Return the answer of an item as it is after an edit; None if that is what the model wrote.
 
     Parameters
     ----------
-    answer
-        The answer as it was.
+    item
+        As the ledger has it.
     edited
-        The texts now, by the fields' names; ``output`` if the answer has no fields.
+        The texts that were changed, by the fields' names; ``output`` if the answer has no fields.
+
+    Raises
+    ------
+    InputError
+        If a list, a number or the like is to become something else.
     """
-
-    def value_of(before: Any, text: str) -> Any:
-        if isinstance(before, str) or before is None:
-            return text
-        try:
-            return json.loads(text)
-        except ValueError:
-            return text
-
-    if not isinstance(answer, dict):
-        return value_of(answer, edited["output"])
-    return {name: value_of(before, edited.get(name, text_of(before))) for name, before in answer.items()}
+    made, shapes, fields = _named(item["output"]), _shapes(item), _named(item_output(item))
+    for name, text in edited.items():
+        before = [values[name] for values in (made, fields) if name in values and _typed(values[name]) == _typed(text)]
+        if name in fields:
+            fields[name] = before[0] if before else _value_of(name, text, shapes[name])
+    if json.dumps(fields, sort_keys=True) == json.dumps(made, sort_keys=True):
+        return None
+    return fields if isinstance(item_output(item), dict) else fields["output"]

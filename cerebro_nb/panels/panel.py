@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import html
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import pandas
 
 # %% auto #0
-__all__ = ['Say', 'preflight_text', 'NewRun', 'Unfinished', 'RunSlot', 'Stage', 'Panel', 'panel']
+__all__ = ['Say', 'preflight_text', 'preflight_html', 'Forecast', 'NewRun', 'Unfinished', 'RunSlot', 'Stage', 'Panel', 'panel']
 
 # %% ../../nbs/27_panels/9_panel.ipynb #89f48709
 Say = Callable[[str], str]
@@ -50,7 +50,47 @@ def preflight_text(form: RunForm, ledger: Ledger) -> str:
     except CerebroError as error:
         return error.message
 
+
+def preflight_html(form: RunForm, ledger: Ledger) -> str:
+    """Return the same as it is shown."""
+    text = preflight_text(form, ledger)
+    return f'<span role="status">{html.escape(text)}</span>' if text else ""
+
 # %% ../../nbs/27_panels/9_panel.ipynb #a3d57904
+_QUIET_S = 0.3  # after the last change of a field
+
+
+class Forecast:
+    """Tells what a run of a form would be, once its fields have come to rest.
+
+    Parameters
+    ----------
+    tell
+        Tells it; one at a time is told.
+    on_error
+        Is called with what goes wrong.
+    """
+
+    def __init__(self, tell: Callable[[], Awaitable[None]], on_error: Callable[[Exception], Any]):
+        self._tell, self._on_error = tell, on_error
+        self._change, self._turn = object(), asyncio.Lock()  # the last change of a field
+
+    async def tell(self) -> None:
+        """Tell it now."""
+        async with self._turn:
+            await self._tell()
+
+    async def tell_soon(self) -> None:
+        """Tell it after a field was changed, unless another one is changed meanwhile."""
+        self._change = change = object()
+        await asyncio.sleep(_QUIET_S)
+        if change is self._change:
+            try:
+                await self.tell()
+            except Exception as error:  # nobody reads the future of a change
+                self._on_error(error)
+
+# %% ../../nbs/27_panels/9_panel.ipynb #9b74524e
 class NewRun(widgets.VBox):
     """The form, what is told before a run, the button that starts it and the one that shows its code.
 
@@ -72,10 +112,12 @@ class NewRun(widgets.VBox):
         client: Client | None,
         ledger: Ledger,
         on_run: Callable[[Run], Any],
-        on_error: Callable[[CerebroError], Any],
+        on_error: Callable[[Exception], Any],
     ):
         self._settings, self._client, self._ledger = settings, client, ledger
         self._on_run, self._on_error = on_run, on_error
+        forecast = Forecast(self._tell_preflight, on_error)
+        self.tell_preflight = forecast.tell  # shows what a run of the form would be
         say = texts(settings.log_language).gettext
         self.form = RunForm(settings, client)
         # Its place is kept free: nothing may move when a button below it is about to be pressed.
@@ -87,7 +129,7 @@ class NewRun(widgets.VBox):
         self.start.on_click(lambda _: self._with_arguments(self._run))
         self.show_code.on_click(lambda _: self._with_arguments(self._show_code))
         for field in self.form.fields.values():
-            field.entry.observe(lambda change: LOOP.submit(self.tell_preflight()), "value")
+            field.entry.observe(lambda change: LOOP.submit(forecast.tell_soon()), "value")
         rows = widgets.HBox([self.preflight, self.pulls]), widgets.HBox([self.start, self.show_code])
         super().__init__([self.form, *rows, self.code])
 
@@ -105,10 +147,8 @@ class NewRun(widgets.VBox):
     def _show_code(self, arguments: dict[str, Any]) -> None:
         self.code.code = as_code(arguments, self._settings)
 
-    async def tell_preflight(self) -> None:
-        """Show what a run of the form would be."""
-        text = await asyncio.to_thread(preflight_text, self.form, self._ledger)
-        self.preflight.value = f'<span role="status">{html.escape(text)}</span>' if text else ""
+    async def _tell_preflight(self) -> None:
+        self.preflight.value = await asyncio.to_thread(preflight_html, self.form, self._ledger)
         self.pulls.offer(await asyncio.to_thread(self.form.to_be_pulled))
 
 # %% ../../nbs/27_panels/9_panel.ipynb #19df6812

@@ -10,6 +10,7 @@ import re
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -22,7 +23,8 @@ from ..errors import CerebroError
 from ..language import texts
 
 # %% auto #0
-__all__ = ['PREVIEW', 'Act', 'joined_modules', 'spoken_texts', 'words_of', 'Column', 'Row', 'preview', 'sendable', 'Face', 'View']
+__all__ = ['PREVIEW', 'Act', 'joined_modules', 'spoken_texts', 'words_of', 'Column', 'Row', 'preview', 'sendable', 'Face',
+           'error_words', 'View']
 
 # %% ../../nbs/27_panels/1_view.ipynb #5efe808b
 _FOLDER = Path(cerebro_nb.__file__).parent / "panels" / "static" / "panel"
@@ -175,6 +177,11 @@ class Face(anywidget.AnyWidget):
 Act = Callable[[dict[str, Any]], Awaitable[None]]
 
 
+def error_words(error: BaseException) -> str:
+    """Return what went wrong, as it is shown; of an error that is not ours also what it is."""
+    return str(error) if isinstance(error, CerebroError) else repr(error)
+
+
 class View(Face):
     """A part of the panel in the browser, and what is done there.
 
@@ -186,25 +193,29 @@ class View(Face):
 
     def __init__(self, *args: Any):
         super().__init__(*args)
-        self._acts: dict[str, Act] = {}
-        self._turn = asyncio.Lock()
-        #: Is called with what went wrong in an action.
-        self.on_error: Callable[[CerebroError], Any] = lambda error: None
+        self._acts: dict[str, tuple[Act, asyncio.Lock | None]] = {}
+        #: Is called with what went wrong in an action; it is shown above all else if nobody says otherwise.
+        self.on_error: Callable[[Exception], Any] = lambda error: self.tell(problem=error_words(error))
         self.on_msg(lambda _, message, buffers: self.heard(message))
 
     def on(self, **acts: Act) -> None:
-        """Have actions done by name, each with the message that asked for it."""
-        self._acts |= acts
+        """Have actions done by name, each with the message that asked for it; of those named together one at a time."""
+        turn = asyncio.Lock()
+        self._acts |= {name: (act, turn) for name, act in acts.items()}
+
+    def on_at_once(self, **acts: Act) -> None:
+        """Have actions done by name, whatever else is being done."""
+        self._acts |= {name: (act, None) for name, act in acts.items()}
 
     def heard(self, message: Mapping[str, Any]) -> Any:
         """Have done what a message asks for; return the future of it, or None if nobody does such a thing."""
-        if act := self._acts.get(str(message.get("do"))):
-            return LOOP.submit(self._do(act, dict(message)))
+        if (name := str(message.get("do"))) in self._acts:
+            return LOOP.submit(self._do(*self._acts[name], dict(message)))
         return None
 
-    async def _do(self, act: Act, message: dict[str, Any]) -> None:
-        async with self._turn:
+    async def _do(self, act: Act, turn: asyncio.Lock | None, message: dict[str, Any]) -> None:
+        async with turn or nullcontext():
             try:
                 await act(message)
-            except CerebroError as error:
+            except Exception as error:  # nobody reads the future of a message: what is not told here is told nowhere
                 self.on_error(error)

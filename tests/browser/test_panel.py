@@ -164,6 +164,47 @@ def test_no_click_loses_an_edit_and_a_bulk_mark_reaches_only_what_is_shown(lab, 
     expect(rows(page).nth(3)).to_contain_text("Question 3?")
 
 
+TWO = """
+other_id = ledger.create_task("qa_generation", "coffee", 1)
+ledger.add_items(other_id, 0, [({}, "0")])
+made = {"question": "Question of the other?", "answer": "Yes.", "ok": True}
+ledger.finish_item(FinishedItem(other_id, 0, ({}, "0"), "ok", made, None, [], 1.0, 2.0)).result()
+other = TaskView(ledger, other_id)
+"""
+
+
+def test_a_draft_lands_in_the_task_it_was_typed_for_and_its_undo_leaves_no_edit(lab, page, tmp_path):
+    switch = "first = table.view; table.show(other)"
+    told = "print(other.results, [row['question'] for row in first.results][:1])"
+    edited = "print([item['edited'] for item in ledger.items(other_id)])"
+    notebook = lab(SHOWN.format(folder=tmp_path) + TWO + "table", switch, told, edited)
+    notebook.run(0)
+    expect(rows(page)).to_have_count(6)
+    rows(page).nth(0).click()
+    detail = page.get_by_role("region", name="The open answer")
+    box = detail.get_by_label("question", exact=True)
+    expect(box).to_have_value("Question 0?")
+    # Typed, and another task is shown before it was kept.
+    box.evaluate("box => { box.value = 'Typed for the first?'; }")
+    notebook.run(1)
+    expect(rows(page)).to_have_count(1)
+    notebook.run(2)
+    expect(
+        page.get_by_text("'Question of the other?', 'answer': 'Yes.', 'ok': True}] ['Typed for the first?']")
+    ).to_be_visible()
+    rows(page).nth(0).click()
+    expect(detail.get_by_label("ok", exact=True)).to_have_value("true")
+    detail.get_by_label("ok", exact=True).fill("perhaps")
+    expect(detail.get_by_text("Not kept yet: write true or false.")).to_be_visible()
+    detail.get_by_label("question", exact=True).fill("Mine?")
+    expect(rows(page).nth(0)).to_contain_text("Mine?")
+    page.get_by_role("status").get_by_role("button", name="Undo", exact=True).click()
+    expect(rows(page).nth(0)).to_contain_text("Question of the other?")
+    expect(detail.get_by_text("Edited", exact=True)).to_be_hidden()
+    notebook.run(3)
+    expect(page.get_by_text("[None]", exact=True)).to_be_visible()
+
+
 LONG_WORD = "".join(hashlib.sha256(bytes([n])).hexdigest() for n in range(4))
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)> <a href=javascript:alert(3)>x</a> \u202etxet "
 HOSTILE += LONG_WORD

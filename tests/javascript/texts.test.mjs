@@ -65,3 +65,12 @@ test("what was chosen of the looks is kept, and forgotten where nothing can be",
   none.keep("hidden", ["seed"]);
   assert.deepEqual(none.kept("hidden", []), ["seed"]);
 });
+
+test("a page that may not even ask for a storage is shown all the same", (context) => {
+  const before = Object.getOwnPropertyDescriptor(globalThis, "localStorage");
+  Object.defineProperty(globalThis, "localStorage", { configurable: true, get: () => { throw new Error("SecurityError"); } });
+  context.after(() => (before ? Object.defineProperty(globalThis, "localStorage", before) : delete globalThis.localStorage));
+  const none = storage("review");
+  none.keep("hidden", ["seed"]);
+  assert.deepEqual(none.kept("hidden", []), ["seed"]);
+});

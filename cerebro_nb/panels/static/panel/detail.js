@@ -1,7 +1,8 @@
 // The open row: what was made, to edit and to mark; what it was made from; how it was made. An edit is kept as it is typed.
 
 import { changes, marked } from "./diff.js";
-import { labelled, make, set, write } from "./dom.js";
+import { fresh, labelled, make, set, write } from "./dom.js";
+import { byName, isOfKind, same, sent, sifted } from "./edits.js";
 
 const KEPT_MS = 400; // after the last letter
 
@@ -46,45 +47,57 @@ export function detail({ speak, send, onMark, onEdited, onStep, onClose }) {
   let timer = 0;
   const drafts = new Map(); // what was typed and is not known to be kept, by row
 
-  const typed = () => Object.fromEntries([...entries].map(([name, box]) => [name, box.value]));
-  const original = () => Object.fromEntries(told.original);
-  const kept = () => drafts.get(row.id) ?? Object.fromEntries(told.fields);
-  const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
+  const unkept = new Map(); // what was typed and cannot be kept yet, by row
+  const written = {
+    list: say("Not kept yet: write a list, as JSON has it."),
+    object: say("Not kept yet: write an object, as JSON has it."),
+    number: say("Not kept yet: write a number."),
+    boolean: say("Not kept yet: write true or false."),
+  };
 
-  function keep() {
+  const typed = () => Object.fromEntries([...entries].map(([name, { box }]) => [name, box.value]));
+  const original = () => byName(told.original);
+  const kept = () => drafts.get(row.id) ?? byName(told.fields);
+  const boxes = () => [...entries.values()].map(({ box }) => box);
+
+  function keep(isRestored = false) {
     clearTimeout(timer);
     timer = 0;
     if (!row || !told) return;
-    const [now, before] = [typed(), kept()];
-    if (same(now, before)) return;
-    const id = row.id;
-    const wasEdited = told.edited;
+    const [id, before] = [row.id, kept()];
+    const { kept: now, unkept: half } = sifted(typed(), before, told.kinds);
+    unkept.set(id, half);
+    if (same(now, before) && !isRestored) return;
+    const { output: others, undone } = sent(now, before, original(), !told.cut.length);
+    const output = isRestored ? null : others;
     drafts.set(id, now);
-    const output = same(now, original()) ? null : now;
     told = { ...told, edited: output !== null };
     send({ do: "edit", id, output });
-    onEdited(id, () => {
+    onEdited(id, output !== null, () => {
       drafts.set(id, before);
-      send({ do: "edit", id, output: wasEdited ? before : null });
-      if (row?.id === id) fill(before, wasEdited);
+      send({ do: "edit", id, output: undone });
+      if (row?.id === id) fill(before, undone !== null);
     });
     sayEdited();
   }
 
   function fill(texts, isEdited) {
     told = { ...told, edited: isEdited };
-    for (const [name, box] of entries) {
-      if (box.value !== texts[name]) box.value = texts[name] ?? "";
+    unkept.delete(row.id);
+    for (const [name, { box, sayKind }] of entries) {
+      if (box.value !== texts[name] && !box.readOnly) box.value = texts[name] ?? "";
       grow(box);
+      sayKind();
     }
     sayEdited();
   }
 
   function restore() {
-    for (const [name, text] of told.original) if (entries.has(name)) entries.get(name).value = text;
-    keep();
-    fill(original(), false);
-    [...entries.values()][0]?.focus();
+    const texts = original();
+    for (const [name, { box }] of entries) if (name in texts && !box.readOnly) box.value = texts[name];
+    keep(true);
+    fill(texts, false);
+    boxes()[0]?.focus();
   }
 
   function sayEdited() {
@@ -92,7 +105,7 @@ export function detail({ speak, send, onMark, onEdited, onStep, onClose }) {
     difference.hidden = !told.edited;
     if (!told.edited) return;
     const now = typed();
-    const lines = told.original
+    const lines = Object.entries(original())
       .filter(([name, text]) => now[name] !== undefined && now[name] !== text)
       .map(([name, text]) =>
         make(
@@ -110,20 +123,29 @@ export function detail({ speak, send, onMark, onEdited, onStep, onClose }) {
   }
 
   function field([name, text]) {
+    const isCut = told.cut.includes(name);
+    const note = make("small", { id: fresh("note"), class: "cb-error", role: "status" });
+    const sayKind = () => write(note, isCut ? say("Too long to edit here: only its beginning is shown.") : isOfKind(box.value, told.kinds[name]) ? "" : written[told.kinds[name]]);
     const box = make("textarea", {
       dir: "auto",
+      readonly: isCut,
+      "aria-describedby": note.id,
       oninput: () => {
         grow(box);
+        sayKind();
         sayEditedSoon();
         clearTimeout(timer);
-        timer = setTimeout(keep, KEPT_MS);
+        timer = setTimeout(() => keep(), KEPT_MS);
       },
-      onblur: keep,
+      onblur: () => keep(),
     });
-    box.value = text;
+    box.value = unkept.get(row.id)?.[name] ?? text;
     grow(box);
-    entries.set(name, box);
-    return labelled(name.replaceAll("_", " "), box);
+    entries.set(name, { box, sayKind });
+    sayKind();
+    const shown = labelled(name.replaceAll("_", " "), box);
+    shown.append(note);
+    return shown;
   }
 
   function sayEditedSoon() {
@@ -142,7 +164,7 @@ export function detail({ speak, send, onMark, onEdited, onStep, onClose }) {
     el.hidden = false;
     write(title, answer.title);
     if (answer.edited !== undefined) drafts.delete(row.id);
-    if (!isNew && entries.size && [...entries.values()].includes(document.activeElement)) {
+    if (!isNew && entries.size && boxes().includes(document.activeElement)) {
       showRow(next); // who is writing is not disturbed
       return;
     }
@@ -175,12 +197,18 @@ export function detail({ speak, send, onMark, onEdited, onStep, onClose }) {
     el,
     show,
     showRow,
-    keep,
+    keep: () => keep(),
     get id() { return el.hidden ? null : row?.id; },
     edit() {
-      const first = [...entries.values()][0];
+      const first = boxes()[0];
       first?.focus();
       return Boolean(first);
+    },
+    // Of another task from now on: what was typed is kept first, and nothing of it is left.
+    forget() {
+      this.close();
+      drafts.clear();
+      unkept.clear();
     },
     close() {
       keep();

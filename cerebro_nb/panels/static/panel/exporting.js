@@ -29,21 +29,36 @@ export function countsText(counts, speak) {
   return parts.length ? `${kept} (${say("left out: {why}", { why: parts.join(", ") })})` : kept;
 }
 
+// Which marks are wanted: what was chosen, until another task is shown.
+export function marksChoice() {
+  let chosen = null;
+  let generation = null;
+  return {
+    choose: (value) => { chosen = value; },
+    began(now) {
+      if (now !== generation) chosen = null;
+      generation = now;
+    },
+    get chosen() { return chosen; },
+    get wanted() { return chosen ?? "auto"; },
+  };
+}
+
 export function exporting({ speak, send }) {
   const { say, number, percent } = speak;
   const because = whyNot(speak);
   let last = {};
   let timer = 0;
+  const chosenMarks = marksChoice();
 
   const group = fresh("marks");
   const marks = [
     ["accepted", say("accepted only")],
     ["unrejected", say("all but the rejected")],
   ].map(([value, text]) => {
-    const input = make("input", { type: "radio", name: group, value, onchange: () => { chose = true; asked(); } });
+    const input = make("input", { type: "radio", name: group, value, onchange: () => { chosenMarks.choose(value); asked(); } });
     return { input, label: make("label", { class: "cb-radio" }, input, text) };
   });
-  let chose = false;
   const least = choice([["", say("any")], ...["2", "3", "4", "5"].map((score) => [score, score])], { onchange: asked });
   const gates = box(say("Leave out what the gates refuse"), true);
   const distinct = box(say("Leave out copies"), true);
@@ -93,7 +108,7 @@ export function exporting({ speak, send }) {
   }
 
   const wanted = () => ({
-    marks: marks.find((one) => one.input.checked)?.input.value ?? "auto",
+    marks: chosenMarks.wanted,
     min_score: least.value ? Number(least.value) : null,
     gates: gates.input.checked,
     distinct: distinct.input.checked,
@@ -137,8 +152,7 @@ export function exporting({ speak, send }) {
     fill(shape, ["", ...now.choices.shape], (name) => name || say("as the trainer has it, or records"));
     fill(format, now.choices.format);
     fill(trainer, ["", ...now.choices.trainer], (name) => name || say("none"));
-    if (now.task !== last.task) chose = false;
-    if (!chose && now.counts) for (const one of marks) one.input.checked = one.input.value === now.counts.marks;
+    if (!chosenMarks.chosen && now.counts) for (const one of marks) one.input.checked = one.input.value === now.counts.marks;
     write(counts, now.counts ? countsText(now.counts, speak) : say("Counting…"));
     save.disabled = download.disabled = now.busy || !now.counts?.kept;
     report.disabled = now.busy;
@@ -177,7 +191,10 @@ export function exporting({ speak, send }) {
   }
 
   function heard(message, buffers) {
-    if (message.type === "task") changed();
+    if (message.type === "task") {
+      chosenMarks.began(message.generation);
+      changed();
+    }
     if (message.type !== "download") return;
     const address = URL.createObjectURL(new Blob([buffers[0]], { type: "application/zip" }));
     make("a", { href: address, download: message.name }).click();

@@ -16,12 +16,13 @@ function spoken(say) {
   };
 }
 
-export function review({ speak, send, store, title, empty }) {
+export function review({ speak, send: toKernel, store, title, empty }) {
   const { say, number } = speak;
   const { names, did } = spoken(say);
   const rows = new Map(); // id -> row, of one task
   const history = new History();
   let generation = -1;
+  const send = (message) => toKernel({ ...message, generation }); // of the task that is shown, whatever the kernel shows by now
   let columns = [];
   let hidden = new Set();
   let filter = noFilter();
@@ -109,9 +110,9 @@ export function review({ speak, send, store, title, empty }) {
     speak,
     send,
     onMark: (id, mark) => markRows([id], mark, true),
-    onEdited: (id, undoIt) => {
+    onEdited: (id, isEdited, undoIt) => {
       history.did(say("Edited {id}", { id }), undoIt);
-      change(id, { edited: true });
+      change(id, { edited: isEdited });
       toast.show(say("Kept: your edit of {id}", { id }));
     },
     onStep: step,
@@ -268,7 +269,7 @@ export function review({ speak, send, store, title, empty }) {
   function open(id) {
     active = id;
     arrange();
-    send({ do: "open", id, generation });
+    send({ do: "open", id });
     list.reveal(id);
     draw();
   }
@@ -346,7 +347,7 @@ export function review({ speak, send, store, title, empty }) {
   }
 
   function begin(message) {
-    shown.close();
+    shown.forget(); // with the number of the task that it is of
     generation = message.generation;
     rows.clear();
     history.forget();

@@ -1,9 +1,10 @@
 // What a reader chose of the looks of a table, kept by the browser; where it keeps nothing, for as long as the page lives.
 
-export function storage(name, place = globalThis.localStorage) {
+export function storage(name, place) {
   const key = `cerebro.${name}`;
   let values = {};
   try {
+    place ??= globalThis.localStorage; // in a sandboxed frame already the asking is refused
     values = JSON.parse(place.getItem(key)) ?? {};
   } catch {
     values = {};
