@@ -277,8 +277,7 @@ async def aexport_dataset(
     test_share, seed
         The share for testing, and what the choice is made from: no section and no near copies are in both parts.
     marks
-        ``accepted`` for what was accepted alone, ``unrejected`` for all but the rejected; ``auto`` is the first where
-        some were accepted, else the second.
+        ``accepted`` alone, ``unrejected``: all but the rejected; ``auto``: the first if some were accepted.
     gates, min_score
         True for those of each example's kind, False for none, or names (`GATES`); what a person accepted passes all.
         And the least score, 1 to 5, of a judge's newest verdict (`judge`); what has none is left out, accepted or not.
@@ -290,10 +289,9 @@ async def aexport_dataset(
     source_text
         Whether the text that an example was made from stands before its question, and in the metadata. Questions that
         their text does not answer are left out with it, and counted as ``unanswerable``.
-    licence, spreadsheet_safe
-        The licence you give the data set; and whether ``csv`` has an apostrophe before what a spreadsheet would run.
-    push, private
-        Bring it to a hub too, as ``owner/name``, for its owner alone; see `push_dataset`.
+    licence, spreadsheet_safe, push, private
+        The licence you give it; whether ``csv`` has an apostrophe before what a spreadsheet would run; and bring it to
+        a hub too, as ``owner/name``, for its owner alone; see `push_dataset`.
 
     Returns
     -------
