@@ -17,7 +17,7 @@ from typing import Any, get_args
 from ..datasets.examples import Chosen, count_chosen, default_path
 from ..datasets.exports import Export, aexport_dataset
 from ..datasets.formats import Format
-from ..datasets.report import QualityReport, aquality_report
+from ..evaluating.report import QualityReport, aquality_report
 from ..datasets.shapes import Shape
 from ..datasets.trainers import Trainer
 from ..errors import CerebroError
