@@ -34,9 +34,6 @@ if TYPE_CHECKING:
     from .datasets.exports import export_dataset as export_dataset
     from .datasets.publishing import apush_dataset as apush_dataset
     from .datasets.publishing import push_dataset as push_dataset
-    from .datasets.report import QualityReport as QualityReport
-    from .datasets.report import aquality_report as aquality_report
-    from .datasets.report import quality_report as quality_report
     from .documents.chunks import Chunk as Chunk
     from .documents.chunks import chunked as chunked
     from .documents.documents import Document as Document
@@ -46,6 +43,9 @@ if TYPE_CHECKING:
     from .evaluating.evaluation import aevaluate as aevaluate
     from .evaluating.evaluation import evaluate as evaluate
     from .evaluating.outcome import Evaluation as Evaluation
+    from .evaluating.report import QualityReport as QualityReport
+    from .evaluating.report import aquality_report as aquality_report
+    from .evaluating.report import quality_report as quality_report
     from .gates.gates import GATES as GATES
     from .generating.angles import plan_angles as plan_angles
     from .generating.builtin import agenerate_failure_cases as agenerate_failure_cases

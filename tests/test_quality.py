@@ -1,6 +1,8 @@
 """Copies found and replaced, rules, judges, and what is reported."""
 
 import json
+from collections import Counter
+from xml.etree import ElementTree
 
 import numpy
 import pytest
@@ -12,6 +14,7 @@ from cerebro_nb import (
     Client,
     Document,
     OllamaBackend,
+    QualityReport,
     ScriptedBackend,
     errors,
     find_duplicates,
@@ -212,6 +215,57 @@ def test_a_report_counts_what_is_there(options, ledger):
     assert report.measures["count refusal"] == 1 and report.flagged == {1: ["refusal"]}
     assert quality_report(run.task_id[:6], ledger=ledger).measures["examples"] == 2
     assert report.svg.startswith("<svg") and "<table" in report._repr_html_()
+    assert report.measures["share refused by refusal"] == report.measures["share in en"] / 2 == 0.5
+    assert report.measures["share copied by letters"] == report.measures["share copied by meaning"] == 0
+    assert report.measures["median words of question"] == 5 and report.lengths["question"] == {5: 1, 6: 1}
+
+
+def test_a_report_of_a_task_without_answers_is_one(options, ledger):
+    run = generate_qa("headlines", 1, client=scripted("no JSON"), **options)
+    assert run.progress.ok == 0
+    for embedder in ("none", "wordllama"):
+        report = quality_report(run, embedder=embedder)
+        assert report.measures["examples"] == report.measures["share answered"] == 0
+        assert not [name for name in report.measures if "words of" in name or name.startswith("share in ")]
+
+
+def test_an_example_in_another_language_is_counted_as_one(options):
+    said = [
+        pair("What is a headline for?"),
+        pair("What is it?", "Ele diz ao leitor, com palavras simples, o que fazer."),
+    ]
+    run = generate_qa("headlines", 2, client=scripted(*said), without_gates=["language"], **options)
+    measures = quality_report(run, embedder="none").measures
+    assert measures["share in en"] == measures["share in pt"] == 0.5
+
+
+def test_two_reports_stand_beside_each_other(options):
+    refusing = pair("Where do bees sleep in winter?", f"I'm sorry, I cannot help. {ANSWER}")
+    before = generate_qa("headlines", 1, client=scripted(refusing), without_gates=["refusal"], **options)
+    after = generate_qa("headlines", 1, client=scripted(pair("What is a headline for?")), **options)
+    judge(after.task_id, client=scripted("It is known.", said("It is good.", 4)), calibrate=False, **options)
+    first, second = (quality_report(run, embedder="none") for run in (before, after))
+    rows = first.beside(second).set_index("measure")
+    assert rows["change"]["share refused by refusal"] == -1 and rows["after"]["count refusal"] == 0
+    assert rows["before"].isna()["mean score"] and rows["after"]["mean score"] == 4
+    assert (first.beside(first)["change"] == 0).all()
+
+
+@given(st.dictionaries(st.text(st.characters(), min_size=1), st.floats(0, 1), max_size=3), st.text(st.characters()))
+def test_a_picture_is_whole_whatever_its_bars_are_called(tmp_path_factory, shares, subject):
+    measures = {f"share refused by {name}": share for name, share in shares.items()}
+    topics = dict.fromkeys(shares, (2, 1))
+    report = QualityReport(subject, measures, {}, coverage=topics, lengths={subject: {1: 2}})
+    place = report.save_picture(tmp_path_factory.mktemp("pictures") / "report.svg")
+    tags = Counter(each.tag.rpartition("}")[2] for each in ElementTree.parse(place).iter())
+    assert tags.keys() <= {"svg", "rect", "text"} and tags["rect"] >= 1 + 4 * len(shares)
+
+
+def test_a_picture_of_another_kind_is_refused(tmp_path):
+    for name in ("report.png", "report", "none/report.svg"):
+        with pytest.raises(errors.InputError, match=r"no \.svg file|cannot be written"):
+            QualityReport("ab12", {}, {}).save_picture(tmp_path / name)
+    assert not [*tmp_path.iterdir()]
 
 
 def test_a_judge_s_score_and_reason_are_kept_and_hostile_ones_are_text(options, ledger):

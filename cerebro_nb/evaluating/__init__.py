@@ -1,1 +1,1 @@
-"""Whether a training helped: a model before and after it on what was held out."""
+"""How good examples are; and whether a training helped: a model before and after it on what was held out."""

@@ -19,7 +19,7 @@ from typing import Any, get_args
 from ..datasets.examples import Chosen, ChosenCounts, count_chosen, default_path
 from ..datasets.exports import Export, aexport_dataset
 from ..datasets.formats import Format
-from ..datasets.report import QualityReport, aquality_report
+from ..evaluating.report import QualityReport, aquality_report
 from ..datasets.shapes import Shape
 from ..datasets.trainers import Trainer
 from .view import View, error_words

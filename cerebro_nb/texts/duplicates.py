@@ -231,6 +231,8 @@ def copies_by_letters(texts: Sequence[str], threshold: float = NEAR, contrasts: 
     threshold, contrasts
         As in `is_near`.
     """
+    if not len(texts):
+        return
     plain = StoredRows(map(essence, texts))
     first, of = first_equal(plain), array("q", range(len(plain)))
     grain = NEARLY_SAME if threshold >= NEAR else SOMEWHAT_ALIKE
@@ -303,7 +305,7 @@ async def afind_duplicates(
     finder = await asyncio.to_thread(copies_embedder, embedder, language)
     by_letters = await asyncio.to_thread(lambda: list(copies_by_letters(texts)))
     found = {copy.place: copy for copy in by_letters}
-    if finder is not None:
+    if finder is not None and len(texts):
         kept = [place for place in range(len(texts)) if place not in found]
         rest = [texts[place] for place in kept]
         vectors = await finder.embed(rest)
