@@ -204,6 +204,19 @@ class Chosen:
         return "not judged" if score is None else "score" if score < self.min_score else None
 
 # %% ../../nbs/25_datasets/1_examples.ipynb #c9d71d19
+def _say_unjudged(left_out: Mapping[Any, int]) -> None:
+    if count := left_out.get("not judged", 0):
+        _log.warning("%d examples have no score and are left out: judge(task) gives them one", count)
+
+
+def _looked_at(view: TaskView, chosen: Chosen) -> Iterator[tuple[dict[str, Any], str | None]]:
+    """Yield the examples of a task that count by their marks, each with why it is left out, or None."""
+    scores = b"" if chosen.min_score is None else scores_of(view)
+    for mark, row in marked_examples(view, chosen.marks):
+        position = row["metadata"]["position"]
+        yield row, chosen.fault(mark, row, scores[position] or None if position < len(scores) else None)
+
+
 def chosen_examples(views: Sequence[TaskView], chosen: Chosen) -> tuple[StoredRows[dict[str, Any]], Counter[str]]:
     """Return the examples of tasks that count, and how many of those that are marked to count do not, by why.
 
@@ -216,17 +229,12 @@ def chosen_examples(views: Sequence[TaskView], chosen: Chosen) -> tuple[StoredRo
     """
     kept: StoredRows[dict[str, Any]] = StoredRows()
     dropped: Counter[str] = Counter()
-    for view in views:
-        scores = b"" if chosen.min_score is None else scores_of(view)
-        for mark, row in marked_examples(view, chosen.marks):
-            position = row["metadata"]["position"]
-            fault = chosen.fault(mark, row, scores[position] or None if position < len(scores) else None)
-            if fault:
-                dropped[fault] += 1
-            else:
-                kept.append(row)
-    if dropped["not judged"]:
-        _log.warning("%d examples have no score and are left out: judge(task) gives them one", dropped["not judged"])
+    for row, fault in (looked for view in views for looked in _looked_at(view, chosen)):
+        if fault:
+            dropped[fault] += 1
+        else:
+            kept.append(row)
+    _say_unjudged(dropped)
     return kept, dropped
 
 # %% ../../nbs/25_datasets/1_examples.ipynb #9bcc650d
@@ -262,9 +270,11 @@ def count_chosen(task: TaskLike, chosen: Chosen, *, ledger: Ledger | None = None
     marks = view.ledger.count_marks(view.task_id)
     only = chosen.marks == "accepted" or (chosen.marks == "auto" and marks["accepted"] > 0)
     outside = ("pending", "failed", "rejected", *(("unmarked",) if only else ()))
-    kept, dropped = chosen_examples([view], chosen)
-    left_out = {**{why: marks[why] for why in outside}, **dropped}
-    return ChosenCounts(sum(marks.values()), len(kept), {why: count for why, count in left_out.items() if count})
+    faults = Counter(fault for _, fault in _looked_at(view, chosen))  # None of those that are in; no row is kept for it
+    kept = faults.pop(None, 0)
+    _say_unjudged(faults)
+    left_out = {**{why: marks[why] for why in outside}, **faults}
+    return ChosenCounts(sum(marks.values()), kept, {str(why): count for why, count in left_out.items() if count})
 
 # %% ../../nbs/25_datasets/1_examples.ipynb #efb4df2f
 def none_left(dropped: Counter[str]) -> InputError:

@@ -234,9 +234,9 @@ def _files_of(folder: Path) -> list[str]:
 
 def _check_rows(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Refuse a data set whose rows are not those that were written, as its manifest tells."""
-    rule, fault = FORMATS[manifest["format"]], ""
+    rule, is_part, fault = FORMATS[manifest["format"]], is_part_of(manifest), ""
     for name, sha256 in manifest.get("files", {}).items():
-        file = folder / name if is_part_of(manifest)(name) else folder / "manifest.json"
+        file = folder / name if is_part(name) else folder / "manifest.json"
         if not file.is_file() or file_sha256(file) != sha256:
             fault = fault or f"{plain(name)} is missing or was changed"
     for part, count in manifest["parts"].items() if not fault else ():
