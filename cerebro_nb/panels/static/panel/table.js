@@ -90,15 +90,17 @@ export function table({ speak, title, empty, onOpen, onToggle, onToggleAll, onSo
     body.style.height = `${rows.length * ROW}px`;
     const first = Math.max(0, Math.floor(grid.scrollTop / ROW) - BESIDE);
     const last = Math.min(rows.length, Math.ceil((grid.scrollTop + grid.clientHeight) / ROW) + BESIDE);
-    const kept = new Set();
-    for (let place = first; place < last; place++) {
-      kept.add(rows[place].id);
-      patch(rows[place], place);
-    }
+    const kept = new Set(rows.slice(first, last).map((row) => row.id));
     for (const [id, { row }] of drawn) {
       if (kept.has(id)) continue;
       row.remove();
       drawn.delete(id);
+    }
+    // A screen reader reads rows as they stand in the page, wherever they are drawn.
+    for (let place = first; place < last; place++) {
+      const row = patch(rows[place], place);
+      const there = body.children[place - first] ?? null;
+      if (there !== row) body.insertBefore(row, there);
     }
     set(grid, "aria-activedescendant", drawn.has(active) ? `${prefix}-${active}` : null);
     const chosen = rows.filter((row) => state.selected.has(row.id)).length;
@@ -127,7 +129,7 @@ export function table({ speak, title, empty, onOpen, onToggle, onToggleAll, onSo
     there.row.classList.toggle("cb-active", row.id === state.active);
     const top = `${place * ROW}px`;
     if (there.row.style.top !== top) there.row.style.top = top;
-    if (!there.row.isConnected) body.append(there.row);
+    return there.row;
   }
 
   function begin({ id, cells: [name] }) {
