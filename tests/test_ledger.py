@@ -26,7 +26,7 @@ from cerebro_nb.tasks.database import OPEN_DATABASES
 from cerebro_nb.tasks.engines import for_writing, open_engine
 from cerebro_nb.tasks.leases import this_holder
 from cerebro_nb.tasks.ledger import SHARED_LEDGERS, get_ledger
-from cerebro_nb.tasks.schema import SCHEMA_VERSION, SERVERS, VECTORS, prepare_schema
+from cerebro_nb.tasks.schema import SCHEMA_VERSION, SERVERS, VECTORS, WORKERS, prepare_schema
 from cerebro_nb.tasks.writing import FinishedItem
 from cerebro_nb.vectors.collection import Collection
 
@@ -236,6 +236,7 @@ def test_a_ledger_of_each_version_is_brought_forward_and_keeps_its_rows(version,
     assert [row["vector"].tolist() for row in vectors] == ([[0.5, -0.25]] if version >= 5 else [])
     assert ledger.reusable(["k"]) == ({"k": {"question": "Why?"}} if version >= 3 else {})
     assert len(ledger.database.read(sql.select(SERVERS))) == (version >= 7)
+    assert len(ledger.database.read(sql.select(WORKERS))) == (version >= 8)
     with ledger.database.connections.reading() as connection:
         assert shape_of(sql.inspect(connection)) == current_shape()
 

@@ -19,11 +19,11 @@ from ..concurrency.control import MOST_AT_ONCE, Served
 from ..errors import TaskHeld
 from .database import Database
 from .reading import Task, find_task
-from .schema import ITEMS, SERVERS, TASKS
+from .schema import ENDINGS, ITEMS, JOBS, LEASES, SERVERS, TASKS
 
 # %% auto #0
-__all__ = ['LEASE_S', 'this_holder', 'holder_is_dead', 'lease_is_over', 'claim', 'release', 'unfinished_tasks', 'served',
-           'note_served']
+__all__ = ['LEASE_S', 'this_holder', 'holder_is_dead', 'lease_is_over', 'dismiss_workers', 'claim', 'release', 'unfinished_tasks',
+           'served', 'note_served']
 
 # %% ../../nbs/14_tasks/6_leases.ipynb #4a2d81ee
 _TOKEN = uuid.uuid4().hex[:8]
@@ -67,6 +67,11 @@ def lease_is_over(task: Task, now: float) -> bool:
     return not now <= task.lease_until <= now + 2 * LEASE_S
 
 # %% ../../nbs/14_tasks/6_leases.ipynb #796e01ca
+def dismiss_workers(database: Database, task_id: str) -> None:
+    """Have nobody go on who works on a task for another process: what they still answer is not taken."""
+    database.write(*(table.delete().where(table.c.task_id == task_id) for table in (LEASES, ENDINGS, JOBS)))
+
+# %% ../../nbs/14_tasks/6_leases.ipynb #4360463b
 def claim(database: Database, task_id: str, seconds: float = LEASE_S, *, anew: bool = False) -> None:
     """Take a task for this process, for some seconds, or hold it for longer.
 
@@ -89,7 +94,10 @@ def claim(database: Database, task_id: str, seconds: float = LEASE_S, *, anew: b
     mine = [sql.false() if anew else TASKS.c.lease_holder == this_holder()]
     free = as_read if lease_is_over(task, now) else mine
     taken = TASKS.update().where(TASKS.c.id == task_id, *free)
-    if not database.write(taken.values(lease_holder=this_holder(), lease_until=now + seconds)):
+    if database.write(taken.values(lease_holder=this_holder(), lease_until=now + seconds)):
+        if anew or task.lease_holder != this_holder():
+            dismiss_workers(database, task_id)
+    else:
         holder = find_task(database, task_id).lease_holder
         whom = "this process" if holder == this_holder() else holder
         raise TaskHeld(

@@ -16,8 +16,9 @@ from ..errors import LedgerError
 from ..protocol.messages import compact_json
 
 # %% auto #0
-__all__ = ['TASKS', 'REUSABLE', 'ITEMS', 'ATTEMPTS', 'COLLECTIONS', 'VECTORS', 'CHUNKS', 'SERVERS', 'SCHEMA_VERSION',
-           'EncodedJson', 'encoded', 'decoded', 'JsonText', 'VectorType', 'is_current', 'prepare_schema']
+__all__ = ['TASKS', 'REUSABLE', 'ITEMS', 'ATTEMPTS', 'COLLECTIONS', 'VECTORS', 'CHUNKS', 'SERVERS', 'JOBS', 'LEASES', 'WORKERS',
+           'ENDINGS', 'SCHEMA_VERSION', 'EncodedJson', 'encoded', 'decoded', 'JsonText', 'VectorType', 'is_current',
+           'prepare_schema']
 
 # %% ../../nbs/14_tasks/1_schema.ipynb #1617e3aa
 class EncodedJson(str):
@@ -195,6 +196,44 @@ SERVERS = sql.Table(
     sql.Column("noted_at", sql.Double, nullable=False),
 )
 
+# %% ../../nbs/14_tasks/1_schema.ipynb #b4c6f8f9
+JOBS = sql.Table(
+    "jobs",
+    _metadata,
+    sql.Column("task_id", sql.ForeignKey("tasks.id"), primary_key=True),
+    sql.Column("job", JsonText, nullable=False),
+    sql.Column("is_open", sql.Boolean, nullable=False),
+)
+LEASES = sql.Table(
+    "leases",
+    _metadata,
+    sql.Column("task_id", sql.ForeignKey("tasks.id"), primary_key=True),
+    sql.Column("first", sql.Integer, primary_key=True, autoincrement=False),
+    sql.Column("size", sql.Integer, nullable=False),
+    sql.Column("holder", sql.String(120)),
+    sql.Column("deaths", sql.Integer, nullable=False),
+)
+
+# %% ../../nbs/14_tasks/1_schema.ipynb #4d8ea743
+WORKERS = sql.Table(
+    "workers",
+    _metadata,
+    sql.Column("name", sql.String(120), primary_key=True),
+    sql.Column("task_id", sql.String(12)),
+    sql.Column("at_once", sql.Integer, nullable=False),
+    sql.Column("ended", sql.Integer, nullable=False),
+    sql.Column("refused", JsonText, nullable=False),
+    sql.Column("seen_at", sql.Double, nullable=False),
+)
+ENDINGS = sql.Table(
+    "endings",
+    _metadata,
+    sql.Column("task_id", sql.ForeignKey("tasks.id"), primary_key=True),
+    sql.Column("holder", sql.String(120), primary_key=True),
+    sql.Column("number", sql.Integer, primary_key=True, autoincrement=False),
+    sql.Column("told", JsonText, nullable=False),
+)
+
 # %% ../../nbs/14_tasks/1_schema.ipynb #056cbed2
 # ``{vector}`` is the type of a vector's column.
 _STEPS: Sequence[Sequence[str]] = (
@@ -237,6 +276,17 @@ _STEPS: Sequence[Sequence[str]] = (
         "CREATE TABLE servers (host VARCHAR(120) NOT NULL, address TEXT NOT NULL, model TEXT NOT NULL, "
         "served INTEGER NOT NULL, is_most BOOLEAN NOT NULL, noted_at DOUBLE PRECISION NOT NULL, "
         "PRIMARY KEY (host, address, model))",
+    ),
+    # 7 -> 8: workers that share a ledger
+    (
+        "CREATE TABLE jobs (task_id VARCHAR(12) PRIMARY KEY REFERENCES tasks (id), job TEXT NOT NULL, "
+        "is_open BOOLEAN NOT NULL)",
+        "CREATE TABLE leases (task_id VARCHAR(12) NOT NULL REFERENCES tasks (id), first INTEGER NOT NULL, "
+        "size INTEGER NOT NULL, holder VARCHAR(120), deaths INTEGER NOT NULL, PRIMARY KEY (task_id, first))",
+        "CREATE TABLE workers (name VARCHAR(120) PRIMARY KEY, task_id VARCHAR(12), at_once INTEGER NOT NULL, "
+        "ended INTEGER NOT NULL, refused TEXT NOT NULL, seen_at DOUBLE PRECISION NOT NULL)",
+        "CREATE TABLE endings (task_id VARCHAR(12) NOT NULL REFERENCES tasks (id), holder VARCHAR(120) NOT NULL, "
+        "number INTEGER NOT NULL, told TEXT NOT NULL, PRIMARY KEY (task_id, holder, number))",
     ),
 )
 SCHEMA_VERSION = 1 + len(_STEPS)

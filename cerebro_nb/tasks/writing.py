@@ -22,8 +22,8 @@ from .leases import LEASE_S, claim, this_holder
 from .schema import ATTEMPTS, ITEMS, TASKS, encoded
 
 # %% auto #0
-__all__ = ['AddedItems', 'FinishedItem', 'EndedRows', 'insert_rows', 'write_items', 'create_task', 'update_task', 'delete_task',
-           'add_items', 'finish_item', 'post_item', 'reopen_failed']
+__all__ = ['AddedItems', 'FinishedItem', 'EndedRows', 'insert_rows', 'write_ended', 'write_items', 'create_task', 'update_task',
+           'delete_task', 'add_items', 'finish_item', 'post_item', 'reopen_failed']
 
 # %% ../../nbs/14_tasks/7_writing.ipynb #46fdf6c7
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,8 @@ _THESE = (ITEMS.c.task_id == sql.bindparam("of_task"), ITEMS.c.position.in_(sql.
 _POSITIONS = sql.select(ITEMS.c.position).where(*_THESE)
 _PENDING = _POSITIONS.where(ITEMS.c.status == "pending")
 _COUNT_PENDING = _PENDING.with_only_columns(sql.func.count())
-_TAKE_OUT = ITEMS.delete().where(*_THESE)
+_TAKE_OUT = ITEMS.delete().where(*_THESE, ITEMS.c.status == "pending")
+_TAKEN_OUT = _TAKE_OUT.returning(ITEMS.c.position)
 
 
 def _write_added(connection: sql.Connection, added: AddedItems) -> None:
@@ -140,18 +141,29 @@ def _write_added(connection: sql.Connection, added: AddedItems) -> None:
         connection.execute(ITEMS.insert(), new)
 
 
-def _write_ended(connection: sql.Connection, task_id: str, items: list[EndedRows]) -> None:
+def _taken_out(connection: sql.Connection, task_id: str, items: Sequence[EndedRows]) -> Sequence[EndedRows]:
+    """Take out the rows of pending items, and return the items whose rows they were: of two writers one gets each."""
     places = {"of_task": task_id, "at": [item.row["position"] for item in items]}
-    if connection.scalar(_COUNT_PENDING, places) != len(items):  # rare, and a row costs a turn of the interpreter
+    if connection.dialect.name == "postgresql":
+        pending = set(connection.scalars(_TAKEN_OUT, places))
+    elif connection.scalar(_COUNT_PENDING, places) == len(items):  # nobody else writes now; a row costs a turn
+        connection.execute(_TAKE_OUT, places)
+        return items
+    else:
         pending = set(connection.scalars(_PENDING, places))
-        items = [item for item in items if item.row["position"] in pending]
-        places["at"] = [item.row["position"] for item in items]
+        connection.execute(_TAKE_OUT, {**places, "at": list(pending)})
+    return [item for item in items if item.row["position"] in pending]
+
+
+def write_ended(connection: sql.Connection, task_id: str, items: Sequence[EndedRows]) -> Sequence[EndedRows]:
+    """Write how items of a task ended that are still to be done, and return which these are."""
+    items = _taken_out(connection, task_id, items)
     if rows := [item.row for item in items]:
         # Two statements for all of them: an UPDATE is one a row, and each makes the threads change turns.
-        connection.execute(_TAKE_OUT, places)
         insert_rows(connection, ITEMS, rows)
         insert_rows(connection, ATTEMPTS, [attempt for item in items for attempt in item.attempts])
         _count(connection, task_id, rows)
+    return items
 
 
 def _count(connection: sql.Connection, task_id: str, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -171,7 +183,7 @@ def write_items(connection: sql.Connection, posted: list[AddedItems | EndedRows]
         else:
             _write_added(connection, items)
     for task_id, rows in ended.items():
-        _write_ended(connection, task_id, rows)
+        write_ended(connection, task_id, rows)
 
 # %% ../../nbs/14_tasks/7_writing.ipynb #f69448df
 def _write_task(connection: sql.Connection, posted: list[tuple[dict[str, Any], AddedItems]]) -> None:
