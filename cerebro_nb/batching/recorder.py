@@ -321,7 +321,9 @@ class AnswerWriter:
         self.unsaved = UnsavedAnswers()
 
     async def post(self, item: EndedItem) -> None:
-        """Post an item that ended; return when the ledger is not far behind."""
+        """Post an item that ended, unless it is there; return when the ledger is not far behind."""
+        if item.is_written:
+            return self.on_disk.append(item.position)
         self._ledger.post_item(item.rows, self._written)
         await self._backlog.post()
 

@@ -294,6 +294,8 @@ class EndedItem:
         Why it was given up; None if it was answered.
     tries, tokens, seconds, refused
         As in `Outcome`.
+    is_written
+        Whether it is in the ledger already, by who worked on it.
     """
 
     rows: EndedRows
@@ -302,6 +304,7 @@ class EndedItem:
     tokens: int
     seconds: float
     refused: Sequence[str]
+    is_written: bool = False
 
     @property
     def position(self) -> int:

@@ -201,6 +201,7 @@ JOBS = sql.Table(
     "jobs",
     _metadata,
     sql.Column("task_id", sql.ForeignKey("tasks.id"), primary_key=True),
+    sql.Column("run", sql.String(12), nullable=False),
     sql.Column("job", JsonText, nullable=False),
     sql.Column("is_open", sql.Boolean, nullable=False),
 )
@@ -209,6 +210,7 @@ LEASES = sql.Table(
     _metadata,
     sql.Column("task_id", sql.ForeignKey("tasks.id"), primary_key=True),
     sql.Column("first", sql.Integer, primary_key=True, autoincrement=False),
+    sql.Column("last", sql.Integer, nullable=False),
     sql.Column("size", sql.Integer, nullable=False),
     sql.Column("holder", sql.String(120)),
     sql.Column("deaths", sql.Integer, nullable=False),
@@ -279,10 +281,10 @@ _STEPS: Sequence[Sequence[str]] = (
     ),
     # 7 -> 8: workers that share a ledger
     (
-        "CREATE TABLE jobs (task_id VARCHAR(12) PRIMARY KEY REFERENCES tasks (id), job TEXT NOT NULL, "
-        "is_open BOOLEAN NOT NULL)",
+        "CREATE TABLE jobs (task_id VARCHAR(12) PRIMARY KEY REFERENCES tasks (id), run VARCHAR(12) NOT NULL, "
+        "job TEXT NOT NULL, is_open BOOLEAN NOT NULL)",
         "CREATE TABLE leases (task_id VARCHAR(12) NOT NULL REFERENCES tasks (id), first INTEGER NOT NULL, "
-        "size INTEGER NOT NULL, holder VARCHAR(120), deaths INTEGER NOT NULL, PRIMARY KEY (task_id, first))",
+        "last INTEGER NOT NULL, size INTEGER NOT NULL, holder VARCHAR(120), deaths INTEGER NOT NULL, PRIMARY KEY (task_id, first))",
         "CREATE TABLE workers (name VARCHAR(120) PRIMARY KEY, task_id VARCHAR(12), at_once INTEGER NOT NULL, "
         "ended INTEGER NOT NULL, refused TEXT NOT NULL, seen_at DOUBLE PRECISION NOT NULL)",
         "CREATE TABLE endings (task_id VARCHAR(12) NOT NULL REFERENCES tasks (id), holder VARCHAR(120) NOT NULL, "

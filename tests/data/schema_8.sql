@@ -24,9 +24,9 @@ CREATE TABLE items (task_id VARCHAR(12) NOT NULL, position INTEGER NOT NULL, key
 CREATE INDEX items_by_key ON items (key) WHERE status = 'ok' AND step IN ('call', 'repair', 'reuse');
 CREATE TABLE vectors (collection VARCHAR(200) NOT NULL, sha256 VARCHAR(64) NOT NULL, vector {vector} NOT NULL,
     PRIMARY KEY (collection, sha256), FOREIGN KEY(collection) REFERENCES collections (name));
-CREATE TABLE jobs (task_id VARCHAR(12) NOT NULL, job TEXT NOT NULL, is_open BOOLEAN NOT NULL, PRIMARY KEY (task_id),
+CREATE TABLE jobs (task_id VARCHAR(12) NOT NULL, run VARCHAR(12) NOT NULL, job TEXT NOT NULL, is_open BOOLEAN NOT NULL, PRIMARY KEY (task_id),
     FOREIGN KEY(task_id) REFERENCES tasks (id));
-CREATE TABLE leases (task_id VARCHAR(12) NOT NULL, first INTEGER NOT NULL, size INTEGER NOT NULL, holder VARCHAR(120),
+CREATE TABLE leases (task_id VARCHAR(12) NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, size INTEGER NOT NULL, holder VARCHAR(120),
     deaths INTEGER NOT NULL, PRIMARY KEY (task_id, first), FOREIGN KEY(task_id) REFERENCES tasks (id));
 CREATE TABLE workers (name VARCHAR(120) NOT NULL, task_id VARCHAR(12), at_once INTEGER NOT NULL, ended INTEGER NOT
     NULL, refused TEXT NOT NULL, seen_at DOUBLE PRECISION NOT NULL, PRIMARY KEY (name));
