@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .attempts import AttemptContext
 from .progress import Listener
@@ -19,9 +19,13 @@ from ..client.call import Fallback
 from ..errors import InputError
 from ..profiles import GenerationOptions, Profile
 from ..tasks.ledger import Ledger
+from ..tasks.reading import Task
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 # %% auto #0
-__all__ = ['Remade', 'Take', 'How', 'Where', 'Means', 'Plan', 'Job', 'Place']
+__all__ = ['Remade', 'Take', 'How', 'Where', 'Means', 'Plan', 'Again', 'Job', 'Place']
 
 # %% ../../nbs/15_batching/6_plans.ipynb #af00703c
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,20 @@ class How:
     async def aclient(self) -> Client | None:
         """Return whom to ask, or None if no model is asked."""
         return await aget_client(**self.whom) if self.client is None and self.whom is not None else self.client
+
+    def whom_elsewhere(self, client: Client | None) -> dict[str, Any]:
+        """Return whom other processes ask: the same model, at an address that was named, else where they find it.
+
+        Parameters
+        ----------
+        client
+            Whom this process asks; None if no model is asked.
+        """
+        if client is None:
+            return {}
+        is_named = self.client is not None or client.settings.base_url is not None
+        address = client.backend.base_url if is_named and client.backend.name != "embedded" else None
+        return {"backend": client.backend.name, "model": client.model, "base_url": address}
 
 # %% ../../nbs/15_batching/6_plans.ipynb #d1f9aea1
 @dataclass(frozen=True, slots=True)
@@ -149,6 +167,8 @@ class Plan:
     task_id
         A task of the ledger to go on with: its items without an answer are worked on, and ``items`` says only what a
         generator had still to give. A new task if empty.
+    given
+        What no manifest can hold and its kind is given to make the work again: ``processor``, ``response_model``.
     """
 
     items: Iterable[Any] = ()
@@ -161,10 +181,71 @@ class Plan:
     total: int | None = None
     before: Callable[[], None] = lambda: None
     task_id: str = ""
+    given: Mapping[str, Any] = field(default_factory=dict)
 
-
+# %% ../../nbs/15_batching/6_plans.ipynb #1ed467ef
 #: What a kind makes from a manifest: the work, or a plan that also says what of the manifest is no longer so.
 Remade = Work | Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """What a kind may use to make its work again.
+
+    Parameters
+    ----------
+    task
+        The task whose manifest says what was done.
+    kept_in
+        The ledger that has it; None in a process that has none at hand.
+    profile
+        Batches, delay, concurrency, time limit and tries of the run to come.
+    client, options
+        Whom to ask and how, made from the manifest; of a kind that asks no model, what was given again, or None.
+    processor, response_model
+        What was given again, or None.
+    fresh
+        Whether all items are worked on anew, as a task of its own, so that earlier answers are none.
+    """
+
+    task: Task
+    kept_in: Ledger | None
+    profile: Profile
+    client: Client | None = None
+    options: GenerationOptions | None = None
+    processor: Callable[..., Any] | None = None
+    response_model: type[BaseModel] | None = None
+    fresh: bool = False
+
+    @property
+    def manifest(self) -> Mapping[str, Any]:
+        """What the task was made with."""
+        return self.task.manifest
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger that has the task.
+
+        Raises
+        ------
+        InputError
+            If there is none at hand.
+        """
+        if self.kept_in is None:
+            what = f"the work of task {self.task.id} needs its ledger, which is not at hand on another machine"
+            raise InputError(what, hint="Run it without on=, where the ledger is.")
+        return self.kept_in
+
+    @property
+    def asked(self) -> tuple[Client, GenerationOptions]:
+        """Whom to ask and how, for a kind that asks a model."""
+        assert self.client is not None and self.options is not None, "the kind says that it takes a model"
+        return self.client, self.options
+
+    def answers(self) -> list[Any]:
+        """Return what the task has answered so far, as far as it is at hand; nothing if all is done anew."""
+        pages = () if self.fresh or self.kept_in is None else self.kept_in.pages(self.task.id, "ok")
+        return [item["output"] for page in pages for item in page]
 
 # %% ../../nbs/15_batching/6_plans.ipynb #bcb5bf5f
 Take = Callable[[WorkItem, EndedItem], Awaitable[None]]
@@ -176,7 +257,7 @@ class Job:
 
     Parameters
     ----------
-    task_id, kind, manifest
+    task_id, kind, subject, manifest, given
         The task, and what its work is made again from by another process.
     work
         What is done with an item.
@@ -184,6 +265,9 @@ class Job:
         What the attempts in this process share.
     at_once
         Says how many items may be under way in this process.
+    whom
+        ``backend``, ``model`` and ``base_url`` of the client that another process asks: without an address it asks whom
+        its own settings and environment name. Empty if no model is asked.
     """
 
     task_id: str
@@ -192,6 +276,9 @@ class Job:
     work: Work
     context: AttemptContext
     at_once: Callable[[], int]
+    subject: str = ""
+    whom: Mapping[str, Any] = field(default_factory=dict)
+    given: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Place(Protocol):

@@ -21,13 +21,13 @@ from .plans import How, Job, Means, Place, Plan, Where
 from .progress import Tally, bar_listener, log_listener
 from .recorder import READ_AHEAD, AnswerWriter, TaskKeeper, check_whole, write_end
 from .records import WANTED, EndedItem, failure_of
-from .work import Replacing, Work, WorkItem, as_json
+from .work import Replacing, Work, WorkItem, as_json, read_items
 from ..client.client import Client
 from ..client.call import Fallback, aget_fallback
 from ..client.outage import CircuitBreaker
 from ..concurrency.control import FUNCTIONS_AT_ONCE, ConcurrencyControl, Control, Served
 from ..concurrency.retries import RetryPolicy
-from ..errors import BackendError, CerebroError, InputError, InvalidOutput, OutputError, TaskHeld, error_text
+from ..errors import BackendError, CerebroError, InvalidOutput, OutputError, TaskHeld, error_text
 from ..logs import get_logger
 from ..profiles import Profile
 from ..settings import load_settings
@@ -36,24 +36,8 @@ from ..tasks.ledger import Ledger
 _log = get_logger(__name__)
 
 # %% auto #0
-__all__ = ['read_items', 'recalled', 'remember', 'base_manifest', 'count_of', 'Opening', 'opened', 'Collector', 'left_refused',
-           'replacements', 'ended_by', 'check_ended', 'close', 'watched_tally', 'at_work', 'Runner']
-
-# %% ../../nbs/15_batching/8_runner.ipynb #75b0c2f7
-def read_items(items: Iterable[Any]) -> Iterator[Any]:
-    """Yield items as plain JSON values; whatever their source raises says at which item it was."""
-    position = 0
-    try:
-        for position, value in enumerate(items):
-            yield as_json(value, f"item {position}")
-            position += 1
-    except (CerebroError, GeneratorExit):
-        raise
-    except BaseException as error:  # a generator of somebody's own may raise anything
-        raise InputError(
-            f"item {position} could not be read: its source raised {type(error).__name__}: {error_text(error)}",
-            hint="What was answered is kept; mend the source, then resume(task, items=...).",
-        ) from error
+__all__ = ['recalled', 'remember', 'base_manifest', 'count_of', 'Opening', 'opened', 'Collector', 'left_refused', 'replacements',
+           'ended_by', 'check_ended', 'close', 'watched_tally', 'at_work', 'Runner']
 
 # %% ../../nbs/15_batching/8_runner.ipynb #080248e8
 async def recalled(ledger: Ledger, client: Client) -> dict[str, Served]:
@@ -126,7 +110,7 @@ class Opening:
             self.plan = replace(self.plan, items=found.items, work=found.work, subject=subject)
             self.manifest.update(found.manifest)
 
-    async def make_ready(self, ledger: Ledger, stopping: Callable[[], bool]) -> None:
+    async def make_ready(self, ledger: Ledger | None, stopping: Callable[[], bool]) -> None:
         """Find the fallback, and load the model; an error that comes while the run is stopping is raised as it is."""
         if self.fallback is None:
             self.fallback = await aget_fallback(self.client.settings if self.client else load_settings())
@@ -134,11 +118,11 @@ class Opening:
             load = partial(self._load, self.client, ledger, stopping)
             await RetryPolicy.of(self.how.profile).run(lambda number: load())
 
-    async def _load(self, client: Client, ledger: Ledger, stopping: Callable[[], bool]) -> None:
+    async def _load(self, client: Client, ledger: Ledger | None, stopping: Callable[[], bool]) -> None:
         try:
             self.manifest.update(await client.manifest(self.how.options))
             loaded = await client.aloaded(self.how.options or client.settings.generation)
-            known = await recalled(ledger, client) if self.how.profile.adaptive else {}
+            known = await recalled(ledger, client) if ledger and self.how.profile.adaptive else {}
             self.control = control_for(client.backend, self.how.profile.concurrency, loaded.slots, known)
         except BaseException as error:
             if isinstance(error, CerebroError) or stopping():
@@ -385,7 +369,8 @@ class Runner:
         items: Iterator[WorkItem] | None = await opened(opening, keeper, tally, stopping)
         plan, profile, left = opening.plan, opening.how.profile, await left_refused(opening, keeper, tally)
         context = AttemptContext(profile, opening.fallback, self._breaker, opening.control, stopping)
-        job = Job(tally.task_id, plan.kind, opening.manifest, plan.work, context, opening.at_once)
+        task, whom = (tally.task_id, plan.kind, opening.manifest), opening.how.whom_elsewhere(opening.client)
+        job = Job(*task, plan.work, context, opening.at_once, plan.subject, whom, plan.given)
         collector = Collector(self._refusals, tally, writer, left)
         async with at_work(self._where, job, tally, self.steering) as place:
             while items is not None:

@@ -10,7 +10,7 @@ import inspect
 import json
 import math
 import string
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from pydantic import BaseModel
@@ -23,7 +23,8 @@ from ..profiles import GenerationOptions
 from ..concurrency.threads import in_thread
 
 # %% auto #0
-__all__ = ['Work', 'MOST_SIZE', 'WorkItem', 'Replacing', 'as_json', 'fill_prompt', 'next_seed', 'prompt_work', 'function_work']
+__all__ = ['Work', 'MOST_SIZE', 'WorkItem', 'Replacing', 'as_json', 'read_items', 'fill_prompt', 'next_seed', 'prompt_work',
+           'function_work']
 
 # %% ../../nbs/15_batching/2_work.ipynb #2ea0c4eb
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -191,6 +192,22 @@ def as_json(value: Any, what: str, refusal: type[CerebroError] = InputError) -> 
         raise refusal(
             f"{what} is a {type(value).__name__} that cannot be kept: {error_text(error)}",
             hint="Give text, numbers, lists, dicts, a pydantic model or a dataclass.",
+        ) from error
+
+# %% ../../nbs/15_batching/2_work.ipynb #a0e27d3b
+def read_items(items: Iterable[Any]) -> Iterator[Any]:
+    """Yield items as plain JSON values; whatever their source raises says at which item it was."""
+    position = 0
+    try:
+        for position, value in enumerate(items):
+            yield as_json(value, f"item {position}")
+            position += 1
+    except (CerebroError, GeneratorExit):
+        raise
+    except BaseException as error:  # a generator of somebody's own may raise anything
+        raise InputError(
+            f"item {position} could not be read: its source raised {type(error).__name__}: {error_text(error)}",
+            hint="What was answered is kept; mend the source, then resume(task, items=...).",
         ) from error
 
 # %% ../../nbs/15_batching/2_work.ipynb #da84c805

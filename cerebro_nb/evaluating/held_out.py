@@ -13,14 +13,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
-from ..batching.plans import Means, Plan
+from ..batching.plans import Again, Means, Plan
 from ..batching.run import Run
 from ..batching.work import Work, WorkItem, next_seed
 from ..client.call import ITSELF, answer
 from ..client.client import Client
 from ..concurrency.threads import in_thread
 from ..errors import EmptyOutput, InputError
-from ..launching.kind import Again, Conversation, Kind, Turn, kind_of_example, register_kind
+from ..launching.kind import Conversation, Kind, Turn, kind_of_example, register_kind
 from ..launching.launch import RunArguments, check_arguments, launch, of_the_run, without_none
 from ..logs import get_logger
 from ..profiles import GenerationOptions

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Unpack
 
-from ..batching.plans import Means, Plan
+from ..batching.plans import Again, Means, Plan
 from ..batching.run import Run
 from ..batching.work import Work, WorkItem, next_seed
 from ..client.call import ITSELF
@@ -18,7 +18,7 @@ from ..errors import InputError
 from ..judging.pairwise import JUDGING, preferred
 from ..judging.wordings import pair_template
 from ..language import check_language
-from ..launching.kind import Again, Kind, register_kind
+from ..launching.kind import Kind, register_kind
 from ..launching.launch import RunArguments, launch, without_none
 from ..launching.templates import templates_again
 from ..profiles import GenerationOptions

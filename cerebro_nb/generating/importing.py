@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
-from ..batching.plans import How, Means, Plan, Where
+from ..batching.plans import Again, How, Means, Plan, Where
 from ..batching.progress import Listener
 from ..batching.run import Run
 from ..batching.work import Work, WorkItem
@@ -22,7 +22,7 @@ from ..rows.known_columns import parsed_cell, row_conversation
 from ..rows.renaming import Row, names_of, recognized, renamed
 from ..language import check_language
 from .synthetic import recipe_kind
-from ..launching.kind import Again, Conversation, Kind, kind_named, kinds, register_finder, register_kind
+from ..launching.kind import Conversation, Kind, kind_named, kinds, register_finder, register_kind
 from ..launching.launch import awaitable, verbs
 from ..logs import get_logger
 from ..profiles import Profile

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Unpack
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from ..batching.plans import Means, Plan
+from ..batching.plans import Again, Means, Plan
 from ..batching.run import Run
 from ..batching.work import Work, WorkItem, next_seed
 from ..client.client import Client
@@ -23,7 +23,6 @@ from ..errors import InputError
 from ..launching.templates import Template, in_language, template_language, templates_again
 from ..language import check_language
 from cerebro_nb.launching.kind import (
-    Again,
     Conversation,
     Kind,
     after_text,

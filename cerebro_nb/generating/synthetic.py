@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
-from ..batching.plans import Plan
+from ..batching.plans import Again, Plan
 from ..batching.records import WANTED, text_of, whole_number
 from ..batching.run import Run
 from ..batching.work import Work
@@ -22,7 +22,7 @@ from .asking import Asking, keeps_thoughts, steps_for, topic_of
 from .examining import ExampleWork
 from .opening import TASK_KINDS, Opening, SyntheticArguments, earlier_examples
 from .topics import is_topic_word
-from ..launching.kind import Again, Conversation, Kind, register_finder, register_kind
+from ..launching.kind import Conversation, Kind, register_finder, register_kind
 from ..launching.launch import awaitable, launch, of_the_run, verbs, without_none
 from ..recipes.fields import answer_model, quote_fields
 from ..recipes.library import as_recipe, library, with_axes
@@ -61,7 +61,7 @@ async def _example_again(again: Again) -> Work:
     name = str(manifest["embedder"]).removeprefix(f"{client.backend.name}:") if "embedder" in manifest else None
     embedder = get_embedder(name, language, client) if name else None
     earlier = await asyncio.to_thread(again.answers)
-    if manifest.get("against_earlier"):
+    if manifest.get("against_earlier") and again.kept_in is not None:
         earlier += await asyncio.to_thread(earlier_examples, again.ledger, recipe, again.task.subject)
     shots = manifest.get("shots", ())
     asking = Asking(client, recipe, again.task.subject, language, options, one_call, shots)

@@ -16,7 +16,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, TypedDict, Unpack, cast
 
-from ..batching.plans import Means, Plan
+from ..batching.plans import Again, Means, Plan
 from ..batching.run import Run
 from ..client.call import ITSELF
 from ..client.client import Client, aget_client
@@ -26,7 +26,7 @@ from .scoring import Verdict, judge_work
 from .wordings import RUBRICS, answer_prompt, judge_template
 from ..language import check_language, texts
 from ..launching.batches import refuse_unfit
-from ..launching.kind import Again, Kind, register_kind
+from ..launching.kind import Kind, register_kind
 from ..launching.launch import RunArguments, check_arguments, how_of, launch, without_none, written_out
 from ..launching.templates import template_language, templates_again
 from ..logs import get_logger

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Collection, Mapping
 from dataclasses import asdict
 from typing import Any, Unpack
 
-from ..batching.plans import Means, Plan
+from ..batching.plans import Again, Means, Plan
 from ..batching.run import Run
 from ..errors import InputError
 from .calibration import OF_A_MODEL, calibrated
@@ -18,7 +18,7 @@ from .pairwise import JUDGING
 from .scoring import Verdict, judge_work
 from .wordings import RUBRICS, judge_template, pair_template
 from ..language import check_language
-from ..launching.kind import Again, Kind, kind_of_example, known_kind, register_kind
+from ..launching.kind import Kind, kind_of_example, known_kind, register_kind
 from cerebro_nb.launching.launch import (
     RunArguments,
     awaitable,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Unpack
 
-from ..batching.plans import Means, Plan
+from ..batching.plans import Again, Means, Plan
 from ..batching.run import Run
 from ..batching.work import Work, WorkItem, next_seed
 from ..client.client import Client, aget_client
@@ -24,7 +24,7 @@ from .scoring import verdict
 from .wordings import RUBRICS
 from ..launching.templates import template_language
 from ..language import check_language
-from ..launching.kind import Again, Kind, register_kind
+from ..launching.kind import Kind, register_kind
 from ..launching.launch import RunArguments, launch
 from ..profiles import GenerationOptions
 

@@ -12,7 +12,7 @@ from typing import Any, Unpack
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..batching.plans import Means, Plan
+from ..batching.plans import Again, Means, Plan
 from ..batching.run import Run
 from ..batching.work import Work, WorkItem, next_seed
 from ..client.call import answer
@@ -21,7 +21,7 @@ from ..errors import DuplicateOutput
 from ..generating.angles import seed_of
 from .trials import PLACE, with_place
 from ..language import check_language
-from ..launching.kind import Again, Kind, register_kind
+from ..launching.kind import Kind, register_kind
 from ..launching.launch import RunArguments, launch
 from ..launching.templates import Template, in_language, template_language, templates_again
 from ..profiles import GenerationOptions

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Unpack
 
-from ..batching.plans import How, Means, Plan
+from ..batching.plans import Again, How, Means, Plan
 from ..batching.run import Run
 from ..batching.work import Work, function_work, prompt_work
 from ..client.schemas import json_schema
 from ..errors import InputError
-from .kind import Again, Conversation, Kind, as_text, asked_and_answered, register_kind
+from .kind import Conversation, Kind, as_text, asked_and_answered, register_kind
 from .launch import LaunchArguments, awaitable, how_of, of_the_run, verbs, where_of, without_none
 from ..logs import get_logger
 from ..profiles import Profile
@@ -91,7 +91,8 @@ def _of_prompt(items: Iterable[Any], prompt: str, profile: str | Profile, argume
 
     total = len(items) if isinstance(items, Collection) else None
     kind, subject = _names(arguments)
-    plan = Plan(open=opened, total=total, kind=kind, subject=subject)
+    given = without_none({"response_model": form})
+    plan = Plan(open=opened, total=total, kind=kind, subject=subject, given=given)
     common = of_the_run({**arguments, "profile": profile}, BatchArguments)
     return Run(plan, how_of(common, "synthetic", arguments.get("is_training", True)), where_of(common))
 
@@ -121,7 +122,8 @@ def _of_function(
     refuse_unfit(unfit, _NOT_OF_A_FUNCTION)
     settings = load_settings()
     manifest = {"processor": getattr(function, "__qualname__", type(function).__name__)}
-    plan = Plan(items, function_work(function), *_names(arguments), manifest=manifest)
+    given = {"processor": function}
+    plan = Plan(items, function_work(function), *_names(arguments), manifest=manifest, given=given)
     how = How(
         settings.profile(profile),
         fallback=arguments.get("fallback"),

@@ -15,12 +15,9 @@ from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..batching.run import Run
-from ..batching.plans import Remade
-from ..client.client import Client
+from ..batching.plans import Again, Remade
 from ..errors import InputError, error_text
 from ..logs import get_logger
-from ..profiles import GenerationOptions, Profile
-from ..tasks.ledger import Ledger
 from ..tasks.reading import Task
 
 if TYPE_CHECKING:
@@ -28,57 +25,13 @@ if TYPE_CHECKING:
 
 _log = get_logger(__name__)
 
-# %% auto #0
-__all__ = ['Given', 'Role', 'Finder', 'Again', 'Turn', 'Conversation', 'asked_and_answered', 'as_text', 'no_conversation',
-           'after_text', 'Kind', 'register_kind', 'kinds', 'kind_named', 'name_in', 'register_finder', 'kind_in',
-           'kind_of', 'known_kind', 'kinds_of', 'kind_of_example']
-
-# %% ../../nbs/16_launching/1_kind.ipynb #7d23ffd2
+#: What a resume may be given anew.
 Given = Literal["processor", "response_model", "model", "client"]
 
-
-@dataclass(frozen=True, slots=True)
-class Again:
-    """What a kind may use to make its work again.
-
-    Parameters
-    ----------
-    task, ledger
-        The task whose manifest says what was done, and where it is.
-    profile
-        Batches, delay, concurrency, time limit and tries of the run to come.
-    client, options
-        Whom to ask and how, made from the manifest; of a kind that asks no model, what was given again, or None.
-    processor, response_model
-        What was given again, or None.
-    fresh
-        Whether all items are worked on anew, as a task of its own, so that earlier answers are none.
-    """
-
-    task: Task
-    ledger: Ledger
-    profile: Profile
-    client: Client | None = None
-    options: GenerationOptions | None = None
-    processor: Callable[..., Any] | None = None
-    response_model: type[BaseModel] | None = None
-    fresh: bool = False
-
-    @property
-    def manifest(self) -> Mapping[str, Any]:
-        """What the task was made with."""
-        return self.task.manifest
-
-    @property
-    def asked(self) -> tuple[Client, GenerationOptions]:
-        """Whom to ask and how, for a kind that asks a model."""
-        assert self.client is not None and self.options is not None, "the kind says that it takes a model"
-        return self.client, self.options
-
-    def answers(self) -> list[Any]:
-        """Return what the task has answered so far; nothing if all is done anew."""
-        pages = () if self.fresh else self.ledger.pages(self.task.id, "ok")
-        return [item["output"] for page in pages for item in page]
+# %% auto #0
+__all__ = ['Given', 'Role', 'Finder', 'Turn', 'Conversation', 'asked_and_answered', 'as_text', 'no_conversation', 'after_text',
+           'Kind', 'register_kind', 'kinds', 'kind_named', 'name_in', 'register_finder', 'kind_in', 'kind_of',
+           'known_kind', 'kinds_of', 'kind_of_example']
 
 # %% ../../nbs/16_launching/1_kind.ipynb #c19c9b4e
 Role = Literal["system", "user", "assistant", "tool"]

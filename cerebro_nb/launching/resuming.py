@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
 
-from ..batching.plans import How, Means, Plan, Where
+from ..batching.plans import Again, How, Means, Plan, Where
 from ..batching.records import OF_THE_ITEMS, WANTED
 from ..batching.run import Run
 from ..batching.runner import base_manifest
@@ -21,8 +21,8 @@ from ..client.client import Client
 from ..client.call import Fallback, GenerationArguments, named_as_settings
 from ..errors import InputError, error_text
 from .batches import refuse_unfit
-from .kind import Again, Kind, kind_of
-from .launch import verbs
+from .kind import Kind, kind_of
+from .launch import verbs, without_none
 from ..profiles import GenerationOptions, Profile
 from ..settings import WHOM, load_settings
 from ..tasks.ledger import Ledger, get_ledger
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 # %% auto #0
-__all__ = ['Known', 'resume', 'aresume', 'retry_failed', 'aretry_failed', 'rerun', 'arerun', 'ResumeArguments', 'aresume_run',
-           'aretry_run', 'arerun_run', 'unfinished']
+__all__ = ['Known', 'resume', 'aresume', 'retry_failed', 'aretry_failed', 'rerun', 'arerun', 'ResumeArguments', 'how_again',
+           'made_again', 'aresume_run', 'aretry_run', 'arerun_run', 'unfinished']
 
 # %% ../../nbs/16_launching/4_resuming.ipynb #676984d3
 class ResumeArguments(GenerationArguments, total=False):
@@ -112,7 +112,21 @@ def _of_manifest(task: Task, name: str, form: type[Known]) -> Known:
         ) from error
 
 
-def _how(kind: Kind, task: Task, arguments: ResumeArguments, changes: dict[str, Any]) -> How:
+def how_again(kind: Kind, task: Task, arguments: ResumeArguments, changes: dict[str, Any]) -> How:
+    """Return how a task is gone on with: as its manifest says, but for what is different.
+
+    Parameters
+    ----------
+    kind, task
+        What is gone on with.
+    arguments, changes
+        What is handed in, and what is to be different, by name.
+
+    Raises
+    ------
+    InputError, SettingsError
+        If the manifest does not say it, or a value is refused.
+    """
     settings, manifest = load_settings(), task.manifest
     profile = settings.profile(changes.pop("profile", None) or _of_manifest(task, "profile", Profile))
     if not kind.asks_a_model:
@@ -133,6 +147,29 @@ def _how(kind: Kind, task: Task, arguments: ResumeArguments, changes: dict[str, 
     return How(profile, client, whom, options, log_language=settings.log_language)
 
 # %% ../../nbs/16_launching/4_resuming.ipynb #8f04a2d3
+async def made_again(kind: Kind, again: Again) -> Plan:
+    """Return the plan of work that a kind makes again: its items are those of the task.
+
+    Parameters
+    ----------
+    kind, again
+        Who makes it, and what it may use.
+
+    Raises
+    ------
+    InputError
+        If the manifest does not say all that is needed.
+    """
+    try:
+        made = await kind.again(again)
+    except KeyError as error:
+        raise InputError(
+            f"the manifest of task {again.task.id} does not say its {error}",
+            hint="Only a task that a run of Cerebro made can be gone on with.",
+        ) from error
+    return made if isinstance(made, Plan) else Plan(work=made)
+
+# %% ../../nbs/16_launching/4_resuming.ipynb #e4393721
 def _run_of(
     task: Task,
     ledger: Ledger,
@@ -146,20 +183,13 @@ def _run_of(
     """Return a run that does what a task's manifest says: of that task, or of a new one if all is done afresh."""
     kind, changes = kind_of(task), _changes(arguments)
     _refuse(kind, task, processor, arguments, changes)
-    how = _how(kind, task, arguments, changes)
+    how, given = how_again(kind, task, arguments, changes), {"processor": processor}
+    given["response_model"] = form = arguments.get("response_model")
 
     async def opened(means: Means) -> Plan:
         client = means.client or arguments.get("client")
-        form = arguments.get("response_model")
         again = Again(task, ledger, how.profile, client, means.options, processor, form, fresh)
-        try:
-            made = await kind.again(again)
-        except KeyError as error:
-            raise InputError(
-                f"the manifest of task {task.id} does not say its {error}",
-                hint="Only a task that a run of Cerebro made can be gone on with.",
-            ) from error
-        return replace(made, items=items) if isinstance(made, Plan) else Plan(items, made)
+        return replace(await made_again(kind, again), items=items)
 
     around = {*base_manifest(how.profile, Fallback()), *OF_THE_ITEMS}
     manifest = {name: value for name, value in task.manifest.items() if name not in around}
@@ -173,6 +203,7 @@ def _run_of(
         open=opened,
         before=before,
         task_id="" if fresh else task.id,
+        given=without_none(given),
     )
     return Run(plan, how, Where(ledger, show_progress=arguments.get("show_progress", True)))
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from ..batching.plans import Again
 from ..errors import InputError
 from ..language import check_language, language_name
-from .kind import Again
 from ..protocol.messages import Message
 
 # %% auto #0

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict, Unpack
 
-from ..batching.plans import How, Means, Plan, Where
+from ..batching.plans import Again, How, Means, Plan, Where
 from ..batching.progress import Listener
 from ..batching.run import Run
 from ..batching.work import Work, WorkItem
@@ -19,7 +19,7 @@ from ..concurrency.control import FUNCTIONS_AT_ONCE, MOST_AT_ONCE
 from ..documents.chunks import CHUNK_TOKENS, Chunk, chunked
 from ..documents.documents import Document, Source, aread_documents
 from ..errors import InputError
-from ..launching.kind import Again, Kind, register_kind
+from ..launching.kind import Kind, register_kind
 from ..launching.launch import awaitable, verbs, without_none
 from ..profiles import Profile
 from ..settings import load_settings
