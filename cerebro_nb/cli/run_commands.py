@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['PANEL_HINT', 'demo', 'example_kind', 'check_generation', 'generate', 'show_unfinished', 'resume', 'retry', 'tasks',
-           'show_attempt', 'show']
+           'show_attempt', 'show', 'work']
 
 # %% ../../nbs/29_cli/3_run_commands.ipynb #513b39bd
 PANEL_HINT = """To open the panel: pip install 'cerebro-nb[lab]', then `jupyter lab`, and in a cell
@@ -244,6 +244,7 @@ def _show_size(say: Callable[[str], str]) -> None:
 @command(_add_tasks)
 def tasks(arguments: Namespace) -> int:
     """List the newest tasks, or delete old ones."""
+    from cerebro_nb.cluster.sharing import workers_df
     from cerebro_nb.language import texts
     from cerebro_nb.settings import load_settings
     from cerebro_nb.tasks.views import tasks_df
@@ -258,6 +259,9 @@ def tasks(arguments: Namespace) -> int:
     for name in ("created_at", "finished_at"):
         frame[name] = frame[name].dt.strftime("%Y-%m-%d %H:%M")
     show_frame(frame)
+    if not (workers := workers_df()).empty:
+        print()
+        show_frame(workers)
     _show_size(say)
     return 0
 
@@ -337,4 +341,21 @@ def show(arguments: Namespace) -> int:
     show_frame(view.df)
     for attempt in view.ledger.attempts(task.id) if arguments.attempts else ():
         show_attempt(attempt)
+    return 0
+
+# %% ../../nbs/29_cli/3_run_commands.ipynb #100697cc
+def _add_work(parser: ArgumentParser) -> None:
+    parser.add_argument("--ledger", metavar="URL", help="the ledger's server, such as postgresql://user@host/name")
+    parser.add_argument("--task", help="work on this task alone, and end when it is over")
+    parser.add_argument(
+        "--functions", action="append", default=[], metavar="MODULE", help="whose functions may be called"
+    )
+
+
+@command(_add_work)
+def work(arguments: Namespace) -> int:
+    """Work on runs of a ledger that machines share, until stopped."""
+    from cerebro_nb.cluster.serving import serve
+
+    serve(arguments.ledger, arguments.task, arguments.functions)
     return 0

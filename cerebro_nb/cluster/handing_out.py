@@ -17,14 +17,15 @@ import sqlalchemy as sql
 from .assignments import MOST_DEATHS
 from ..errors import InputError, LedgerError
 from ..tasks.database import Database
-from ..tasks.engines import may_pass
+from ..tasks.engines import may_pass, shown_url
 from ..tasks.group_commit import Write
 from ..tasks.schema import ENDINGS, ITEMS, JOBS, LEASES, TASKS, WORKERS
 from ..tasks.writing import EndedRows, write_ended
 
 # %% auto #0
 __all__ = ['State', 'written', 'check_shared', 'moment', 'PostedJob', 'post_job', 'open_job', 'Lease', 'post_leases', 'row_of',
-           'Claim', 'Claimed', 'claim_leases', 'LeasedRows', 'write_leased', 'Sign', 'give_sign', 'give_back']
+           'jobs_to_do', 'Claim', 'Claimed', 'claim_leases', 'LeasedRows', 'write_leased', 'Sign', 'give_sign',
+           'give_back']
 
 # %% ../../nbs/27_cluster/7_handing_out.ipynb #c9ba746e
 _LOOK_S = 0.5
@@ -56,17 +57,17 @@ async def written(database: Database, write: Write, value: Any, patience_s: floa
         await asyncio.sleep(_LOOK_S)
 
 # %% ../../nbs/27_cluster/7_handing_out.ipynb #1a263fda
-def check_shared(database: Database) -> None:
-    """Refuse a ledger that workers cannot share.
+def check_shared(url: str) -> None:
+    """Refuse a ledger that workers cannot share, by its URL.
 
     Raises
     ------
     InputError
         If it is no server's.
     """
-    if database.connections.engine.dialect.name != "postgresql":
+    if not url.startswith("postgresql"):
         raise InputError(
-            f"workers share a ledger of PostgreSQL, and {database.shown_url} is a file of this machine",
+            f"workers share a ledger of PostgreSQL, and {shown_url(url)} is none",
             hint="Name a server's: --ledger or CEREBRO_DATABASE_URL, such as postgresql://user@host/name.",
         )
 
@@ -151,6 +152,16 @@ def row_of(lease: Lease) -> dict[str, Any]:
     """Return the row of a lease that nobody holds."""
     names = ("task_id", "first", "last", "size", "deaths")
     return {"holder": None, **{name: getattr(lease, name) for name in names}}
+
+# %% ../../nbs/27_cluster/7_handing_out.ipynb #8cf9c722
+def jobs_to_do(connection: sql.Connection, posted: Sequence[str | None]) -> list[PostedJob]:
+    """Return the runs that have items to give, the oldest first: all, or that of one task."""
+    (task_id,) = posted
+    free = sql.exists().where(LEASES.c.task_id == JOBS.c.task_id, LEASES.c.holder.is_(None))
+    query = sql.select(JOBS.c.task_id, JOBS.c.run, JOBS.c.job).join(TASKS, TASKS.c.id == JOBS.c.task_id)
+    query = query.where(JOBS.c.is_open, TASKS.c.lease_until > moment(connection), free).order_by(TASKS.c.created_at)
+    query = query.where(JOBS.c.task_id == task_id) if task_id else query
+    return [PostedJob(**row) for row in connection.execute(query).mappings()]
 
 # %% ../../nbs/27_cluster/7_handing_out.ipynb #6a49ae75
 @dataclass(frozen=True, slots=True)

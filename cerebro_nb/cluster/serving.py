@@ -9,12 +9,12 @@ import asyncio
 import contextlib
 import itertools
 import operator
+import os
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
 from typing import Any
-
-import sqlalchemy as sql
 
 import cerebro_nb
 from ..batching.plans import Job
@@ -32,23 +32,23 @@ from cerebro_nb.cluster.handing_out import (
     claim_leases,
     give_back,
     give_sign,
-    moment,
+    jobs_to_do,
     write_leased,
     written,
 )
 from .remaking import Order, job_again
+from ..concurrency.loop import LOOP
 from ..errors import CerebroError, InputError, LedgerError, error_record, error_text
 from ..logs import get_logger
 from ..settings import load_settings
 from ..tasks.group_commit import Post
 from ..tasks.leases import this_holder
-from ..tasks.ledger import Ledger
-from ..tasks.schema import JOBS, LEASES, TASKS
+from ..tasks.ledger import Ledger, get_ledger
 
 _log = get_logger(__name__)
 
 # %% auto #0
-__all__ = ['named', 'made_from', 'Held', 'Signs', 'told_of', 'Bout', 'jobs_to_do', 'Serving']
+__all__ = ['named', 'made_from', 'Held', 'Signs', 'told_of', 'Bout', 'Serving', 'serve']
 
 # %% ../../nbs/27_cluster/8_serving.ipynb #427ddb07
 def named(reference: str, modules: Collection[str]) -> Any:
@@ -295,16 +295,6 @@ class Bout:
         bench, self._bench, self.held = self._bench, Bench(self.job), Held()
         await bench.close()
 
-# %% ../../nbs/27_cluster/8_serving.ipynb #a37ff4bd
-def jobs_to_do(connection: sql.Connection, posted: Sequence[str | None]) -> list[PostedJob]:
-    """Return the runs that have items to give, the oldest first: all, or that of one task."""
-    (task_id,) = posted
-    free = sql.exists().where(LEASES.c.task_id == JOBS.c.task_id, LEASES.c.holder.is_(None))
-    query = sql.select(JOBS.c.task_id, JOBS.c.run, JOBS.c.job).join(TASKS, TASKS.c.id == JOBS.c.task_id)
-    query = query.where(JOBS.c.is_open, TASKS.c.lease_until > moment(connection), free).order_by(TASKS.c.created_at)
-    query = query.where(JOBS.c.task_id == task_id) if task_id else query
-    return [PostedJob(**row) for row in connection.execute(query).mappings()]
-
 # %% ../../nbs/27_cluster/8_serving.ipynb #7f4cf526
 _IDLE_S = (0.1, 0.2, 0.5, 1.0)
 
@@ -328,7 +318,7 @@ class Serving:
     """
 
     def __init__(self, ledger: Ledger, task_id: str | None = None, modules: Collection[str] = ()):
-        check_shared(ledger.database)
+        check_shared(ledger.database.url)
         self._ledger, self._modules, self._numbers = ledger, modules, itertools.count()
         self._task_id = ledger.task(task_id).id if task_id else None
         self._signs = Signs(ledger, self._taken_for_dead)
@@ -390,3 +380,29 @@ class Serving:
         _log.warning("was silent for so long that what it held is another one's by now")
         if self._bout is not None:
             await self._bout.drop()
+
+
+def serve(url: str | None = None, task_id: str | None = None, modules: Collection[str] = ()) -> None:
+    """Work on the runs of a ledger until stopped, or until a task is over; it blocks.
+
+    Parameters
+    ----------
+    url
+        The SQLAlchemy URL of the ledger, on a server; the settings' if None.
+    task_id, modules
+        As in `Serving`; modules are looked for in the working folder too.
+
+    Raises
+    ------
+    InputError
+        If the ledger is a file.
+    TaskNotFound
+        If there is no such task.
+    LedgerError
+        If the ledger is away for too long.
+    """
+    url = url or load_settings().ledger_url
+    check_shared(url)  # before a file is made
+    if modules:
+        sys.path.insert(0, os.getcwd())
+    LOOP.run(Serving(get_ledger(url), task_id, modules).run())

@@ -10,7 +10,7 @@ import itertools
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sql
 
@@ -35,15 +35,18 @@ from ..errors import CerebroError, InputError, WorkerLost
 from ..logs import get_logger
 from ..settings import load_settings
 from ..tasks.leases import dismiss_workers, holder_is_dead
-from ..tasks.ledger import Ledger
+from ..tasks.ledger import Ledger, get_ledger
 from ..tasks.schema import ENDINGS, LEASES, WORKERS
 from ..tasks.writing import EndedRows
+
+if TYPE_CHECKING:
+    import pandas
 
 _log = get_logger(__name__)
 
 # %% auto #0
 __all__ = ['LOST_S', 'name_of', 'job_record', 'Lost', 'take_back', 'Look', 'Seen', 'look', 'error_told', 'ended_told', 'Vigil',
-           'HandedOut', 'Sharing', 'workers_at_work']
+           'HandedOut', 'Sharing', 'workers_df']
 
 # %% ../../nbs/27_cluster/9_sharing.ipynb #9f3c7d3e
 def name_of(value: Any) -> str:
@@ -313,7 +316,7 @@ class Sharing:
     async def open(self, job: Job) -> None:
         """Post the job of a run."""
         self._ledger, self._job = await asyncio.to_thread(self._find_ledger), job
-        check_shared(self._ledger.database)
+        check_shared(self._ledger.database.url)
         await self._write(post_job, PostedJob(job.task_id, self._run, job_record(job, self._reuse)))
 
     async def _write(self, write: Any, value: Any) -> Any:
@@ -374,9 +377,19 @@ class Sharing:
             await asyncio.to_thread(dismiss_workers, self._ledger.database, self._job.task_id)
 
 # %% ../../nbs/27_cluster/9_sharing.ipynb #7c055b73
-def workers_at_work(ledger: Ledger) -> list[dict[str, Any]]:
-    """Return the rows of the workers that gave a sign of life in the last minute, and how long ago: ``silent_s``."""
+def workers_df(*, ledger: Ledger | None = None) -> pandas.DataFrame:
+    """Return the workers that gave a sign of life in the last minute as a DataFrame, one row a worker.
+
+    Parameters
+    ----------
+    ledger
+        Whose; the shared ledger of the settings if None.
+    """
+    import pandas
+
+    ledger = get_ledger(ledger)
     rows = ledger.database.read(sql.select(WORKERS).order_by(WORKERS.c.name))
     now = ledger.database.now() if rows else 0.0
-    silent = [{**row, "silent_s": max(0.0, now - row["seen_at"])} for row in rows]
-    return [row for row in silent if row["silent_s"] < 60]
+    names = ["name", "task_id", "at_once", "ended"]
+    there = [[*(row[name] for name in names), now - row["seen_at"]] for row in rows]
+    return pandas.DataFrame([row for row in there if row[-1] < 60], columns=["worker", *names[1:], "silent_s"]).round(1)
