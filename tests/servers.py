@@ -50,7 +50,8 @@ class PostgresServer:
         self._run(programs / "initdb", "-D", data, "-U", "cerebro", "--auth=trust", "--no-sync")
         options = f"-k {self.folder} -c listen_addresses='' -c max_connections=200 -c fsync=off"
         self._stop = (programs / "pg_ctl", "-D", data, "-m", "immediate", "stop")
-        self._run(programs / "pg_ctl", "-D", data, "-w", "-o", options, "-l", self.folder / "log", "start")
+        self._start = (programs / "pg_ctl", "-D", data, "-w", "-o", options, "-l", self.folder / "log", "start")
+        self._run(*self._start)
         self._createdb = programs / "createdb"
         self._numbers = itertools.count()
         return self
@@ -71,6 +72,11 @@ class PostgresServer:
         name = f"test{next(self._numbers)}"
         self._run(self._createdb, "-h", self.folder, "-U", "cerebro", name)
         return f"postgresql://cerebro@/{name}?host={self.folder}"
+
+    def restart(self) -> None:
+        """Break all connections, and be there again."""
+        self._run(*self._stop)
+        self._run(*self._start)
 
     def __exit__(self, *_):
         self._run(*self._stop)

@@ -14,8 +14,9 @@ from typing import Any, Literal
 
 import sqlalchemy as sql
 
+from ..batching.records import EndedItem
 from .assignments import MOST_DEATHS
-from ..errors import InputError, LedgerError
+from ..errors import InputError, LedgerError, error_record
 from ..tasks.database import Database
 from ..tasks.engines import may_pass, shown_url
 from ..tasks.group_commit import Write
@@ -24,8 +25,8 @@ from ..tasks.writing import EndedRows, write_ended
 
 # %% auto #0
 __all__ = ['State', 'written', 'check_shared', 'moment', 'PostedJob', 'post_job', 'open_job', 'Lease', 'post_leases', 'row_of',
-           'jobs_to_do', 'Claim', 'Claimed', 'claim_leases', 'LeasedRows', 'write_leased', 'Sign', 'give_sign',
-           'give_back']
+           'jobs_to_do', 'Claim', 'Claimed', 'claim_leases', 'LeasedRows', 'told_of', 'write_leased', 'Sign',
+           'give_sign', 'give_back']
 
 # %% ../../nbs/27_cluster/7_handing_out.ipynb #c9ba746e
 _LOOK_S = 0.5
@@ -289,6 +290,13 @@ class LeasedRows:
     number: int
     told: Mapping[str, Any] = field(default_factory=dict)
     is_last: bool = False
+
+
+def told_of(ended: EndedItem) -> dict[str, Any]:
+    """Return what a run is told of an item that ended, as plain JSON values."""
+    error = None if ended.error is None else error_record(ended.error)
+    about = {"tries": ended.tries, "tokens": ended.tokens, "seconds": ended.seconds, "refused": list(ended.refused)}
+    return {**about, "error": error}
 
 
 def write_leased(connection: sql.Connection, posted: Sequence[LeasedRows]) -> None:

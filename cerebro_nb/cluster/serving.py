@@ -33,6 +33,7 @@ from cerebro_nb.cluster.handing_out import (
     give_back,
     give_sign,
     jobs_to_do,
+    told_of,
     write_leased,
     written,
 )
@@ -48,7 +49,7 @@ from ..tasks.ledger import Ledger, get_ledger
 _log = get_logger(__name__)
 
 # %% auto #0
-__all__ = ['named', 'made_from', 'Held', 'Signs', 'told_of', 'Bout', 'Serving', 'serve']
+__all__ = ['named', 'made_from', 'Held', 'Signs', 'Bout', 'Serving', 'serve']
 
 # %% ../../nbs/27_cluster/8_serving.ipynb #427ddb07
 def named(reference: str, modules: Collection[str]) -> Any:
@@ -209,13 +210,6 @@ class Signs:
 _LOOK_S = 0.5
 
 
-def told_of(ended: EndedItem) -> dict[str, Any]:
-    """Return what a run is told of an item that ended, as plain JSON values."""
-    error = None if ended.error is None else error_record(ended.error)
-    about = {"tries": ended.tries, "tokens": ended.tokens, "seconds": ended.seconds, "refused": list(ended.refused)}
-    return {**about, "error": error}
-
-
 class Bout:
     """Works on items of one run.
 
@@ -269,13 +263,7 @@ class Bout:
         reuse = bool(rows) and self.posted.job.get("reuse")
         answers = await asyncio.to_thread(self._ledger.reusable, [row["key"] for row in rows]) if reuse else {}
         return [
-            WorkItem(
-                row["position"],
-                row["input"],
-                earlier_attempts=row["attempts"],
-                key=row["key"],
-                reusable=answers.get(row["key"]),
-            )
+            WorkItem(row["position"], row["input"], 1, row["attempts"], row["key"], answers.get(row["key"]))
             for row in rows
         ]
 
@@ -326,9 +314,9 @@ class Serving:
 
     async def run(self) -> None:
         """Work until the task is over, or for ever; when cancelled, give back what is held."""
-        _log.info("worker %s is at work for %s", self._signs.name, self._ledger.database.shown_url)
         try:
             async with self._signs.given():
+                _log.info("worker %s is at work for %s", self._signs.name, self._ledger.database.shown_url)
                 await self._serve()
         finally:
             if self._bout is not None:
