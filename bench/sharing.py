@@ -28,7 +28,7 @@ from cerebro_nb.concurrency.loop import LOOP
 sys.path.append(str(HERE.parent / "tests"))
 from servers import PostgresServer
 
-SLOTS, SECONDS, SPAN_S = 8, 0.25, 10.0
+SLOTS, SECONDS, SPAN_S = 8, 0.25, 8.0
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -127,14 +127,15 @@ def claims(postgres: PostgresServer, count: int = 200_000, rounds: int = 50) -> 
     return {"median ms": statistics.median(seconds) * 1e3, "most ms": max(seconds) * 1e3}
 
 
-def measured() -> dict[str, dict[str, float]]:
-    """Measure all of it."""
+def measured() -> Iterator[tuple[str, dict[str, float]]]:
+    """Measure all of it, and yield each part as it is known."""
     with PostgresServer() as postgres:
-        found = {"a claim at 200,000 fresh items": claims(postgres), "one process": plain()}
+        yield "a claim at 200,000 fresh items", claims(postgres)
+        yield "one process", plain()
         for workers in (1, 2, 4):
-            found[f"{workers} workers"] = shared(postgres, workers)
-    return found
+            yield f"{workers} workers", shared(postgres, workers)
 
 
 if __name__ == "__main__":
-    print(json.dumps(measured(), indent=2))
+    for name, figures in measured():
+        print(f"{name}:", json.dumps({of: round(figure, 3) for of, figure in figures.items()}), flush=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sql
-from fakes import FakeOllama, prose
+from fakes import FakeOllama
 from servers import PostgresServer
 
 import cerebro_nb
@@ -179,7 +179,7 @@ def reached(run, count):
 
 @pytest.mark.timeout(300)
 def test_workers_are_killed_at_random_and_each_item_is_once_in_the_ledger(url, shared, chance):
-    items, kills = 240, 6
+    items, kills = 200, 5
     with FakeOllama(slots=12, seconds=0.2) as server, Team(url, OLLAMA_HOST=server.url) as team:
         for _ in range(3):
             team.start()
@@ -224,23 +224,21 @@ def test_a_worker_that_falls_silent_is_too_late_and_goes_on_afterwards(url, shar
 
 
 def test_an_item_that_kills_its_workers_fails_alone(url, shared, chores):
-    with Team(url, "--functions", "chores") as team:
-        over = threading.Event()
+    run = a_run(shared, range(60), chores.deadly)
+    known = reached(run, 0)
+    run.start()
+    assert known.wait(60)
+    with Team(url, "--functions", "chores", "--task", run.task_id) as team:
 
         def keep(number):
-            while not over.is_set():
-                worker = team.start()
-                worker.wait()
+            while (worker := team.start()).wait(120):  # until the task is over
+                team.end(worker)
 
         with ThreadPoolExecutor(2) as pool:
             kept = [pool.submit(keep, number) for number in range(2)]
-            run = a_run(shared, range(60), chores.deadly).start()
             run.wait()
-            over.set()
-            for worker in [*team.there]:
-                worker.kill()
             for one in kept:
-                one.result(60)
+                one.result(120)
     assert run.progress.ok == 59 and run.progress.failed == 1
     ((failed,),) = shared.pages(run.task_id, "failed")
     assert failed["input"] == 17 and failed["error"]["type"] == "WorkerLost" and run.place.deaths >= MOST_DEATHS
@@ -280,6 +278,10 @@ def test_a_pause_begins_nothing_more_and_a_cancel_ends_what_is_under_way(url, sh
         while begun != (begun := len(server.requests)):  # until nothing more begins, for longer than a request takes
             left.wait(1.0)
         assert server.in_flight == 0 and run.progress.processed < 60 and run.progress.status == "paused"
+        there, environment = workers_df(ledger=shared), {**os.environ, "CEREBRO_DATABASE_URL": url}
+        told = subprocess.run([CEREBRO, "tasks"], capture_output=True, text=True, env=environment, check=True).stdout
+        assert list(there["at_once"]) == [4, 4] and set(there["task_id"]) == {run.task_id}
+        assert all(name in told for name in there["worker"])
         run.resume()
         assert again.wait(60)
         server.seconds = 60.0
@@ -305,8 +307,7 @@ def test_a_pause_begins_nothing_more_and_a_cancel_ends_what_is_under_way(url, sh
 def test_failed_items_are_tried_again_by_workers_of_one_task_alone(url, shared, chores, tmp_path):
     once = FOUR_AT_ONCE.replace(max_attempts=1)
     run = a_run(shared, range(50), chores.unfit, once)
-    known = threading.Event()
-    run.on_progress(lambda now: known.set() if now.task_id else None)
+    known = reached(run, 0)
     run.start()
     assert known.wait(60)
     with Team(url, "--functions", "chores", "--task", run.task_id[:8]) as team:
@@ -492,21 +493,3 @@ def rows_read(plan):
     """Return how many rows of tables a plan looked at, those among them that it passed over."""
     own = plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0) if "Relation Name" in plan else 0
     return own * plan["Actual Loops"] + sum(map(rows_read, plan.get("Plans", ())))
-
-
-# --- as on one machine
-
-
-def test_examples_are_made_by_workers_and_who_is_there_is_shown(url, shared):
-    def answer(payload):
-        asked = payload["messages"][-1]["content"]
-        return json.dumps({"question": prose(asked, asks=True), "answer": prose(asked, 60)})
-
-    with FakeOllama(answer, slots=8) as server, Team(url, OLLAMA_HOST=server.url) as team:
-        for _ in range(2):
-            team.start()
-        frame = workers_df(ledger=shared)
-        assert len(frame) == 2 and frame["silent_s"].max() < 30
-        environment = {**os.environ, "CEREBRO_DATABASE_URL": url}
-        shown = subprocess.run([CEREBRO, "tasks"], capture_output=True, text=True, env=environment, check=True).stdout
-        assert all(name in shown for name in frame["worker"]) or "No tasks yet" in shown

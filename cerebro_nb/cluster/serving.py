@@ -176,7 +176,7 @@ class Signs:
     @contextlib.asynccontextmanager
     async def given(self) -> AsyncIterator[None]:
         """Give signs meanwhile, the first before anything else is done."""
-        await self._give()
+        await self.give()
         giving = asyncio.create_task(self._keep_on())
         try:
             yield
@@ -186,7 +186,7 @@ class Signs:
     async def refuse(self, run: str, why: CerebroError) -> None:
         """Say that this process works on a run no more."""
         self.refused[run] = error_record(why)
-        await self._give()
+        await self.give()
 
     async def leave(self) -> None:
         """Give back all that this process holds, after what it has posted is written."""
@@ -195,9 +195,10 @@ class Signs:
     async def _keep_on(self) -> None:
         while True:
             await asyncio.sleep(_SIGN_S)
-            await self._give()
+            await self.give()
 
-    async def _give(self) -> None:
+    async def give(self) -> None:
+        """Give a sign now."""
         bout, sign = self.bout, Sign(self.name, refused=self.refused)
         if bout is not None:
             sign = replace(sign, task_id=bout.posted.task_id, at_once=bout.job.at_once(), ended=bout.ended)
@@ -354,7 +355,8 @@ class Serving:
                 job = await made_from(posted.job, self._ledger, self._modules)
                 self._bout = Bout(self._ledger, self._signs.name, posted, job, self._numbers)
                 _log.info("works on task %s, %d at once", posted.task_id, job.at_once())
-            self._signs.bout = self._bout
+                self._signs.bout = self._bout
+                await self._signs.give()
             failure = await self._bout.through()
         except LedgerError:
             raise
