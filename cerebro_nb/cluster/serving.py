@@ -254,8 +254,7 @@ class Bout:
         return None
 
     async def _claim(self) -> Claimed:
-        limit = self.job.at_once()
-        room = limit + max(2, limit // 2) - len(self.held)
+        room = 2 * self.job.at_once() - len(self.held)
         claim = Claim(self.posted, self._name, room, self.held.firsts, not self.held.has_suspect)
         claimed: Claimed = await written(self._ledger.database, claim_leases, claim, self._patience_s)
         return claimed
