@@ -120,13 +120,16 @@ def claims(postgres: PostgresServer, count: int = 200_000, rounds: int = 50) -> 
         leases = [Lease.of(task_id, range(first, first + 8)) for first in range(0, 16_000, 8)]
         for write, value in ((post_job, job), (open_job, (task_id, True)), (post_leases, leases)):
             database.submit(write, value, urgent=True).result()
+        cpu, of_postgres = time.process_time(), postgres_seconds(postgres)
         for number in range(rounds):
             claim, began = Claim(job, f"worker {number}", room=16), time.perf_counter()
             claimed: Any = database.submit(claim_leases, claim, urgent=True).result()
             seconds.append(time.perf_counter() - began)
             taken += sum(len(items) for _, items in claimed.leases)
         assert taken == 16 * rounds
-    return {"median ms": statistics.median(seconds) * 1e3, "most ms": max(seconds) * 1e3}
+        own, servers = time.process_time() - cpu, postgres_seconds(postgres) - of_postgres
+    found = {"median ms": statistics.median(seconds) * 1e3, "most ms": max(seconds) * 1e3}
+    return {**found, "own CPU ms": own / rounds * 1e3, "PostgreSQL CPU ms": servers / rounds * 1e3}
 
 
 def measured() -> Iterator[tuple[str, dict[str, float]]]:

@@ -222,29 +222,29 @@ def _state(connection: sql.Connection, job: PostedJob) -> State:
 
 def _free(connection: sql.Connection, claim: Claim) -> list[Any]:
     """Return rows of leases for a worker, which nobody else can have meanwhile."""
-    of_task = sql.select(LEASES).where(LEASES.c.task_id == claim.job.task_id)
-    free = of_task.where(LEASES.c.holder.is_(None)).order_by(LEASES.c.first).with_for_update(skip_locked=True)
-    suspects = free.where(LEASES.c.deaths >= _SUSPECT).limit(1)
-    rows = [*connection.execute(suspects)] if claim.takes_suspect else []
-    room = claim.room - len(rows)
-    for row in connection.execute(free.where(LEASES.c.deaths < _SUSPECT).limit(room)) if room > 0 else ():
-        if room <= 0:
-            break
+    may_kill = LEASES.c.deaths >= _SUSPECT
+    # What was claimed before may not be known to it: the word of that was lost.
+    mine = sql.and_(LEASES.c.holder == claim.holder, LEASES.c.first.not_in(claim.known))
+    free = sql.and_(LEASES.c.holder.is_(None), sql.true() if claim.takes_suspect else sql.not_(may_kill))
+    query = sql.select(LEASES).where(LEASES.c.task_id == claim.job.task_id, sql.or_(free, mine))
+    query = query.order_by(may_kill.desc(), LEASES.c.first).limit(claim.room).with_for_update(skip_locked=True)
+    rows: list[Any] = []
+    room, has_suspect = claim.room, False
+    for row in connection.execute(query):
+        is_suspect = row.deaths >= _SUSPECT
+        if row.holder is None and (room <= 0 or (is_suspect and has_suspect)):
+            continue
+        has_suspect |= is_suspect
         rows.append(row)
         room -= row.size
-    # What was claimed before may not be known to it: the word of that was lost.
-    mine = connection.execute(of_task.where(LEASES.c.holder == claim.holder))
-    return [*rows, *(row for row in mine if row.first not in claim.known)]
+    return rows
 
 # %% ../../nbs/27_cluster/7_handing_out.ipynb #1d39b8ff
 def _pending(connection: sql.Connection, task_id: str, leases: Sequence[Any]) -> list[Any]:
     columns = (ITEMS.c.position, ITEMS.c.input, ITEMS.c.key, ITEMS.c.attempts)
-    ranges = [ITEMS.c.position.between(lease.first, lease.last) for lease in leases]
-    of_task = (ITEMS.c.task_id == task_id, ITEMS.c.status == "pending")
-    rows: list[Any] = []
-    for within in ranges:
-        rows += connection.execute(sql.select(*columns).where(*of_task, within).order_by(ITEMS.c.position)).mappings()
-    return rows
+    of_leases = sql.or_(*(ITEMS.c.position.between(lease.first, lease.last) for lease in leases))
+    query = sql.select(*columns).where(ITEMS.c.task_id == task_id, ITEMS.c.status == "pending", of_leases)
+    return [*connection.execute(query.order_by(ITEMS.c.position)).mappings()]
 
 
 def claim_leases(connection: sql.Connection, posted: Sequence[Claim]) -> Claimed:
