@@ -197,7 +197,7 @@ def error_told(record: Mapping[str, Any]) -> CerebroError:
 
 def ended_told(task_id: str, told: Mapping[str, Any]) -> EndedItem:
     """Return how an item ended, as a worker tells it who has written it."""
-    error = None if told["error"] is None else error_told(told["error"])
+    error = told["error"] and error_told(told["error"])
     rows = EndedRows({"task_id": task_id, "position": told["position"]}, ())
     return EndedItem(rows, error, told["tries"], told["tokens"], told["seconds"], told["refused"], is_written=True)
 
@@ -325,11 +325,24 @@ class Sharing:
     async def run(self, items: Iterator[WorkItem], take: Take) -> None:
         """Have all items worked on, and tell the run how each ended; what ``take`` raises ends the others."""
         assert self._job is not None
-        out = HandedOut(self._job.task_id, items)
+        out, leases = HandedOut(self._job.task_id, items), LEASES.delete().where(LEASES.c.task_id == self._job.task_id)
+        try:
+            await self._through(out, take)
+        except asyncio.CancelledError:  # what is written and not told yet counts
+            await asyncio.to_thread(self._ledger.database.write, leases)
+            await self._look(out, take)
+            raise
+
+    async def _look(self, out: HandedOut, take: Take) -> Seen:
+        assert self._job is not None
+        seen: Seen = await self._write(look, Look(self._job.task_id, self._read))
+        await self._tell(seen, out, take)
+        return seen
+
+    async def _through(self, out: HandedOut, take: Take) -> None:
         while True:
             await self._steer()
-            seen: Seen = await self._write(look, Look(self._job.task_id, self._read))
-            await self._tell(seen, out, take)
+            seen = await self._look(out, take)
             await self._bury(seen, out, take)
             self._check(seen)
             if out.is_over:
@@ -378,13 +391,7 @@ class Sharing:
 
 # %% ../../nbs/27_cluster/9_sharing.ipynb #7c055b73
 def workers_df(*, ledger: Ledger | None = None) -> pandas.DataFrame:
-    """Return the workers that gave a sign of life in the last minute as a DataFrame, one row a worker.
-
-    Parameters
-    ----------
-    ledger
-        Whose; the shared ledger of the settings if None.
-    """
+    """Return the workers of a ledger, the settings' if None, that gave a sign of life in the last minute."""
     import pandas
 
     ledger = get_ledger(ledger)
