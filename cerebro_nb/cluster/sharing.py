@@ -203,7 +203,6 @@ def ended_told(task_id: str, told: Mapping[str, Any]) -> EndedItem:
 
 # %% ../../nbs/27_cluster/9_sharing.ipynb #c1578508
 LOST_S = 15.0
-_LONG_LOOK_S = 1.0
 
 
 class Vigil:
@@ -232,7 +231,7 @@ class Vigil:
         now
             Seconds by the clock of the run.
         """
-        if now - self._looked_at > self._lost_s / 3 + _LONG_LOOK_S:
+        if now - self._looked_at > self._lost_s / 2:
             self._signs.clear()
         self._looked_at = now
         signs = {row["name"]: row["seen_at"] for row in workers}
@@ -315,7 +314,7 @@ class Sharing:
 
     async def open(self, job: Job) -> None:
         """Post the job of a run."""
-        self._ledger, self._job = await asyncio.to_thread(self._find_ledger), job
+        self._ledger, self._job, self._task_id = await asyncio.to_thread(self._find_ledger), job, job.task_id
         check_shared(self._ledger.database.url)
         await self._write(post_job, PostedJob(job.task_id, self._run, job_record(job, self._reuse)))
 
@@ -334,8 +333,7 @@ class Sharing:
             raise
 
     async def _look(self, out: HandedOut, take: Take) -> Seen:
-        assert self._job is not None
-        seen: Seen = await self._write(look, Look(self._job.task_id, self._read))
+        seen: Seen = await self._write(look, Look(self._task_id, self._read))
         await self._tell(seen, out, take)
         return seen
 
@@ -352,18 +350,16 @@ class Sharing:
             await asyncio.sleep(_LOOK_EVERY_S)
 
     async def _steer(self) -> None:
-        assert self._job is not None
         if self._is_open != self.gate.is_set():
             self._is_open = self.gate.is_set()
-            await self._write(open_job, (self._job.task_id, self._is_open))
+            await self._write(open_job, (self._task_id, self._is_open))
 
     async def _tell(self, seen: Seen, out: HandedOut, take: Take) -> None:
-        assert self._job is not None
         known, self._read = set(self._read), [(row["holder"], row["number"]) for row in seen.endings]
         for row in seen.endings:
             for told in row["told"] if (row["holder"], row["number"]) not in known else ():
                 if (item := out.left.pop(told["position"], None)) is not None:
-                    await take(item, ended_told(self._job.task_id, told))
+                    await take(item, ended_told(self._task_id, told))
 
     async def _bury(self, seen: Seen, out: HandedOut, take: Take) -> None:
         assert self._job is not None
