@@ -15,6 +15,7 @@ PACKAGE = ROOT / "cerebro_nb"
 
 # Who imports what comes after it, and why.
 ALLOWED = {
+    ("launching.launch", "sharing.places"): "a run that is worked on elsewhere asks for the place only then",
     ("batching.run", "panels.monitor"): "a run shows itself in a notebook, and asks for its monitor only then",
     ("launching.kind", "launching.*"): "the registry knows which chapters may hold kinds, and imports them when asked",
     ("launching.kind", "generating.*"): "as above",

@@ -24,7 +24,7 @@ from cerebro_nb.batching.plans import How, Plan, Where
 from cerebro_nb.batching.run import Run
 from cerebro_nb.batching.work import function_work, prompt_work
 from cerebro_nb.cluster.assignments import MOST_DEATHS
-from cerebro_nb.cluster.handing_out import (
+from cerebro_nb.sharing.handing_out import (
     Claim,
     Lease,
     LeasedRows,
@@ -35,7 +35,7 @@ from cerebro_nb.cluster.handing_out import (
     post_leases,
     write_leased,
 )
-from cerebro_nb.cluster.sharing import Sharing, workers_df
+from cerebro_nb.sharing.sharing import Sharing, workers_df
 from cerebro_nb.concurrency.loop import LOOP
 from cerebro_nb.tasks.schema import ENDINGS, JOBS, LEASES, WORKERS
 from cerebro_nb.tasks.writing import EndedRows

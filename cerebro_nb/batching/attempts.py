@@ -214,11 +214,13 @@ async def attempted(item: WorkItem, work: Work, context: AttemptContext) -> Outc
 
     async def tried(number: int) -> Any:
         outcome.tries += 1
-        numbered = item if number == 1 else replace(item, attempt=number)
+        numbered = item if number == 1 else replace(item, attempt=item.attempt + number - 1, wish="")
         return await attempt_through_outages(numbered, work, context, outcome, watch)
 
+    policy = RetryPolicy.of(context.profile, in_parts=True)
+    policy = replace(policy, max_attempts=max(1, policy.max_attempts - item.attempt + 1))
     try:
-        outcome.output = await RetryPolicy.of(context.profile, in_parts=True).run(tried, context.rest)
+        outcome.output = await policy.run(tried, context.rest)
     except BaseException as error:
         if watch.ends(error):
             raise

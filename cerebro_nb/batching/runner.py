@@ -85,10 +85,12 @@ class Opening:
     ----------
     plan, how
         What to do, and how.
+    elsewhere
+        Whether other processes work on the items, each with a model of its own: here none is loaded for them.
     """
 
-    def __init__(self, plan: Plan, how: How):
-        self.plan, self.how = plan, how
+    def __init__(self, plan: Plan, how: How, elsewhere: bool = False):
+        self.plan, self.how, self._elsewhere = plan, how, elsewhere
         #: Whom to ask, and what calls are changed to after a timeout, once they are found.
         self.client, self.fallback = how.client, how.fallback
         #: What decides the answers, as far as it is known.
@@ -120,7 +122,9 @@ class Opening:
 
     async def _load(self, client: Client, ledger: Ledger | None, stopping: Callable[[], bool]) -> None:
         try:
-            self.manifest.update(await client.manifest(self.how.options))
+            self.manifest.update(await client.manifest(self.how.options, load=not self._elsewhere))
+            if self._elsewhere:
+                return
             loaded = await client.aloaded(self.how.options or client.settings.generation)
             known = await recalled(ledger, client) if ledger and self.how.profile.adaptive else {}
             self.control = control_for(client.backend, self.how.profile.concurrency, loaded.slots, known)
@@ -337,7 +341,8 @@ class Runner:
 
     def __init__(self, plan: Plan, how: How, where: Where, ledger: Callable[[], Ledger]):
         self._where, self._find_ledger = where, ledger
-        self.opening, self.tally = Opening(plan, how), watched_tally(plan, how, where)
+        self.opening = Opening(plan, how, where.place is not None)
+        self.tally = watched_tally(plan, how, where)
         outage_s = load_settings().outage_s if how.outage_s is None else how.outage_s
         self._refusals = Refusals(outage_s)
         self._breaker = CircuitBreaker(outage_s, partial(note_outage, self.tally))

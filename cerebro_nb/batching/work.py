@@ -24,8 +24,8 @@ from ..profiles import GenerationOptions
 from ..concurrency.threads import in_thread
 
 # %% auto #0
-__all__ = ['Work', 'MOST_SIZE', 'WorkItem', 'Replacing', 'as_json', 'read_items', 'fill_prompt', 'next_seed', 'seed_of',
-           'prompt_work', 'function_work']
+__all__ = ['Work', 'MOST_SIZE', 'WorkItem', 'Judging', 'Replacing', 'as_json', 'read_items', 'fill_prompt', 'next_seed',
+           'seed_of', 'prompt_work', 'function_work']
 
 # %% ../../nbs/15_batching/2_work.ipynb #2ea0c4eb
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -46,6 +46,8 @@ class WorkItem:
         The hash of all that decides its answer.
     reusable
         The answer of an earlier item with the same key, or None.
+    wish
+        What is to be said beside its prompt, since another process refused the answer of the attempt before.
     """
 
     position: int
@@ -54,6 +56,7 @@ class WorkItem:
     earlier_attempts: int = 0
     key: str = ""
     reusable: Any = None
+    wish: str = ""
 
     @property
     def reuses(self) -> bool:
@@ -62,6 +65,23 @@ class WorkItem:
 
 
 Work = Callable[[WorkItem], Awaitable[Any]]
+
+
+@runtime_checkable
+class Judging(Protocol):
+    """Work whose answers depend on each other: where several processes make them, they are looked at in one."""
+
+    def check(self) -> None:
+        """Raise why no further item is worth a call."""
+
+    async def judge(self, item: WorkItem, output: Any) -> None:
+        """Raise what is wrong with an answer that another process made, beside those there are."""
+
+    def note(self, item: WorkItem, refused: Sequence[str]) -> None:
+        """Note what another process refused of an item that it gave up."""
+
+    def wish(self, item: WorkItem) -> str:
+        """Return what is to be said to the next attempt at an item."""
 
 
 @runtime_checkable

@@ -244,7 +244,7 @@ def _show_size(say: Callable[[str], str]) -> None:
 @command(_add_tasks)
 def tasks(arguments: Namespace) -> int:
     """List the newest tasks, or delete old ones."""
-    from cerebro_nb.cluster.sharing import workers_df
+    from cerebro_nb.sharing.sharing import workers_df
     from cerebro_nb.language import texts
     from cerebro_nb.settings import load_settings
     from cerebro_nb.tasks.views import tasks_df
@@ -355,7 +355,7 @@ def _add_work(parser: ArgumentParser) -> None:
 @command(_add_work)
 def work(arguments: Namespace) -> int:
     """Work on runs of a ledger that machines share, until stopped."""
-    from cerebro_nb.cluster.serving import serve
+    from cerebro_nb.sharing.serving import serve
 
     serve(arguments.ledger, arguments.task, arguments.functions)
     return 0

@@ -197,15 +197,20 @@ class Client:
         """Forget that the model is loaded: the next call loads it again, outside its own time limit."""
         self.ready_models.forget()
 
-    async def manifest(self, options: GenerationOptions | None = None) -> dict[str, Any]:
-        """Return what identifies the answers, for a run's manifest; the model is made ready, as by `aprepare`.
+    async def manifest(self, options: GenerationOptions | None = None, load: bool = True) -> dict[str, Any]:
+        """Return what identifies the answers, for a run's manifest.
 
         Parameters
         ----------
         options
             How they are generated; the settings' if None.
+        load
+            Whether the model is made ready, as by `aprepare`; it is only chosen, if other processes work with it.
         """
-        model, say = await self.aprepare(options), texts(self.settings.log_language).gettext
+        if not load and self.model is None:
+            self.model = await LOOP.arun(self.connections.use(partial(pick_model, self.backend)))
+        model = self.model if not load and self.model else await self.aprepare(options)
+        say = texts(self.settings.log_language).gettext
         tell = partial(origin_of_answers, self.backend, model, options or self.settings.generation, say)
         return await LOOP.arun(self.connections.use(tell))
 

@@ -97,6 +97,14 @@ class Assignments:
             return suspect
         return self._pending.next()
 
+    def look(self, worker: str, position: int) -> WorkItem | None:
+        """Return an item that a worker holds; None if it does not."""
+        return self._held.get(worker, {}).get(position)
+
+    def again(self, item: WorkItem) -> None:
+        """Have an item worked on once more that was ended, but whose answer was refused."""
+        self._pending.put_back(item, died=False)
+
     def end(self, worker: str, position: int) -> WorkItem | None:
         """Return the item that a worker has ended; None if it does not hold it, and then its answer is not taken."""
         item = self._held.get(worker, {}).pop(position, None)

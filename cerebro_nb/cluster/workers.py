@@ -7,22 +7,27 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import json
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Protocol
+from dataclasses import replace
+from typing import Any, Protocol
 
 from ..batching.plans import Job, Take
-from ..batching.records import EndedItem, Outcome, ended_item
-from ..batching.work import WorkItem
+from ..batching.records import EndedItem, Outcome, ended_item, refused_by_gates
+from ..batching.work import Judging, WorkItem
 from .assignments import MOST_DEATHS, Assignments
 from .bench import Exchange
 from ..concurrency.retries import doubling_rests
-from ..errors import CerebroError, WorkerLost
+from ..errors import CerebroError, WorkerLost, error_record
 from ..logs import get_logger
+from ..tasks.schema import encoded
+from ..tasks.writing import EndedRows
 
 _log = get_logger(__name__)
 
 # %% auto #0
-__all__ = ['Maker', 'Worker', 'given_up', 'News', 'Shift', 'until_over', 'Station', 'Workers']
+__all__ = ['Maker', 'Worker', 'followed_by', 'refused_item', 'Inspection', 'given_up', 'News', 'Shift', 'until_over', 'Station',
+           'Workers']
 
 # %% ../../nbs/27_cluster/3_workers.ipynb #b2a68edd
 class Worker(Protocol):
@@ -45,6 +50,81 @@ class Worker(Protocol):
 
 #: Makes a worker for a run; a WorkerLost is raised if there can be none now.
 Maker = Callable[[Job], Awaitable[Worker]]
+
+# %% ../../nbs/27_cluster/3_workers.ipynb #62ab4706
+def followed_by(earlier: Sequence[EndedItem], ended: EndedItem) -> EndedItem:
+    """Return how an item ended in the end, with the attempts whose answers were refused before it."""
+    attempts = [row for one in (*earlier, ended) for row in one.rows.attempts]
+    return EndedItem(
+        EndedRows(ended.rows.row, attempts),
+        ended.error,
+        sum(one.tries for one in (*earlier, ended)),
+        sum(one.tokens for one in (*earlier, ended)),
+        sum(one.seconds for one in (*earlier, ended)),
+        [gate for one in (*earlier, ended) for gate in one.refused],
+    )
+
+
+def refused_item(ended: EndedItem, error: CerebroError) -> EndedItem:
+    """Return an item that was answered as one whose answer was refused."""
+    error.item, record = ended.position, encoded(error_record(error))
+    *before, last = ended.rows.attempts
+    row = {**ended.rows.row, "status": "failed", "output": None, "error": record}
+    rows = EndedRows(row, [*before, {**last, "error": record}])
+    refused = [*ended.refused, *refused_by_gates(error)]
+    return EndedItem(rows, error, ended.tries, ended.tokens, ended.seconds, refused)
+
+
+class Inspection:
+    """Looks at answers of workers beside those there are, if they depend on each other.
+
+    Parameters
+    ----------
+    job
+        Whose answers.
+    """
+
+    def __init__(self, job: Job):
+        work: Any = job.work
+        self._job, self._work = job, work if isinstance(work, Judging) else None
+        #: What was refused of items that are worked on again, by their positions.
+        self._refused: dict[int, list[EndedItem]] = {}
+
+    def spare(self, item: WorkItem) -> EndedItem | None:
+        """Return how an item ended that is not worth a call; None of one that is."""
+        try:
+            if self._work is not None:
+                self._work.check()
+        except CerebroError as error:
+            error.item = item.position
+            return self._whole(ended_item(self._job.task_id, item, Outcome(error=error)))
+        return None
+
+    async def look(self, item: WorkItem, ended: EndedItem) -> EndedItem | WorkItem:
+        """Return how an item ended, or the item, if it is to be worked on again."""
+        if self._work is None:
+            return ended
+        if ended.error is not None:
+            self._work.note(item, ended.refused)
+            return self._whole(ended)
+        try:
+            await self._work.judge(item, json.loads(ended.rows.row["output"]))
+        except CerebroError as error:
+            return self._refuse(item, refused_item(ended, error))
+        return self._whole(ended)
+
+    def _refuse(self, item: WorkItem, ended: EndedItem) -> EndedItem | WorkItem:
+        attempt = item.attempt + ended.tries
+        if ended.error is None or ended.error.retry == "never" or attempt > self._job.context.profile.max_attempts:
+            return self._whole(ended)
+        assert self._work is not None
+        self._refused.setdefault(item.position, []).append(ended)
+        earlier = item.earlier_attempts + len(ended.rows.attempts)
+        return replace(item, attempt=attempt, earlier_attempts=earlier, wish=self._work.wish(item))
+
+    def _whole(self, ended: EndedItem) -> EndedItem:
+        earlier = self._refused.pop(ended.position, [])
+        return followed_by(earlier, ended) if earlier else ended
 
 # %% ../../nbs/27_cluster/3_workers.ipynb #64cdf769
 def given_up(job: Job, item: WorkItem, worker: str, lost: WorkerLost) -> EndedItem:
@@ -123,7 +203,7 @@ class Shift:
 
     def __init__(self, job: Job, book: Assignments, take: Take, gate: asyncio.Event):
         self.job, self.book, self._take, self._gate = job, book, take, gate
-        self.news = News(book)
+        self.news, self._inspection = News(book), Inspection(job)
         #: How many items each worker ended, or was given up with.
         self.taken: collections.Counter[str] = collections.Counter()
         #: Why the last worker that was lost ended.
@@ -134,9 +214,11 @@ class Shift:
         limit = (await worker.exchange(())).limit
         while not self.book.is_over:
             room = _AHEAD * limit - self.book.held(worker.name) if self._gate.is_set() else 0
-            given = self.book.give(worker.name, room)
+            offered = self.book.give(worker.name, room)
+            given = [item for item in offered if not await self._is_spared(worker, item)]
             if not self.book.held(worker.name):
-                await self.news.wait(self._gate)
+                if not offered:
+                    await self.news.wait(self._gate)
                 continue
             try:
                 exchange = await worker.exchange(given)
@@ -153,9 +235,21 @@ class Shift:
 
     async def _collect(self, worker: Worker, exchange: Exchange) -> None:
         for ended in exchange.ended:
-            if (item := self.book.end(worker.name, ended.position)) is not None:
-                await self._hand_over(worker, item, ended)
+            item = self.book.look(worker.name, ended.position)
+            seen = ended if item is None else await self._inspection.look(item, ended)
+            self.book.end(worker.name, ended.position)  # it was held while it was looked at
+            if isinstance(seen, WorkItem):
+                self.book.again(seen)
+            elif item is not None:
+                await self._hand_over(worker, item, seen)
         self.news.tell()
+
+    async def _is_spared(self, worker: Worker, item: WorkItem) -> bool:
+        if (ended := self._inspection.spare(item)) is not None:
+            self.book.end(worker.name, item.position)
+            await self._hand_over(worker, item, ended)
+            self.news.tell()
+        return ended is not None
 
     async def _lose(self, worker: Worker, lost: WorkerLost) -> None:
         for item in self.book.lose(worker.name):

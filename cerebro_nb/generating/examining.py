@@ -380,6 +380,7 @@ class ExampleWork:
         """Return an example and the last reply; what the model could not write at all is noted, as what is refused."""
         place, look = item.position, partial(self._look, item)
         wishes, begun = self._begun.next_try(place)
+        wishes = [item.wish] if item.wish else wishes
         try:
             return await made_example(self._asking, item.value, item.attempt - 1, wishes, look, begun)
         except CerebroError as error:
@@ -393,6 +394,24 @@ class ExampleWork:
         """Look at what there is of an example, and keep it if it passes."""
         await self._examiner.look(item, example, raw)
         self._begun.passed[item.position] = dict(example)
+
+    def check(self) -> None:
+        """Raise `UsedUp` if the subject gives nothing new."""
+        self._examiner.gain.check()
+
+    async def judge(self, item: WorkItem, output: Any) -> None:
+        """Remember an example that another process made, or raise that it came before."""
+        self.check()
+        await self._examiner.take(item, output, str(output))
+
+    def note(self, item: WorkItem, refused: Sequence[str]) -> None:
+        """Note what another process refused of an item that it gave up."""
+        for gate in refused:
+            self._examiner.gain.note(item.position, gate)
+
+    def wish(self, item: WorkItem) -> str:
+        """Return what is to be said to the next attempt at an item that was refused here."""
+        return " ".join(self._examiner.wishes.pop(item.position, ()))
 
     def more(self, refused: Sequence[Any], first: int) -> Sequence[Any]:
         """Return items in the place of refused ones, as long as the subject and the model give any."""

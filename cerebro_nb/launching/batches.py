@@ -102,7 +102,7 @@ def _names(arguments: BatchArguments) -> tuple[str, str]:
     return arguments.get("kind", "batch"), arguments.get("subject", "")
 
 # %% ../../nbs/16_launching/3_batches.ipynb #6eb9ecc5
-_OF_A_FUNCTION = {"kind", "subject", "fallback", "ledger", "on_progress", "show_progress", "reuse"}
+_OF_A_FUNCTION = {"kind", "subject", "fallback", "ledger", "on_progress", "show_progress", "reuse", "on"}
 _NOT_OF_A_FUNCTION = "this is for a prompt; a function asks its model itself, as it likes"
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ParamSpec, TypeVar, Unpack, cast, get_args, get_origin, get_type_hints
 
-from ..batching.plans import How, Plan, Where
+from ..batching.plans import How, Place, Plan, Where
 from ..batching.progress import Listener
 from ..batching.run import Run
 from ..client.client import Client
@@ -26,7 +26,7 @@ from ..values import check_type
 
 # %% auto #0
 __all__ = ['Arguments', 'Function', 'Parameters', 'Made', 'LaunchArguments', 'RunArguments', 'without_none', 'of_the_run',
-           'how_of', 'where_of', 'launch', 'unpacked', 'whole_signature', 'whole_docstring', 'written_out',
+           'how_of', 'place_on', 'where_of', 'launch', 'unpacked', 'whole_signature', 'whole_docstring', 'written_out',
            'check_arguments', 'awaitable', 'verbs']
 
 # %% ../../nbs/16_launching/2_launch.ipynb #58c4fccf
@@ -47,6 +47,9 @@ class LaunchArguments(GenerationArguments, total=False):
         Show a tqdm bar; True if not given.
     reuse
         Take answers that the ledger has to the same requests.
+    on
+        Where the items are worked on: ``here``, in this process, if not given; ``ray``, a Ray cluster of this machine;
+        ``ray://host:10001``, the one there; ``auto``, the one that this machine is part of or that RAY_ADDRESS names.
     """
 
     temperature: float | None
@@ -59,6 +62,7 @@ class LaunchArguments(GenerationArguments, total=False):
     on_progress: Listener | None
     show_progress: bool
     reuse: bool
+    on: str
 
 
 class RunArguments(LaunchArguments, total=False):
@@ -122,6 +126,28 @@ def how_of(arguments: RunArguments, profile: str, is_training: bool = True) -> H
     return How(chosen, client, whom, options, fallback, outage_s, settings.log_language)
 
 # %% ../../nbs/16_launching/2_launch.ipynb #edc8b052
+def place_on(on: str) -> Callable[[], Place] | None:
+    """Return what makes the place where items are worked on; None if that is this process.
+
+    Parameters
+    ----------
+    on
+        As in `LaunchArguments`.
+
+    Raises
+    ------
+    InputError
+        If there is no such place.
+    MissingDependency
+        If a package is not installed that it needs.
+    """
+    if on == "here":
+        return None
+    from cerebro_nb.sharing.places import ray_place
+
+    return ray_place(on)
+
+# %% ../../nbs/16_launching/2_launch.ipynb #0d4dad20
 def where_of(arguments: LaunchArguments) -> Where:
     """Return where a run is kept, and who watches it."""
     arguments = without_none(arguments)
@@ -130,6 +156,7 @@ def where_of(arguments: LaunchArguments) -> Where:
         arguments.get("reuse", False),
         arguments.get("on_progress"),
         arguments.get("show_progress", True),
+        place_on(arguments.get("on", "here")),
     )
 
 # %% ../../nbs/16_launching/2_launch.ipynb #954614d9

@@ -22,7 +22,7 @@ from ..client.call import Fallback, GenerationArguments, named_as_settings
 from ..errors import InputError, error_text
 from .batches import refuse_unfit
 from .kind import Kind, kind_of
-from .launch import verbs, without_none
+from .launch import place_on, verbs, without_none
 from ..profiles import GenerationOptions, Profile
 from ..settings import WHOM, load_settings
 from ..tasks.ledger import Ledger, get_ledger
@@ -58,6 +58,8 @@ class ResumeArguments(GenerationArguments, total=False):
         Where the task is; see `view_of`.
     show_progress
         Show a tqdm bar; True if not given.
+    on
+        Where the items are worked on; in this process if not given, wherever it was before.
     """
 
     response_model: type[BaseModel] | None
@@ -69,9 +71,10 @@ class ResumeArguments(GenerationArguments, total=False):
     temperature: float | None
     ledger: Ledger | None
     show_progress: bool
+    on: str
 
 
-_OF_THE_CALLER = ("response_model", "client", "ledger", "show_progress")
+_OF_THE_CALLER = ("response_model", "client", "ledger", "show_progress", "on")
 Known = TypeVar("Known", bound=CheckedValues)
 _CHANGES = {*WHOM, "profile", *GenerationArguments.__annotations__, *GenerationOptions.model_fields}
 
@@ -205,7 +208,8 @@ def _run_of(
         task_id="" if fresh else task.id,
         given=without_none(given),
     )
-    return Run(plan, how, Where(ledger, show_progress=arguments.get("show_progress", True)))
+    place = place_on(arguments.get("on") or "here")
+    return Run(plan, how, Where(ledger, show_progress=arguments.get("show_progress", True), place=place))
 
 # %% ../../nbs/16_launching/4_resuming.ipynb #57b67b62
 def _found(task: TaskLike, ledger: Ledger | None) -> tuple[Task, Ledger]:
