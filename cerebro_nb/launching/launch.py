@@ -49,7 +49,8 @@ class LaunchArguments(GenerationArguments, total=False):
         Take answers that the ledger has to the same requests.
     on
         Where the items are worked on: ``here``, in this process, if not given; ``ray``, a Ray cluster of this machine;
-        ``ray://host:10001``, the one there; ``auto``, the one that this machine is part of or that RAY_ADDRESS names.
+        ``ray://host:10001``, the one there; ``auto``, the one that this machine is part of or that RAY_ADDRESS names;
+        ``workers``, by those that share the ledger: `cerebro work`.
     """
 
     temperature: float | None
@@ -126,12 +127,12 @@ def how_of(arguments: RunArguments, profile: str, is_training: bool = True) -> H
     return How(chosen, client, whom, options, fallback, outage_s, settings.log_language)
 
 # %% ../../nbs/16_launching/2_launch.ipynb #edc8b052
-def place_on(on: str) -> Callable[[], Place] | None:
+def place_on(on: str, ledger: Ledger | None = None, reuse: bool = False) -> Callable[[], Place] | None:
     """Return what makes the place where items are worked on; None if that is this process.
 
     Parameters
     ----------
-    on
+    on, ledger, reuse
         As in `LaunchArguments`.
 
     Raises
@@ -143,21 +144,17 @@ def place_on(on: str) -> Callable[[], Place] | None:
     """
     if on == "here":
         return None
-    from cerebro_nb.sharing.places import ray_place
+    from cerebro_nb.sharing.places import place_named
 
-    return ray_place(on)
+    return place_named(on, ledger, reuse)
 
 # %% ../../nbs/16_launching/2_launch.ipynb #0d4dad20
 def where_of(arguments: LaunchArguments) -> Where:
     """Return where a run is kept, and who watches it."""
     arguments = without_none(arguments)
-    return Where(
-        arguments.get("ledger"),
-        arguments.get("reuse", False),
-        arguments.get("on_progress"),
-        arguments.get("show_progress", True),
-        place_on(arguments.get("on", "here")),
-    )
+    ledger, reuse = arguments.get("ledger"), arguments.get("reuse", False)
+    place = place_on(arguments.get("on", "here"), ledger, reuse)
+    return Where(ledger, reuse, arguments.get("on_progress"), arguments.get("show_progress", True), place)
 
 # %% ../../nbs/16_launching/2_launch.ipynb #954614d9
 def launch(kind: Kind, plan: Plan, arguments: RunArguments, is_training: bool = True) -> Run:
