@@ -1,6 +1,7 @@
 """Workers that share a ledger of PostgreSQL: processes of their own, of which any may end at any moment."""
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -37,6 +38,7 @@ from cerebro_nb.sharing.handing_out import (
 )
 from cerebro_nb.sharing.sharing import Sharing, workers_df
 from cerebro_nb.concurrency.loop import LOOP
+from cerebro_nb.generating.builtin import qa_run
 from cerebro_nb.tasks.schema import ENDINGS, JOBS, LEASES, WORKERS
 from cerebro_nb.tasks.writing import EndedRows
 
@@ -242,6 +244,30 @@ def test_an_item_that_kills_its_workers_fails_alone(url, shared, chores):
     assert run.progress.ok == 59 and run.progress.failed == 1
     ((failed,),) = shared.pages(run.task_id, "failed")
     assert failed["input"] == 17 and failed["error"]["type"] == "WorkerLost" and run.place.deaths >= MOST_DEATHS
+
+
+# --- by name
+
+
+def pair(number):
+    """Return an example that is like no other."""
+    question = f"How many cups of tea number {number} does a guest in house {number * 7} drink?"
+    answer = f"A guest of house {number * 7} drinks {number + 2} cups of the green tea each day."
+    return json.dumps({"question": question, "answer": answer})
+
+
+def test_a_generator_s_run_is_worked_on_by_workers(url, shared):
+    numbers = itertools.count()
+    with FakeOllama(lambda _: pair(next(numbers)), slots=8, seconds=0.2) as server:
+        more = {"model": "tiny", "backend": "ollama", "base_url": server.url, "embedder": "none", "one_call": True}
+        with Team(url, OLLAMA_HOST=server.url) as team:
+            for _ in range(2):
+                team.start()
+            run = qa_run("tea", 40, profile=FOUR_AT_ONCE, ledger=shared, on="workers", show_progress=False, **more)
+            run.start().wait()
+            ended = dict(shared.database.read(sql.select(WORKERS.c.name, WORKERS.c.ended)))
+    assert run.progress.ok == 40 and len({output["question"] for output in outputs(shared, run)}) == 40
+    assert len(ended) == 2 and all(ended.values())
 
 
 # --- going, pausing, ending
