@@ -13,7 +13,8 @@ from functools import cache
 from pathlib import Path
 
 from .errors import InputError
-from .logs import CLEAN
+from .logs import CLEAN, JsonLines
+from .settings import LogFormat, load_settings
 
 # %% auto #0
 __all__ = ['check_language', 'language_name', 'texts', 'number_words', 'show_log']
@@ -147,19 +148,28 @@ class _TqdmHandler(logging.Handler):
             self.handleError(record)
 
 
-def show_log(level: int | str = "INFO") -> None:
+def show_log(level: int | str = "INFO", log_format: LogFormat | None = None) -> None:
     """Show Cerebro's log lines on standard error, as ``[INFO] Processing batch 1/3 (3 items, progress: 0/9)``.
 
     Parameters
     ----------
     level
-        The least level to show, a name or a number of the ``logging`` module. A second call changes the level.
+        The least level to show, a name or a number of the ``logging`` module. A second call changes it.
+    log_format
+        ``text``, or ``json`` for an object a line; the settings' if None. A second call changes it.
+
+    Raises
+    ------
+    SettingsError
+        If the settings are asked and one of them is refused.
     """
+    log_format = log_format or load_settings().log_format
     logger = logging.getLogger("cerebro_nb")
-    if not any(isinstance(handler, _TqdmHandler) for handler in logger.handlers):
+    handler = next((known for known in logger.handlers if isinstance(known, _TqdmHandler)), None)
+    if handler is None:
         handler = _TqdmHandler()
         handler.addFilter(CLEAN)
-        handler.setFormatter(logging.Formatter("[%(levelname)s] %(message)s"))
         logger.addHandler(handler)
         logger.propagate = False
+    handler.setFormatter(JsonLines() if log_format == "json" else logging.Formatter("[%(levelname)s] %(message)s"))
     logger.setLevel(level)

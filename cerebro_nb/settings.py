@@ -27,8 +27,8 @@ _log = get_logger(__name__)
 DEFAULT_DATA_DIR = platformdirs.user_data_path("cerebro_nb", appauthor=False)
 
 # %% auto #0
-__all__ = ['DEFAULT_DATA_DIR', 'Address', 'Addresses', 'BackendName', 'WHOM', 'BUNDLED', 'EmbeddedSettings', 'FallbackSettings',
-           'Settings', 'load_settings', 'is_private']
+__all__ = ['DEFAULT_DATA_DIR', 'Address', 'Addresses', 'BackendName', 'LogFormat', 'WHOM', 'BUNDLED', 'EmbeddedSettings',
+           'FallbackSettings', 'Settings', 'load_settings', 'is_private']
 
 # %% ../nbs/08_settings.ipynb #5d1a1862
 def _address(text: str) -> str:
@@ -50,6 +50,7 @@ def _listed(value: Any) -> Any:
 Address = Annotated[str, AfterValidator(_address)]
 Addresses = Annotated[tuple[Address, ...], BeforeValidator(_listed), Field(max_length=256)]
 BackendName = Literal["ollama", "openai", "embedded"]
+LogFormat = Literal["text", "json"]
 #: The settings that say whom to ask.
 WHOM = ("backend", "model", "base_url")
 
@@ -94,6 +95,8 @@ class Settings(CheckedValues):
     base_url: Addresses = Field((), description="addresses of the servers, without a key in them; several share a run")
     language: str = Field("en", min_length=2, max_length=64, description="BCP-47 tag of what is generated")
     log_language: Literal["en", "pt-BR"] = Field("en", description="language of log lines and panels")
+    log_format: LogFormat = Field("text", description="form of log lines; json is an object a line")
+    traces: bool = Field(False, description="OpenTelemetry spans of runs, items and attempts; cerebro-nb[otel]")
     data_dir: Path = Field(DEFAULT_DATA_DIR, description="folder of the ledger and of what is saved")
     database_url: str | None = Field(
         None, repr=False, description="SQLAlchemy URL of the ledger; None is SQLite in data_dir"
