@@ -17,7 +17,7 @@ from .logs import CLEAN, JsonLines
 from .settings import LogFormat, load_settings
 
 # %% auto #0
-__all__ = ['check_language', 'language_name', 'texts', 'number_words', 'show_log']
+__all__ = ['check_language', 'language_name', 'locale_folder', 'texts', 'number_words', 'show_log']
 
 # %% ../nbs/09_language.ipynb #9c5a9206
 def check_language(tag: str) -> str:
@@ -106,6 +106,11 @@ def language_name(tag: str) -> str:
     return _registered("language", language.language or tag) + (f" ({closer})" if closer else "")
 
 # %% ../nbs/09_language.ipynb #0566a98f
+def locale_folder() -> Path:
+    """Return the folder of the catalogues."""
+    return Path(__file__).parent / "locale" if "__file__" in globals() else Path("../cerebro_nb/locale")
+
+
 @cache
 def texts(log_language: str) -> gettext.NullTranslations:
     """Return the catalogue of a language, whose ``gettext`` and ``ngettext`` give the text to show.
@@ -115,8 +120,7 @@ def texts(log_language: str) -> gettext.NullTranslations:
     log_language
         ``en`` or ``pt-BR``; English where there is no catalogue.
     """
-    folder = Path(__file__).parent / "locale" if "__file__" in globals() else Path("../cerebro_nb/locale")
-    return gettext.translation("cerebro", folder, [log_language.replace("-", "_")], fallback=True)
+    return gettext.translation("cerebro", locale_folder(), [log_language.replace("-", "_")], fallback=True)
 
 # %% ../nbs/09_language.ipynb #d16c467e
 _SWAPPED = str.maketrans(",.", ".,")

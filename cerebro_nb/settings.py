@@ -111,16 +111,22 @@ class Settings(CheckedValues):
     profiles: dict[str, Profile] = Field(default_factory=lambda: dict(PROFILES))
 
     _of_the_folder: frozenset[str] = PrivateAttr(frozenset())
+    _sources: Mapping[str, str] = PrivateAttr(default_factory=dict)
 
     def replace(self, **changes: Any) -> Self:
         """Return a copy with some values changed, as other values are; where the others came from is kept."""
         copied = super().replace(**changes)
         copied._of_the_folder = self._of_the_folder - {name for name, value in changes.items() if value is not None}
+        copied._sources = {**self._sources, **dict.fromkeys(changes, "argument")}
         return copied
 
     def of_the_folder(self, name: str) -> bool:
         """Whether a setting came from the ``cerebro.toml`` of the working folder, which nobody named."""
         return name in self._of_the_folder
+
+    def source_of(self, name: str) -> str:
+        """Return where a setting came from, such as ``generation.seed``: ``default``, a file, a variable, ``argument``."""
+        return self._sources.get(name, "default")
 
     def fallback_settings(self) -> Settings | None:
         """Return the settings of whom a call goes to after timeouts; None if nobody is named for that."""
@@ -351,6 +357,7 @@ def load_settings(environ: Mapping[str, str] | None = None, **arguments: Any) ->
     _merge(values, changed, "argument", sources)
     _fill_profiles(values)
     settings = validated(Settings, values, sources)
+    settings._sources = sources
     if file == _OF_THE_FOLDER and not environ.get("CEREBRO_CONFIG"):
         settings._of_the_folder = frozenset(name for name, source in sources.items() if source == file.name)
         _check_the_folder(settings)

@@ -180,7 +180,7 @@ def embedding_attributes(model: str, backend: str, address: str) -> dict[str, An
 
 
 def reply_attributes(reply: Reply) -> dict[str, Any]:
-    """Return what an answer adds to the attributes of its call: the model, why it ended, tokens, when the first came."""
+    """Return what an answer adds to the attributes of its call: model, why it ended, tokens, when the first came."""
     return {
         "gen_ai.response.model": reply.model,
         "gen_ai.response.finish_reasons": [str(reply.finish_reason)] if reply.finish_reason else None,
