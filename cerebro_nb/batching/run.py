@@ -116,7 +116,7 @@ def run_attributes(now: Progress) -> dict[str, Any]:
         "cerebro.items.failed": now.failed,
     }
 
-
+# %% ../../nbs/15_batching/9_run.ipynb #8039e8df
 class Run(TaskView):
     """Works on one task; the handle by which it is started, watched and stopped.
 

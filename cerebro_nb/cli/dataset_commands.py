@@ -142,7 +142,7 @@ def _add_export(parser: Parser) -> None:
     _add_push(parser)
     add_gates(parser)
 
-
+# %% ../../nbs/29_cli/6_dataset_commands.ipynb #2afe97d4
 def _add_choosing(parser: Parser) -> None:
     from cerebro_nb.datasets.examples import Marks
     from cerebro_nb.recipes.conversations import Thinking

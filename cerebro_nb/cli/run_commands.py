@@ -186,7 +186,7 @@ def _add_generate(parser: Parser) -> None:
     add_out(parser)
     add_how(parser)
 
-
+# %% ../../nbs/29_cli/3_run_commands.ipynb #d19b046a
 def _generation_options(arguments: Namespace, page: Page) -> dict[str, Any]:
     names = ("language", "profile", "num_ctx", "seed", "unanswerable", "topics_model", *HOW)
     options = run_options(arguments, page, *names)
