@@ -62,7 +62,7 @@ def get_logger(name: str) -> logging.Logger:
 
 # %% ../nbs/03_logs.ipynb #d7ff9748
 class JsonLines(logging.Formatter):
-    """Writes each record as one line of JSON: ``time``, ``level``, ``logger``, ``message``, ``facts``, ``exception``."""
+    """Writes each record as a line of JSON: ``time``, ``level``, ``logger``, ``message``, ``facts``, ``exception``."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return a record as a line."""

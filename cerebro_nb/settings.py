@@ -28,7 +28,7 @@ DEFAULT_DATA_DIR = platformdirs.user_data_path("cerebro_nb", appauthor=False)
 
 # %% auto #0
 __all__ = ['DEFAULT_DATA_DIR', 'Address', 'Addresses', 'BackendName', 'LogFormat', 'WHOM', 'BUNDLED', 'EmbeddedSettings',
-           'FallbackSettings', 'Settings', 'load_settings', 'is_private']
+           'FallbackSettings', 'SourcedValues', 'Settings', 'load_settings', 'is_private']
 
 # %% ../nbs/08_settings.ipynb #5d1a1862
 def _address(text: str) -> str:
@@ -87,7 +87,29 @@ class FallbackSettings(CheckedValues):
     base_url: Addresses = Field((), description="addresses of the servers; none are those of the run")
 
 # %% ../nbs/08_settings.ipynb #e26ca21c
-class Settings(CheckedValues):
+class SourcedValues(CheckedValues):
+    """Values that know where each of them came from."""
+
+    _of_the_folder: frozenset[str] = PrivateAttr(frozenset())
+    _sources: Mapping[str, str] = PrivateAttr(default_factory=dict)
+
+    def replace(self, **changes: Any) -> Self:
+        """Return a copy with some values changed, as other values are; where the others came from is kept."""
+        copied = super().replace(**changes)
+        copied._of_the_folder = self._of_the_folder - {name for name, value in changes.items() if value is not None}
+        copied._sources = {**self._sources, **dict.fromkeys(changes, "argument")}
+        return copied
+
+    def of_the_folder(self, name: str) -> bool:
+        """Whether a setting came from the ``cerebro.toml`` of the working folder, which nobody named."""
+        return name in self._of_the_folder
+
+    def source_of(self, name: str) -> str:
+        """Return where a setting, such as ``generation.seed``, is from: ``default``, a file, a variable, ``argument``."""
+        return self._sources.get(name, "default")
+
+# %% ../nbs/08_settings.ipynb #0a4ccf51
+class Settings(SourcedValues):
     """Everything a user may set, with its default."""
 
     backend: BackendName | None = Field(None, description="None: an Ollama that answers, else the embedded model")
@@ -109,24 +131,6 @@ class Settings(CheckedValues):
     embedded: EmbeddedSettings = EmbeddedSettings()
     fallback: FallbackSettings = FallbackSettings()
     profiles: dict[str, Profile] = Field(default_factory=lambda: dict(PROFILES))
-
-    _of_the_folder: frozenset[str] = PrivateAttr(frozenset())
-    _sources: Mapping[str, str] = PrivateAttr(default_factory=dict)
-
-    def replace(self, **changes: Any) -> Self:
-        """Return a copy with some values changed, as other values are; where the others came from is kept."""
-        copied = super().replace(**changes)
-        copied._of_the_folder = self._of_the_folder - {name for name, value in changes.items() if value is not None}
-        copied._sources = {**self._sources, **dict.fromkeys(changes, "argument")}
-        return copied
-
-    def of_the_folder(self, name: str) -> bool:
-        """Whether a setting came from the ``cerebro.toml`` of the working folder, which nobody named."""
-        return name in self._of_the_folder
-
-    def source_of(self, name: str) -> str:
-        """Return where a setting came from, such as ``generation.seed``: ``default``, a file, a variable, ``argument``."""
-        return self._sources.get(name, "default")
 
     def fallback_settings(self) -> Settings | None:
         """Return the settings of whom a call goes to after timeouts; None if nobody is named for that."""

@@ -94,8 +94,8 @@ def quality(arguments: Namespace, page: Page) -> int:
     if report.coverage and not arguments.against:
         page.table(report.coverage_df)
     for position, reasons in list(report.flagged.items())[:20]:
-        fact = {"position": position, "reasons": plain(", ".join(reasons))}
-        page.print(page.say("item %(position)s: %(reasons)s") % fact)
+        told = {"position": position, "reasons": plain(", ".join(reasons))}
+        page.print(page.say("item %(position)s: %(reasons)s") % told)
     if arguments.picture:
         page.print(page.say("Saved %s") % plain(str(report.save_picture(arguments.picture))))
     measures = json.loads(frame.to_json(orient="records")) if page.as_json else []
@@ -160,7 +160,7 @@ def _add_choosing(parser: Parser) -> None:
     parser.add("--system-prompt", help="a standing instruction for each conversation")
     parser.add("--thinking", choices=get_args(Thinking), help="where what was thought goes", otherwise="tags")
 
-
+# %% ../../nbs/29_cli/6_dataset_commands.ipynb #18e07f61
 @command(
     _add_export,
     "export 7c1e --to my-data",

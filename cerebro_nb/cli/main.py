@@ -10,6 +10,7 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import cerebro_nb
 from ..cleaning import plain
@@ -47,7 +48,7 @@ def parser(settings: Settings | None = None) -> Parser:
     top.add("--version", action="version", version=f"cerebro {cerebro_nb.__version__}", help="show the version")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", title=say("commands"))
     for known in COMMANDS:
-        options = {"help": say(known.help).replace("%", "%%"), **known.described(say)}
+        options: dict[str, Any] = {"help": say(known.help).replace("%", "%%"), **known.described(say)}
         added = commands.add_parser(known.name, command=known, settings=settings, **options)
         added.set_defaults(work=known.work, options=added)
     return top
@@ -145,6 +146,7 @@ def main(words: Sequence[str] | None = None) -> int:
     except argparse.ArgumentError as wrong:
         with spoken(settings.log_language):
             arguments.options.error(str(wrong))
+        return 2
     except (CerebroError, KeyboardInterrupt, Terminated, BrokenPipeError) as stop:
         if isinstance(stop, CerebroError) and "traceback" in arguments:
             raise

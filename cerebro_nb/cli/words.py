@@ -126,7 +126,7 @@ class Command:
         """What it does, in a line."""
         return self.work.__doc__ or ""
 
-    def described(self, say: Callable[[str], str]) -> dict[str, str]:
+    def described(self, say: Callable[[str], str]) -> dict[str, Any]:
         """Return what ``argparse`` shows of it, in a language."""
         lines = [f"  cerebro {words}" for words in self.examples]
         examples = "\n".join([f"{say('examples')}:", *lines]) if lines else ""

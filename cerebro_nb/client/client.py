@@ -141,6 +141,16 @@ class Connections:
             await self._backend.aclose()
 
 # %% ../../nbs/13_client/6_client.ipynb #5b0464c3
+async def _embedded(client: Client, model: str, texts: Sequence[str]) -> EmbeddingReply:
+    backend, settings = client.backend, client.settings
+    embed = partial(backend.embed, model, texts, settings.generation)
+    attributes = partial(embedding_attributes, model, backend.name, backend.base_url)
+    with traced(settings.traces), span(f"embeddings {model}", attributes, "client") as here:
+        reply = await LOOP.arun(own_policy().run(lambda number: client.connections.use(embed)))
+        here.note(lambda: {"gen_ai.usage.input_tokens": reply.usage.prompt_tokens})
+        return reply
+
+# %% ../../nbs/13_client/6_client.ipynb #6065444c
 @dataclass(eq=False)
 class Client:
     """Calls one model of one backend; ``with`` closes it at the end.
@@ -225,12 +235,7 @@ class Client:
         """
         if scope := current_scope():
             scope.client = self
-        embed = partial(self.backend.embed, model, texts, self.settings.generation)
-        attributes = partial(embedding_attributes, model, self.backend.name, self.backend.base_url)
-        with traced(self.settings.traces), span(f"embeddings {model}", attributes, "client") as here:
-            reply = await LOOP.arun(own_policy().run(lambda number: self.connections.use(embed)))
-            here.note(lambda: {"gen_ai.usage.input_tokens": reply.usage.prompt_tokens})
-            return reply
+        return await _embedded(self, model, texts)
 
     async def aclose(self) -> None:
         """Close the connections when the calls under way have ended, unless that was done before."""
@@ -338,28 +343,9 @@ async def aget_client(
     BackendError
         If what is named is not there, or nothing is.
     """
-    return await LOOP.arun(
-        SHARED_CLIENTS.of(
-            settings
-            or load_settings(
-                backend=backend,
-                model=model,
-                base_url=base_url,
-                generation=generation,
-                training=training,
-                embedded=embedded,
-                fallback=fallback,
-                profiles=profiles,
-                language=language,
-                log_language=log_language,
-                log_format=log_format,
-                traces=traces,
-                data_dir=data_dir,
-                database_url=database_url,
-                outage_s=outage_s,
-            )
-        )
-    )
+    changes: dict[str, Any] = locals().copy()
+    known = changes.pop("settings")
+    return await LOOP.arun(SHARED_CLIENTS.of(known or load_settings(**changes)))
 
 
 get_client = blocking_twin(aget_client)
