@@ -18,6 +18,7 @@ from ..client.call import Fallback
 from ..client.outage import CircuitBreaker
 from ..concurrency.control import ConcurrencyControl, Control
 from ..concurrency.retries import RetryPolicy, retry_decision
+from ..concurrency.spans import span
 from ..errors import CerebroError, OutputError, ProcessorFailed, RequestTimeout
 from ..profiles import Profile
 
@@ -84,8 +85,9 @@ async def attempt_once(item: WorkItem, work: Work, scope: CallScope, outcome: Ou
     started_at = time.time()
     failed: CerebroError | None = None
     try:
-        async with scope:
-            return as_json(await work(item), "the processor's result", ProcessorFailed)
+        with span("attempt", lambda: {"cerebro.attempt": item.attempt}):
+            async with scope:
+                return as_json(await work(item), "the processor's result", ProcessorFailed)
     except BaseException as error:
         if watch.ends(error):
             raise
@@ -217,13 +219,16 @@ async def attempted(item: WorkItem, work: Work, context: AttemptContext) -> Outc
         numbered = item if number == 1 else replace(item, attempt=number)
         return await attempt_through_outages(numbered, work, context, outcome, watch)
 
-    try:
-        outcome.output = await RetryPolicy.of(context.profile, in_parts=True).run(tried, context.rest)
-    except BaseException as error:
-        if watch.ends(error):
-            raise
-        outcome.error = failure_of(error)
-        outcome.error.item = item.position
+    with span("item", lambda: {"cerebro.item.position": item.position}) as here:
+        try:
+            outcome.output = await RetryPolicy.of(context.profile, in_parts=True).run(tried, context.rest)
+        except BaseException as error:
+            if watch.ends(error):
+                raise
+            outcome.error = failure_of(error)
+            outcome.error.item = item.position
+        here.fail(outcome.error)
+        here.note(lambda: {"cerebro.item.attempts": outcome.tries, "cerebro.item.reused": item.reuses or None})
     await watch.settle()
     # The clock of the wall may be set meanwhile, so the time it took is another clock's.
     outcome.seconds = clock() - began
