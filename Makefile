@@ -1,5 +1,5 @@
 # `make demo` and `make test` set everything up by themselves, in .venv.
-.PHONY: demo test quick pythons artefacts panel check lint javascript types notebooks readme outputs catalogues bench size worth helps picture lock clean help
+.PHONY: demo test quick pythons artefacts panel check lint javascript types notebooks readme docs outputs catalogues bench size worth helps picture lock clean help
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -31,7 +31,7 @@ panel: $(VENV)/.demo ## install JupyterLab and open it
 	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[embedded,lab,documents,vectors,multilingual]'
 	$(BIN)/jupyter lab nbs/tutorials
 
-check: lint types notebooks readme javascript ## all that CI checks beside the tests
+check: lint types notebooks readme docs javascript ## all that CI checks beside the tests
 
 lint: $(VENV)/.dev ## style of notebooks, tests and scripts
 	$(BIN)/ruff check .
@@ -54,7 +54,10 @@ notebooks: $(VENV)/.dev ## notebooks are clean and exported with no difference
 readme: $(VENV)/.dev ## README.md is what nbs/index.ipynb says
 	$(BIN)/python scripts/readme.py --check
 
-outputs: $(VENV)/.dev ## run the notebooks of the rooms, and keep what they show
+docs: $(VENV)/.dev ## build the site in _docs, offline and without a warning
+	$(BIN)/python scripts/build_docs.py
+
+outputs: $(VENV)/.dev ## run the notebooks of the package, and keep what they show
 	$(BIN)/python scripts/outputs.py
 
 catalogues: $(VENV)/.dev ## compile the translations
@@ -99,5 +102,5 @@ $(VENV)/.demo: $(BIN)/python settings.ini setup.py constraints.txt
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.demo
-	$(PIP) -e '.[embedded,postgres,documents,vectors,multilingual,datasets,sheets,hub,dev]'
+	$(PIP) -e '.[embedded,postgres,documents,vectors,multilingual,datasets,sheets,hub,docs,dev]'
 	@touch $@
