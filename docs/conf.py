@@ -1,5 +1,8 @@
 """How the site is built: `make docs`. It wants the extra `docs`, and nothing from the network."""
 
+from pathlib import Path
+from typing import Any
+
 import cerebro_nb
 
 project = "Cerebro"
@@ -12,8 +15,6 @@ extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_co
 nb_execution_mode = "off"
 # The map is for who works on Cerebro itself, and is drawn in a language that only GitHub knows.
 exclude_patterns = ["architecture.md"]
-# A page that another part of the project brings may not be there yet.
-suppress_warnings = ["toc.empty_glob"]
 
 myst_heading_anchors = 4
 
@@ -38,3 +39,17 @@ html_theme_options = {
     "source_directory": "docs/",
 }
 copybutton_prompt_text = "$ "
+
+
+def without_absent_pages(app: Any, name: str, source: list[str]) -> None:
+    """Take from the list of pages those that are matched by a pattern and are not there yet."""
+    if name == "index":
+        lines = source[0].splitlines(keepends=True)
+        here = Path(__file__).parent
+        absent = [line for line in lines if line.rstrip().endswith("*") and not list(here.glob(f"{line.strip()}.md"))]
+        source[0] = "".join(line for line in lines if line not in absent)
+
+
+def setup(app: Any) -> None:
+    """Have Sphinx call what stands above."""
+    app.connect("source-read", without_absent_pages)

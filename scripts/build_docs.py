@@ -30,6 +30,7 @@ def for_readers(path: Path) -> nbformat.NotebookNode:
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.source = without_asserts(cell.source)
+    notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
     notebook.cells = [cell for cell in notebook.cells if cell.source]
     return notebook
 

@@ -18,7 +18,7 @@ import pytest
 from fakes import FakeOllama, read, written
 
 import cerebro_nb
-from cerebro_nb import GATES, errors, load_settings, read_recipe
+from cerebro_nb import GATES, PROFILES, errors, load_settings, read_recipe
 from cerebro_nb.backends.pulling import PACKAGED_MODELS
 from cerebro_nb.cli.main import main, parser
 from cerebro_nb.recipes.library import library
@@ -82,9 +82,10 @@ def answered(payload: dict) -> str:
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeOllama]:
-    """Have an Ollama there that has each model that the pages name, and no rest between batches."""
-    for profile in ("SYNTHETIC", "RESEARCH", "PROMPTS", "VECTORIZATION"):
+    """Have an Ollama there that has each model that the pages name, and no rest between what is asked."""
+    for profile in map(str.upper, PROFILES):
         monkeypatch.setenv(f"CEREBRO_PROFILES__{profile}__DELAY_S", "0")
+        monkeypatch.setenv(f"CEREBRO_PROFILES__{profile}__BACKOFF_S", "0")
     with FakeOllama(answered) as fake:
         fake.models = [*NAMED]
         monkeypatch.setenv("OLLAMA_HOST", fake.url)
