@@ -162,19 +162,6 @@ def command_line() -> str:
 # --- settings
 
 
-def fields_of(model: type[BaseModel], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], FieldInfo, type]]:
-    """Yield the fields of settings with their paths, those of groups after the others."""
-    groups = []
-    for name, field in model.model_fields.items():
-        kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            groups.append((kind, (*path, name)))
-        elif name != "profiles":
-            yield (*path, name), field, model
-    for kind, inner in groups:
-        yield from fields_of(kind, inner)
-
-
 def bounds_of(field: FieldInfo) -> str:
     """Return what values a field takes, in a few words."""
     words, choices = [], []
@@ -206,11 +193,8 @@ def metadata_of(kind: Any) -> list[Any]:
     return found
 
 
-def shown_default(field: FieldInfo) -> str:
-    """Return a field's default as TOML would have it; a folder of the user's is told in words."""
-    value = field.get_default(call_default_factory=True)
-    if isinstance(value, Path):
-        return "your data folder"
+def in_toml(value: Any) -> str:
+    """Return a value as TOML has it; none is a dash."""
     if value is None:
         return "-"
     if isinstance(value, bool):
@@ -220,50 +204,54 @@ def shown_default(field: FieldInfo) -> str:
     return f'`"{value}"`' if isinstance(value, str) else f"`{value}`"
 
 
-def in_toml(path: tuple[str, ...]) -> str:
-    """Return where a setting stands in cerebro.toml."""
-    *groups, name = path
-    return f"`[{'.'.join(groups)}]` `{name}`" if groups else f"`{name}`"
+def shown_default(field: FieldInfo) -> str:
+    """Return a field's default; a folder of the user's is told in words."""
+    value = field.get_default(call_default_factory=True)
+    return "your data folder" if isinstance(value, Path) else in_toml(value)
 
 
-def settings_rows(fields: Iterator[tuple[tuple[str, ...], FieldInfo, type]]) -> list[tuple[str, ...]]:
-    """Return a row for each setting."""
-    return [
+def settings_table(path: tuple[str, ...], fields: Mapping[str, FieldInfo]) -> str:
+    """Return a row for each setting of a group."""
+    rows = [
         (
-            f"`{'.'.join(path)}`",
+            f"`{name}`<br>`CEREBRO_{'__'.join((*path, name)).upper()}`",
             field.description or "",
-            shown_default(field) if not field.is_required() else "by profile",
+            "by profile" if field.is_required() else shown_default(field),
             bounds_of(field),
-            f"`CEREBRO_{'__'.join(path).upper()}`",
-            in_toml(path),
         )
-        for path, field, _ in fields
+        for name, field in fields.items()
     ]
+    return table(("key, variable", "what it is", "default", "values"), rows)
+
+
+def groups_of(
+    model: type[BaseModel], path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], dict[str, FieldInfo]]]:
+    """Yield the groups of settings with their fields, the group that holds others first."""
+    inner = {name: kind for name, field in model.model_fields.items() if is_group(kind := field.annotation)}
+    yield path, {name: field for name, field in model.model_fields.items() if name not in {*inner, "profiles"}}
+    for name, kind in inner.items():
+        yield from groups_of(kind, (*path, name))
+
+
+def is_group(kind: Any) -> bool:
+    """Whether a field holds settings of its own."""
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def profiles_table() -> str:
+    """Return what the profiles of the package have."""
+    columns = [name for name in Profile.model_fields if name != "name"]
+    rows = [
+        (f"`{name}`", *(in_toml(getattr(profile, column)) for column in columns)) for name, profile in PROFILES.items()
+    ]
+    return table(("profile", *(f"`{column}`" for column in columns)), rows)
 
 
 def settings_page() -> str:
     """Return the page of the settings, from their fields."""
-    head = ("name", "what it is", "default", "values", "environment", "in cerebro.toml")
-    rows = settings_rows(fields_of(Settings))
-    own = [
-        (("profiles", "synthetic", name), field, Profile)
-        for name, field in Profile.model_fields.items()
-        if name != "name"
-    ]
-    columns = [name for name in Profile.model_fields if name != "name"]
-    values = [
-        (
-            f"`{name}`",
-            *(
-                "-"
-                if (value := getattr(profile, column)) is None
-                else f"`{str(value).lower() if isinstance(value, bool) else value}`"
-                for column in columns
-            ),
-        )
-        for name, profile in PROFILES.items()
-    ]
-    return f"""{MADE}
+    parts = [
+        f"""{MADE}
 # Settings
 
 A value comes from an argument, else from the environment, else from `cerebro.toml`, else from its default. The file
@@ -271,19 +259,27 @@ is the one that `CEREBRO_CONFIG` names, else `cerebro.toml` in the working folde
 folder. A key is read from `CEREBRO_API_KEY`, `OPENAI_API_KEY` or `OLLAMA_API_KEY` alone; `OLLAMA_HOST` says where an
 Ollama listens, as it does for Ollama itself.
 
-{table(head, rows)}
+A heading below is the group's in `cerebro.toml`. In Python it is `load_settings(generation={{"num_ctx": 8192}})`, and
+`load_settings().generation.num_ctx` is the value.
+"""
+    ]
+    for path, fields in groups_of(Settings):
+        title = f"`[{'.'.join(path)}]`" if path else "At the top of the file"
+        parts.append(f"## {title}\n\n{settings_table(path, fields)}\n")
+    own = {name: field for name, field in Profile.model_fields.items() if name != "name"}
+    parts.append(
+        f"""## `[profiles.synthetic]`
 
-## Profiles
+Each profile has these values. A name of your own makes a profile that begins as `synthetic`.
 
-Each profile has these values; the names below are those of the profile `synthetic`. A name of your own makes a profile
-that begins as `synthetic`.
-
-{table(head, settings_rows(iter(own)))}
+{settings_table(("profiles", "synthetic"), own)}
 
 The profiles of the package:
 
-{table(("profile", *(f"`{column}`" for column in columns)), values)}
+{profiles_table()}
 """
+    )
+    return "\n".join(parts)
 
 
 # --- errors
@@ -328,6 +324,63 @@ def type_of(column: "sql.Column[Any]") -> str:
     return told.get(name) or (f"{name.lower()}({length})" if length else name.lower())
 
 
+#: What columns hold, by their names, wherever they stand.
+COLUMNS = {
+    "address": "of a server",
+    "attempts": "how many requests were made for it",
+    "backend": "what was asked",
+    "changed_at": "when a vector was last written",
+    "collection": "which one it is in",
+    "completion_tokens": "tokens written",
+    "created_at": "when it was made",
+    "dimension": "numbers of a vector",
+    "edited": "the answer as a reader wrote it better",
+    "end_at": "where it ends in its document",
+    "error": "what went wrong: type, message, hint, details",
+    "failed_items": "how many failed",
+    "finish_reason": "why the answer ended, such as stop or length",
+    "finished_at": "when it ended",
+    "host": "from which machine",
+    "id": "twelve hexadecimal digits",
+    "input": "what is asked about",
+    "is_most": "whether more were tried and served worse",
+    "key": "the hash of all that decides the answer",
+    "kind": "what is made, such as qa_generation",
+    "lease_holder": "which process works on it",
+    "lease_until": "until when that is believed without a sign of life",
+    "manifest": "what the run was made with: model, options, seed, versions",
+    "mark": "what a reader made of it: accepted or rejected",
+    "metadata": "whatever was given to keep with it",
+    "model": "which model",
+    "name": "what it is called",
+    "noted_at": "when that was noted",
+    "number": "its place, from 0 or 1",
+    "ok_items": "how many have an answer",
+    "output": "the answer",
+    "page": "the page of its document",
+    "position": "the item's place, from 0",
+    "processed_items": "how many ended",
+    "prompt_tokens": "tokens read",
+    "reply": "what came back, whole",
+    "request": "what was sent, without a key",
+    "results": "what `complete_task` was given, and what gates refused",
+    "served": "how many requests at once were served well",
+    "sha256": "of its text",
+    "source": "which document",
+    "start_at": "where it begins in its document",
+    "started_at": "when it was begun",
+    "status": "its state, as in the page on concepts",
+    "step": "which step answered: call, repair, reuse, a fallback",
+    "subject": "about what",
+    "task_id": "of which task",
+    "text": "of the piece",
+    "total_items": "how many there are to be; empty while not known",
+    "updated_at": "when it last changed",
+    "vector": "of length 1",
+    "version": "of these tables",
+}
+
+
 def tables() -> list[sql.Table]:
     """Return the tables of the ledger, in the order of their making."""
     return list(schema.TASKS.metadata.sorted_tables)
@@ -352,7 +405,7 @@ write them. An older ledger is brought forward when it is opened, a newer one is
                 *(f"of `{key.target_fullname}`" for key in column.foreign_keys),
                 *([] if column.nullable else ["never empty"]),
             ]
-            rows.append((f"`{column.name}`", type_of(column), ", ".join(keys), column.doc or ""))
+            rows.append((f"`{column.name}`", type_of(column), ", ".join(keys), COLUMNS.get(column.name, "")))
         parts.append(f"## {known.name}\n\n{table(('column', 'type', 'constraints', 'what it holds'), rows)}\n")
     return "\n".join(parts)
 
