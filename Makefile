@@ -7,7 +7,7 @@ FIND_PYTHON := for python in $(PYTHON) python3 python3.14 python3.13 python3.12 
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done
 # What any machine can run in a minute or two: no browser, no PostgreSQL.
 QUICK := tests/test_notebooks.py tests/test_project.py tests/test_settings.py tests/test_logs.py tests/test_ledger.py \
-	tests/test_cli.py tests/test_pulling.py tests/test_replies.py tests/faults/test_processes.py -k 'not postgresql and not from_a_pdf'
+	tests/test_cli.py tests/test_docs.py tests/test_pulling.py tests/test_replies.py tests/faults/test_processes.py -k 'not postgresql and not from_a_pdf'
 
 demo: $(VENV)/.demo ## generate 6 Q&A pairs about copywriting with the embedded model
 	@$(BIN)/cerebro pull smollm2
