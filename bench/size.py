@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -120,17 +121,28 @@ def report(url: str, task_id: str, count: int) -> None:
         print(json.dumps(quality_report(task_id, embedder="none", ledger=ledger).measures), file=sys.stderr)
 
 
-def copies(url: str, task_id: str, count: int) -> None:
-    """Find near copies, and nothing else."""
-    from cerebro_nb import find_duplicates
+def found_copies(count: int, embedder: str) -> None:
+    """Find copies, and nothing else."""
+    from cerebro_nb.rows.stored import StoredRows
+    from cerebro_nb.texts.duplicates import find_duplicates
 
-    texts = [pair["question"] for pair in pairs(count)]
+    texts = StoredRows(pair["question"] for pair in pairs(count))
     start = time.process_time()
-    found = find_duplicates(texts, "none")
-    print(len(found), time.process_time() - start, file=sys.stderr)
+    found = find_duplicates(texts, embedder)
+    print(Counter(copy.kind for copy in found), time.process_time() - start, file=sys.stderr)
 
 
-PARTS = {"export": export, "report": report, "copies": copies}
+def copies(url: str, task_id: str, count: int) -> None:
+    """Find near copies."""
+    found_copies(count, "none")
+
+
+def meaning(url: str, task_id: str, count: int) -> None:
+    """Find near copies, and those in other words by WordLlama; the vectors are made, too."""
+    found_copies(count, "wordllama")
+
+
+PARTS = {"export": export, "report": report, "copies": copies, "meaning": meaning}
 
 
 def measured(part: str, url: str, task_id: str, count: int) -> dict[str, float]:
@@ -159,7 +171,8 @@ def main(counts: list[int]) -> None:
 
 def the_part(name: str, url: str, task_id: str, count: int) -> None:
     """Do one part, and print what it took; what a start takes is not counted as the rows' CPU."""
-    from cerebro_nb.datasets import exports, report  # noqa: F401
+    from cerebro_nb.datasets import exports  # noqa: F401
+    from cerebro_nb.evaluating import report  # noqa: F401
 
     known()
     start = time.process_time()

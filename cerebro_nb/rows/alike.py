@@ -5,6 +5,7 @@
 # %% ../../nbs/18_rows/9_alike.ipynb #df92781e
 from __future__ import annotations
 
+import os
 import re
 import tempfile
 import weakref
@@ -20,7 +21,7 @@ from .stored import written_beside
 
 # %% auto #0
 __all__ = ['NEARLY_SAME', 'SOMEWHAT_ALIKE', 'resemblance', 'Grain', 'keys_of', 'most_shared', 'SharedKeys', 'first_equal',
-           'earlier_alike']
+           'earlier_alike', 'StoredVectors', 'nearest_earlier']
 
 # %% ../../nbs/18_rows/9_alike.ipynb #7571563f
 _PIECE = 4
@@ -207,3 +208,105 @@ def earlier_alike(texts: Iterable[str], essences: Iterable[str], count: int, gra
     for row in range(0, count, _PAGE):
         page = earlier.read(row, 0, 3 * grain.keys).T.tolist()
         yield from ([place for place in places if place != own] for own, places in enumerate(page, row))
+
+# %% ../../nbs/18_rows/9_alike.ipynb #7f817ae9
+class StoredVectors:
+    """Vectors of length 1 in a temporary file, one after another."""
+
+    def __init__(self) -> None:
+        with written_beside():
+            self._file = tempfile.TemporaryFile(prefix="cerebro-", buffering=0)
+        weakref.finalize(self, self._file.close)
+        self._count = self._size = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, vectors: Any) -> None:
+        """Write some at the end, a row each."""
+        halves = vectors.astype("float16")
+        with written_beside():
+            self._file.seek(0, os.SEEK_END)
+            self._file.write(halves.tobytes())
+        self._count, self._size = self._count + len(halves), halves.itemsize * halves.shape[1]
+
+    def _read(self, place: int) -> bytes:
+        self._file.seek(place * self._size)
+        return self._file.read(self._size)
+
+    def at(self, places: Iterable[int]) -> Any:
+        """Return those at some places, a row of float32 each."""
+        return self._rows(b"".join(map(self._read, places)))
+
+    def between(self, start: int, end: int) -> Any:
+        """Return those from a place to another, in the same way."""
+        self._file.seek(start * self._size)
+        return self._rows(self._file.read((end - start) * self._size))
+
+    def _rows(self, found: bytes) -> Any:
+        import numpy
+
+        halves = numpy.frombuffer(found, dtype="float16")
+        return halves.reshape(-1, self._size // halves.itemsize).astype("float32")
+
+# %% ../../nbs/18_rows/9_alike.ipynb #34299a26
+_PART, _BESIDE, _LOOKED_AT = 1_000, 8, 8
+
+
+def _blocks(start: int, end: int) -> Iterator[tuple[int, int]]:
+    return ((at, min(at + _PART, end)) for at in range(start, end, _PART))
+
+
+def _parts_beside(vectors: StoredVectors) -> Any:
+    """Return for each vector the numbers of the parts that it is nearest to, that in which it stands the first."""
+    import numpy
+
+    chosen = numpy.random.default_rng(7).choice(len(vectors), max(1, len(vectors) // _PART), replace=False)
+    centres = vectors.at(numpy.sort(chosen).tolist())
+    far = (-(vectors.between(*block) @ centres.T) for block in _blocks(0, len(vectors)))
+    return numpy.concatenate([one.argsort(axis=1, kind="stable")[:, :_BESIDE].astype("int32") for one in far])
+
+# %% ../../nbs/18_rows/9_alike.ipynb #84b56095
+def _best_of(later: Any, earlier: Any, cosine: Any) -> tuple[Any, Any]:
+    """Return pairs of places by the later one, the nearest first, and no more of it than are worth a look."""
+    import numpy
+
+    order = numpy.lexsort((earlier, -cosine, later))
+    later, earlier = later[order], earlier[order]
+    is_looked_at = numpy.arange(len(later)) - numpy.searchsorted(later, later) < _LOOKED_AT
+    return later[is_looked_at], earlier[is_looked_at]
+
+
+def nearest_earlier(vectors: StoredVectors, threshold: float) -> Iterator[tuple[int, list[int]]]:
+    """Yield the place of each text that has near ones before it, with the places of these, the nearest first.
+
+    Parameters
+    ----------
+    vectors
+        Of the texts, in their order.
+    threshold
+        The cosine from which on two are near.
+    """
+    import numpy
+
+    beside = _parts_beside(vectors)
+    order = beside[:, 0].argsort(kind="stable").astype("int32")
+    ends = numpy.bincount(beside[:, 0], minlength=int(beside.max()) + 1).cumsum()
+    starts, by_part, found = [0, *ends[:-1].tolist()], StoredVectors(), []
+    for start, end in _blocks(0, len(order)):
+        by_part.add(vectors.at(order[start:end].tolist()))
+    for start, end in _blocks(0, len(order)):
+        mine, of_mine, pairs = order[start:end], by_part.between(start, end), []
+        for part in numpy.unique(beside[mine]).tolist():
+            # Texts of one vector all come into one part: of such a part, its first are enough.
+            until = min(int(ends[part]), starts[part] + _BESIDE * _PART)
+            theirs, looking = order[starts[part] : until], (beside[mine] == part).any(axis=1).nonzero()[0]
+            cosines = of_mine[looking] @ by_part.between(starts[part], until).T
+            row, column = numpy.nonzero((cosines >= threshold) & (theirs < mine[looking][:, None]))
+            pairs.append((mine[looking][row], theirs[column], cosines[row, column]))
+        found.append(_best_of(*map(numpy.concatenate, zip(*pairs, strict=True))))
+    later, earlier = map(numpy.concatenate, zip(*found, strict=True))
+    by_place = later.argsort(kind="stable")
+    there, firsts = numpy.unique(later[by_place], return_index=True)
+    near = numpy.split(earlier[by_place], firsts[1:])
+    yield from ((place, nearest.tolist()) for place, nearest in zip(there.tolist(), near, strict=False))

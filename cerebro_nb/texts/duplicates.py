@@ -18,10 +18,12 @@ from cerebro_nb.rows.alike import (
     NEARLY_SAME,
     SOMEWHAT_ALIKE,
     SharedKeys,
+    StoredVectors,
     earlier_alike,
     first_equal,
     keys_of,
     most_shared,
+    nearest_earlier,
     resemblance,
 )
 from ..rows.stored import StoredRows
@@ -121,7 +123,6 @@ class NearTexts:
 _COSINES = {"wordllama-l2-supercat-256": 0.76, "multilingual-e5-small-q4": 0.95}
 _COSINE = 0.92
 _OF_WHAT_IS_LEFT = 0.4
-_BLOCK = 1_000
 
 
 def near_cosine(embedder: Embedder) -> float:
@@ -250,30 +251,28 @@ def copies_by_letters(texts: Sequence[str], threshold: float = NEAR, contrasts: 
                 break
 
 # %% ../../nbs/19_texts/4_duplicates.ipynb #5720db56
-def _by_meaning(texts: Sequence[str], vectors: Any, threshold: float) -> list[tuple[int, int]]:
-    """Return the places of texts that mean the same as an earlier one, each with the place of that one.
+def _by_meaning(texts: Sequence[str], vectors: StoredVectors, threshold: float) -> Iterator[tuple[int, int]]:
+    """Yield the places of texts that mean the same as an earlier one, each with the place of that one.
 
     Parameters
     ----------
     texts, vectors
-        The texts, and a row of length 1 of each.
+        The texts, and the vector of each.
     threshold
         The cosine from which on two are near.
     """
-    import numpy
-
-    found: dict[int, int] = {}
-    for start in range(0, len(vectors), _BLOCK):
-        cosines = vectors[start : start + _BLOCK] @ vectors.T
-        for row, column in zip(*numpy.nonzero(cosines >= threshold), strict=True):
-            later, earlier = int(start + row), int(column)
-            is_open = earlier < later and earlier not in found and later not in found
-            if is_open and means_the_same(texts[earlier], texts[later], float(cosines[row, column]), threshold):
-                found[later] = earlier
-    return list(found.items())
+    of: dict[int, int] = {}
+    for later, near in nearest_earlier(vectors, threshold):
+        for earlier in dict.fromkeys(of.get(place, place) for place in near):
+            one, other = vectors.at([earlier, later])
+            if means_the_same(texts[earlier], texts[later], float(one @ other), threshold):
+                of[later] = earlier
+                yield later, earlier
+                break
 
 # %% ../../nbs/19_texts/4_duplicates.ipynb #14b6d923
 _ENOUGH = 100  # texts that tell the language of all
+_PAGE = 1_000  # texts that are turned into vectors at once
 
 
 async def afind_duplicates(
@@ -306,10 +305,13 @@ async def afind_duplicates(
     by_letters = await asyncio.to_thread(lambda: list(copies_by_letters(texts)))
     found = {copy.place: copy for copy in by_letters}
     if finder is not None and len(texts):
-        kept = [place for place in range(len(texts)) if place not in found]
-        rest = [texts[place] for place in kept]
-        vectors = await finder.embed(rest)
-        for later, earlier in await asyncio.to_thread(_by_meaning, rest, vectors, near_cosine(finder)):
+        kept = array("q", (place for place in range(len(texts)) if place not in found))
+        rest = texts.at(kept) if isinstance(texts, StoredRows) else [texts[place] for place in kept]
+        vectors = StoredVectors()
+        for start in range(0, len(rest), _PAGE):
+            vectors.add(await finder.embed(list(rest[start : start + _PAGE])))
+        by_meaning = await asyncio.to_thread(lambda: list(_by_meaning(rest, vectors, near_cosine(finder))))
+        for later, earlier in by_meaning:
             found[kept[later]] = Duplicate(kept[later], kept[earlier], "meaning")
     return [found[place] for place in sorted(found)]
 
