@@ -1,5 +1,6 @@
 """Judges: calibrated before they rank, given the source, asked in both orders; and data sets by their scores."""
 
+import itertools
 import json
 import logging
 
@@ -19,6 +20,7 @@ from cerebro_nb import (
     rerun,
     resume,
     retry_failed,
+    synthetic_run,
     verdicts,
 )
 from cerebro_nb.judging.calibration import area_interval, area_under_curve, calibration_items, calibration_run
@@ -374,3 +376,41 @@ def test_a_judgement_that_is_done_anew_tells_the_prompt_that_it_was_asked_with(o
 
     again = rerun(run.task_id, ledger=ledger, client=judging_as(4, "big"), show_progress=False)
     assert again.task.manifest["template"] == told["template"]
+
+
+PLACES = ["Assam", "Ceylon", "Java", "Kenya", "Malawi", "Nepal", "Uji", "Wuyi"]
+
+
+def writing_of(places):
+    """Return what a model says that writes of one place after another, every second time what is wrong, and judges."""
+
+    def says(request):
+        parts = (request.json_schema or {}).get("properties", {})
+        if "score" in parts:
+            asked = request.messages[-1].content
+            return verdict_of(request, 1 if is_known_bad(request) or "a kind of stone" in asked else 5)
+        if "question" not in parts:
+            return verdict_of(request, 5)
+        number = next(places)
+        made_of = "a kind of stone" if number % 2 == 0 else "the dried leaf of a bush"
+        place = PLACES[number % len(PLACES)]
+        return json.dumps({"question": f"What is tea from {place} made of?", "answer": f"In {place} it is {made_of}."})
+
+    return says
+
+
+def test_examples_below_the_least_score_do_not_count_and_others_come_in_their_place(options):
+    client = judging(writing_of(itertools.count()))
+    given = {**options, "min_score": 4, "one_call": True, "embedder": "none", "topics": "none"}
+    run = synthetic_run("qa", "tea", 3, client=client, **given).start().wait()
+    assert [row.answer.endswith("the dried leaf of a bush.") for row in run.df.itertuples()] == [True] * 3
+    assert run.task.manifest["min_score"] == 4 and run.task.manifest["calibration"]["auc"] == 1
+    told = {attempt["error"]["message"] for attempt in run.ledger.attempts(run.task_id) if attempt["error"]}
+    assert told == {"1 of 5: It was looked up."}
+
+
+@pytest.mark.parametrize("wrong", [{"min_score": 0}, {"min_score": "high"}, {"min_score": 4.5}, {"judge_model": "big"}])
+def test_a_least_score_that_no_judge_gives_is_refused_before_the_run(wrong):
+    with pytest.raises(errors.InputError) as refused:
+        synthetic_run("qa", "tea", 3, **wrong)
+    assert refused.value.hint

@@ -9,6 +9,7 @@ import dataclasses
 import inspect
 import json
 import math
+import random
 import string
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
@@ -23,7 +24,8 @@ from ..profiles import GenerationOptions
 from ..concurrency.threads import in_thread
 
 # %% auto #0
-__all__ = ['Work', 'MOST_SIZE', 'WorkItem', 'Replacing', 'as_json', 'fill_prompt', 'next_seed', 'prompt_work', 'function_work']
+__all__ = ['Work', 'MOST_SIZE', 'WorkItem', 'Replacing', 'as_json', 'fill_prompt', 'next_seed', 'seed_of', 'prompt_work',
+           'function_work']
 
 # %% ../../nbs/15_batching/2_work.ipynb #2ea0c4eb
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -228,6 +230,11 @@ def next_seed(options: GenerationOptions, steps: int) -> GenerationOptions:
         return options
     varied: GenerationOptions = options.replace(seed=(options.seed + steps) % 2**31)
     return varied
+
+# %% ../../nbs/15_batching/2_work.ipynb #b582ca06
+def seed_of(options: GenerationOptions) -> int:
+    """Return the seed that a plan is made from: that of the options, or one drawn by chance, below 2**31."""
+    return random.SystemRandom().randrange(2**31) if options.seed is None else options.seed
 
 # %% ../../nbs/15_batching/2_work.ipynb #79debb90
 def prompt_work(
