@@ -38,10 +38,22 @@ def name_of(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
+BLOCK = re.compile(r"(<!-- not run: [^>]+ -->\n+)?^( *)```(\w+)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+
+
 def blocks_of(page: Path, *languages: str) -> list[tuple[str, str]]:
-    """Return the blocks of a page in their order, with their languages; those inside a list are taken out of it."""
-    found = re.findall(r"^( *)```(\w+)\n(.*?)^ *```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    return [(kind, inspect.cleandoc(text) if indent else text) for indent, kind, text in found if kind in languages]
+    """Return the blocks of a page in their order, with their languages; those inside a list are taken out of it.
+
+    One that wants what no test has, such as a cluster, has a comment before it that says so: it is only compiled.
+    """
+    found = []
+    for left_out, indent, kind, text in BLOCK.findall(page.read_text(encoding="utf-8")):
+        block = inspect.cleandoc(text) if indent else text
+        if left_out:
+            compile(block, name_of(page), "exec")
+        elif kind in languages:
+            found.append((kind, block))
+    return found
 
 
 # --- a server that answers whatever the pages ask
