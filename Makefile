@@ -54,7 +54,7 @@ notebooks: $(VENV)/.dev ## notebooks are clean and exported with no difference
 readme: $(VENV)/.dev ## README.md is what nbs/index.ipynb says
 	$(BIN)/python scripts/readme.py --check
 
-docs: $(VENV)/.dev ## build the site in _docs, offline and without a warning
+docs: $(VENV)/.dev ## build the site in _docs/html, offline and without a warning
 	$(BIN)/python scripts/build_docs.py
 
 outputs: $(VENV)/.dev ## run the notebooks of the package, and keep what they show

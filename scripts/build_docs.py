@@ -1,4 +1,4 @@
-"""Build the site in _docs, offline: the reference from the code, the tutorials as they are read, then Sphinx."""
+"""Build the site in _docs/html, offline: the reference from the code, the tutorials as they are read, then Sphinx."""
 
 import ast
 import shutil
@@ -45,7 +45,7 @@ def write_tutorials(folder: Path) -> None:
 
 def main(words: list[str]) -> int:
     """Write what is made, and build; a word is the folder in which the site is to stand."""
-    target = Path(words[0]) if words else ROOT / "_docs"
+    target = Path(words[0]) if words else ROOT / "_docs" / "html"
     reference.write(DOCS / "reference")
     write_tutorials(DOCS / "tutorials")
     with tempfile.TemporaryDirectory() as doctrees:
