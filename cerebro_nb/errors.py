@@ -107,7 +107,7 @@ class MissingDependency(CerebroError):
 
 
 class PullFailed(CerebroError):
-    """A model cannot be brought here: no pip, no index that has it, no room, or not the file it should be."""
+    """A model cannot be brought here: no pip, no index that has it, no space, or not the file it should be."""
 
 
 class ExportFailed(CerebroError):
