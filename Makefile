@@ -1,5 +1,5 @@
 # `make demo` and `make test` set everything up by themselves, in .venv.
-.PHONY: demo test quick pythons artefacts panel check lint javascript types notebooks readme outputs catalogues bench size worth helps picture lock clean help
+.PHONY: demo test quick pythons artefacts panel check lint javascript types notebooks readme docs outputs catalogues bench size worth helps picture lock clean help
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,7 +7,7 @@ FIND_PYTHON := for python in $(PYTHON) python3 python3.14 python3.13 python3.12 
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done
 # What any machine can run in a minute or two: no browser, no PostgreSQL.
 QUICK := tests/test_notebooks.py tests/test_project.py tests/test_settings.py tests/test_logs.py tests/test_ledger.py \
-	tests/test_cli.py tests/test_pulling.py tests/test_replies.py tests/faults/test_processes.py -k 'not postgresql and not from_a_pdf'
+	tests/test_cli.py tests/test_docs.py tests/test_pulling.py tests/test_replies.py tests/faults/test_processes.py -k 'not postgresql and not from_a_pdf'
 
 demo: $(VENV)/.demo ## generate 6 Q&A pairs about copywriting with the embedded model
 	@$(BIN)/cerebro pull smollm2
@@ -31,7 +31,7 @@ panel: $(VENV)/.demo ## install JupyterLab and open it
 	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[embedded,lab,documents,vectors,multilingual]'
 	$(BIN)/jupyter lab nbs/tutorials
 
-check: lint types notebooks readme javascript ## all that CI checks beside the tests
+check: lint types notebooks readme docs javascript ## all that CI checks beside the tests
 
 lint: $(VENV)/.dev ## style of notebooks, tests and scripts
 	$(BIN)/ruff check .
@@ -54,7 +54,10 @@ notebooks: $(VENV)/.dev ## notebooks are clean and exported with no difference
 readme: $(VENV)/.dev ## README.md is what nbs/index.ipynb says
 	$(BIN)/python scripts/readme.py --check
 
-outputs: $(VENV)/.dev ## run the notebooks of the rooms, and keep what they show
+docs: $(VENV)/.dev ## build the site in _docs/html, offline and without a warning
+	$(BIN)/python scripts/build_docs.py
+
+outputs: $(VENV)/.dev ## run the notebooks of the package, and keep what they show
 	$(BIN)/python scripts/outputs.py
 
 catalogues: $(VENV)/.dev ## compile the translations
@@ -99,5 +102,5 @@ $(VENV)/.demo: $(BIN)/python settings.ini setup.py constraints.txt
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.demo
-	$(PIP) -e '.[embedded,postgres,documents,vectors,multilingual,datasets,sheets,hub,ray,dev]'
+	$(PIP) -e '.[embedded,postgres,documents,vectors,multilingual,datasets,sheets,hub,otel,ray,docs,dev]'
 	@touch $@

@@ -21,7 +21,7 @@ setup(
     long_description=(_here / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license=meta["license"],
-    license_files=["LICENSE"],
+    license_files=["LICENSE", "NOTICE"],
     author=meta["author"],
     author_email=meta["author_email"],
     keywords=meta["keywords"].split(),

@@ -100,8 +100,8 @@ def measured(backend: str, ledger: Ledger) -> dict[str, Any]:
     LOOP.run(acall_llm("Say yes.", backend=backend, max_tokens=4))
     one = get_client(backend=backend)
     found: dict[str, Any] = {
-        "before, as the note had it": before(backend, 3, schema=False),
-        "before, with a schema": before(backend, 3, schema=True),
+        "before, ten in a call": before(backend, 3, schema=False),
+        "before, ten in a call with a schema": before(backend, 3, schema=True),
         "after, profile synthetic": after(one, "synthetic", 18, ledger),
         "after, profile auto": after(one, "auto", 60, ledger),
     }
@@ -110,7 +110,7 @@ def measured(backend: str, ledger: Ledger) -> dict[str, Any]:
         cores = get_client(backend=backend, embedded={"processes": os.cpu_count() or 1})
         found["after, profile auto, an engine a core"] = after(cores, "auto", 60, ledger)
         auto = max(auto, found["after, profile auto, an engine a core"]["a second"])
-    for name in ("before, as the note had it", "before, with a schema"):
+    for name in ("before, ten in a call", "before, ten in a call with a schema"):
         # Where nothing came of it, one example more than nothing is counted: the ratio is then at least that.
         least = 1 / found[name]["seconds"]
         found[f"auto / {name}"] = auto / max(found[name]["a second"], least)

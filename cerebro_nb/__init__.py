@@ -142,10 +142,10 @@ if TYPE_CHECKING:
 
 
 def _homes() -> dict[str, str]:
-    """The room of each public name, as the imports above have them for type checkers."""
+    """The module of each public name, as the imports above have them for type checkers."""
     with open(__file__, encoding="utf-8") as source:
         imports = [line.split() for line in source if line.startswith("    from .")]
-    return {name: room.removeprefix(".") for _, room, _, name, *_ in imports}
+    return {name: module.removeprefix(".") for _, module, _, name, *_ in imports}
 
 
 # A public name is imported when it is first asked for, so that `import cerebro_nb` is quick.

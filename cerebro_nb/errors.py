@@ -5,6 +5,7 @@
 # %% ../nbs/02_errors.ipynb #0a984068
 from __future__ import annotations
 
+import traceback
 from typing import Any, ClassVar, Literal
 
 from .cleaning import shown
@@ -60,6 +61,7 @@ class CerebroError(Exception):
         super().__init__(_fit_to_show(message))
         self.message, self.hint, self.details = _fit_to_show(message), _fit_to_show(hint), details
         self.item: int | None = None
+        self._shown_at = 0  # the traceback of which a notebook has shown the message
 
     def __reduce__(self) -> tuple[Any, ...]:  # a class may be made of other things than its message
         return _made_again, (type(self), self.args), self.__dict__
@@ -67,6 +69,13 @@ class CerebroError(Exception):
     def __str__(self) -> str:
         where = f"item {self.item}: " if self.item is not None else ""
         return f"{where}{self.message}" + (f"\n  -> {self.hint}" if self.hint else "")
+
+    def _render_traceback_(self) -> list[str]:
+        # What IPython shows of it: the message; and if it is asked again of the same raise, by %tb, the frames.
+        if self._shown_at != id(self.__traceback__):
+            self._shown_at = id(self.__traceback__)
+            return [f"{type(self).__name__}: {self}", "(%tb shows where it was raised.)"]
+        return [shown(line.rstrip("\n")) for line in traceback.format_exception(self)]
 
 # %% ../nbs/02_errors.ipynb #d0a06835
 class SettingsError(CerebroError):
@@ -98,7 +107,7 @@ class MissingDependency(CerebroError):
 
 
 class PullFailed(CerebroError):
-    """A model cannot be brought here: no pip, no index that has it, no room, or not the file it should be."""
+    """A model cannot be brought here: no pip, no index that has it, no space, or not the file it should be."""
 
 
 class ExportFailed(CerebroError):

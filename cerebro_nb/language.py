@@ -13,10 +13,11 @@ from functools import cache
 from pathlib import Path
 
 from .errors import InputError
-from .logs import CLEAN
+from .logs import CLEAN, JsonLines
+from .settings import LogFormat, load_settings
 
 # %% auto #0
-__all__ = ['check_language', 'language_name', 'texts', 'number_words', 'show_log']
+__all__ = ['check_language', 'language_name', 'locale_folder', 'texts', 'number_words', 'show_log']
 
 # %% ../nbs/09_language.ipynb #9c5a9206
 def check_language(tag: str) -> str:
@@ -105,6 +106,11 @@ def language_name(tag: str) -> str:
     return _registered("language", language.language or tag) + (f" ({closer})" if closer else "")
 
 # %% ../nbs/09_language.ipynb #0566a98f
+def locale_folder() -> Path:
+    """Return the folder of the catalogues."""
+    return Path(__file__).parent / "locale" if "__file__" in globals() else Path("../cerebro_nb/locale")
+
+
 @cache
 def texts(log_language: str) -> gettext.NullTranslations:
     """Return the catalogue of a language, whose ``gettext`` and ``ngettext`` give the text to show.
@@ -114,8 +120,7 @@ def texts(log_language: str) -> gettext.NullTranslations:
     log_language
         ``en`` or ``pt-BR``; English where there is no catalogue.
     """
-    folder = Path(__file__).parent / "locale" if "__file__" in globals() else Path("../cerebro_nb/locale")
-    return gettext.translation("cerebro", folder, [log_language.replace("-", "_")], fallback=True)
+    return gettext.translation("cerebro", locale_folder(), [log_language.replace("-", "_")], fallback=True)
 
 # %% ../nbs/09_language.ipynb #d16c467e
 _SWAPPED = str.maketrans(",.", ".,")
@@ -147,19 +152,28 @@ class _TqdmHandler(logging.Handler):
             self.handleError(record)
 
 
-def show_log(level: int | str = "INFO") -> None:
+def show_log(level: int | str = "INFO", log_format: LogFormat | None = None) -> None:
     """Show Cerebro's log lines on standard error, as ``[INFO] Processing batch 1/3 (3 items, progress: 0/9)``.
 
     Parameters
     ----------
     level
-        The least level to show, a name or a number of the ``logging`` module. A second call changes the level.
+        The least level to show, a name or a number of the ``logging`` module. A second call changes it.
+    log_format
+        ``text``, or ``json`` for an object a line; the settings' if None. A second call changes it.
+
+    Raises
+    ------
+    SettingsError
+        If the settings are asked and one of them is refused.
     """
+    log_format = log_format or load_settings().log_format
     logger = logging.getLogger("cerebro_nb")
-    if not any(isinstance(handler, _TqdmHandler) for handler in logger.handlers):
+    handler = next((known for known in logger.handlers if isinstance(known, _TqdmHandler)), None)
+    if handler is None:
         handler = _TqdmHandler()
         handler.addFilter(CLEAN)
-        handler.setFormatter(logging.Formatter("[%(levelname)s] %(message)s"))
         logger.addHandler(handler)
         logger.propagate = False
+    handler.setFormatter(JsonLines() if log_format == "json" else logging.Formatter("[%(levelname)s] %(message)s"))
     logger.setLevel(level)

@@ -27,8 +27,8 @@ _log = get_logger(__name__)
 DEFAULT_DATA_DIR = platformdirs.user_data_path("cerebro_nb", appauthor=False)
 
 # %% auto #0
-__all__ = ['DEFAULT_DATA_DIR', 'Address', 'Addresses', 'BackendName', 'WHOM', 'BUNDLED', 'EmbeddedSettings', 'FallbackSettings',
-           'Settings', 'load_settings', 'is_private']
+__all__ = ['DEFAULT_DATA_DIR', 'Address', 'Addresses', 'BackendName', 'LogFormat', 'WHOM', 'BUNDLED', 'EmbeddedSettings',
+           'FallbackSettings', 'SourcedValues', 'Settings', 'load_settings', 'is_private']
 
 # %% ../nbs/08_settings.ipynb #5d1a1862
 def _address(text: str) -> str:
@@ -50,6 +50,7 @@ def _listed(value: Any) -> Any:
 Address = Annotated[str, AfterValidator(_address)]
 Addresses = Annotated[tuple[Address, ...], BeforeValidator(_listed), Field(max_length=256)]
 BackendName = Literal["ollama", "openai", "embedded"]
+LogFormat = Literal["text", "json"]
 #: The settings that say whom to ask.
 WHOM = ("backend", "model", "base_url")
 
@@ -86,7 +87,29 @@ class FallbackSettings(CheckedValues):
     base_url: Addresses = Field((), description="addresses of the servers; none are those of the run")
 
 # %% ../nbs/08_settings.ipynb #e26ca21c
-class Settings(CheckedValues):
+class SourcedValues(CheckedValues):
+    """Values that know where each of them came from."""
+
+    _of_the_folder: frozenset[str] = PrivateAttr(frozenset())
+    _sources: Mapping[str, str] = PrivateAttr(default_factory=dict)
+
+    def replace(self, **changes: Any) -> Self:
+        """Return a copy with some values changed, as other values are; where the others came from is kept."""
+        copied = super().replace(**changes)
+        copied._of_the_folder = self._of_the_folder - {name for name, value in changes.items() if value is not None}
+        copied._sources = {**self._sources, **dict.fromkeys(changes, "argument")}
+        return copied
+
+    def of_the_folder(self, name: str) -> bool:
+        """Whether a setting came from the ``cerebro.toml`` of the working folder, which nobody named."""
+        return name in self._of_the_folder
+
+    def source_of(self, name: str) -> str:
+        """Tell where a setting is from, as ``generation.seed``: ``default``, a file, a variable, ``argument``."""
+        return self._sources.get(name, "default")
+
+# %% ../nbs/08_settings.ipynb #0a4ccf51
+class Settings(SourcedValues):
     """Everything a user may set, with its default."""
 
     backend: BackendName | None = Field(None, description="None: an Ollama that answers, else the embedded model")
@@ -94,6 +117,8 @@ class Settings(CheckedValues):
     base_url: Addresses = Field((), description="addresses of the servers, without a key in them; several share a run")
     language: str = Field("en", min_length=2, max_length=64, description="BCP-47 tag of what is generated")
     log_language: Literal["en", "pt-BR"] = Field("en", description="language of log lines and panels")
+    log_format: LogFormat = Field("text", description="form of log lines; json is an object a line")
+    traces: bool = Field(False, description="OpenTelemetry spans of runs, items and attempts; cerebro-nb[otel]")
     data_dir: Path = Field(DEFAULT_DATA_DIR, description="folder of the ledger and of what is saved")
     database_url: str | None = Field(
         None, repr=False, description="SQLAlchemy URL of the ledger; None is SQLite in data_dir"
@@ -106,18 +131,6 @@ class Settings(CheckedValues):
     embedded: EmbeddedSettings = EmbeddedSettings()
     fallback: FallbackSettings = FallbackSettings()
     profiles: dict[str, Profile] = Field(default_factory=lambda: dict(PROFILES))
-
-    _of_the_folder: frozenset[str] = PrivateAttr(frozenset())
-
-    def replace(self, **changes: Any) -> Self:
-        """Return a copy with some values changed, as other values are; where the others came from is kept."""
-        copied = super().replace(**changes)
-        copied._of_the_folder = self._of_the_folder - {name for name, value in changes.items() if value is not None}
-        return copied
-
-    def of_the_folder(self, name: str) -> bool:
-        """Whether a setting came from the ``cerebro.toml`` of the working folder, which nobody named."""
-        return name in self._of_the_folder
 
     def fallback_settings(self) -> Settings | None:
         """Return the settings of whom a call goes to after timeouts; None if nobody is named for that."""
@@ -348,6 +361,7 @@ def load_settings(environ: Mapping[str, str] | None = None, **arguments: Any) ->
     _merge(values, changed, "argument", sources)
     _fill_profiles(values)
     settings = validated(Settings, values, sources)
+    settings._sources = sources
     if file == _OF_THE_FOLDER and not environ.get("CEREBRO_CONFIG"):
         settings._of_the_folder = frozenset(name for name, source in sources.items() if source == file.name)
         _check_the_folder(settings)

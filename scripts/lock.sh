@@ -8,7 +8,7 @@ trap 'rm -rf "$work"' EXIT
 oldest=$(sed -n 's/^min_python = //p' settings.ini)
 "${PYTHON:-$(scripts/interpreter.sh "$oldest")}" -m venv "$work/venv"
 "$work/venv/bin/python" -m pip install --upgrade pip
-"$work/venv/bin/python" -m pip install ".[embedded,postgres,lab,documents,vectors,multilingual,datasets,sheets,hub,ray,dev]"
+"$work/venv/bin/python" -m pip install ".[embedded,postgres,lab,documents,vectors,multilingual,datasets,sheets,hub,otel,ray,docs,dev]"
 {
   echo "# Versions that are tested together. Refresh: make lock"
   "$work/venv/bin/python" -m pip freeze --exclude cerebro-nb

@@ -1,11 +1,15 @@
 """Run notebooks and keep what their live cells show, as far as it is the same each time and nothing of a machine.
 
-python scripts/outputs.py            # all rooms
-python scripts/outputs.py tasks      # those with "tasks" in their path
+python scripts/outputs.py                     # all notebooks of the package
+python scripts/outputs.py tasks               # those with "tasks" in their path
+python scripts/outputs.py tutorials/1_first   # a tutorial: once, in an empty folder, with its tables
 """
 
+import os
 import re
 import sys
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import nbformat
@@ -17,22 +21,32 @@ OF_A_MACHINE = re.compile(r"/home/|/root/|/tmp/|/Users/|[A-Z]:\\\\Users|0x[0-9a-
 MOST_CHARACTERS = 4_000
 
 
-def executed(path: Path) -> nbformat.NotebookNode:
+def executed(
+    path: Path,
+    folder: Path | None = None,
+    forms: Sequence[str] = ("text/plain",),
+    **environment: str,
+) -> nbformat.NotebookNode:
     """Return a notebook after its cells were run, as a person's Jupyter runs them."""
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(
-        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": path.parent}}
-    ).execute()
+    place = {"metadata": {"path": folder or path.parent}}
+    NotebookClient(notebook, timeout=600, kernel_name="python3", resources=place).execute(
+        env={**os.environ, **environment}
+    )
+    notebook.metadata.pop("widgets", None)  # what no output refers to
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            cell.outputs = [output for output in map(as_text, cell.outputs) if output is not None]
+            shown = [as_text(output, forms) for output in cell.outputs]
+            cell.outputs = [output for output in shown if output is not None]
     return notebook
 
 
-def as_text(output: nbformat.NotebookNode) -> nbformat.NotebookNode | None:
-    """Return an output of a cell as plain text: its value, or what it printed; None of all others."""
+def as_text(output: nbformat.NotebookNode, forms: Sequence[str]) -> nbformat.NotebookNode | None:
+    """Return an output of a cell as text: its value, or what it printed; None of all others."""
     if output.output_type == "execute_result":
-        return nbformat.v4.new_output("execute_result", {"text/plain": output.data["text/plain"]})
+        return nbformat.v4.new_output(
+            "execute_result", {form: output.data[form] for form in forms if form in output.data}
+        )
     return output if output.output_type == "stream" and output.name == "stdout" else None
 
 
@@ -55,13 +69,28 @@ def keep(path: Path) -> int:
     return kept
 
 
+def keep_of_a_tutorial(path: Path) -> int:
+    """Run a tutorial in an empty folder, with a ledger of its own, and keep what it shows, tables as tables."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "work"
+        folder.mkdir()
+        notebook = executed(path, folder, ("text/plain", "text/html"), CEREBRO_DATA_DIR=f"{name}/data")
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if not OF_A_MACHINE.search(str(output))]
+    nbformat.write(notebook, path)
+    nbdev_clean(str(path))
+    return sum(bool(cell.get("outputs")) for cell in notebook.cells)
+
+
 def main() -> int:
-    """Keep the outputs of the rooms that are named."""
-    paths = [path for path in sorted((ROOT / "nbs").rglob("[0-9]*.ipynb")) if path.parent.name != "tutorials"]
-    for path in paths:
+    """Keep the outputs of the notebooks that are named; tutorials have to be named."""
+    for path in sorted((ROOT / "nbs").rglob("[0-9]*.ipynb")):
         name = str(path.relative_to(ROOT / "nbs"))
-        if not sys.argv[1:] or any(part in name for part in sys.argv[1:]):
-            print(f"{name}: {keep(path)} cells with outputs", flush=True)
+        is_tutorial = path.parent.name == "tutorials"
+        if any(part in name for part in sys.argv[1:]) or not (sys.argv[1:] or is_tutorial):
+            kept = keep_of_a_tutorial(path) if is_tutorial else keep(path)
+            print(f"{name}: {kept} cells with outputs", flush=True)
     return 0
 
 

@@ -4,6 +4,7 @@ The official clients of both are run against them in the contract tests: they ar
 """
 
 import asyncio
+import hashlib
 import json
 import random
 import socket
@@ -48,6 +49,32 @@ def read(asked: str) -> str | None:
         told = [word.strip(".,") for word in last.split() if len(word) > 4]
         return json.dumps({"question": f"What is there to know about {' and '.join(told[:3])}?"})
     return last if "with what is said here, in the same words" in asked else None
+
+
+def fitting(schema, words, root=None):
+    """Return a value that fits a JSON schema, told from others by its words."""
+    root = root or schema
+    if "$ref" in schema:
+        return fitting(root["$defs"][schema["$ref"].rpartition("/")[2]], words, root)
+    if schema.get("type") == "object":
+        return {name: fitting(part, f"{words} {name}", root) for name, part in schema["properties"].items()}
+    if schema.get("type") == "array":
+        return [fitting(schema["items"], f"{words} {place}", root) for place in range(schema.get("minItems", 1))]
+    if schema.get("type") == "boolean":
+        return True
+    if schema.get("type") in ("integer", "number"):
+        return schema.get("minimum", 1)
+    if "enum" in schema:
+        return schema["enum"][0]
+    return prose(words, schema.get("minLength", 0), asks=words.endswith("question"))
+
+
+def written(payload):
+    """Answer as a model would that always fits, and always says the same to the same request."""
+    asked = json.dumps([payload["messages"], payload["options"].get("seed"), payload["model"]], sort_keys=True)
+    words = " ".join(hashlib.sha256(asked.encode()).hexdigest()[place : place + 5] for place in (0, 5, 10, 15))
+    form = payload.get("format")
+    return json.dumps(fitting(form, words)) if form else prose(words)
 
 
 def echo(payload: dict[str, Any]) -> str:

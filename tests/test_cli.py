@@ -1,14 +1,18 @@
-"""The command line, as a user meets it: by subprocess."""
+"""The command line, as a user meets it: in this process where that tells the same, else as a process of its own."""
 
+import contextlib
 import hashlib
 import importlib.util
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 from typing import get_args
+from unittest.mock import patch
 
 import pytest
 from fakes import FakeOllama, closed_port
@@ -24,19 +28,39 @@ from cerebro_nb.tasks.writing import FinishedItem
 CEREBRO = str(Path(sys.executable).with_name("cerebro"))
 
 
-def cerebro(*words, timeout=120, **environment):
+def process(*words, timeout=120, **environment):
+    """Call the command line as a process of its own."""
     return subprocess.run(
         [CEREBRO, *words], capture_output=True, text=True, timeout=timeout, env={**os.environ, **environment}
     )
 
 
+def cerebro(*words, stdin="", **environment):
+    """Call the command line in this process, as its script does, and return how it ended and what it printed."""
+    out, error = io.StringIO(), io.StringIO()
+    with (
+        patch.dict(os.environ, environment),
+        patch("sys.stdin", io.StringIO(stdin)),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(error),
+    ):
+        try:
+            code = main(list(words))
+        except SystemExit as ended:
+            code = ended.code
+        except BaseException:  # as Python itself shows it
+            traceback.print_exc()
+            code = 1
+    return subprocess.CompletedProcess(["cerebro", *words], code, out.getvalue(), error.getvalue())
+
+
 def test_demo_prints_the_frame_and_where_it_is_saved_and_how_to_go_on(tmp_path):
-    ended = cerebro("demo", "--out", str(tmp_path / "demo.jsonl"))
+    ended = process("demo", "--out", str(tmp_path / "demo.jsonl"))
     assert ended.returncode == 0, ended.stderr
     assert "question" in ended.stdout and ended.stdout.count(" ok") >= 6
     assert f"Saved 6 examples: {tmp_path / 'demo.jsonl'}" in ended.stdout and "panel()" in ended.stdout
     assert "[INFO] Processing batch 1/2 (3 items, progress: 0/6)" in ended.stderr
-    assert "[INFO] Q&A progress: 50%" in ended.stderr and "Q&A: 100%" in ended.stderr
+    assert "[INFO] Q&A progress: 50%" in ended.stderr and "Q&A: 100%" not in ended.stderr, "no bar in a pipe"
     rows = [json.loads(line) for line in (tmp_path / "demo.jsonl").read_text().splitlines()]
     assert len({row["question"] for row in rows}) == 6
     listed = cerebro("tasks")
@@ -79,9 +103,9 @@ def test_doctor_says_what_is_wrong_and_the_fix(tmp_path):
 GENERATE = ("generate", "qa", "copywriting", "-n", "1")
 TROUBLE = {
     "no server": (("--backend", "ollama"), {"OLLAMA_HOST": "127.0.0.1:9"}, "nobody answers at http://127.0.0.1:9"),
-    "n of zero": (("-n", "0", "--backend", "embedded"), {}, "n = 0 is not between 1 and"),
-    "wrong temperature": (("--temperature", "7", "--backend", "embedded"), {}, "temperature = 7.0 (argument)"),
-    "wrong address": (("--base-url", "ftp://localhost"), {}, "base_url = 'ftp://localhost' (argument): it is"),
+    "n of zero": (("-n", "0", "--backend", "embedded"), {}, "-n 0 is not between 1 and"),
+    "wrong temperature": (("--temperature", "7", "--backend", "embedded"), {}, "--temperature 7.0: "),
+    "wrong address": (("--base-url", "ftp://localhost"), {}, "--base-url 'ftp://localhost': it is"),
     "wrong language": (("--language", "klingonese", "--backend", "embedded"), {}, "'klingonese' is no language tag"),
     "wrong profile": (("--profile", "turbo", "--backend", "embedded"), {}, "no profile is called 'turbo'"),
     "wrong model": (("--backend", "embedded", "--model", "gpt-9"), {}, "serves 'smollm2-135m-instruct', not 'gpt-9'"),
@@ -216,10 +240,10 @@ def test_what_a_terminal_has_no_letter_for_ends_nothing(tmp_path):
             "--out",
             str(tmp_path / "out.jsonl"),
         )
-        ended = cerebro(*words, OLLAMA_HOST=server.url, PYTHONIOENCODING="cp850")
+        ended = process(*words, OLLAMA_HOST=server.url, PYTHONIOENCODING="cp850")
     assert ended.returncode == 0 and "Saved 1 examples" in ended.stdout and "Where is ?" in ended.stdout, ended.stderr
     assert json.loads((tmp_path / "out.jsonl").read_text(encoding="utf-8"))["question"] == pair["question"]
-    assert cerebro("show", Ledger().tasks()[0].id, PYTHONIOENCODING="ascii").returncode == 0
+    assert process("show", Ledger().tasks()[0].id, PYTHONIOENCODING="ascii").returncode == 0
 
 
 def test_a_reader_that_goes_away_is_no_error():
@@ -247,9 +271,9 @@ NOT_FITTING = {
     "generate failure-cases x --documents a.txt": (2, "failure-cases takes no --documents"),
     "generate qa x --num-ctx 0": (2, "count of 1 or more"),
     "generate qa x --backend openai --num-ctx 4096": (2, "--num-ctx is for Ollama"),
-    "generate qa x --num-ctx 1": (1, "num_ctx = 1 leaves no room"),
-    "generate qa x --backend embedded --seed -1": (1, "seed = -1"),
-    "generate qa x --backend embedded --seed 99999999999": (1, "seed = 99999999999"),
+    "generate qa x --num-ctx 1": (1, "--num-ctx 1 leaves no room"),
+    "generate qa x --backend embedded --seed -1": (1, "--seed -1"),
+    "generate qa x --backend embedded --seed 99999999999": (1, "--seed 99999999999"),
     "generate qa x --seed one": (2, "--seed"),
     "research why -k 2": (2, "there are none"),
     "research why --embedder wordllama": (2, "there are none"),

@@ -1,7 +1,6 @@
 """One contract for every kind of work: what it is, its work made again, reused, shown and exported."""
 
 import asyncio
-import hashlib
 import inspect
 import json
 import re
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from fakes import FakeOllama, prose
+from fakes import FakeOllama, written
 from pydantic import BaseModel, Field
 
 import cerebro_nb
@@ -55,32 +54,6 @@ from cerebro_nb.panels.form import RunForm, as_code
 from cerebro_nb.recipes.recipe import Recipe
 
 LEAFLET = Document("\n\n".join(f"Tea number {n} wants patience: wait {n} minutes." for n in range(40)), "tea.txt")
-
-
-def fitting(schema, words, root=None):
-    """Return a value that fits a JSON schema, told from others by its words."""
-    root = root or schema
-    if "$ref" in schema:
-        return fitting(root["$defs"][schema["$ref"].rpartition("/")[2]], words, root)
-    if schema.get("type") == "object":
-        return {name: fitting(part, f"{words} {name}", root) for name, part in schema["properties"].items()}
-    if schema.get("type") == "array":
-        return [fitting(schema["items"], f"{words} {place}", root) for place in range(schema.get("minItems", 1))]
-    if schema.get("type") == "boolean":
-        return True
-    if schema.get("type") in ("integer", "number"):
-        return schema.get("minimum", 1)
-    if "enum" in schema:
-        return schema["enum"][0]
-    return prose(words, schema.get("minLength", 0), asks=words.endswith("question"))
-
-
-def written(payload):
-    """Answer as a model would that always fits, and always says the same to the same request."""
-    asked = json.dumps([payload["messages"], payload["options"].get("seed"), payload["model"]], sort_keys=True)
-    words = " ".join(hashlib.sha256(asked.encode()).hexdigest()[place : place + 5] for place in (0, 5, 10, 15))
-    form = payload.get("format")
-    return json.dumps(fitting(form, words)) if form else prose(words)
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from cerebro_nb import (
     resume,
     retry_failed,
 )
-from cerebro_nb.cli.recipe_commands import recipes
+from cerebro_nb.cli.setup_commands import recipes
 from cerebro_nb.datasets.shapes import shaped
 from cerebro_nb.gates.gates import refusals
 from cerebro_nb.launching.kind import kind_named

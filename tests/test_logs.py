@@ -1,12 +1,19 @@
-"""What the log is told by strangers, as any handler of a user gets it."""
+"""What the log is told by strangers, as any handler of a user gets it; the log for programs; errors in a notebook."""
 
+import importlib.util
 import io
+import json
 import logging
 import re
+import subprocess
+import sys
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from IPython.core.interactiveshell import InteractiveShell
 
+from cerebro_nb import Ledger, process_in_batches, show_log
 from cerebro_nb.errors import MOST_CHARACTERS
 from cerebro_nb.logs import get_logger
 
@@ -50,3 +57,61 @@ def test_a_traceback_keeps_its_lines_and_loses_its_marks():
         lines = told("a listener failed", exc_info=True).split("\n")
     assert lines[0] == "a listener failed" and lines[1].startswith("Traceback") and len(lines) > 3
     assert not any(map(OBEYED.search, lines))
+
+
+def test_a_log_for_programs_is_an_object_a_line(capsys, monkeypatch):
+    monkeypatch.setenv("CEREBRO_LOG_FORMAT", "json")
+    show_log("INFO")
+    process_in_batches([1, 2, "three"], lambda number: number * 2 if number != "three" else 1 / 0, "auto")
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert {"time", "level", "logger", "message"} <= set(lines[0]) and {line["level"] for line in lines} >= {"INFO"}
+    last = [line["facts"] for line in lines if "facts" in line][-1]
+    assert (last["total"], last["ok"], last["failed"]) == (3, 2, 1)
+    assert last["task_id"] == Ledger().tasks()[0].id
+
+
+def test_the_forms_of_the_log_take_turns(capsys):
+    logger = get_logger("cerebro_nb.some_room")
+    for log_format in ("json", "text"):
+        show_log("INFO", log_format)
+        logger.warning("%s", "one\n[ERROR] forged")
+    first, second = capsys.readouterr().err.splitlines()
+    assert json.loads(first)["message"] == "one [ERROR] forged" and second == "[WARNING] one [ERROR] forged"
+
+
+@pytest.mark.skipif(importlib.util.find_spec("wordllama") is None, reason="the extra vectors is not installed")
+def test_an_embedder_leaves_the_log_of_the_process_alone():
+    code = (
+        "import logging; from cerebro_nb import get_embedder\n"
+        "before = logging.root.level, list(logging.root.handlers)\n"
+        "assert get_embedder('wordllama').name and 'wordllama' in __import__('sys').modules\n"
+        "assert (logging.root.level, list(logging.root.handlers)) == before == (logging.WARNING, [])"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+# --- what a notebook shows of an error
+
+FAILING = "from cerebro_nb import load_settings\nload_settings(log_language='klingon')"
+
+
+def shown_in_a_notebook(capsys, *cells):
+    shell = InteractiveShell()
+    shell.colors = "nocolor"
+    capsys.readouterr()
+    for cell in cells:
+        shell.run_cell(cell)
+    return capsys.readouterr().out
+
+
+def test_a_notebook_shows_an_error_as_its_message(capsys):
+    told = shown_in_a_notebook(capsys, FAILING)
+    assert "SettingsError: log_language = 'klingon'" in told and "->" in told and "%tb" in told
+    assert ".py" not in told and "Traceback" not in told
+
+
+def test_a_notebook_shows_the_frames_on_demand(capsys):
+    told = shown_in_a_notebook(capsys, FAILING, "%tb")
+    assert told.count("SettingsError: ") == 2 and "in load_settings" in told
+    told = shown_in_a_notebook(capsys, FAILING, FAILING)
+    assert "in load_settings" not in told, "raised anew it is a message again"

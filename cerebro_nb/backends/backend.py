@@ -201,7 +201,7 @@ class Chat:
         Raises
         ------
         BackendError
-            If the server refuses, fails, breaks off or is late; see the errors room.
+            If the server refuses, fails, breaks off or is late; see `cerebro_nb.errors`.
         """
         while True:
             sent = self._concessions.heeded(payload, request)

@@ -319,7 +319,7 @@ class OllamaBackend:
         Raises
         ------
         BackendError
-            If the server refuses, fails, breaks off or is late; see the errors room.
+            If the server refuses, fails, breaks off or is late; see `cerebro_nb.errors`.
         """
         payload = chat_payload(request, self._models.can_think(request.model))
         return await self._chat.answer("/api/chat", payload, request, on_text)

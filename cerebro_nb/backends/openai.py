@@ -231,7 +231,7 @@ class OpenAIBackend:
         Raises
         ------
         BackendError
-            If the server refuses, fails, breaks off or is late; see the errors room.
+            If the server refuses, fails, breaks off or is late; see `cerebro_nb.errors`.
         """
         return await self._chat.answer("/chat/completions", self._payload(request), request, on_text)
 

@@ -137,7 +137,7 @@ def shown_progress(on_progress: OnProgress | None) -> Iterator[OnProgress]:
     from tqdm.auto import tqdm
 
     tenth = 0
-    with tqdm(unit="B", unit_scale=True, disable=on_progress is not None) as bar:
+    with tqdm(unit="B", unit_scale=True, disable=on_progress is not None or None) as bar:
 
         def tell(now: PullProgress) -> None:
             nonlocal tenth

@@ -18,6 +18,7 @@ from ..client.call import Fallback
 from ..client.outage import CircuitBreaker
 from ..concurrency.control import ConcurrencyControl, Control
 from ..concurrency.retries import RetryPolicy, retry_decision
+from ..concurrency.spans import span
 from ..errors import CerebroError, OutputError, ProcessorFailed, RequestTimeout
 from ..profiles import Profile
 
@@ -84,8 +85,9 @@ async def attempt_once(item: WorkItem, work: Work, scope: CallScope, outcome: Ou
     started_at = time.time()
     failed: CerebroError | None = None
     try:
-        async with scope:
-            return as_json(await work(item), "the processor's result", ProcessorFailed)
+        with span("attempt", lambda: {"cerebro.attempt": item.attempt}):
+            async with scope:
+                return as_json(await work(item), "the processor's result", ProcessorFailed)
     except BaseException as error:
         if watch.ends(error):
             raise
@@ -211,21 +213,24 @@ async def attempted(item: WorkItem, work: Work, context: AttemptContext) -> Outc
     """
     clock = asyncio.get_running_loop().time
     outcome, began, watch = Outcome(), clock(), CancelWatch(context.stopping)
+    policy = RetryPolicy.of(context.profile, in_parts=True)
+    policy = replace(policy, max_attempts=max(1, policy.max_attempts - item.attempt + 1))
 
     async def tried(number: int) -> Any:
         outcome.tries += 1
         numbered = item if number == 1 else replace(item, attempt=item.attempt + number - 1, wish="")
         return await attempt_through_outages(numbered, work, context, outcome, watch)
 
-    policy = RetryPolicy.of(context.profile, in_parts=True)
-    policy = replace(policy, max_attempts=max(1, policy.max_attempts - item.attempt + 1))
-    try:
-        outcome.output = await policy.run(tried, context.rest)
-    except BaseException as error:
-        if watch.ends(error):
-            raise
-        outcome.error = failure_of(error)
-        outcome.error.item = item.position
+    with span("item", lambda: {"cerebro.item.position": item.position}) as here:
+        try:
+            outcome.output = await policy.run(tried, context.rest)
+        except BaseException as error:
+            if watch.ends(error):
+                raise
+            outcome.error = failure_of(error)
+            outcome.error.item = item.position
+        here.fail(outcome.error)
+        here.note(lambda: {"cerebro.item.attempts": outcome.tries, "cerebro.item.reused": item.reuses or None})
     await watch.settle()
     # The clock of the wall may be set meanwhile, so the time it took is another clock's.
     outcome.seconds = clock() - began

@@ -137,6 +137,7 @@ def _facts(now: Progress, catalogue: NullTranslations) -> dict[str, object]:
     """Return what a line may name."""
     return {
         "task": now.task_id,
+        "task_id": now.task_id,
         "label": now.label,
         "status": catalogue.gettext(now.status),
         "total": "?" if now.total is None else now.total,
@@ -177,7 +178,7 @@ def log_listener(log_language: str) -> Listener:
 
 # %% ../../nbs/15_batching/1_progress.ipynb #260b1ae6
 def bar_listener() -> Listener:
-    """Return a listener that shows a tqdm bar, as a widget in a notebook and on standard error elsewhere."""
+    """Return a listener that shows a tqdm bar: a widget in a notebook, on standard error if that is a terminal."""
     bar: Any = None
 
     def listen(now: Progress) -> None:
@@ -185,7 +186,7 @@ def bar_listener() -> Listener:
         if bar is None:
             from tqdm.auto import tqdm
 
-            bar = tqdm(total=now.total, initial=now.earlier, unit="item")
+            bar = tqdm(total=now.total, initial=now.earlier, unit="item", disable=None)
             bar.set_description(plain(now.label)[:60])  # escaped by the widget; as an argument of tqdm it would not be
         if now.processed > bar.n:
             if now.failed or now.retried:

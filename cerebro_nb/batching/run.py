@@ -22,13 +22,15 @@ from ..client.client import Client
 from ..client.call import Fallback
 from ..concurrency.control import Control
 from ..concurrency.loop import CLEAN_UP_S, LOOP, Terminated, wait_for
+from ..concurrency.spans import span, traced
 from ..errors import InputError
 from ..profiles import GenerationOptions, Profile
+from ..settings import load_settings
 from ..tasks.reading import Task
 from ..tasks.views import TaskView
 
 # %% auto #0
-__all__ = ['wait_or_cancel', 'await_or_cancel', 'Ending', 'Run']
+__all__ = ['wait_or_cancel', 'await_or_cancel', 'Ending', 'run_attributes', 'Run']
 
 # %% ../../nbs/15_batching/9_run.ipynb #e512108a
 def wait_or_cancel(ending: concurrent.futures.Future[None], cancel: Callable[[], None]) -> None:
@@ -105,6 +107,16 @@ class Ending:
         return self.future is not None and self._process != os.getpid() and not self.future.done()
 
 # %% ../../nbs/15_batching/9_run.ipynb #64d6b20d
+def run_attributes(now: Progress) -> dict[str, Any]:
+    """Return how a run ended, as attributes of its span: the task, its status, how many items ended well and not."""
+    return {
+        "cerebro.task.id": now.task_id,
+        "cerebro.task.status": now.status,
+        "cerebro.items.ok": now.ok,
+        "cerebro.items.failed": now.failed,
+    }
+
+# %% ../../nbs/15_batching/9_run.ipynb #8039e8df
 class Run(TaskView):
     """Works on one task; the handle by which it is started, watched and stopped.
 
@@ -175,9 +187,17 @@ class Run(TaskView):
 
     # --- steering
 
+    async def _worked(self) -> None:
+        named = {"gen_ai.operation.name": "invoke_workflow", "gen_ai.workflow.name": self.kind}
+        with traced(load_settings().traces), span(f"invoke_workflow {self.kind}", lambda: named) as here:
+            try:
+                await self._runner.run()
+            finally:
+                here.note(lambda: run_attributes(self.progress))
+
     def start(self) -> Run:
         """Start the run without waiting for it; a run starts once."""
-        self._ending.begin(self._runner.run)
+        self._ending.begin(self._worked)
         return self
 
     def as_ended(self, task: Task) -> Run:
@@ -229,7 +249,7 @@ class Run(TaskView):
         return self
 
     def _awaited(self) -> concurrent.futures.Future[None]:
-        ending = self._ending.begin(self._runner.run)
+        ending = self._ending.begin(self._worked)
         if self._ending.never_comes:
             raise InputError(
                 f"task {self.task_id} is being worked on by the process that this one was forked from",

@@ -8,63 +8,118 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import cerebro_nb
 from ..cleaning import plain
-from . import dataset_commands, doctor, model_commands, recipe_commands, run_commands, text_commands
-from .terminal import print_anything
-from .words import Command, commands_of
+from . import dataset_commands, run_commands, setup_commands, task_commands, text_commands
+from .terminal import Page, print_anything
+from .words import Command, Parser, command, commands_of, in_words, options_of, page_of, spoken
 from ..concurrency.loop import Terminated, signals_heard
 from ..errors import CerebroError
-from ..language import show_log
+from ..language import show_log, texts
+from ..settings import Settings, load_settings
 
 # %% auto #0
-__all__ = ['COMMANDS', 'parser', 'ended_by', 'main']
+__all__ = ['COMMANDS', 'parser', 'completion', 'ended_by', 'main']
 
 # %% ../../nbs/29_cli/9_main.ipynb #e6a4cc31
 #: All commands, in the order in which the help shows them.
-COMMANDS: Sequence[Command] = commands_of(
-    run_commands, recipe_commands, doctor, text_commands, dataset_commands, model_commands
-)
+COMMANDS: list[Command] = commands_of(run_commands, task_commands, text_commands, dataset_commands, setup_commands)
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
-    top = argparse.ArgumentParser(prog="cerebro", description="Turn a local language model into training data.")
-    top.add_argument("--version", action="version", version=f"cerebro {cerebro_nb.__version__}")
-    top.add_argument("--traceback", action="store_true", help="show where an error came from")
-    top.add_argument("--quiet", action="store_true", help="no log lines")
-    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in COMMANDS:
-        added = commands.add_parser(command.name, help=command.help, description=command.help)
-        added.set_defaults(work=command.work)
-        command.add_words(added)
+def parser(settings: Settings | None = None) -> Parser:
+    """Return the parser of the command line.
+
+    Parameters
+    ----------
+    settings
+        The language of the help, and what it shows as defaults; those of the package if None.
+    """
+    say = texts((settings or Settings()).log_language).gettext
+    top = Parser(
+        prog="cerebro",
+        settings=settings,
+        description=say("Turn a local language model into training data."),
+        epilog=say("`cerebro COMMAND --help` shows the words of a command, with examples."),
+    )
+    top.add("--version", action="version", version=f"cerebro {cerebro_nb.__version__}", help="show the version")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", title=say("commands"))
+    for known in COMMANDS:
+        options: dict[str, Any] = {"help": say(known.help).replace("%", "%%"), **known.described(say)}
+        added = commands.add_parser(known.name, command=known, settings=settings, **options)
+        added.set_defaults(work=known.work, options=added)
     return top
 
+# %% ../../nbs/29_cli/9_main.ipynb #8454c2e2
+_SHELLS = ("bash", "zsh", "fish", "tcsh")
+
+
+def _add_completion(parser: Parser) -> None:
+    parser.add("shell", choices=_SHELLS, help="which shell")
+
+
+@command(_add_completion, "completion bash > ~/.local/share/bash-completion/completions/cerebro")
+def completion(arguments: Namespace, page: Page) -> int:
+    """Print the script by which a shell completes the words of the command line."""
+    import shtab
+
+    whole = parser(Settings(log_language=page.log_language))
+    for action in whole._actions:
+        for added in action.choices.values() if isinstance(action.choices, Mapping) else ():
+            added.fill()
+    print(shtab.complete(whole, arguments.shell))
+    return 0
+
+
+COMMANDS.append(completion)
+
 # %% ../../nbs/29_cli/9_main.ipynb #0ff851a5
-def ended_by(stop: BaseException) -> int:
+def ended_by(stop: BaseException, options: Mapping[str, str] | None = None, log_language: str = "en") -> int:
     """Return the exit status after what ended a command, said on standard error where there is something to say.
 
     Parameters
     ----------
     stop
         An error of ours, a signal, or a reader that went away.
+    options
+        What the arguments of the command are called, such as ``num_ctx``: ``--num-ctx``.
+    log_language
+        ``en`` or ``pt-BR``.
     """
     if isinstance(stop, CerebroError):
-        print(f"cerebro: {plain(stop.message)}", file=sys.stderr)
-        if stop.hint:
-            print(f"  -> {plain(stop.hint)}", file=sys.stderr)
+        message, hint = (in_words(text, dict(options or {})) for text in (stop.message, stop.hint))
+        print(f"cerebro: {plain(message)}", file=sys.stderr)
+        if hint:
+            print(f"  -> {plain(hint)}", file=sys.stderr)
         return 1
     if isinstance(stop, BrokenPipeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it ends
         return 141
-    print(
-        "cerebro: stopped; what was answered is in the ledger: `cerebro resume` lists what can go on", file=sys.stderr
-    )
+    said = "stopped; what was answered is in the ledger: `cerebro resume` lists what can go on"
+    print(f"cerebro: {texts(log_language).gettext(said)}", file=sys.stderr)
     return 128 + int(getattr(stop, "signal", 2))
 
 # %% ../../nbs/29_cli/9_main.ipynb #2dfaa7c9
+def _settings_or_default() -> Settings:
+    """Return the settings, for the language and the log; if one is wrong, the command that needs it says so."""
+    try:
+        return load_settings()
+    except CerebroError:
+        return Settings()
+
+
+def _done(arguments: Namespace, settings: Settings) -> int:
+    page = page_of(arguments, settings)
+    show_log("WARNING" if page.quiet else "INFO", settings.log_format)
+    with signals_heard():
+        status: int = arguments.work(arguments, page)
+    sys.stdout.flush()
+    return status
+
+
 def main(words: Sequence[str] | None = None) -> int:
     """Run the command line.
 
@@ -80,20 +135,19 @@ def main(words: Sequence[str] | None = None) -> int:
         the signal's number if a signal stopped it (130 is Ctrl-C, 141 a reader that went away).
     """
     print_anything()
-    parsing = parser()
+    settings = _settings_or_default()
+    options: Mapping[str, str] = {}
+    arguments = Namespace()
     try:
-        arguments = parsing.parse_args(words)
-    except CerebroError as error:  # of a file that a word names
-        return ended_by(error)
-    try:
-        show_log("WARNING" if arguments.quiet else "INFO")
-        with signals_heard():
-            status: int = arguments.work(arguments)
-        sys.stdout.flush()
-        return status
+        with spoken(settings.log_language):
+            arguments = parser(settings).parse_args(words)
+        options = options_of(arguments.options)
+        return _done(arguments, settings)
     except argparse.ArgumentError as wrong:
-        parsing.error(str(wrong))
+        with spoken(settings.log_language):
+            arguments.options.error(str(wrong))
+        return 2
     except (CerebroError, KeyboardInterrupt, Terminated, BrokenPipeError) as stop:
-        if isinstance(stop, CerebroError) and arguments.traceback:
+        if isinstance(stop, CerebroError) and "traceback" in arguments:
             raise
-        return ended_by(stop)
+        return ended_by(stop, options, settings.log_language)

@@ -20,6 +20,7 @@ from .context_window import check_prompt, check_read
 from .schemas import json_schema
 from .scope import CallRecord, CallScope, current_scope, own_policy
 from .structured import parse_reply, repair_request
+from ..concurrency.spans import call_attributes, reply_attributes, span, traced
 from ..concurrency.loop import LOOP
 from ..concurrency.twins import blocking_twin
 from ..errors import CerebroError, ContextExceeded, InputError, InvalidOutput, OutputError
@@ -112,18 +113,22 @@ class _Call:
         else:
             await self.ready.slots.acquire()  # at once
         started, reply, failed = time.time(), None, None
+        backend, context_length = self.client.backend, self.ready.loaded.context_length
+        attributes = partial(call_attributes, request, backend.name, backend.base_url, step)
         try:
-            check_prompt(request, self.ready.loaded.context_length)
-            reply = await self.client.backend.complete(request.within(self.scope.clock.left_s), self.on_text)
-            check_read(request, reply, self.ready.loaded.context_length)
-            reply = self._checked(reply)
-            return reply
+            with span(f"chat {request.model}", attributes, "client") as here:
+                check_prompt(request, context_length)
+                reply = await backend.complete(request.within(self.scope.clock.left_s), self.on_text)
+                here.note(partial(reply_attributes, reply))
+                check_read(request, reply, context_length)
+                reply = self._checked(reply)
+                return reply
         except CerebroError as error:
             failed = error
             raise
         finally:
             self.ready.slots.release()
-            self.scope.calls.append(CallRecord(request, self.client.backend.name, step, started, reply, failed))
+            self.scope.calls.append(CallRecord(request, backend.name, step, started, reply, failed))
 
 # %% ../../nbs/13_client/7_call.ipynb #79a83e08
 def _messages(prompt: str | Sequence[Message], system_prompt: str | None) -> tuple[Message, ...]:
@@ -167,7 +172,7 @@ async def answer(
     scope = current_scope() or CallScope(options.timeout_s)
     client, options, step = (scope.fallback or Fallback()).changed(client, options, scope.timeouts)
     scope.client = client
-    with client.connections.used():
+    with traced(client.settings.traces), client.connections.used():
         if (ready := client.ready_models.known(client.model, options)) is None:
             with scope.clock.paused():
                 ready = await client.prepared(options)

@@ -18,13 +18,14 @@ from ..backends.backend import Backend
 from .choosing import choose_backend, lasting_model, origin_of_answers, pick_model
 from .context_window import check_options
 from .scope import current_scope, own_policy
+from ..concurrency.spans import embedding_attributes, span, traced
 from ..concurrency.loop import LOOP
 from ..concurrency.twins import blocking_twin
 from ..errors import ServerGone
 from ..language import texts
 from ..logs import get_logger
 from ..protocol.messages import EmbeddingReply, LoadedModel, ModelInfo
-from ..settings import EmbeddedSettings, FallbackSettings, Settings, load_settings
+from ..settings import EmbeddedSettings, FallbackSettings, Settings, load_settings, LogFormat
 from ..profiles import GenerationOptions, Profile, TrainingPreset
 
 _log = get_logger(__name__)
@@ -140,6 +141,16 @@ class Connections:
             await self._backend.aclose()
 
 # %% ../../nbs/13_client/6_client.ipynb #5b0464c3
+async def _embedded(client: Client, model: str, texts: Sequence[str]) -> EmbeddingReply:
+    backend, settings = client.backend, client.settings
+    embed = partial(backend.embed, model, texts, settings.generation)
+    attributes = partial(embedding_attributes, model, backend.name, backend.base_url)
+    with traced(settings.traces), span(f"embeddings {model}", attributes, "client") as here:
+        reply = await LOOP.arun(own_policy().run(lambda number: client.connections.use(embed)))
+        here.note(lambda: {"gen_ai.usage.input_tokens": reply.usage.prompt_tokens})
+        return reply
+
+# %% ../../nbs/13_client/6_client.ipynb #6065444c
 @dataclass(eq=False)
 class Client:
     """Calls one model of one backend; ``with`` closes it at the end.
@@ -229,8 +240,7 @@ class Client:
         """
         if scope := current_scope():
             scope.client = self
-        embed = partial(self.backend.embed, model, texts, self.settings.generation)
-        return await LOOP.arun(own_policy().run(lambda number: self.connections.use(embed)))
+        return await _embedded(self, model, texts)
 
     async def aclose(self) -> None:
         """Close the connections when the calls under way have ended, unless that was done before."""
@@ -254,7 +264,7 @@ class SharedClients:
 
     @staticmethod
     def _key(settings: Settings) -> str:
-        fields = {"backend", "base_url", "model", "embedded", "generation", "training"}
+        fields = {"backend", "base_url", "model", "embedded", "generation", "training", "traces"}
         of_the_folder, named = settings.of_the_folder("base_url"), os.environ.get("OLLAMA_HOST", "")
         return f"{settings.model_dump_json(include=fields)} {of_the_folder} {named}"
 
@@ -309,6 +319,8 @@ async def aget_client(
     profiles: Mapping[str, Profile | Mapping[str, Any]] | None = None,
     language: str | None = None,
     log_language: Literal["en", "pt-BR"] | None = None,
+    log_format: LogFormat | None = None,
+    traces: bool | None = None,
     data_dir: str | Path | None = None,
     database_url: str | None = None,
     outage_s: float | None = None,
@@ -326,7 +338,7 @@ async def aget_client(
         How answers are generated, and what ``is_training`` changes of that; a dict of what changes will do.
     embedded
         The model that needs no server.
-    fallback, profiles, language, log_language, data_dir, database_url, outage_s
+    fallback, profiles, language, log_language, log_format, traces, data_dir, database_url, outage_s
         What else `Settings` has, for the runs of this client.
 
     Raises
@@ -336,26 +348,9 @@ async def aget_client(
     BackendError
         If what is named is not there, or nothing is.
     """
-    return await LOOP.arun(
-        SHARED_CLIENTS.of(
-            settings
-            or load_settings(
-                backend=backend,
-                model=model,
-                base_url=base_url,
-                generation=generation,
-                training=training,
-                embedded=embedded,
-                fallback=fallback,
-                profiles=profiles,
-                language=language,
-                log_language=log_language,
-                data_dir=data_dir,
-                database_url=database_url,
-                outage_s=outage_s,
-            )
-        )
-    )
+    changes: dict[str, Any] = locals().copy()
+    known = changes.pop("settings")
+    return await LOOP.arun(SHARED_CLIENTS.of(known or load_settings(**changes)))
 
 
 get_client = blocking_twin(aget_client)

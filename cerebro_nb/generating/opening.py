@@ -122,7 +122,7 @@ class SyntheticArguments(RunArguments, total=False):
     shots: Sequence[Mapping[str, Any]] | None
 
 # %% ../../nbs/23_generating/5_opening.ipynb #c9172ee7
-#: What the note calls the tasks of its three kinds in the ledger.
+#: What the tasks of three kinds are called in the ledger, by their recipes.
 TASK_KINDS = {
     "qa": "qa_generation",
     "failure_cases": "failure_case_generation",

@@ -211,7 +211,7 @@ class Kind:
         return "model" in self.takes
 
 # %% ../../nbs/16_launching/1_kind.ipynb #df7dac75
-#: The chapters whose rooms may hold kinds.
+#: The packages whose modules may hold kinds.
 _CHAPTERS = (
     "cerebro_nb.launching",
     "cerebro_nb.generating",
@@ -252,8 +252,8 @@ def kinds() -> Mapping[str, Kind]:
         if not _loaded:
             by_hand = dict(_kinds)
             for chapter in map(import_module, _CHAPTERS):
-                for room in iter_modules(chapter.__path__, f"{chapter.__name__}."):
-                    import_module(room.name)
+                for module in iter_modules(chapter.__path__, f"{chapter.__name__}."):
+                    import_module(module.name)
             for point in entry_points(group="cerebro_nb.kinds"):
                 _take_in(point)
             _kinds.update(by_hand)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import importlib.util
-import logging
 import os
 import sys
 import threading
@@ -20,7 +19,7 @@ from ..client.client import Client
 from ..client.context_window import likely_tokens
 from ..errors import InputError, MissingDependency
 from ..language import check_language
-from ..logs import get_logger
+from ..logs import get_logger, root_log_kept
 
 if TYPE_CHECKING:
     import numpy
@@ -71,10 +70,8 @@ def _wordllama() -> Any:
     if problem := wordllama_problem():
         raise problem
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    before = list(logging.root.handlers)
-    import wordllama
-
-    logging.root.handlers[:] = before  # it sets up the log of the whole process when it is imported
+    with root_log_kept():  # it sets up the log of the whole process when it is imported
+        import wordllama
 
     folder = Path(wordllama.__file__).parent
     return wordllama.WordLlama.load(cache_dir=folder, disable_download=True)
