@@ -21,9 +21,9 @@ from cerebro_nb import Client, Ledger, OllamaBackend, Progress, load_settings
 from cerebro_nb.batching.plans import How, Plan, Where
 from cerebro_nb.batching.run import Run
 from cerebro_nb.batching.work import prompt_work
+from cerebro_nb.concurrency.loop import LOOP
 from cerebro_nb.sharing.handing_out import Claim, Lease, PostedJob, claim_leases, open_job, post_job, post_leases
 from cerebro_nb.sharing.sharing import Sharing
-from cerebro_nb.concurrency.loop import LOOP
 
 sys.path.append(str(HERE.parent / "tests"))
 from servers import PostgresServer

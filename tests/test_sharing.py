@@ -25,6 +25,8 @@ from cerebro_nb.batching.plans import How, Plan, Where
 from cerebro_nb.batching.run import Run
 from cerebro_nb.batching.work import function_work, prompt_work
 from cerebro_nb.cluster.assignments import MOST_DEATHS
+from cerebro_nb.concurrency.loop import LOOP
+from cerebro_nb.generating.builtin import qa_run
 from cerebro_nb.sharing.handing_out import (
     Claim,
     Lease,
@@ -37,8 +39,6 @@ from cerebro_nb.sharing.handing_out import (
     write_leased,
 )
 from cerebro_nb.sharing.sharing import Sharing, workers_df
-from cerebro_nb.concurrency.loop import LOOP
-from cerebro_nb.generating.builtin import qa_run
 from cerebro_nb.tasks.schema import ENDINGS, JOBS, LEASES, WORKERS
 from cerebro_nb.tasks.writing import EndedRows
 

@@ -141,6 +141,12 @@ class Connections:
             await self._backend.aclose()
 
 # %% ../../nbs/13_client/6_client.ipynb #5b0464c3
+async def _chosen(client: Client) -> str:
+    if client.model is None:
+        client.model = await LOOP.arun(client.connections.use(partial(pick_model, client.backend)))
+    return client.model
+
+
 async def _embedded(client: Client, model: str, texts: Sequence[str]) -> EmbeddingReply:
     backend, settings = client.backend, client.settings
     embed = partial(backend.embed, model, texts, settings.generation)
@@ -213,14 +219,10 @@ class Client:
 
         Parameters
         ----------
-        options
-            How they are generated; the settings' if None.
-        load
-            Whether the model is made ready, as by `aprepare`; it is only chosen, if other processes work with it.
+        options, load
+            As in `aprepare`, and whether the model is made ready; it is only chosen if other processes work with it.
         """
-        if not load and self.model is None:
-            self.model = await LOOP.arun(self.connections.use(partial(pick_model, self.backend)))
-        model = self.model if not load and self.model else await self.aprepare(options)
+        model = await (self.aprepare(options) if load else _chosen(self))
         say = texts(self.settings.log_language).gettext
         tell = partial(origin_of_answers, self.backend, model, options or self.settings.generation, say)
         return await LOOP.arun(self.connections.use(tell))

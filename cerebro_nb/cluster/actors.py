@@ -24,7 +24,7 @@ from ..concurrency.loop import LOOP
 from ..errors import InputError, WorkerLost, error_text
 
 # %% auto #0
-__all__ = ['UNASKED_S', 'Facts', 'BenchActor', 'told', 'RayWorker']
+__all__ = ['UNASKED_S', 'Facts', 'BenchActor', 'actor_on', 'told', 'RayWorker']
 
 # %% ../../nbs/27_cluster/6_actors.ipynb #4c5552b3
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,13 @@ class BenchActor:
         LOOP.submit(bench.close())
 
 # %% ../../nbs/27_cluster/6_actors.ipynb #ce253bc7
-_numbers = itertools.count(1)
+def actor_on(ray: Any, node: str) -> Any:
+    """Start an actor on a node, given by its id, and return it; it blocks."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    there = NodeAffinitySchedulingStrategy(node, soft=False)
+    options = {"num_cpus": 0, "max_restarts": 0, "max_concurrency": 10, "scheduling_strategy": there}
+    return ray.remote(BenchActor).options(**options).remote()
 
 
 async def told(ref: Any, node: str) -> Any:
@@ -148,6 +154,9 @@ async def told(ref: Any, node: str) -> Any:
         raise WorkerLost(
             f"the worker on {node} is lost: {first}", hint="Its items go out again.", worker=node
         ) from error
+
+# %% ../../nbs/27_cluster/6_actors.ipynb #e1cc326f
+_numbers = itertools.count(1)
 
 
 class RayWorker:
@@ -180,7 +189,7 @@ class RayWorker:
             If it cannot be had.
         """
         try:
-            self._actor = await asyncio.to_thread(self._started)
+            self._actor = await asyncio.to_thread(actor_on, self._ray, self._node)
             (await self._told(self._actor.facts.remote())).check(self._address)
             try:
                 opening = self._actor.open.remote(Order.of_job(job).as_text(), dict(job.given))
@@ -191,13 +200,6 @@ class RayWorker:
         except BaseException:
             await self.close()
             raise
-
-    def _started(self) -> Any:
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-        there = NodeAffinitySchedulingStrategy(self._node, soft=False)
-        options = {"num_cpus": 0, "max_restarts": 0, "max_concurrency": 10, "scheduling_strategy": there}
-        return self._ray.remote(BenchActor).options(**options).remote()
 
     async def _told(self, ref: Any) -> Any:
         try:

@@ -21,7 +21,7 @@ from ..logs import get_logger
 _log = get_logger(__name__)
 
 # %% auto #0
-__all__ = ['HOW_TO_GUARD', 'imported_ray', 'is_guarded', 'own_token', 'Caretaker', 'Cluster']
+__all__ = ['HOW_TO_GUARD', 'imported_ray', 'is_guarded', 'own_token', 'Caretaker', 'join', 'Cluster']
 
 # %% ../../nbs/27_cluster/5_clusters.ipynb #40ee8939
 def imported_ray() -> Any:
@@ -110,6 +110,36 @@ _QUIET = {"logging_level": "ERROR", "log_to_driver": False, "runtime_env": {"wor
 _OBJECTS_BYTES = 80_000_000  # Ray's least is 75 MB; nothing of ours goes that way
 
 
+def join(ray: Any, on: str) -> None:
+    """Join a cluster that is there; it blocks.
+
+    Parameters
+    ----------
+    ray, on
+        Ray, and what it calls the cluster: ``auto`` or an address.
+
+    Raises
+    ------
+    InputError
+        If it does not let us in, or is of another version.
+    WorkerLost
+        If there is none.
+    """
+    is_client = on.startswith("ray://")
+    quiet = {name: value for name, value in _QUIET.items() if name != "log_to_driver" or not is_client}
+    try:
+        ray.init(address=on, **quiet)
+    except Exception as error:  # of several classes, some of them RuntimeError
+        said = error_text(error)
+        if "auth" in type(error).__name__.lower() or "token" in said.lower():
+            raise InputError(f"the Ray cluster {on} does not let us in: {said}", hint=HOW_TO_GUARD) from error
+        if "version mismatch" in said.lower():
+            hint = "Install the same versions of Python and Ray on all machines."
+            raise InputError(f"the Ray cluster {on} is of another version: {said}", hint=hint) from error
+        hint = "Start it (ray start --head), name its address in RAY_ADDRESS, or take on='ray'."
+        raise WorkerLost(f"there is no Ray cluster at {on}: {said}", hint=hint) from error
+
+# %% ../../nbs/27_cluster/5_clusters.ipynb #54f73881
 class Cluster:
     """A Ray cluster, joined or started when the first run enters and left when the last leaves.
 
@@ -137,7 +167,7 @@ class Cluster:
         ray = imported_ray()
         with self._lock:
             if not self._runs and not ray.is_initialized():
-                (self._start if self._on == "ray" else self._join)(ray)
+                self._start(ray) if self._on == "ray" else join(ray, self._on)
                 self._is_ours = True
             self._runs += 1
         return ray
@@ -156,21 +186,6 @@ class Cluster:
             self._clean()
             hint = "Is the machine very busy? Try again, or start it by hand (ray start --head) and take on='auto'."
             raise WorkerLost(f"Ray does not start here: {error_text(error)}", hint=hint) from error
-
-    def _join(self, ray: Any) -> None:
-        is_client = self._on.startswith("ray://")
-        quiet = {name: value for name, value in _QUIET.items() if name != "log_to_driver" or not is_client}
-        try:
-            ray.init(address=self._on, **quiet)
-        except Exception as error:  # of several classes, some of them RuntimeError
-            said = error_text(error)
-            if "auth" in type(error).__name__.lower() or "token" in said.lower():
-                raise InputError(f"the Ray cluster {self._on} does not let us in: {said}", hint=HOW_TO_GUARD) from error
-            if "version mismatch" in said.lower():
-                hint = "Install the same versions of Python and Ray on all machines."
-                raise InputError(f"the Ray cluster {self._on} is of another version: {said}", hint=hint) from error
-            hint = "Start it (ray start --head), name its address in RAY_ADDRESS, or take on='ray'."
-            raise WorkerLost(f"there is no Ray cluster at {self._on}: {said}", hint=hint) from error
 
     def leave(self) -> None:
         """Leave it; the last run that does ends what was started here; it blocks."""

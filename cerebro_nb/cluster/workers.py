@@ -26,8 +26,8 @@ from ..tasks.writing import EndedRows
 _log = get_logger(__name__)
 
 # %% auto #0
-__all__ = ['Maker', 'Worker', 'followed_by', 'refused_item', 'Inspection', 'given_up', 'News', 'Shift', 'until_over', 'Station',
-           'Workers']
+__all__ = ['Maker', 'Worker', 'followed_by', 'refused_item', 'Inspection', 'given_up', 'News', 'Returns', 'Shift', 'until_over',
+           'Station', 'Workers']
 
 # %% ../../nbs/27_cluster/3_workers.ipynb #b2a68edd
 class Worker(Protocol):
@@ -74,7 +74,7 @@ def refused_item(ended: EndedItem, error: CerebroError) -> EndedItem:
     refused = [*ended.refused, *refused_by_gates(error)]
     return EndedItem(rows, error, ended.tries, ended.tokens, ended.seconds, refused)
 
-
+# %% ../../nbs/27_cluster/3_workers.ipynb #9343792b
 class Inspection:
     """Looks at answers of workers beside those there are, if they depend on each other.
 
@@ -185,11 +185,8 @@ class News:
             await self._has_come.wait()
 
 # %% ../../nbs/27_cluster/3_workers.ipynb #c94ea3da
-_AHEAD = 2
-
-
-class Shift:
-    """Hands items to workers, and what they ended to the run.
+class Returns:
+    """Takes what workers return, and hands it to the run.
 
     Parameters
     ----------
@@ -208,30 +205,6 @@ class Shift:
         self.taken: collections.Counter[str] = collections.Counter()
         #: Why the last worker that was lost ended.
         self.failure: CerebroError | None = None
-
-    async def serve(self, worker: Worker) -> CerebroError | None:
-        """Give a worker items until all is over; return why it can do no more, or None."""
-        limit = (await worker.exchange(())).limit
-        while not self.book.is_over:
-            room = _AHEAD * limit - self.book.held(worker.name) if self._gate.is_set() else 0
-            offered = self.book.give(worker.name, room)
-            given = [item for item in offered if not await self._is_spared(worker, item)]
-            if not self.book.held(worker.name):
-                if not offered:
-                    await self.news.wait(self._gate)
-                continue
-            try:
-                exchange = await worker.exchange(given)
-            except WorkerLost as lost:
-                await self._lose(worker, lost)
-                raise
-            limit = exchange.limit
-            await self._collect(worker, exchange)
-            if exchange.failure is not None:
-                self.book.lose(worker.name, died=False)
-                self.news.tell()
-                return exchange.failure
-        return None
 
     async def _collect(self, worker: Worker, exchange: Exchange) -> None:
         for ended in exchange.ended:
@@ -259,6 +232,37 @@ class Shift:
     async def _hand_over(self, worker: Worker, item: WorkItem, ended: EndedItem) -> None:
         await self.news.hold(self._take(item, ended))
         self.taken[worker.name] += 1
+
+# %% ../../nbs/27_cluster/3_workers.ipynb #21eaad7c
+_AHEAD = 2
+
+
+class Shift(Returns):
+    """Hands items to workers, and what they ended to the run."""
+
+    async def serve(self, worker: Worker) -> CerebroError | None:
+        """Give a worker items until all is over; return why it can do no more, or None."""
+        limit = (await worker.exchange(())).limit
+        while not self.book.is_over:
+            room = _AHEAD * limit - self.book.held(worker.name) if self._gate.is_set() else 0
+            offered = self.book.give(worker.name, room)
+            given = [item for item in offered if not await self._is_spared(worker, item)]
+            if not self.book.held(worker.name):
+                if not offered:
+                    await self.news.wait(self._gate)
+                continue
+            try:
+                exchange = await worker.exchange(given)
+            except WorkerLost as lost:
+                await self._lose(worker, lost)
+                raise
+            limit = exchange.limit
+            await self._collect(worker, exchange)
+            if exchange.failure is not None:
+                self.book.lose(worker.name, died=False)
+                self.news.tell()
+                return exchange.failure
+        return None
 
 # %% ../../nbs/27_cluster/3_workers.ipynb #93c2fce5
 async def until_over(tasks: Sequence[asyncio.Task[None]], over: asyncio.Event) -> None:

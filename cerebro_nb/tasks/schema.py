@@ -237,6 +237,20 @@ ENDINGS = sql.Table(
 )
 
 # %% ../../nbs/14_tasks/1_schema.ipynb #056cbed2
+# 7 -> 8: workers that share a ledger
+_WORKERS_STEP = (
+    "CREATE TABLE jobs (task_id VARCHAR(12) PRIMARY KEY REFERENCES tasks (id), run VARCHAR(12) NOT NULL, "
+    "job TEXT NOT NULL, is_open BOOLEAN NOT NULL)",
+    "CREATE TABLE leases (task_id VARCHAR(12) NOT NULL REFERENCES tasks (id), first INTEGER NOT NULL, "
+    "last INTEGER NOT NULL, size INTEGER NOT NULL, holder VARCHAR(120), deaths INTEGER NOT NULL, "
+    "PRIMARY KEY (task_id, first))",
+    "CREATE TABLE workers (name VARCHAR(120) PRIMARY KEY, task_id VARCHAR(12), at_once INTEGER NOT NULL, "
+    "ended INTEGER NOT NULL, refused TEXT NOT NULL, seen_at DOUBLE PRECISION NOT NULL)",
+    "CREATE TABLE endings (task_id VARCHAR(12) NOT NULL REFERENCES tasks (id), holder VARCHAR(120) NOT NULL, "
+    "number INTEGER NOT NULL, told TEXT NOT NULL, PRIMARY KEY (task_id, holder, number))",
+)
+
+# %% ../../nbs/14_tasks/1_schema.ipynb #ac0dc64b
 # ``{vector}`` is the type of a vector's column.
 _STEPS: Sequence[Sequence[str]] = (
     # 1 -> 2: leases, so that two processes cannot work on one task
@@ -279,17 +293,7 @@ _STEPS: Sequence[Sequence[str]] = (
         "served INTEGER NOT NULL, is_most BOOLEAN NOT NULL, noted_at DOUBLE PRECISION NOT NULL, "
         "PRIMARY KEY (host, address, model))",
     ),
-    # 7 -> 8: workers that share a ledger
-    (
-        "CREATE TABLE jobs (task_id VARCHAR(12) PRIMARY KEY REFERENCES tasks (id), run VARCHAR(12) NOT NULL, "
-        "job TEXT NOT NULL, is_open BOOLEAN NOT NULL)",
-        "CREATE TABLE leases (task_id VARCHAR(12) NOT NULL REFERENCES tasks (id), first INTEGER NOT NULL, "
-        "last INTEGER NOT NULL, size INTEGER NOT NULL, holder VARCHAR(120), deaths INTEGER NOT NULL, PRIMARY KEY (task_id, first))",
-        "CREATE TABLE workers (name VARCHAR(120) PRIMARY KEY, task_id VARCHAR(12), at_once INTEGER NOT NULL, "
-        "ended INTEGER NOT NULL, refused TEXT NOT NULL, seen_at DOUBLE PRECISION NOT NULL)",
-        "CREATE TABLE endings (task_id VARCHAR(12) NOT NULL REFERENCES tasks (id), holder VARCHAR(120) NOT NULL, "
-        "number INTEGER NOT NULL, told TEXT NOT NULL, PRIMARY KEY (task_id, holder, number))",
-    ),
+    _WORKERS_STEP,
 )
 SCHEMA_VERSION = 1 + len(_STEPS)
 

@@ -154,7 +154,7 @@ def _taken_out(connection: sql.Connection, task_id: str, items: Sequence[EndedRo
         connection.execute(_TAKE_OUT, {**places, "at": list(pending)})
     return [item for item in items if item.row["position"] in pending]
 
-
+# %% ../../nbs/14_tasks/7_writing.ipynb #c1da21a8
 def write_ended(connection: sql.Connection, task_id: str, items: Sequence[EndedRows]) -> Sequence[EndedRows]:
     """Write how items of a task ended that are still to be done, and return which these are."""
     items = _taken_out(connection, task_id, items)
