@@ -179,6 +179,8 @@ def _add_generate(parser: Parser) -> None:
     num_ctx = settings.options(is_training=True).num_ctx
     parser.add("--num-ctx", type=at_least_one, help="tokens of context", otherwise=num_ctx)
     parser.add("--seed", type=int, help="same seed, same plan of angles")
+    parser.add("--min-score", type=int, help="make others in the place of what a judge scores lower, 1 to 5")
+    parser.add("--judge-model", help="the model that judges, on the same server; the one that writes if left out")
     parser.add("--one-call", action="store_true", help="make all fields of an example in one call")
     add_axes(parser)
     add_gates(parser)
@@ -188,7 +190,7 @@ def _add_generate(parser: Parser) -> None:
 
 # %% ../../nbs/29_cli/3_run_commands.ipynb #d19b046a
 def _generation_options(arguments: Namespace, page: Page) -> dict[str, Any]:
-    names = ("language", "profile", "num_ctx", "seed", "unanswerable", "topics_model", *HOW)
+    names = ("language", "profile", "num_ctx", "seed", "unanswerable", "topics_model", "min_score", "judge_model", *HOW)
     options = run_options(arguments, page, *names)
     if arguments.documents:
         options["from_documents"] = arguments.documents

@@ -184,6 +184,9 @@ class Forecast:
     warnings: tuple[str, ...] = ()
 
 
+_CALLS_OF_A_JUDGE = 2  # its own answer, and its verdict
+
+
 def forecast(
     arguments: Mapping[str, Any], ledger: Ledger, models: Sequence[ModelInfo] = (), log_language: str = "en"
 ) -> Forecast:
@@ -203,11 +206,12 @@ def forecast(
     kind, profile, items = kind_named(arguments["kind"]), arguments["profile"], items_of(arguments)
     found = picked(models)
     model = arguments.get("model") or (found.name if found else None)
-    calls = None if items is None else items * kind.calls
+    each = kind.calls + (_CALLS_OF_A_JUDGE if arguments.get("min_score") else 0)
+    calls = None if items is None else items * each
     return Forecast(
         calls,
         None if calls is None else calls * arguments["max_tokens"],
-        kind.calls == 1,
+        each == 1,
         profile.batch_size,
         min(filter(None, (profile.concurrency, profile.batch_size)), default=None),
         None if items is None else seconds_left(ledger, arguments, items, model),
