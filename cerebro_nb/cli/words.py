@@ -247,7 +247,7 @@ def given(arguments: Namespace, *names: str) -> dict[str, Any]:
     return {name: value for name in names if (value := getattr(arguments, name)) is not None}
 
 # %% ../../nbs/29_cli/2_words.ipynb #ec158ea9
-HOW = ("temperature", "max_tokens", "timeout")
+HOW = ("temperature", "max_tokens", "timeout", "on")
 
 
 def add_whom(parser: Parser) -> None:
@@ -260,7 +260,7 @@ def add_whom(parser: Parser) -> None:
 
 
 def add_how(parser: Parser, is_training: bool = True) -> None:
-    """Add the words that say how it is answered; `HOW` has their names."""
+    """Add the words that say how it is answered, and where; `HOW` has their names."""
     usual = parser.settings.options(is_training=is_training)
     parser.add(
         "--temperature",
@@ -270,6 +270,7 @@ def add_how(parser: Parser, is_training: bool = True) -> None:
     )
     parser.add("--max-tokens", type=int, help="most tokens of an answer", otherwise=usual.num_predict)
     parser.add("--timeout", type=float, help="seconds a call may take; the profile says it otherwise")
+    parser.add("--on", metavar="PLACE", help="where it is done: here, workers, ray, ray://host:10001", otherwise="here")
 
 
 def run_options(arguments: Namespace, page: Page, *names: str) -> dict[str, Any]:
