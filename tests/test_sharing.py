@@ -38,13 +38,13 @@ from cerebro_nb.sharing.handing_out import (
     post_leases,
     write_leased,
 )
-from cerebro_nb.sharing.sharing import Sharing, workers_df
+from cerebro_nb.sharing.sharing import LOST_S, Sharing, workers_df
 from cerebro_nb.tasks.schema import ENDINGS, JOBS, LEASES, WORKERS
 from cerebro_nb.tasks.writing import EndedRows
 
 CEREBRO = str(Path(sys.executable).parent / "cerebro")
 FOUR_AT_ONCE = load_settings({}).profile("auto").replace(concurrency=4, adaptive=False, backoff_s=0.01)
-LOST_S = 4.0  # two signs of life
+SOON_S = 4.0  # two signs of life: on a busy machine a living worker may miss them
 
 CHORES = '''
 """Functions of a user's own."""
@@ -129,7 +129,7 @@ class Team:
 
 def a_run(ledger, items, function, profile=FOUR_AT_ONCE, **more):
     """Return a run of a function by workers, not started."""
-    place = Sharing(lambda: ledger, lost_s=LOST_S)
+    place = Sharing(lambda: ledger)
     given = {"processor": function}
     plan = Plan(items, function_work(function), manifest={"processor": function.__qualname__}, given=given, **more)
     run = Run(plan, How(profile), Where(ledger, show_progress=False, place=lambda: place))
@@ -147,9 +147,9 @@ def clients_are_closed():
         LOOP.run(CLIENTS.pop().aclose())
 
 
-def a_prompt_run(ledger, items, server, profile=FOUR_AT_ONCE, **more):
+def a_prompt_run(ledger, items, server, profile=FOUR_AT_ONCE, lost_s=LOST_S, **more):
     """Return a run of a prompt by workers, not started."""
-    place, client = Sharing(lambda: ledger, lost_s=LOST_S), Client(OllamaBackend(server.url), "tiny")
+    place, client = Sharing(lambda: ledger, lost_s=lost_s), Client(OllamaBackend(server.url), "tiny")
     CLIENTS.append(client)
     prompt, options = "item {item};", load_settings().options(is_training=True)
     manifest = {"prompt": prompt, "system_prompt": None, "response_model": None, "json_schema": None}
@@ -207,7 +207,7 @@ def test_workers_are_killed_at_random_and_each_item_is_once_in_the_ledger(url, s
 def test_a_worker_that_falls_silent_is_too_late_and_goes_on_afterwards(url, shared):
     with FakeOllama(slots=8, seconds=0.3) as server, Team(url, OLLAMA_HOST=server.url) as team:
         silent = team.start()
-        run = a_prompt_run(shared, range(60), server)
+        run = a_prompt_run(shared, range(60), server, lost_s=SOON_S)
         ten = reached(run, 10)
         run.start()
         assert ten.wait(60)
@@ -258,16 +258,20 @@ def pair(number):
 
 def test_a_generator_s_run_is_worked_on_by_workers(url, shared):
     numbers = itertools.count()
-    with FakeOllama(lambda _: pair(next(numbers)), slots=8, seconds=0.2) as server:
-        more = {"model": "tiny", "backend": "ollama", "base_url": server.url, "embedder": "none", "one_call": True}
-        with Team(url, OLLAMA_HOST=server.url) as team:
-            for _ in range(2):
-                team.start()
+
+    def answer(_):
+        return pair(next(numbers))
+
+    with FakeOllama(answer, slots=8, seconds=0.2) as one, FakeOllama(answer, slots=8, seconds=0.2) as other:
+        more = {"model": "tiny", "backend": "ollama", "base_url": one.url, "embedder": "none", "one_call": True}
+        with Team(url) as team:
+            for server in (one, other):
+                team.start(OLLAMA_HOST=server.url)
             run = qa_run("tea", 40, profile=FOUR_AT_ONCE, ledger=shared, on="workers", show_progress=False, **more)
             run.start().wait()
-            ended = dict(shared.database.read(sql.select(WORKERS.c.name, WORKERS.c.ended)))
     assert run.progress.ok == 40 and len({output["question"] for output in outputs(shared, run)}) == 40
-    assert len(ended) == 2 and all(ended.values())
+    made = [sum("format" in payload for _, payload, _ in server.requests) for server in (one, other)]
+    assert sum(made) >= 40 and min(made) > 0
 
 
 # --- going, pausing, ending
