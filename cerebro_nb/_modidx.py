@@ -1511,6 +1511,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                             'cerebro_nb/cluster/clusters.py'),
                                              'cerebro_nb.cluster.clusters.Cluster.leave': ( '27_cluster/clusters.html#cluster.leave',
                                                                                             'cerebro_nb/cluster/clusters.py'),
+                                             'cerebro_nb.cluster.clusters._token': ( '27_cluster/clusters.html#_token',
+                                                                                     'cerebro_nb/cluster/clusters.py'),
                                              'cerebro_nb.cluster.clusters.imported_ray': ( '27_cluster/clusters.html#imported_ray',
                                                                                            'cerebro_nb/cluster/clusters.py'),
                                              'cerebro_nb.cluster.clusters.is_guarded': ( '27_cluster/clusters.html#is_guarded',

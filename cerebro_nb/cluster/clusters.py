@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import secrets
 import subprocess
@@ -51,9 +52,14 @@ def is_guarded(mode: str | None) -> bool:
     return (mode or "disabled").lower() != "disabled"
 
 
+@functools.cache
+def _token() -> str:
+    return secrets.token_hex(32)  # one for all clusters of a process, for Ray reads it once
+
+
 @contextlib.contextmanager
 def own_token() -> Iterator[None]:
-    """Have processes that are started meanwhile guarded by a token.
+    """Have a cluster that is started meanwhile guarded by a token.
 
     Raises
     ------
@@ -63,8 +69,8 @@ def own_token() -> Iterator[None]:
     before = {name: os.environ.get(name) for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")}
     if before["RAY_AUTH_MODE"] is not None and not is_guarded(before["RAY_AUTH_MODE"]):
         raise InputError("RAY_AUTH_MODE is disabled, and without a token Ray is open to the network", hint=HOW_TO_GUARD)
-    os.environ["RAY_AUTH_MODE"] = "token"
-    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    # The mode is left to Ray: it reads that when it is imported, and guards a cluster that it starts if nobody said more.
+    os.environ.setdefault("RAY_AUTH_TOKEN", _token())
     try:
         yield
     finally:
