@@ -69,7 +69,7 @@ def own_token() -> Iterator[None]:
     before = {name: os.environ.get(name) for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")}
     if before["RAY_AUTH_MODE"] is not None and not is_guarded(before["RAY_AUTH_MODE"]):
         raise InputError("RAY_AUTH_MODE is disabled, and without a token Ray is open to the network", hint=HOW_TO_GUARD)
-    # The mode is left to Ray: it reads that when it is imported, and guards a cluster that it starts if nobody said more.
+    # The mode is left to Ray, which reads it when it is imported and guards what it starts if nobody said more.
     os.environ.setdefault("RAY_AUTH_TOKEN", _token())
     try:
         yield
