@@ -145,7 +145,10 @@ print(run.task_id)
 def test_a_cluster_of_this_machine_is_started_and_gone_afterwards(ledger, ledger_url):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     words, before = [sys.executable, "-c", ON_RAY, ledger_url], clusters()
-    ended = subprocess.run(words, capture_output=True, text=True, timeout=240, env=environment)
+    for _ in range(2):  # on a machine that is busy Ray may wait too short for its own parts
+        ended = subprocess.run(words, capture_output=True, text=True, timeout=140, env=environment)
+        if "Ray does not start here" not in ended.stderr:
+            break
     assert ended.returncode == 0, ended.stderr[-2000:]
     answers = [item["output"] for page in ledger.pages(ended.stdout.strip(), "ok") for item in page]
     assert answers == [value * 2 for value in range(20)]
