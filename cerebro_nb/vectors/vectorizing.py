@@ -236,6 +236,8 @@ VECTORIZATION = register_kind(
         takes=frozenset({"client"}),
         task_kind="vectorization",
         profile="vectorization",
+        fields={"documents": "documents", "language": "language", "collection": "collection"},
+        needs=("documents",),
         function="vectorize",
         columns=("dimension",),
     )
