@@ -211,31 +211,6 @@ _ROWS = "a file whose rows the examples are made from"
 add_field(Field("rows", "Rows", "examples", "text", note=_ROWS, placeholder="rows.csv"))
 add_field(Field("collection", "Collection", "main", "text", start=lambda state: "default"))
 
-# %% ../../nbs/28_forms/1_fields.ipynb #f2f4b513
-add_field(
-    Field(
-        "language",
-        "Language",
-        "main",
-        "text",
-        in_words(
-            lambda text, state: check_language(text),
-            lambda text, state: state.say("A language tag, such as en, pt-BR or de."),
-        ),
-        lambda state: state.settings.language,
-    )
-)
-
-
-def _recipe(file: str, state: FormState) -> Any:
-    try:
-        return read_recipe(file)
-    except CerebroError as error:
-        raise InputError(state.say("No recipe can be read there: %s") % error.message) from error
-
-
-add_field(Field("recipe", "Recipe file", "main", "text", _recipe, placeholder="tickets.toml"))
-
 # %% ../../nbs/28_forms/1_fields.ipynb #ead56ab0
 def number_in(text: Any) -> int | float | None:
     """Return the number a text says, None for an empty one, in either way of writing decimals.
@@ -314,3 +289,28 @@ def _share(text: Any, state: FormState) -> float | None:
 
 _ASIDE = "of the questions, the share that the text does not answer"
 add_field(Field("unanswerable", "Unanswerable", "documents", "number", _share, note=_ASIDE, unit="%"))
+
+# %% ../../nbs/28_forms/1_fields.ipynb #f2f4b513
+add_field(
+    Field(
+        "language",
+        "Language",
+        "main",
+        "text",
+        in_words(
+            lambda text, state: check_language(text),
+            lambda text, state: state.say("A language tag, such as en, pt-BR or de."),
+        ),
+        lambda state: state.settings.language,
+    )
+)
+
+
+def _recipe(file: str, state: FormState) -> Any:
+    try:
+        return read_recipe(file)
+    except CerebroError as error:
+        raise InputError(state.say("No recipe can be read there: %s") % error.message) from error
+
+
+add_field(Field("recipe", "Recipe file", "main", "text", _recipe, placeholder="tickets.toml"))

@@ -20,6 +20,7 @@ import traitlets
 
 from ..concurrency.loop import LOOP
 from ..errors import CerebroError
+from ..gates.gates import GATES
 from ..language import texts
 
 # %% auto #0
@@ -75,8 +76,9 @@ def words_of(log_language: str) -> dict[str, str]:
     return {text: word for text, word in told.items() if word != text}
 
 
-#: What the modules look up by a value: what became of an item or a task.
+#: What the modules look up by a value: what became of an item or a task, and the names of gates.
 _LOOKED_UP = ("ok", "failed", "accepted", "rejected", "completed", "cancelled", "in progress", "paused", "waiting")
+_LOOKED_UP += ("getting ready", "copy", *(name.replace("_", " ") for name in GATES))
 
 # %% ../../nbs/28_panels/1_view.ipynb #1a5fa611
 class Column(TypedDict, total=False):

@@ -103,6 +103,7 @@ export function form({ speak, send, store, isWhole }) {
       const changed = field.name === "profile" ? () => { fill(brought({ profile: fields.profile.get() }, told)); change(); } : change;
       fields[field.name] = fieldOf(field, changed);
       if (field.group === "whom") chip.take(field.name, fields[field.name]);
+      else if (field.shape === "choice") parts[field.group].prepend(fields[field.name].el);
       else parts[field.group].append(fields[field.name].el);
     }
     // A file is read when it is named whole.
@@ -150,6 +151,9 @@ export function form({ speak, send, store, isWhole }) {
     for (const one of [start, few, code]) one.disabled = !isTold || isBusy;
     // What is the heart of a kind stands open: notes and vectors are made from documents.
     if (taken.has("documents") && !taken.has("subject")) folds.documents.open = true;
+    const profile = told.profiles[fields.profile.get()] ?? {};
+    // What may be empty says what that means; of a number that the profile has it would be untrue.
+    for (const { name, placeholder } of told.fields) if (name in profile) fields[name].entry.placeholder = profile[name] ? "" : placeholder;
     write(meaning, told.profiles[fields.profile.get()]?.meaning ?? "");
     chip.drawn();
   }
