@@ -159,6 +159,8 @@ def argument_name(name: str, kind: Kind) -> str:
 def fields_of(kind: Kind) -> list[str]:
     """Return the names of the fields that a kind takes, in their order."""
     taken = whole_signature(kind.make).parameters
+    takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values())
+    of_a_run = {*NUMBERS, "profile", "backend", "base_url", "model", "fallback"} if takes_all else set()
     judged = ("judged", "judge") if kind.asks_a_model and kind.n is not None else ()
     return [
         name
@@ -166,4 +168,5 @@ def fields_of(kind: Kind) -> list[str]:
         if name in kind.fields
         or name in judged
         or (argument_name(name, kind) in taken and name not in WISHES)
+        or name in of_a_run
     ]

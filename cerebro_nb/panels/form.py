@@ -37,7 +37,7 @@ from ..settings import WHOM, Settings, load_settings
 from ..tasks.ledger import Ledger, get_ledger
 
 # %% auto #0
-__all__ = ['told_kind', 'told_form', 'FormFacts', 'kind_of_file', 'FormForecast', 'Form', 'RunForm']
+__all__ = ['told_kind', 'told_form', 'FormFacts', 'kind_of_file', 'FormForecast', 'FormModels', 'Form', 'RunForm']
 
 # %% ../../nbs/28_panels/2_form.ipynb #177b8597
 def told_kind(kind: Kind, language: str) -> dict[str, Any]:
@@ -185,8 +185,8 @@ class FormForecast(FormFacts):
         return await aget_client(**whom)
 
 # %% ../../nbs/28_panels/2_form.ipynb #d7bdbdaa
-class Form(FormForecast):
-    """The form, and what is done with it in the browser.
+class FormModels(FormForecast):
+    """The form, and what the server has that it names.
 
     Parameters
     ----------
@@ -196,7 +196,7 @@ class Form(FormForecast):
 
     def __init__(self, face: View, settings: Settings, client: Client | None = None, ledger: Ledger | None = None):
         super().__init__(face, settings, client, ledger)
-        face.on(models=self.look, code=self.code, recipe=self.recipe, topics=self.topics)
+        face.on(models=self.look)
 
     async def look(self, message: Mapping[str, Any]) -> None:
         """Ask the server for its models, and tell them; or what went wrong."""
@@ -209,6 +209,20 @@ class Form(FormForecast):
             self.listed = ServerModels(whom, error=error_words(error))
         self.tell(models=self.listed.told())
         await self.tell_forecast()
+
+# %% ../../nbs/28_panels/2_form.ipynb #80885c1c
+class Form(FormModels):
+    """The form, and what is done with it in the browser.
+
+    Parameters
+    ----------
+    face, settings, client, ledger
+        As `FormFacts` takes them.
+    """
+
+    def __init__(self, face: View, settings: Settings, client: Client | None = None, ledger: Ledger | None = None):
+        super().__init__(face, settings, client, ledger)
+        face.on(code=self.code, recipe=self.recipe, topics=self.topics)
 
     async def code(self, message: Mapping[str, Any]) -> None:
         """Send the Python that does what the values describe."""

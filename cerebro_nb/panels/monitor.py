@@ -26,7 +26,7 @@ from ..tasks.reading import Status
 from ..tasks.views import TaskView
 
 # %% auto #0
-__all__ = ['STATES', 'changes', 'Watched', 'Strip', 'RunMonitor', 'Pull']
+__all__ = ['STATES', 'changes', 'Watched', 'ShownTask', 'Strip', 'RunMonitor', 'Pull']
 
 # %% ../../nbs/28_panels/4_monitor.ipynb #84895943
 STATES = (*get_args(Status), "paused", "waiting", "getting ready")
@@ -82,8 +82,8 @@ class Watched:
         return {**run_facts(now), **self._causes, **told, "log": log, "problem": problem}
 
 # %% ../../nbs/28_panels/4_monitor.ipynb #b573d2d7
-class Strip:
-    """Tells how far the task is that is shown, and what is under way; steers the run.
+class ShownTask:
+    """Tells how far the task is that is shown.
 
     Parameters
     ----------
@@ -91,25 +91,14 @@ class Strip:
         Where it is shown.
     log_language
         ``en`` or ``pt-BR``.
-    on_end
-        Is called when a run has ended, on Cerebro's loop.
     has_rows
         Whether the first rows are told, too.
     """
 
-    def __init__(
-        self, face: View, log_language: str, on_end: Callable[[], Any] = lambda: None, has_rows: bool = False
-    ):
-        self._face, self._language, self._on_end, self._has_rows = face, log_language, on_end, has_rows
-        #: What is shown, and the run that was followed last; None until there is one.
+    def __init__(self, face: View, log_language: str, has_rows: bool = False):
+        self._face, self._language, self._has_rows = face, log_language, has_rows
+        #: What is shown, or None.
         self.view: TaskView | None = None
-        self.run: Run | None = None
-        face.on_at_once(pause=self._steer, go_on=self._steer, cancel=self._steer)
-
-    async def _steer(self, message: Mapping[str, Any]) -> None:
-        steers = {"pause": Run.pause, "go_on": Run.resume, "cancel": Run.cancel}
-        if self.run is not None:
-            steers[str(message["do"])](self.run)
 
     def get_ready(self, subject: str = "") -> None:
         """Tell that a run is about to begin; the task before it is shown no more."""
@@ -119,15 +108,6 @@ class Strip:
     def fail(self, error: BaseException) -> None:
         """Tell that no run has begun, and why."""
         self._face.tell(run_shown=None, problem=error_words(error))
-
-    def show(self, view: TaskView) -> concurrent.futures.Future[None]:
-        """Show a task from now on; a run is followed to its end. Return the end of that."""
-        self.view = view
-        self._face.tell(problem="")
-        if isinstance(view, Run) and view is not self.run:
-            self.run = view
-            return LOOP.submit(self._watch(Watched(view, self._language)))
-        return LOOP.submit(self._look(view))
 
     async def _look(self, view: TaskView) -> None:
         """Tell of a task that nobody works on here; of a run that is followed the next tick tells."""
@@ -142,6 +122,49 @@ class Strip:
             return
         await self._tell(view, facts)
 
+    async def _tell(self, view: TaskView, facts: dict[str, Any]) -> None:
+        if view is not self.view:
+            return
+        if self._has_rows:
+            names, rows = await asyncio.to_thread(first_rows, view)
+            facts = {**facts, "columns": names, "rows": rows}
+        self._face.tell(run_shown=facts)
+
+# %% ../../nbs/28_panels/4_monitor.ipynb #eb7e87f2
+class Strip(ShownTask):
+    """Tells how far the task is that is shown, and what is under way; steers the run.
+
+    Parameters
+    ----------
+    face, log_language, has_rows
+        As `ShownTask` takes them.
+    on_end
+        Is called when a run has ended, on Cerebro's loop.
+    """
+
+    def __init__(
+        self, face: View, log_language: str, on_end: Callable[[], Any] = lambda: None, has_rows: bool = False
+    ):
+        super().__init__(face, log_language, has_rows)
+        self._on_end = on_end
+        #: The run that was followed last, or None.
+        self.run: Run | None = None
+        face.on_at_once(pause=self._steer, go_on=self._steer, cancel=self._steer)
+
+    async def _steer(self, message: Mapping[str, Any]) -> None:
+        steers = {"pause": Run.pause, "go_on": Run.resume, "cancel": Run.cancel}
+        if self.run is not None:
+            steers[str(message["do"])](self.run)
+
+    def show(self, view: TaskView) -> concurrent.futures.Future[None]:
+        """Show a task from now on; a run is followed to its end. Return the end of that."""
+        self.view = view
+        self._face.tell(problem="")
+        if isinstance(view, Run) and view is not self.run:
+            self.run = view
+            return LOOP.submit(self._watch(Watched(view, self._language)))
+        return LOOP.submit(self._look(view))
+
     async def _watch(self, watched: Watched) -> None:
         run = watched.run
         async for now in changes(run):
@@ -150,14 +173,6 @@ class Strip:
                 self._face.tell(under_way=facts if not run.ended else None)
             await self._tell(run, facts)
         self._on_end()
-
-    async def _tell(self, view: TaskView, facts: dict[str, Any]) -> None:
-        if view is not self.view:
-            return
-        if self._has_rows:
-            names, rows = await asyncio.to_thread(first_rows, view)
-            facts = {**facts, "columns": names, "rows": rows}
-        self._face.tell(run_shown=facts)
 
 # %% ../../nbs/28_panels/4_monitor.ipynb #49ae4a68
 class RunMonitor(View):
