@@ -1,4 +1,4 @@
-"""Measure the panel while 2,000 items run: the kernel's time an update, updates a second, frames, and the saved notebook."""
+"""Measure the panel while 2,000 items run: the kernel's time an update, updates a second, frames, the saved file."""
 
 import json
 import shutil
@@ -36,7 +36,8 @@ shown
 """
 RUN = """
 import asyncio
-from cerebro_nb import Profile, batch_run
+from cerebro_nb import Profile
+from cerebro_nb.launching.batches import batch_run
 async def work(value):
     await asyncio.sleep(0.05)
     return {{"question": f"What is number {{value}}?", "answer": "It is a number of some length. " * 8}}

@@ -46,14 +46,14 @@ from cerebro_nb.client.call import answer
 from cerebro_nb.concurrency.loop import LOOP
 from cerebro_nb.datasets.shapes import shaped
 from cerebro_nb.evaluating.preferences import AnswerPair
+from cerebro_nb.forms.fields import offered
+from cerebro_nb.forms.options import FIELDS, fields_of
+from cerebro_nb.forms.reading import as_code
 from cerebro_nb.judging.trials import Contest, Scoring
 from cerebro_nb.launching import kind as registry
 from cerebro_nb.launching.batches import batch_run
 from cerebro_nb.launching.kind import asked_and_answered, kind_named, kinds
 from cerebro_nb.launching.launch import RunArguments, launch, whole_signature
-from cerebro_nb.forms.fields import offered
-from cerebro_nb.forms.options import FIELDS, fields_of
-from cerebro_nb.forms.reading import as_code
 from cerebro_nb.panels.form import RunForm, told_form
 from cerebro_nb.recipes.recipe import Recipe
 
@@ -575,7 +575,9 @@ PORTUGUESE = {"CEREBRO_LOG_LANGUAGE": "pt-BR"}
 
 def test_a_kind_of_ones_own_stands_in_the_panel(haiku):
     form = RunForm(load_settings(PORTUGUESE))
-    assert ("haicais", "haiku") in {(kind["label"], kind["name"]) for kind in told_form(load_settings(PORTUGUESE))["kinds"]}
+    assert ("haicais", "haiku") in {
+        (kind["label"], kind["name"]) for kind in told_form(load_settings(PORTUGUESE))["kinds"]
+    }
     form.fill(kind="haiku")
     assert form.values["n"] == "3" and "documents" not in fields_of(kind_named("haiku"))
     with pytest.raises(errors.InputError, match="Assunto"):

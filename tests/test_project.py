@@ -100,10 +100,10 @@ def test_the_catalogue_has_every_text(language):
             for message in read_po(file)
             if message.id
         }
+    from cerebro_nb.forms.fields import first_state
     from cerebro_nb.forms.options import FIELDS
     from cerebro_nb.panels.monitor import STATES
     from cerebro_nb.panels.view import spoken_texts
-    from cerebro_nb.forms.fields import first_state
     from cerebro_nb.settings import load_settings
 
     used, english = set(), first_state(load_settings({}))

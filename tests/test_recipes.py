@@ -30,8 +30,8 @@ from cerebro_nb import (
     resume,
     retry_failed,
 )
-from cerebro_nb.launching.kind import kind_of
 from cerebro_nb.forms.reading import as_code
+from cerebro_nb.launching.kind import kind_of
 from cerebro_nb.panels.form import RunForm
 from cerebro_nb.recipes.library import as_recipe, library, starter_text
 from cerebro_nb.recipes.prompting import in_one_language

@@ -108,7 +108,9 @@ _OFF = "an example that one of these refuses is made anew; untick what does not 
 add_field(Field("without_gates", "Gates", "gates", "checks", note=_OFF, choices=_gates))
 add_field(Field("against_earlier", "No copies of what earlier runs made of the same subject", "gates", "check"))
 add_field(Field("judged", "Have the answers judged when the run has ended", "gates", "check"))
-add_field(Field("judge", "Judge", "gates", "text", placeholder="the model of the run", note="a better model judges better"))
+add_field(
+    Field("judge", "Judge", "gates", "text", placeholder="the model of the run", note="a better model judges better")
+)
 
 # %% ../../nbs/28_forms/2_options.ipynb #0bff92e5
 def _backends(state: FormState) -> list[tuple[str, str]]:
@@ -124,7 +126,9 @@ def _addresses(text: str, state: FormState) -> str:
 _AN_ADDRESS = in_words(
     _addresses, lambda text, state: state.say("An address such as http://127.0.0.1:11434, without a key in it.")
 )
-add_field(Field("backend", "Backend", "whom", "choice", start=lambda state: state.settings.backend or "", choices=_backends))
+add_field(
+    Field("backend", "Backend", "whom", "choice", start=lambda state: state.settings.backend or "", choices=_backends)
+)
 add_field(
     Field(
         "base_url",
@@ -138,11 +142,11 @@ add_field(
     )
 )
 _MODEL = "the loaded one"
-add_field(
-    Field("model", "Model", "whom", "text", start=lambda state: state.settings.model or "", placeholder=_MODEL)
-)
+add_field(Field("model", "Model", "whom", "text", start=lambda state: state.settings.model or "", placeholder=_MODEL))
 _AFTER = "a model of the same server that is asked where this one takes too long"
-add_field(Field("fallback", "After timeouts", "whom", "text", note=_AFTER, placeholder="the same, for a shorter answer"))
+add_field(
+    Field("fallback", "After timeouts", "whom", "text", note=_AFTER, placeholder="the same, for a shorter answer")
+)
 
 # %% ../../nbs/28_forms/2_options.ipynb #1a5fa611
 #: The arguments that fields fill whose name is another.

@@ -146,7 +146,9 @@ def as_code(arguments: Mapping[str, Any], settings: Settings) -> str:
         imports.append("judge")
         named = f", model={arguments['judge']!r}" if arguments.get("judge") else ""
         after.insert(0, f"judge(run{named})")
-    return "\n".join([f"from cerebro_nb import {', '.join(imports)}", "", f"run = {kind.function}(", *lines, ")", *after])
+    return "\n".join(
+        [f"from cerebro_nb import {', '.join(imports)}", "", f"run = {kind.function}(", *lines, ")", *after]
+    )
 
 # %% ../../nbs/28_forms/3_reading.ipynb #4534b864
 @dataclass(frozen=True, slots=True)
@@ -188,7 +190,7 @@ def _is_embedded(values: Values) -> bool:
 
 
 def models_of(values: Values, settings: Settings, listed: ServerModels) -> Sequence[ModelInfo]:
-    """Return what the server has that values name, as far as it was asked; of the embedded engine, what it would take."""
+    """Return what the server has that values name, if it was asked; of the embedded engine, what it would take."""
     model = str(values.get("model") or "").strip()
     if not _is_embedded(values) or (not model and listed.kind == "embedded"):
         return listed.models if listed.whom == whom_of(values) else ()

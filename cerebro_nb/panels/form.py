@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from ..client.client import Client, aget_client
@@ -158,7 +158,9 @@ class FormForecast(FormFacts):
     async def tell_forecast(self) -> None:
         """Tell what is wrong with the values, or what a run of them would be."""
         values, reading = self.values, self.read()
-        filled = {name: text for name, text in reading.errors.items() if values.get(name) or name not in _needed(values)}
+        filled = {
+            name: text for name, text in reading.errors.items() if values.get(name) or name not in _needed(values)
+        }
         line = await asyncio.to_thread(self.forecast) if reading.arguments else ""
         self.tell(values=values, errors=filled, forecast=line, pull=self.missing())
 
@@ -181,7 +183,7 @@ class FormForecast(FormFacts):
         """Return the client that the values name."""
         if self._client is not None:
             return self._client
-        whom = {name: str(self.values.get(name) or "").strip() or None for name in WHOM}
+        whom: dict[str, Any] = {name: str(self.values.get(name) or "").strip() or None for name in WHOM}
         return await aget_client(**whom)
 
 # %% ../../nbs/28_panels/2_form.ipynb #d7bdbdaa

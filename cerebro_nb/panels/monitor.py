@@ -18,7 +18,6 @@ from ..batching.run import Run
 from ..client.pull import apull_model
 from ..concurrency.loop import LOOP
 from ..errors import CerebroError
-from ..language import texts
 from .strip import Pace, facts_line, failure_causes, first_rows, run_facts, still_html, task_facts
 from .view import View, error_words, preview
 from ..settings import load_settings
@@ -103,7 +102,9 @@ class ShownTask:
     def get_ready(self, subject: str = "") -> None:
         """Tell that a run is about to begin; the task before it is shown no more."""
         self.view = None
-        self._face.tell(run_shown={"task": "", "label": "", "subject": subject, "status": "getting ready", "live": True})
+        self._face.tell(
+            run_shown={"task": "", "label": "", "subject": subject, "status": "getting ready", "live": True}
+        )
 
     def fail(self, error: BaseException) -> None:
         """Tell that no run has begun, and why."""
@@ -142,9 +143,7 @@ class Strip(ShownTask):
         Is called when a run has ended, on Cerebro's loop.
     """
 
-    def __init__(
-        self, face: View, log_language: str, on_end: Callable[[], Any] = lambda: None, has_rows: bool = False
-    ):
+    def __init__(self, face: View, log_language: str, on_end: Callable[[], Any] = lambda: None, has_rows: bool = False):
         super().__init__(face, log_language, has_rows)
         self._on_end = on_end
         #: The run that was followed last, or None.

