@@ -289,6 +289,10 @@ def test_an_error_says_what_to_do(lab, page, tmp_path):
     fill(page, How_many="2")
     press(page, "Run")
     expect(page.get_by_text("Start the server or correct base_url")).to_be_visible()
+    came_to(page, "failed")
+    expect(strip(page).get_by_role("button", name="Resume", exact=True)).to_be_hidden()  # no task was begun
+    strip(page).get_by_role("button", name="Edit", exact=True).click()
+    expect(page.get_by_label("Subject", exact=True)).to_have_value("tea")
     expect(page.locator(".cb-panel").get_by_role("button", name="Run", exact=True)).to_be_enabled()
 
 

@@ -7,7 +7,7 @@ import { nearest, placed, roundUp } from "../../cerebro_nb/panels/static/panel/c
 import { brought, segmentsOf } from "../../cerebro_nb/panels/static/panel/form.js";
 import { goneText } from "../../cerebro_nb/panels/static/panel/gone.js";
 import { pillText } from "../../cerebro_nb/panels/static/panel/header.js";
-import { shares, stripText } from "../../cerebro_nb/panels/static/panel/strip.js";
+import { isCut, shares, stripText } from "../../cerebro_nb/panels/static/panel/strip.js";
 import { chipText, sizeText } from "../../cerebro_nb/panels/static/panel/whom.js";
 import { speaker } from "../../cerebro_nb/panels/static/panel/words.js";
 
@@ -31,6 +31,16 @@ test("of a run that has ended nothing is left, and a slow one is told by the min
 test("the bar tells what went well from what failed, what was refused and what is left", () => {
   assert.deepEqual(shares(run), { ok: 16, failed: 1, refused: 1, left: 22 });
   assert.deepEqual(shares({ ok: 3, failed: 0, total: null }), { ok: 3, failed: 0, refused: 0, left: 0 });
+});
+
+test("only a task that was begun and cut off can go on", () => {
+  const cut = { task: "t", live: false, status: "cancelled", total: 40, ok: 16, failed: 2 };
+  assert.equal(isCut(cut), true);
+  assert.equal(isCut({ ...cut, total: null }), true);
+  assert.equal(isCut({ ...cut, live: true }), false);
+  assert.equal(isCut({ ...cut, ok: 38 }), false);
+  assert.equal(isCut({ ...cut, total: null, status: "completed" }), false);
+  assert.equal(isCut({ ...cut, task: "" }), false);
 });
 
 test("the pill says what goes on, whichever task is shown", () => {

@@ -25,6 +25,12 @@ export function shares(run) {
   return { ok: run.ok, failed: run.failed - refused, refused, left };
 }
 
+// A task that was cut off can go on; a run that failed before it had a task has nothing to go on with.
+export function isCut(run) {
+  if (!run.task || run.live || run.status === "completed") return false;
+  return run.total == null || run.ok + run.failed < run.total;
+}
+
 export function strip({ speak, send, isWhole }) {
   const { say, number } = speak;
   let run = null;
@@ -99,8 +105,7 @@ export function strip({ speak, send, isWhole }) {
     offer(pause, run.live && ready);
     offer(cancel, run.live && ready);
     const isBusy = Boolean(snapshot.underWay);
-    const isCut = ready && !run.live && (run.total == null || done < run.total) && run.status !== "completed";
-    offer(resume, isWhole && isCut && !isBusy);
+    offer(resume, isWhole && isCut(run) && !isBusy);
     offer(retry, isWhole && !run.live && run.failed > 0 && !isBusy);
     write(retry, say("Retry {count} failed", { count: run.failed ?? 0 }));
     problem.hidden = !run.problem;
