@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from fakes import FakeOllama, prose, read
-from pages import WAIT_MS, Server
+from pages import WAIT_MS, Lab, Server
 from playwright.sync_api import Page, expect
 
 pytestmark = pytest.mark.timeout(900)
@@ -572,9 +572,9 @@ def test_notebook_7_shows_the_panel_and_runs_it(jupyter, page, tmp_path):
     with FakeOllama(hostile_pair) as server:
         jupyter.write("seven.ipynb", cell(tmp_path, "ollama", OLLAMA_HOST=server.url))
         page.goto(f"{jupyter.url}/notebooks/seven.ipynb?token={jupyter.token}")
-        expect(page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]")).to_be_visible()
-        page.locator(".jp-CodeCell .cm-content").first.click()
-        page.keyboard.press("Shift+Enter")
+        notebook = Lab(page, jupyter, "seven.ipynb")
+        notebook.wait_for_kernel()  # the page says "idle" before it has one
+        notebook.run(0)
         fill(page, Subject="tea", How_many="3")
         press(page, "Run")
         came_to(page, "completed")
