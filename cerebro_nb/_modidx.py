@@ -3452,6 +3452,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                'cerebro_nb/launching/preflight.py'),
                                                 'cerebro_nb.launching.preflight._same_server': ( '16_launching/preflight.html#_same_server',
                                                                                                  'cerebro_nb/launching/preflight.py'),
+                                                'cerebro_nb.launching.preflight.advice_of': ( '16_launching/preflight.html#advice_of',
+                                                                                              'cerebro_nb/launching/preflight.py'),
                                                 'cerebro_nb.launching.preflight.duration_words': ( '16_launching/preflight.html#duration_words',
                                                                                                    'cerebro_nb/launching/preflight.py'),
                                                 'cerebro_nb.launching.preflight.forecast': ( '16_launching/preflight.html#forecast',
