@@ -1,5 +1,5 @@
 # `make demo` and `make test` set everything up by themselves, in .venv.
-.PHONY: demo test quick pythons artefacts panel check lint javascript types notebooks readme docs outputs catalogues bench size worth helps picture lock clean help
+.PHONY: demo test quick pythons artefacts panel check lint javascript types notebooks readme docs outputs catalogues bench panelbench size worth helps picture lock clean help
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -65,6 +65,9 @@ catalogues: $(VENV)/.dev ## compile the translations
 
 bench: $(VENV)/.dev ## measure against the ideal and against raw clients; some minutes
 	$(BIN)/python bench/run.py
+
+panelbench: $(VENV)/.dev ## measure the panel in a browser while 2,000 items run; it wants Chromium
+	$(BIN)/python bench/panel.py
 
 size: $(VENV)/.dev ## measure what comes after a run by its size: export, report, near copies, ledger
 	$(BIN)/python bench/size.py

@@ -27,10 +27,10 @@ def main() -> None:
             lab.wait_for_kernel()
             page.evaluate("() => jupyterapp.commands.execute('application:toggle-left-area')")
             lab.run(0)
-            panel = page.locator(".cerebro-panel")
+            panel = page.locator(".cb-panel")
             page.get_by_label("Subject", exact=True).fill("copywriting")
             panel.get_by_role("button", name="Run", exact=True).click()
-            page.get_by_text("Q&A: completed").wait_for(timeout=120_000)
+            page.locator(".cb-strip [data-state=completed]").wait_for(timeout=120_000)
             panel.screenshot(path=ROOT / "docs" / "panel.png")
             browser.close()
     finally:

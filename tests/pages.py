@@ -140,12 +140,13 @@ def lab_words(port: int, token: str) -> list[str]:
         "--ServerApp.ip=127.0.0.1",
         f"--IdentityProvider.token={token}",
         "--LabApp.expose_app_in_browser=True",
+        "--JupyterNotebookApp.expose_app_in_browser=True",
         "--LabApp.news_url=",
     ]
 
 
 class Lab:
-    """A notebook in JupyterLab, in a page of its own."""
+    """A notebook in JupyterLab or in Notebook 7, in a page of its own."""
 
     def __init__(self, page: Page, server: Server, name: str):
         self.page, self.server, self.name = page, server, name

@@ -45,12 +45,15 @@ from cerebro_nb.client.call import answer
 from cerebro_nb.concurrency.loop import LOOP
 from cerebro_nb.datasets.shapes import shaped
 from cerebro_nb.evaluating.preferences import AnswerPair
+from cerebro_nb.forms.fields import offered
+from cerebro_nb.forms.options import FIELDS, fields_of
+from cerebro_nb.forms.reading import as_code
 from cerebro_nb.judging.trials import Contest, Scoring
 from cerebro_nb.launching import kind as registry
 from cerebro_nb.launching.batches import batch_run
 from cerebro_nb.launching.kind import asked_and_answered, kind_named, kinds
 from cerebro_nb.launching.launch import RunArguments, launch, whole_signature
-from cerebro_nb.panels.form import RunForm, as_code
+from cerebro_nb.panels.form import RunForm, told_form
 from cerebro_nb.recipes.recipe import Recipe
 
 LEAFLET = Document("\n\n".join(f"Tea number {n} wants patience: wait {n} minutes." for n in range(40)), "tea.txt")
@@ -145,11 +148,10 @@ def test_a_kind_says_what_it_is(name):
     assert kind.profile in load_settings({}).profiles
     assert not kind.function or getattr(cerebro_nb, kind.function)
     assert not kind.essential or kind.essential in kind.columns
-    form = RunForm(load_settings({}))
     takes = set(whole_signature(getattr(kind.make, "func", kind.make)).parameters)
-    assert set(kind.needs) <= set(kind.fields) <= set(form.fields) and set(kind.fields.values()) <= takes
+    assert set(kind.needs) <= set(kind.fields) <= set(FIELDS) and set(kind.fields.values()) <= takes
     if kind.fields:
-        assert kind.function and kind.needs and (kind.called("en"), name) in form.fields["kind"].entry.options
+        assert kind.function and kind.needs and kind in offered()
 
 
 @pytest.mark.parametrize("name", ["", "poems", "cerebro_nb"])
@@ -541,14 +543,19 @@ def test_a_kind_of_ones_own_has_all_the_machinery(haiku, server, client, ledger,
     assert export_dataset(run, tmp_path / "haiku", shape="sharegpt").parts["train"] >= 1
 
 
+PORTUGUESE = {"CEREBRO_LOG_LANGUAGE": "pt-BR"}
+
+
 def test_a_kind_of_ones_own_stands_in_the_panel(haiku):
-    form = RunForm(load_settings({"CEREBRO_LOG_LANGUAGE": "pt-BR"}))
-    assert ("haicais", "haiku") in form.fields["kind"].entry.options
-    form.fields["kind"].entry.value = "haiku"
-    assert form.fields["n"].value == "3" and form.fields["documents"].layout.display == "none"
+    form = RunForm(load_settings(PORTUGUESE))
+    assert ("haicais", "haiku") in {
+        (kind["label"], kind["name"]) for kind in told_form(load_settings(PORTUGUESE))["kinds"]
+    }
+    form.fill(kind="haiku")
+    assert form.values["n"] == "3" and "documents" not in fields_of(kind_named("haiku"))
     with pytest.raises(errors.InputError, match="Assunto"):
         form.arguments()
-    form.fields["subject"].entry.value = "chuva"
+    form.fill(subject="chuva")
     code = as_code(form.arguments(), load_settings({}))
     assert "haiku_run(" in code and "'chuva'" in code
 

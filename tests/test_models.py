@@ -14,7 +14,7 @@ from cerebro_nb.cli.main import main
 from cerebro_nb.client.choosing import advice_on
 from cerebro_nb.concurrency.loop import LOOP
 from cerebro_nb.language import texts
-from cerebro_nb.panels.panel import NewRun
+from cerebro_nb.panels.panel import Panel
 from cerebro_nb.protocol.gguf import parameters_in, read_gguf
 from cerebro_nb.protocol.messages import ModelInfo
 
@@ -103,44 +103,58 @@ def test_nobody_pulls_for_an_openai_server():
 
 
 @pytest.fixture
-def new_run(ollama, tmp_path):
-    settings = load_settings(backend="ollama", base_url=ollama.url)
+def shown(ollama, tmp_path):
+    """A panel of that Ollama, whose form says tea."""
     with Ledger(f"sqlite:///{tmp_path}/ledger.db") as ledger:
-        made = NewRun(settings, None, ledger, print, print)
-        made.form.fields["subject"].entry.value = "tea"
+        made = Panel(load_settings(backend="ollama", base_url=ollama.url), None, ledger)
+        made.form.fill(subject="tea")
         yield made
 
 
-def test_the_panel_pulls_what_the_server_lacks(ollama, new_run):
-    LOOP.run(new_run.form.alook())
-    assert new_run.pulls.children == ()
-    new_run.form.fields["model"].entry.value = "new-0.5b"
-    LOOP.run(new_run.tell_preflight())
-    assert (
-        "does not have the model new-0.5b" in new_run.preflight.value
-        and "facts will be wrong" in new_run.preflight.value
-    )
-    assert new_run.pulls.start in new_run.pulls.children
-    new_run.pulls.start.click()
-    new_run.pulls.pulling.result(60)
+def form_of(shown, **values):
+    """What is told of the form once these values are typed."""
+    shown.heard({"do": "check", "form": {**shown.form.values, **values}}).result(60)
+    return shown.form._told
+
+
+def test_the_panel_pulls_what_the_server_lacks(ollama, shown):
+    shown.heard({"do": "models"}).result(60)
+    assert form_of(shown)["pull"] is None
+    told = form_of(shown, model="new-0.5b")
+    assert "does not have the model new-0.5b" in told["forecast"] and "facts will be wrong" in told["forecast"]
+    assert told["pull"]["name"] == "new-0.5b"
+    shown.heard({"do": "pull"}).result(60)
+    shown._pull.pulling.result(60)
     assert pull_requests(ollama) == [{"model": "new-0.5b", "stream": True}]
-    assert "does not have" not in new_run.preflight.value and new_run.pulls.children == ()
-    assert "new-0.5b" in new_run.form.fields["model"].entry.options
+    assert "does not have" not in shown.form._told["forecast"] and shown.form._told["pull"] is None
+    assert "new-0.5b" in [name for name, *_ in shown.form._told["models"]["models"]]
 
 
-def test_the_panels_pull_can_be_stopped(ollama, new_run):
+def test_what_a_server_has_says_nothing_of_another(ollama, shown):
+    shown.heard({"do": "models"}).result(60)
+    assert "does not have" in form_of(shown, model="new-0.5b")["forecast"]
+    told = form_of(shown, model="new-0.5b", base_url="http://127.0.0.1:9")
+    assert "does not have" not in told["forecast"] and told["pull"] is None
+
+
+def test_the_panels_pull_can_be_stopped(ollama, shown):
     ollama.pull_lines, ollama.pull_holds = list(PULL_LINES[:3]), True
-    LOOP.run(new_run.form.alook())
-    new_run.form.fields["model"].entry.value = "new-0.5b"
-    LOOP.run(new_run.tell_preflight())
-    pulls, begun = new_run.pulls, threading.Event()
-    pulls.progress.bar.observe(lambda change: begun.set(), "value")
-    pulls.start.click()
-    assert begun.wait(60) and pulls.progress in pulls.children and pulls.progress.bar.value == 0.4
-    pulls.progress.stop.click()
-    assert ollama.client_left.wait(60)
-    LOOP.run(new_run.tell_preflight())
-    assert pulls.start in pulls.children and "goes on from there" in pulls.progress.told.value
+    shown.heard({"do": "models"}).result(60)
+    form_of(shown, model="new-0.5b")
+    told, begun, stopped, tell = [], threading.Event(), threading.Event(), shown.tell
+
+    def hear(**facts):
+        told.append(facts.get("pull") or {})
+        (begun if told[-1].get("done") else threading.Event()).set()
+        (stopped if told[-1].get("stopped") else threading.Event()).set()
+        tell(**facts)
+
+    shown.tell = hear
+    shown.heard({"do": "pull"}).result(60)
+    assert begun.wait(60)
+    shown.heard({"do": "stop_pull"}).result(60)
+    assert ollama.client_left.wait(60) and stopped.wait(60)
+    assert form_of(shown)["pull"]["name"] == "new-0.5b", "it is offered again"
 
 
 def test_the_panel_pulls_a_file_of_a_hub(tmp_path, monkeypatch):
@@ -148,13 +162,11 @@ def test_the_panel_pulls_a_file_of_a_hub(tmp_path, monkeypatch):
     with FakeHub() as hub, Ledger(f"sqlite:///{tmp_path}/ledger.db") as ledger:
         hub.files["owner/tiny-GGUF"] = {"tiny.gguf": b"GGUF" + bytes(1000)}
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
-        new = NewRun(load_settings(model=name), None, ledger, print, print)
-        new.form.fields["subject"].entry.value = "tea"
-        LOOP.run(new.tell_preflight())
-        assert f"The model {name} is not here yet." in new.preflight.value and hub.requests == []
-        new.pulls.start.click()
-        new.pulls.pulling.result(60)
-        assert "is not here yet" not in new.preflight.value and new.pulls.children == ()
+        shown = Panel(load_settings(model=name), None, ledger)
+        assert f"The model {name} is not here yet." in form_of(shown, subject="tea")["forecast"] and hub.requests == []
+        shown.heard({"do": "pull"}).result(60)
+        shown._pull.pulling.result(60)
+        assert "is not here yet" not in shown.form._told["forecast"] and shown.form._told["pull"] is None
 
 
 # --- what to expect

@@ -100,19 +100,22 @@ def test_the_catalogue_has_every_text(language):
             for message in read_po(file)
             if message.id
         }
-    from cerebro_nb.panels.fields import NUMBERS
+    from cerebro_nb.forms.fields import first_state
+    from cerebro_nb.forms.options import FIELDS
     from cerebro_nb.panels.monitor import STATES
     from cerebro_nb.panels.view import spoken_texts
+    from cerebro_nb.settings import load_settings
 
-    used = set()
+    used, english = set(), first_state(load_settings({}))
     for path in MODULES:
         for node in ast.walk(ast.parse(path.read_text())):
             called = getattr(node.func, "attr", getattr(node.func, "id", "")) if isinstance(node, ast.Call) else ""
             if called in ("gettext", "ngettext", "say", "_say"):
                 used |= {node.args[0].value} if isinstance(node.args[0], ast.Constant) else set()
-    # Those that are looked up by a value: a status, the words on a number.
+    # Those that are looked up by a value: a status, the words on a field.
     used |= {state.replace("_", " ") for state in STATES} | spoken_texts()
-    used |= {words for number in NUMBERS for words in (number.title, number.unit, number.empty) if words}
+    said = (field.told(english) for field in FIELDS.values())
+    used |= {field[part] for field in said for part in ("title", "note", "unit", "placeholder") if field[part]}
     assert len(used) > 100 and used <= set(messages)
     for message in messages.values():
         texts = message.string if isinstance(message.string, tuple) else (message.string,)

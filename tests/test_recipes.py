@@ -30,8 +30,9 @@ from cerebro_nb import (
     resume,
     retry_failed,
 )
+from cerebro_nb.forms.reading import as_code
 from cerebro_nb.launching.kind import kind_of
-from cerebro_nb.panels.form import RunForm, as_code
+from cerebro_nb.panels.form import RunForm
 from cerebro_nb.recipes.library import as_recipe, library, starter_text
 from cerebro_nb.recipes.prompting import in_one_language
 from cerebro_nb.recipes.recipe import definition_of
@@ -352,13 +353,15 @@ def test_recipes_are_listed_shown_checked_and_begun(tmp_path, monkeypatch):
 
 def test_the_form_takes_a_file_and_its_code_names_it(tickets):
     form = RunForm(load_settings({}))
-    form.fields["recipe"].entry.value = str(tickets)
-    assert form.fields["kind"].value == "tickets" and form.fields["n"].value == "6"
-    form.fields["subject"].entry.value = "a bank's app"
+    form.heard({"do": "recipe", "file": str(tickets)}).result(30)
+    assert form.values["kind"] == "tickets" and form.values["n"] == "6"
+    form.fill(subject="a bank's app")
     code = as_code(form.arguments(), load_settings({}))
     assert code.startswith("from cerebro_nb import generate\n") and repr(str(tickets)) in code
-    form.fields["recipe"].entry.value = "nothing.toml"
-    assert "cannot be read" in form.refused().message
+    sent = []
+    form.tell = lambda **facts: sent.append(facts["form_told"]["errors"])  # what the browser is told
+    form.heard({"do": "recipe", "file": "nothing.toml"}).result(30)
+    assert "cannot be read" in sent[-1]["recipe"] and form.values["kind"] == "tickets"
 
 
 @pytest.mark.parametrize("name", ["sentences", "section", "other_text", "other_section"])

@@ -21,8 +21,8 @@ from ..tasks.reading import Task
 _log = get_logger(__name__)
 
 # %% auto #0
-__all__ = ['Event', 'Listener', 'Progress', 'refused_text', 'log_listener', 'bar_listener', 'tell_all', 'stopwatch', 'Tally',
-           'count_on']
+__all__ = ['Event', 'Listener', 'Progress', 'refused_text', 'log_line', 'log_listener', 'bar_listener', 'tell_all', 'stopwatch',
+           'Tally', 'count_on']
 
 # %% ../../nbs/15_batching/1_progress.ipynb #96c119e3
 Event = Literal["started", "batch_started", "item", "batch_finished", "waiting", "going_on", "finished"]
@@ -150,6 +150,21 @@ def _facts(now: Progress, catalogue: NullTranslations) -> dict[str, object]:
         "items": now.batch_items,
         "server": now.waiting_for,
     }
+
+# %% ../../nbs/15_batching/1_progress.ipynb #5637fe5c
+def log_line(now: Progress, log_language: str) -> str | None:
+    """Return the line that an event has in the log, or None if it has none of its own.
+
+    Parameters
+    ----------
+    now
+        How far the run is.
+    log_language
+        ``en`` or ``pt-BR``.
+    """
+    catalogue = texts(log_language)
+    line = _line(now, catalogue)
+    return line % _facts(now, catalogue) if line else None
 
 # %% ../../nbs/15_batching/1_progress.ipynb #e74cc533
 def log_listener(log_language: str) -> Listener:

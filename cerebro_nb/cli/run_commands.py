@@ -12,6 +12,7 @@ from argparse import Namespace
 from collections.abc import Callable, Mapping
 from gettext import gettext
 from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..cleaning import plain
@@ -117,7 +118,7 @@ def say_forecast(kind: Kind, options: Mapping[str, Any], page: Page) -> None:
     page
         Which language it is said in; if it is quiet, nothing is said.
     """
-    from cerebro_nb.launching.preflight import preflight
+    from cerebro_nb.launching.preflight import forecast, forecast_text
     from cerebro_nb.tasks.ledger import get_ledger
 
     if page.quiet or not {"n", "items"} & set(kind.fields):
@@ -127,7 +128,8 @@ def say_forecast(kind: Kind, options: Mapping[str, Any], page: Page) -> None:
         how = settings.options(is_training=True, num_predict=options.get("max_tokens"), num_ctx=options.get("num_ctx"))
         known = {"max_tokens": how.num_predict, "num_ctx": how.num_ctx, **options}
         known |= {"kind": kind.name, "profile": settings.profile(options.get("profile") or kind.profile)}
-        _log.info("%s", preflight(known, get_ledger(), LOOP.run(_models_of(options)), page.log_language))
+        told = forecast(known, get_ledger(), LOOP.run(_models_of(options)), page.log_language)
+        _log.info("%s", forecast_text(replace(told, advice=()), page.log_language))  # the run gives it itself
     except CerebroError as error:
         _log.debug("there is no forecast: %s", error.message)
 

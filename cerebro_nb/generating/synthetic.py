@@ -104,7 +104,7 @@ def recipe_kind(recipe: Recipe, file: str = "") -> Kind:
         n=recipe.n,
         calls=max(sum(step.samples for step in each) for each in (recipe.steps, recipe.aloud, recipe.from_text)),
         fields={"subject": "subject", "language": "language", "n": "n", "topics": "topics", "rows": "from_rows"}
-        | ({"documents": "from_documents"} if recipe.from_text else {}),
+        | ({"documents": "from_documents", "unanswerable": "unanswerable"} if recipe.from_text else {}),
         needs=(*(["subject"] if recipe.steps else []), *(["documents"] if recipe.from_text else []), "rows"),
         function="generate" if file or recipe.name not in TASK_KINDS else f"generate_{recipe.name}",
         given=(file or recipe.name,) if file or recipe.name not in TASK_KINDS else (),

@@ -15,7 +15,11 @@ from typing import Any, get_args
 from ..concurrency.threads import in_thread
 from ..documents.documents import Document, aread_documents
 from ..errors import InputError, OutputError, RequestTimeout, TaskNotFound
+from ..client.client import Client
+from ..batching.work import seed_of
+from .angles import check_subject
 from .asking import Asking, made_example
+from ..language import check_language
 from ..logs import get_logger
 from ..recipes.library import areas_recipe
 from ..recipes.parts import TopicSource
@@ -31,7 +35,8 @@ _log = get_logger(__name__)
 
 # %% auto #0
 __all__ = ['MOST_TOPICS', 'MOST_TOPIC', 'TOPIC_WORDS', 'tidy_topics', 'headings_of', 'heading_topics', 'under_headings',
-           'topics_in', 'topics_of', 'aread_topics', 'is_topic_word', 'written_topics', 'specific', 'areas_of']
+           'topics_in', 'topics_of', 'aread_topics', 'is_topic_word', 'written_topics', 'specific', 'areas_of',
+           'aproposed_topics']
 
 # %% ../../nbs/23_generating/4_topics.ipynb #c39981e3
 MOST_TOPICS, MOST_TOPIC = 10_000, 200
@@ -327,3 +332,34 @@ async def areas_of(asking: Asking, seed: int, known: Sequence[str] = ()) -> list
         else:
             return specific(example["areas"], asking.subject, known)
     return []
+
+# %% ../../nbs/23_generating/4_topics.ipynb #d319ff74
+async def aproposed_topics(
+    subject: str, client: Client | None, documents: Any = None, language: str | None = None
+) -> list[str]:
+    """Propose topics, to be read and mended before a run.
+
+    Parameters
+    ----------
+    subject
+        What they are of, where a model names them.
+    client
+        Whom to ask; not asked where there are documents.
+    documents
+        Documents whose headings they are, as `read_documents` takes them; None for the parts that a model names.
+    language
+        BCP-47 tag of the topics; the settings' if None.
+
+    Raises
+    ------
+    InputError
+        If there is no subject, or the documents have no headings.
+    BackendError
+        If the server cannot be asked.
+    """
+    if documents:
+        return heading_topics(await aread_documents(documents))
+    assert client is not None, "somebody has to name them"
+    options, tag = client.settings.options(is_training=True), language or client.settings.language
+    asking = Asking(client, areas_recipe(), check_subject(subject), check_language(tag), options)
+    return await areas_of(asking, seed_of(options))

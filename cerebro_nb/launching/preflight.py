@@ -21,8 +21,8 @@ from ..tasks.ledger import Ledger
 from ..tasks.reading import Task
 
 # %% auto #0
-__all__ = ['items_of', 'worked_s', 'tells_of', 'seconds_left', 'warnings_of', 'Forecast', 'forecast', 'duration_words',
-           'forecast_text', 'preflight', 'parameters_of']
+__all__ = ['items_of', 'worked_s', 'tells_of', 'seconds_left', 'warnings_of', 'advice_of', 'Forecast', 'forecast',
+           'duration_words', 'forecast_text', 'preflight', 'parameters_of']
 
 # %% ../../nbs/16_launching/5_preflight.ipynb #d25e8f66
 def items_of(arguments: Mapping[str, Any]) -> int | None:
@@ -153,7 +153,13 @@ def warnings_of(
     info = _info_of(model, models)
     if model and info and info.context_length and num_ctx > info.context_length:
         sentences.append(say("The model was made for %s tokens: lower num_ctx.") % f"{info.context_length:,}")
-    return sentences + (advice_on(info, say) if info else [])
+    return sentences
+
+
+def advice_of(arguments: Mapping[str, Any], models: Sequence[ModelInfo], say: Callable[[str], str] = str) -> list[str]:
+    """Return what is to be expected of the model by its size, as sentences; the run says it, too."""
+    info = _info_of(arguments.get("model"), models)
+    return advice_on(info, say) if info else []
 
 # %% ../../nbs/16_launching/5_preflight.ipynb #c0a2482d
 @dataclass(frozen=True, slots=True)
@@ -171,8 +177,8 @@ class Forecast:
         many as the servers take.
     seconds
         About how long it takes; None if no earlier run tells.
-    warnings
-        What speaks against it, as sentences.
+    warnings, advice
+        What speaks against it, and what is to be expected of the model by its size, as sentences.
     """
 
     calls: int | None
@@ -182,6 +188,7 @@ class Forecast:
     at_once: int | None
     seconds: float | None = None
     warnings: tuple[str, ...] = ()
+    advice: tuple[str, ...] = ()
 
 
 _CALLS_OF_A_JUDGE = 2  # its own answer, and its verdict
@@ -204,7 +211,7 @@ def forecast(
         ``en`` or ``pt-BR``.
     """
     kind, profile, items = kind_named(arguments["kind"]), arguments["profile"], items_of(arguments)
-    found = picked(models)
+    found, say = picked(models), texts(log_language).gettext
     model = arguments.get("model") or (found.name if found else None)
     each = kind.calls + (_CALLS_OF_A_JUDGE if arguments.get("min_score") else 0)
     calls = None if items is None else items * each
@@ -215,7 +222,8 @@ def forecast(
         profile.batch_size,
         min(filter(None, (profile.concurrency, profile.batch_size)), default=None),
         None if items is None else seconds_left(ledger, arguments, items, model),
-        tuple(warnings_of(arguments, models, texts(log_language).gettext)),
+        tuple(warnings_of(arguments, models, say)),
+        tuple(advice_of(arguments, models, say)),
     )
 
 # %% ../../nbs/16_launching/5_preflight.ipynb #d18d34e9
@@ -248,7 +256,7 @@ def forecast_text(told: Forecast, log_language: str = "en") -> str:
     """
     say = texts(log_language).gettext
     if told.calls is None or told.most_tokens is None:
-        return " ".join([say("How many calls there are, what is read will tell."), *told.warnings])
+        return " ".join([say("How many calls there are, what is read will tell."), *told.warnings, *told.advice])
     asked = say("%s calls") if told.is_exact else say("at most %s calls")
     in_batches = say("in batches of %s") % told.batch_size if told.batch_size else say("in a sliding window")
     line = say("%(calls)s %(batches)s, %(concurrency)s at once; at most %(tokens)s tokens written") % {
@@ -259,7 +267,7 @@ def forecast_text(told: Forecast, log_language: str = "en") -> str:
     }
     if told.seconds is not None:
         line += "; " + say("about %s, judged by an earlier run") % duration_words(told.seconds, log_language)
-    return " ".join([f"{line}.", *told.warnings])
+    return " ".join([f"{line}.", *told.warnings, *told.advice])
 
 
 def preflight(

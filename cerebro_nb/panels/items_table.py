@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['gates_of', 'sorted_out', 'ItemColumns', 'ended_items', 'ShownTasks', 'ItemActions', 'is_looked_at', 'ItemFeed',
-           'ResultsTable']
+           'Answers', 'ResultsTable']
 
 # %% ../../nbs/28_panels/7_items_table.ipynb #4b3a7a8a
 _WIDTHS = {"position": "56px", "mark": "88px", "score": "64px", "status": "80px", "error": "0px"}
@@ -122,7 +122,7 @@ class ItemColumns:
         return cast(Row, {"id": item["position"], "cells": cells, **sorted_out(item, score)})
 
 # %% ../../nbs/28_panels/7_items_table.ipynb #eb7ed638
-_TICK_S = 0.2
+_TICK_S = 0.5
 _PAGE = 500
 
 
@@ -198,13 +198,13 @@ class ItemActions:
 
     def __init__(self, face: View, tasks: ShownTasks, put: Callable[[int, Sequence[Item]], Any], say: Say):
         self._face, self._tasks, self._put, self._say = face, tasks, put, say
-        face.on(open=self.open, mark=self.mark, edit=self.edit)
+        face.on(read=self.read, mark=self.mark, edit=self.edit)
 
-    async def open(self, message: Mapping[str, Any]) -> None:
+    async def read(self, message: Mapping[str, Any]) -> None:
         """Show all that the ledger has of an item."""
-        await self._open(*self._tasks.view_of(message), int(message["id"]))
+        await self._read(*self._tasks.view_of(message), int(message["id"]))
 
-    async def _open(self, number: int, view: TaskView, position: int) -> None:
+    async def _read(self, number: int, view: TaskView, position: int) -> None:
         for item in await _items(view, [position]):
             attempts = await asyncio.to_thread(view.ledger.attempts, view.task_id, position)
             self._face.put("detail", number, id=position, **detail_of(item, attempts, self._say))
@@ -227,7 +227,7 @@ class ItemActions:
             edited = None if texts is None else edited_output(item, texts)
             await asyncio.to_thread(view.edit, position, edited)
         self._put(number, _ended(await _items(view, [position])))
-        await self._open(number, view, position)
+        await self._read(number, view, position)
 
 
 async def _items(view: TaskView, positions: list[int]) -> list[dict[str, Any]]:
@@ -265,23 +265,22 @@ def is_looked_at(row: Row, look: Mapping[str, Any]) -> bool:
     )
 
 # %% ../../nbs/28_panels/7_items_table.ipynb #0b5c86a8
-class ItemFeed(View):
+class ItemFeed:
     """Sends the items of a task to the browser as they end.
 
     Parameters
     ----------
-    *args
-        As `View` takes them.
+    face
+        Where they are shown.
     say
         Gives a text in the language of the panels.
     """
 
-    def __init__(self, *args: Any, say: Say):
-        super().__init__(*args)
-        self._say, self._tasks = say, ShownTasks()
+    def __init__(self, face: View, say: Say):
+        self._face, self._say, self._tasks = face, say, ShownTasks()
         self._following: Future[None] | None = None
         self._item_columns, self._look = ItemColumns(say), dict[str, Any]()
-        self._item_actions = ItemActions(self, self._tasks, self._put_items, say)
+        self._item_actions = ItemActions(face, self._tasks, self._put_items, say)
 
     @property
     def view(self) -> TaskView | None:
@@ -296,17 +295,17 @@ class ItemFeed(View):
 
     async def _feed(self, number: int, view: TaskView, columns: ItemColumns) -> None:
         try:
-            self.put("task", number, task=view.task_id)
+            self._face.put("task", number, task=view.task_id)
             if view.task_id:
                 said = await asyncio.to_thread(verdicts, view)
                 scores = {position: verdict.get("score") for position, verdict in said.items()}
                 columns.scores = {position: score for position, score in scores.items() if score is not None}
             if columns.names:
-                self.put("columns", number, columns=columns.columns())
+                self._face.put("columns", number, columns=columns.columns())
             async for items in ended_items(view):
                 self._put_items(number, items)
         except Exception as error:  # nobody reads the future of it
-            self.on_error(error)
+            self._face.on_error(error)
 
     def _put_items(self, number: int, items: Sequence[Item]) -> None:
         columns = self._item_columns  # first: another thread that shows a task sets its number, then its columns
@@ -314,33 +313,27 @@ class ItemFeed(View):
             return
         had_some = bool(columns.names)
         if columns.find(items):
-            self.put("columns", number, columns=columns.columns())
+            self._face.put("columns", number, columns=columns.columns())
             if had_some:  # rows sent before have fewer cells than there are columns now
                 self._follow()
                 return
         if items:
-            self.put("rows", number, rows=[columns.row(item) for item in items])
+            self._face.put("rows", number, rows=[columns.row(item) for item in items])
 
 # %% ../../nbs/28_panels/7_items_table.ipynb #e58c56bf
-class ResultsTable(ItemFeed):
-    """The items of a task that have ended: to look through, mark, edit and export.
+class Answers(ItemFeed):
+    """The items of a task that have ended: looked through, marked, edited and exported.
 
     Parameters
     ----------
-    view
-        A run, or the view of an earlier task; None until there is one.
-    log_language
-        ``en`` or ``pt-BR``; the settings' if None.
+    face, say
+        As `ItemFeed` takes them.
     """
 
-    def __init__(self, view: TaskView | None = None, log_language: str | None = None):
-        language = log_language or load_settings().log_language
-        say = texts(language).gettext
-        super().__init__(["review", "exporting"], say("Answers"), say("No answers yet."), language, say=say)
-        self._exporting = Exporting(self, lambda: self.view)
-        self.on(ready=self._ready, look=self._looked)
-        if view is not None:
-            self.show(view)
+    def __init__(self, face: View, say: Say):
+        super().__init__(face, say)
+        self._exporting = Exporting(face, lambda: self.view)
+        face.on(ready=self._ready, look=self._looked)
 
     async def _ready(self, message: Mapping[str, Any]) -> None:
         self._follow()
@@ -353,7 +346,7 @@ class ResultsTable(ItemFeed):
         """Show a task: what it has now, and if it is a run that goes on, what comes."""
         self._tasks.show(view)
         self._item_columns, self._look = ItemColumns(self._say), {}
-        self.tell(problem=None)
+        self._face.tell(problem="")
         self._exporting.begin()
         self._follow()
 
@@ -366,3 +359,36 @@ class ResultsTable(ItemFeed):
         if look.get("sort") in frame.columns:
             frame = frame.sort_values(look["sort"], ascending=look["ascending"], kind="stable")
         return frame
+
+# %% ../../nbs/28_panels/7_items_table.ipynb #05dd65a8
+class ResultsTable(View):
+    """The items of a task that have ended: to look through, mark, edit and export.
+
+    Parameters
+    ----------
+    view
+        A run, or the view of an earlier task; None until there is one.
+    log_language
+        ``en`` or ``pt-BR``; the settings' if None.
+    """
+
+    def __init__(self, view: TaskView | None = None, log_language: str | None = None):
+        language = log_language or load_settings().log_language
+        super().__init__(["review", "exporting"], language)
+        self._answers = Answers(self, texts(language).gettext)
+        if view is not None:
+            self.show(view)
+
+    @property
+    def view(self) -> TaskView | None:
+        """What is shown, or None."""
+        return self._answers.view
+
+    def show(self, view: TaskView) -> None:
+        """Show a task: what it has now, and if it is a run that goes on, what comes."""
+        self._answers.show(view)
+
+    @property
+    def df(self) -> pandas.DataFrame:
+        """The DataFrame of what is shown: searched, filtered and sorted as in the browser."""
+        return self._answers.df

@@ -6,179 +6,69 @@
 from __future__ import annotations
 
 import asyncio
-import html
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import ipywidgets as widgets
-
 from ..batching.run import Run
-from ..client.client import Client
+from ..client.call import Fallback
+from ..client.client import Client, aget_client
 from ..concurrency.loop import LOOP
-from ..errors import CerebroError, InputError
+from ..errors import CerebroError
+from ..forms.reading import BESIDE
+from ..judging.judging import ajudge_run
 from ..language import texts
 from ..launching.kind import kind_named
 from ..launching.launch import Made
 from ..launching.resuming import arerun_run, aresume_run, aretry_run
-from ..judging.judging import ajudge_run
-from .form import CodeView, RunForm, as_code
-from .items_table import ResultsTable
-from .monitor import PullOffer, RunMonitor
-from .tasks_table import RunsTable
-from ..settings import Settings, load_settings
+from .form import Form
+from .items_table import Answers
+from .monitor import Pull, Strip
+from .tasks_table import Tasks
+from .view import View
+from ..settings import WHOM, Settings, load_settings
 from ..tasks.ledger import Ledger, get_ledger
-from ..tasks.reading import Task
 from ..tasks.views import TaskView
 
 if TYPE_CHECKING:
     import pandas
 
 # %% auto #0
-__all__ = ['Say', 'preflight_text', 'preflight_html', 'Forecast', 'NewRun', 'Unfinished', 'RunSlot', 'Stage', 'Panel', 'panel']
+__all__ = ['fewer', 'made_run', 'RunSlot', 'Stage', 'TaskActions', 'Panel', 'panel']
 
 # %% ../../nbs/28_panels/9_panel.ipynb #89f48709
-Say = Callable[[str], str]
+def fewer(arguments: Mapping[str, Any], most: int | None) -> dict[str, Any]:
+    """Return the arguments of a run of the same that makes at most so many; the same ones if None."""
+    kind, few = kind_named(arguments["kind"]), dict(arguments)
+    if most is not None:
+        if (n := kind.fields.get("n")) in few:
+            few[n] = min(most, few[n])
+        elif (items := kind.fields.get("items")) in few:
+            few[items] = few[items][:most]
+    return few
 
 
-def preflight_text(form: RunForm, ledger: Ledger) -> str:
-    """Return what a run of a form would be, or what is refused in it; nothing if what to make is not named yet."""
-    try:
-        return form.preflight(ledger)
-    except InputError:
-        return ""
-    except CerebroError as error:
-        return error.message
-
-
-def preflight_html(form: RunForm, ledger: Ledger) -> str:
-    """Return the same as it is shown."""
-    text = preflight_text(form, ledger)
-    return f'<span role="status">{html.escape(text)}</span>' if text else ""
-
-# %% ../../nbs/28_panels/9_panel.ipynb #a3d57904
-_QUIET_S = 0.3  # after the last change of a field
-
-
-class Forecast:
-    """Tells what a run of a form would be, once its fields have come to rest.
+async def made_run(arguments: Mapping[str, Any], more: Mapping[str, Any]) -> Run:
+    """Return the run that a form describes, not started.
 
     Parameters
     ----------
-    tell
-        Tells it; one at a time is told.
-    on_error
-        Is called with what goes wrong.
+    arguments
+        As `read_form` returns them.
+    more
+        What every run of the panel is given beside them.
+
+    Raises
+    ------
+    CerebroError
+        If they are refused, or whom to ask after timeouts cannot be found.
     """
-
-    def __init__(self, tell: Callable[[], Awaitable[None]], on_error: Callable[[Exception], Any]):
-        self._tell, self._on_error = tell, on_error
-        self._change, self._turn = object(), asyncio.Lock()  # the last change of a field
-
-    async def tell(self) -> None:
-        """Tell it now."""
-        async with self._turn:
-            await self._tell()
-
-    async def tell_soon(self) -> None:
-        """Tell it after a field was changed, unless another one is changed meanwhile."""
-        self._change = change = object()
-        await asyncio.sleep(_QUIET_S)
-        if change is self._change:
-            try:
-                await self.tell()
-            except Exception as error:  # nobody reads the future of a change
-                self._on_error(error)
-
-# %% ../../nbs/28_panels/9_panel.ipynb #9b74524e
-class NewRun(widgets.VBox):
-    """The form, what is told before a run, the button that starts it and the one that shows its code.
-
-    Parameters
-    ----------
-    settings, client
-        As `RunForm` takes them.
-    ledger
-        Where runs are kept.
-    on_run
-        Is called with a run, not started.
-    on_error
-        Is called with what is refused.
-    """
-
-    def __init__(
-        self,
-        settings: Settings,
-        client: Client | None,
-        ledger: Ledger,
-        on_run: Callable[[Run], Any],
-        on_error: Callable[[Exception], Any],
-    ):
-        self._settings, self._client, self._ledger = settings, client, ledger
-        self._on_run, self._on_error = on_run, on_error
-        forecast = Forecast(self._tell_preflight, on_error)
-        self.tell_preflight = forecast.tell  # shows what a run of the form would be
-        say = texts(settings.log_language).gettext
-        self.form = RunForm(settings, client)
-        # Its place is kept free: nothing may move when a button below it is about to be pressed.
-        self.preflight = widgets.HTML(layout=widgets.Layout(min_height="32px", flex="1"))
-        self.pulls = PullOffer(say, self.form.model_list.alook_again, self.tell_preflight)
-        self.start = widgets.Button(description=say("Run"), button_style="primary")
-        self.show_code = widgets.Button(description=say("Copy as code"), layout=widgets.Layout(width="auto"))
-        self.code = CodeView(label=say("Copy"), copied=say("Copied"))
-        self.start.on_click(lambda _: self._with_arguments(self._run))
-        self.show_code.on_click(lambda _: self._with_arguments(self._show_code))
-        for field in self.form.fields.values():
-            field.entry.observe(lambda change: LOOP.submit(forecast.tell_soon()), "value")
-        rows = widgets.HBox([self.preflight, self.pulls]), widgets.HBox([self.start, self.show_code])
-        super().__init__([self.form, *rows, self.code])
-
-    def _with_arguments(self, act: Callable[[dict[str, Any]], Any]) -> None:
-        try:
-            act(self.form.arguments())
-        except CerebroError as error:
-            self._on_error(error)
-
-    def _run(self, arguments: dict[str, Any]) -> None:
-        more: dict[str, Any] = {"ledger": self._ledger, "show_progress": False}
-        more |= {"client": self._client} if self._client is not None else {}
-        self._on_run(kind_named(arguments.pop("kind")).make(**arguments, **more))
-
-    def _show_code(self, arguments: dict[str, Any]) -> None:
-        self.code.code = as_code(arguments, self._settings)
-
-    async def _tell_preflight(self) -> None:
-        self.preflight.value = await asyncio.to_thread(preflight_html, self.form, self._ledger)
-        self.pulls.offer(await asyncio.to_thread(self.form.to_be_pulled))
-
-# %% ../../nbs/28_panels/9_panel.ipynb #19df6812
-class Unfinished(widgets.VBox):
-    """The newest tasks that can be gone on with, each with a button.
-
-    Parameters
-    ----------
-    on_resume
-        Is called with a task's id.
-    say
-        Gives a text in the language of the panels.
-    """
-
-    def __init__(self, on_resume: Callable[[str], Any], say: Say):
-        self._on_resume, self._say = on_resume, say
-        super().__init__()
-
-    async def look(self, ledger: Ledger) -> None:
-        """Offer what a ledger has."""
-        tasks = await asyncio.to_thread(ledger.unfinished, 3)
-        self.children = [self._offered(task) for task in tasks]
-
-    def _offered(self, task: Task) -> Any:
-        button = widgets.Button(description=self._say("Resume"))
-        button.on_click(lambda _: self._on_resume(task.id))
-        total = "?" if task.total_items is None else task.total_items
-        facts = {"subject": task.subject, "done": task.processed_items, "total": total}
-        text = self._say("Not finished: %(subject)s, %(done)s of %(total)s.") % facts
-        return widgets.HBox([widgets.HTML(html.escape(text)), button])
+    given = {name: value for name, value in arguments.items() if name not in BESIDE}
+    if named := given.pop("fallback", None):
+        whom = {name: given.get(name) for name in WHOM} | {"model": named}
+        given["fallback"] = Fallback(client=await aget_client(**whom))
+    kind = kind_named(given.pop("kind"))
+    return kind.make(**given, **{name: value for name, value in more.items() if value is not None})
 
 # %% ../../nbs/28_panels/9_panel.ipynb #39b0ecc8
 class RunSlot:
@@ -211,6 +101,8 @@ class Stage:
 
     Parameters
     ----------
+    face
+        Where both are shown.
     ledger, client
         Where tasks are, and whom to ask instead of what their manifests say.
     log_language
@@ -219,57 +111,99 @@ class Stage:
         Is called with True when a run begins, and with False when it has ended.
     """
 
-    def __init__(self, ledger: Ledger, client: Client | None, log_language: str, on_busy: Callable[[bool], Any]):
-        self._ledger, self._on_busy, self._say = ledger, on_busy, texts(log_language).gettext
+    def __init__(
+        self, face: View, ledger: Ledger, client: Client | None, log_language: str, on_busy: Callable[[bool], Any]
+    ):
+        self._face, self._ledger, self._on_busy = face, ledger, on_busy
+        self._say = texts(log_language).gettext
         self.given: dict[str, Any] = {"client": client, "ledger": ledger, "show_progress": False}
-        self.slot = RunSlot()
-        self.monitor = RunMonitor(log_language=log_language, on_end=self._ended)
-        self.results = ResultsTable(log_language=log_language)
-        self.results.on_error = self.monitor.say_error
-        self.retry = widgets.Button(description=self._say("Retry failed"), disabled=True)
-        self.retry.on_click(lambda _: self.retry_failed(self.results.view.task_id) if self.results.view else None)
+        self.slot, self.strip = RunSlot(), Strip(face, log_language, self._ended)
+        self.results = Answers(face, self._say)
+        self._then: list[Callable[[], Any]] = []  # what follows the run
 
     def show(self, task_id: str) -> None:
-        """Show the answers of a task."""
-        self.results.show(TaskView(self._ledger, task_id))
-        self.retry.disabled = not self.slot.idle.is_set()
-        self.monitor.clear(f"{self._say('task')} {task_id}")
+        """Show a task: its numbers and its answers; of the run under way those of the run."""
+        run = self.slot.run
+        view = run if run is not None and run.task_id == task_id else TaskView(self._ledger, task_id)
+        self.strip.show(view)
+        self.results.show(view)
 
-    def resume(self, task_id: str) -> None:
-        """Go on with a task."""
-        self.launch(aresume_run(task_id, **self.given))
-
-    def retry_failed(self, task_id: str) -> None:
-        """Work on the failed items of a task again."""
-        self.launch(aretry_run(task_id, **self.given))
-
-    def launch(self, made: Made) -> None:
+    def launch(self, made: Made, subject: str = "", then: list[Callable[[], Any]] | None = None) -> None:
         """Start a run and watch it, unless another is under way."""
         if not self.slot.take(made):
-            self.monitor.say(self._say("A run is under way: wait for it or cancel it."), error=True)
+            self._face.tell(problem=self._say("A run is under way: wait for it or cancel it."))
             return
+        self._then = then or []
         self._on_busy(True)
-        self.retry.disabled = True
-        self.monitor.say(self._say("Getting ready: the model is loaded first."))
+        self._face.tell(problem="")
+        self.strip.get_ready(subject)
         LOOP.submit(self._start(made))
 
     async def _start(self, made: Made) -> None:
         try:
             run = await self.slot.start(made)
         except Exception as error:
-            self.monitor.say_error(error)
+            self.strip.fail(error)
+            self._then = []
             self._ended()
         else:
-            self.monitor.follow(run)
+            self.strip.show(run)
             self.results.show(run)
 
     def _ended(self) -> None:
-        self.retry.disabled = self.results.view is None or not self.results.view.task_id
         self._on_busy(False)
         self.slot.idle.set()
+        if self._then:
+            first, *self._then = self._then
+            first()
 
 # %% ../../nbs/28_panels/9_panel.ipynb #c0d6fd6b
-class Panel(widgets.VBox):
+class TaskActions(View):
+    """What is done with tasks in the panel.
+
+    Parameters
+    ----------
+    parts, log_language
+        As `View` takes them.
+    ledger, client
+        Where tasks are, and whom to ask instead of what their manifests say.
+    """
+
+    def __init__(self, parts: list[str], log_language: str, ledger: Ledger, client: Client | None):
+        super().__init__(parts, log_language)
+        self._stage = Stage(self, ledger, client, log_language, self._busy)
+        self.results, self.idle = self._stage.results, self._stage.slot.idle
+        named = ("open", self.show), ("resume", self.resume), ("retry", self.retry_failed)
+        acts = dict((*named, ("rerun", self.rerun), ("judge", self.judge)))
+        self.runs = Tasks(self, ledger, log_language, acts, self._stage.launch)
+
+    def show(self, task_id: str) -> None:
+        """Show the answers of a task."""
+        self._stage.show(task_id)
+
+    def resume(self, task_id: str) -> None:
+        """Go on with a task."""
+        self._stage.launch(aresume_run(task_id, **self._stage.given))
+
+    def retry_failed(self, task_id: str) -> None:
+        """Work on the failed items of a task again."""
+        self._stage.launch(aretry_run(task_id, **self._stage.given))
+
+    def rerun(self, task_id: str) -> None:
+        """Do again what a task did, as a task of its own."""
+        self._stage.launch(arerun_run(task_id, **self._stage.given))
+
+    def judge(self, task_id: str, model: str | None = None) -> None:
+        """Have the answers of a task judged, by another model if one is named; then they are shown again."""
+        judging = ajudge_run(task_id, **self._stage.given, model=model)
+        self._stage.launch(judging, then=[lambda: self.show(task_id)])
+
+    def _busy(self, is_busy: bool) -> None:
+        if not is_busy:
+            self.heard({"do": "refresh"})
+
+# %% ../../nbs/28_panels/9_panel.ipynb #f944ac15
+class Panel(TaskActions):
     """Everything in one place: the form, the run, the answers, and the runs of before.
 
     Parameters
@@ -282,22 +216,13 @@ class Panel(widgets.VBox):
 
     def __init__(self, settings: Settings | None = None, client: Client | None = None, ledger: Ledger | None = None):
         settings = settings or load_settings()
-        language, ledger = settings.log_language, ledger or get_ledger(settings.ledger_url)
-        say = texts(language).gettext
-        self._stage = stage = Stage(ledger, client, language, self._busy)
-        self.monitor, self.results, self.idle = stage.monitor, stage.results, stage.slot.idle
-        self.retry = stage.retry
-        self._new = new = NewRun(settings, client, ledger, stage.launch, stage.monitor.say_error)
-        self.form, self.preflight, self.code, self.start = new.form, new.preflight, new.code, new.start
-        named = ("open", self.show), ("resume", self.resume), ("retry", self.retry_failed)
-        acts = dict((*named, ("rerun", self.rerun), ("judge", self.judge)))
-        self.runs = RunsTable(ledger, language, acts, stage.launch)
-        self.offer = Unfinished(self.resume, say)
-        pages = widgets.Tab([new, self.runs], titles=[say("New run"), say("Runs")])
-        super().__init__([self.offer, pages, self.monitor, self.retry, self.results])
-        self.add_class("cerebro-panel")
-        self.monitor.say(say("Name a subject and press Run."))
-        LOOP.submit(self.offer.look(ledger))
+        ledger = ledger or get_ledger(settings.ledger_url)
+        parts = ["header", "form", "strip", "review", "exporting", "runs"]
+        super().__init__(parts, settings.log_language, ledger, client)
+        self.form = Form(self, settings, client, ledger)
+        self._pull = Pull(self, self.form.missing, self._look_again)
+        self.on(run=self._run, ready=self._ready)
+        self._ledger = ledger
 
     @property
     def run(self) -> Run | None:
@@ -309,31 +234,29 @@ class Panel(widgets.VBox):
         """The DataFrame of what is shown."""
         return self.results.df
 
-    def show(self, task_id: str) -> None:
-        """Show the answers of a task."""
-        self._stage.show(task_id)
+    async def _look_again(self) -> None:
+        await self.form.look({})
 
-    def resume(self, task_id: str) -> None:
-        """Go on with a task."""
-        self._stage.resume(task_id)
+    async def _ready(self, message: Mapping[str, Any]) -> None:
+        """Offer what was cut off, and know the server's models before they are asked for."""
+        tasks = await asyncio.to_thread(self._ledger.unfinished, 3)
+        told = [[task.id, task.subject, task.processed_items, task.total_items] for task in tasks]
+        self.form.tell(unfinished=told if self.idle.is_set() else [])
 
-    def retry_failed(self, task_id: str) -> None:
-        """Work on the failed items of a task again."""
-        self._stage.retry_failed(task_id)
-
-    def rerun(self, task_id: str) -> None:
-        """Do again what a task did, as a task of its own."""
-        self._stage.launch(arerun_run(task_id, **self._stage.given))
-
-    def judge(self, task_id: str) -> None:
-        """Have the answers of a task judged."""
-        self._stage.launch(ajudge_run(task_id, **self._stage.given))
-
-    def _busy(self, is_busy: bool) -> None:
-        if is_busy:
-            self.offer.children = []
-        else:
-            self.runs.refresh()
+    async def _run(self, message: Mapping[str, Any]) -> None:
+        """Run what the form that came with the message describes."""
+        self.form.values = dict(message["form"])
+        if not (arguments := self.form.accepted()):
+            return
+        try:
+            run = await made_run(fewer(arguments, message.get("first")), self._stage.given)
+        except CerebroError as error:
+            self.form.refuse(str(error))
+            return
+        self.form.tell(unfinished=[])
+        judge = arguments.get("judge")
+        then = [lambda: self.judge(run.task_id, judge)] if arguments.get("judged") else []
+        self._stage.launch(run, run.subject, then)
 
 # %% ../../nbs/28_panels/9_panel.ipynb #540d681f
 def panel(settings: Settings | None = None) -> Panel:

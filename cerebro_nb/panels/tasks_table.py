@@ -13,7 +13,6 @@ from typing import Any
 from ..batching.run import Run
 from ..errors import CerebroError
 from ..generating.importing import import_run
-from ..language import texts
 from ..launching.comparing import compare
 from ..launching.kind import kinds_of, known_kind
 from .opened import text_of
@@ -24,7 +23,7 @@ from ..tasks.ledger import Ledger, get_ledger
 from ..tasks.reading import Task
 
 # %% auto #0
-__all__ = ['is_worked_on', 'told_of', 'comparison_of', 'TaskList', 'RunsTable']
+__all__ = ['is_worked_on', 'told_of', 'comparison_of', 'TaskList', 'Tasks', 'RunsTable']
 
 # %% ../../nbs/28_panels/8_tasks_table.ipynb #2c23bcd6
 def is_worked_on(task: Task, now: float) -> bool:
@@ -90,11 +89,13 @@ def comparison_of(first: str, second: str, ledger: Ledger) -> dict[str, Any]:
     return {**facts, "settings": settings, "answers": answers}
 
 # %% ../../nbs/28_panels/8_tasks_table.ipynb #8ec1c89b
-class TaskList(View):
+class TaskList:
     """The tasks of a ledger in the browser: read, compared, deleted.
 
     Parameters
     ----------
+    face
+        Where they are shown.
     ledger
         Where they are.
     log_language
@@ -103,17 +104,14 @@ class TaskList(View):
         What can be done with one, of `told_of`.
     """
 
-    def __init__(self, ledger: Ledger, log_language: str, shown: Collection[str]):
-        say = texts(log_language).gettext
-        super().__init__(["runs"], say("Runs"), say("No runs yet."), log_language)
-        self._ledger, self._language, self._shown = ledger, log_language, shown
+    def __init__(self, face: View, ledger: Ledger, log_language: str, shown: Collection[str]):
+        self._face, self._ledger, self._language, self._shown = face, ledger, log_language, shown
         self._told: dict[str, Any] = {"tasks": [], "compared": None, "error": None}
-        self.on_error = lambda error: self._tell(error=str(error))
-        self.on(ready=self._read, refresh=self._read, compare=self._compare, delete=self._delete)
+        face.on(ready=self._read, refresh=self._read, compare=self._compare, delete=self._delete)
 
     def _tell(self, **facts: Any) -> None:
         self._told = {**self._told, **facts}
-        self.tell(runs=self._told)
+        self._face.tell(runs_told=self._told)
 
     async def _read(self, message: Mapping[str, Any]) -> None:
         await self._look()
@@ -141,7 +139,42 @@ class TaskList(View):
         await self._look(problem)
 
 # %% ../../nbs/28_panels/8_tasks_table.ipynb #84bde708
-class RunsTable(TaskList):
+class Tasks(TaskList):
+    """Past and unfinished tasks, and what can be done with each.
+
+    Parameters
+    ----------
+    face, ledger, log_language
+        As `TaskList` takes them.
+    on_task
+        Are called with a task's id, by what is asked for: ``open``, ``resume``, ``retry``, ``rerun``, ``judge``.
+    on_import
+        Is called with a run, not started, that imports the rows of a file.
+    """
+
+    def __init__(
+        self,
+        face: View,
+        ledger: Ledger,
+        log_language: str,
+        on_task: Mapping[str, Callable[[str], Any]],
+        on_import: Callable[[Run], Any] | None = None,
+    ):
+        self._on_task, self._on_import = dict(on_task), on_import
+        super().__init__(face, ledger, log_language, self._on_task)
+        face.on(**dict.fromkeys(self._on_task, self._act), **{"import": self._import})
+
+    async def _act(self, message: Mapping[str, Any]) -> None:
+        self._tell(error=None)
+        self._on_task[message["do"]](str(message["task"]))
+
+    async def _import(self, message: Mapping[str, Any]) -> None:
+        if self._on_import is not None:
+            path, kind = str(message["path"]), message["kind"]
+            self._on_import(import_run(path, kind=kind, ledger=self._ledger, show_progress=False))
+
+# %% ../../nbs/28_panels/8_tasks_table.ipynb #a02a8234
+class RunsTable(View):
     """Past and unfinished tasks.
 
     Parameters
@@ -163,20 +196,10 @@ class RunsTable(TaskList):
         on_task: Mapping[str, Callable[[str], Any]] | None = None,
         on_import: Callable[[Run], Any] | None = None,
     ):
-        self._on_task, self._on_import = dict(on_task or {}), on_import
-        super().__init__(get_ledger(ledger), log_language or load_settings().log_language, self._on_task)
-        self.on(**dict.fromkeys(self._on_task, self._act), **{"import": self._import})
+        language = log_language or load_settings().log_language
+        super().__init__(["runs"], language)
+        self._tasks = Tasks(self, get_ledger(ledger), language, on_task or {}, on_import)
 
     def refresh(self) -> None:
         """Read the ledger again."""
         self.heard({"do": "refresh"})
-
-    async def _act(self, message: Mapping[str, Any]) -> None:
-        self._tell(error=None)
-        self._on_task[message["do"]](str(message["task"]))
-
-    async def _import(self, message: Mapping[str, Any]) -> None:
-        if self._on_import is not None:
-            self._on_import(
-                import_run(str(message["path"]), kind=message["kind"], ledger=self._ledger, show_progress=False)
-            )

@@ -20,6 +20,7 @@ import traitlets
 
 from ..concurrency.loop import LOOP
 from ..errors import CerebroError
+from ..gates.gates import GATES
 from ..language import texts
 
 # %% auto #0
@@ -75,8 +76,9 @@ def words_of(log_language: str) -> dict[str, str]:
     return {text: word for text, word in told.items() if word != text}
 
 
-#: What the modules look up by a value: what became of an item or a task.
-_LOOKED_UP = ("ok", "failed", "accepted", "rejected", "completed", "cancelled", "in progress", "paused", "waiting")
+#: What the modules look up by a value: what became of an item or a task, and the names of gates.
+_STATES = ("ok", "failed", "accepted", "rejected", "completed", "cancelled", "in progress", "paused", "waiting")
+_LOOKED_UP = (*_STATES, "getting ready", "copy", *(name.replace("_", " ") for name in GATES))
 
 # %% ../../nbs/28_panels/1_view.ipynb #1a5fa611
 class Column(TypedDict, total=False):
@@ -120,7 +122,7 @@ def sendable(value: Any) -> Any:
     return [sendable(part) for part in value] if isinstance(value, list | tuple) else value
 
 # %% ../../nbs/28_panels/1_view.ipynb #c72566f4
-_LEAST_S = 0.25
+_LEAST_S = 0.5
 
 
 class Face(anywidget.AnyWidget):
@@ -129,11 +131,7 @@ class Face(anywidget.AnyWidget):
     Parameters
     ----------
     parts
-        What it shows: ``review``, ``exporting``, ``runs``.
-    title
-        What it is called by a screen reader.
-    empty
-        What is shown while there is nothing.
+        What it shows: ``header``, ``form``, ``strip``, ``first``, ``review``, ``exporting``, ``runs``.
     log_language
         ``en`` or ``pt-BR``.
     """
@@ -141,20 +139,24 @@ class Face(anywidget.AnyWidget):
     _esm = joined_modules("main")
     _css = (_FOLDER / "panel.css").read_text(encoding="utf-8")
     parts: Any = traitlets.List().tag(sync=True)
-    labels: Any = traitlets.Dict().tag(sync=True)
     words: Any = traitlets.Dict().tag(sync=True)
     language = traitlets.Unicode("en").tag(sync=True)
-    #: What is shown, but for the rows.
-    snapshot: Any = traitlets.Dict().tag(sync=True)
+    #: The snapshot: what is shown, but for the rows.
+    problem: Any = traitlets.Any("").tag(sync=True)
+    form_told: Any = traitlets.Any(None, allow_none=True).tag(sync=True)
+    pull: Any = traitlets.Any(None, allow_none=True).tag(sync=True)
+    run_shown: Any = traitlets.Any(None, allow_none=True).tag(sync=True)
+    under_way: Any = traitlets.Any(None, allow_none=True).tag(sync=True)
+    export: Any = traitlets.Any(None, allow_none=True).tag(sync=True)
+    runs_told: Any = traitlets.Any(None, allow_none=True).tag(sync=True)
 
-    def __init__(self, parts: Sequence[str], title: str, empty: str, log_language: str):
-        labels = {"title": title, "empty": empty}
-        super().__init__(parts=list(parts), labels=labels, words=words_of(log_language), language=log_language)
+    def __init__(self, parts: Sequence[str], log_language: str):
+        super().__init__(parts=list(parts), words=words_of(log_language), language=log_language)
         self._guard, self._state = threading.Lock(), dict[str, Any]()
         self._next_s, self._is_waiting = 0.0, False
 
     def tell(self, **state: Any) -> None:
-        """Change parts of the snapshot; the browser gets it soon."""
+        """Change parts of the snapshot; the browser gets them soon."""
         with self._guard:
             self._state |= state
             if self._is_waiting:
@@ -165,9 +167,11 @@ class Face(anywidget.AnyWidget):
     async def _push(self) -> None:
         await asyncio.sleep(max(0.0, self._next_s - time.monotonic()))
         with self._guard:
-            self._is_waiting, state = False, dict(self._state)
+            self._is_waiting, state, self._state = False, self._state, {}
         self._next_s = time.monotonic() + _LEAST_S
-        self.snapshot = sendable(state)
+        with self.hold_sync():
+            for name, value in state.items():
+                setattr(self, name, sendable(value))
 
     def put(self, kind: str, generation: int, **content: Any) -> None:
         """Send a message about the task that is shown: its ``task``, ``columns``, ``rows``, or ``detail``."""
@@ -193,7 +197,7 @@ class View(Face):
 
     def __init__(self, *args: Any):
         super().__init__(*args)
-        self._acts: dict[str, tuple[Act, asyncio.Lock | None]] = {}
+        self._acts: dict[str, list[tuple[Act, asyncio.Lock | None]]] = {}
         #: Is called with what went wrong in an action; it is shown above all else if nobody says otherwise.
         self.on_error: Callable[[Exception], Any] = lambda error: self.tell(problem=error_words(error))
         self.on_msg(lambda _, message, buffers: self.heard(message))
@@ -201,17 +205,21 @@ class View(Face):
     def on(self, **acts: Act) -> None:
         """Have actions done by name, each with the message that asked for it; of those named together one at a time."""
         turn = asyncio.Lock()
-        self._acts |= {name: (act, turn) for name, act in acts.items()}
+        for name, act in acts.items():
+            self._acts.setdefault(name, []).append((act, turn))
 
     def on_at_once(self, **acts: Act) -> None:
         """Have actions done by name, whatever else is being done."""
-        self._acts |= {name: (act, None) for name, act in acts.items()}
+        for name, act in acts.items():
+            self._acts.setdefault(name, []).append((act, None))
 
     def heard(self, message: Mapping[str, Any]) -> Any:
         """Have done what a message asks for; return the future of it, or None if nobody does such a thing."""
-        if (name := str(message.get("do"))) in self._acts:
-            return LOOP.submit(self._do(*self._acts[name], dict(message)))
-        return None
+        acts = self._acts.get(str(message.get("do")), ())
+        return LOOP.submit(self._do_all(acts, dict(message))) if acts else None
+
+    async def _do_all(self, acts: Sequence[tuple[Act, asyncio.Lock | None]], message: dict[str, Any]) -> None:
+        await asyncio.gather(*(self._do(act, turn, message) for act, turn in acts))
 
     async def _do(self, act: Act, turn: asyncio.Lock | None, message: dict[str, Any]) -> None:
         async with turn or nullcontext():

@@ -226,7 +226,7 @@ async def _vectors_again(again: Again) -> Work:
     together, at_once = manifest["together"], again.profile.concurrency or FUNCTIONS_AT_ONCE
     return vector_work(collection, embedder, together, max(1, at_once // together))
 
-
+# %% ../../nbs/24_vectors/4_vectorizing.ipynb #a2d6b980
 VECTORIZATION = register_kind(
     Kind(
         "vectors",
@@ -236,6 +236,8 @@ VECTORIZATION = register_kind(
         takes=frozenset({"client"}),
         task_kind="vectorization",
         profile="vectorization",
+        fields={"documents": "documents", "language": "language", "collection": "collection"},
+        needs=("documents",),
         function="vectorize",
         columns=("dimension",),
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from fakes import FakeOllama, prose, read
-from pages import WAIT_MS, Server
+from pages import WAIT_MS, Lab, Server
 from playwright.sync_api import Page, expect
 
 pytestmark = pytest.mark.timeout(900)
@@ -32,11 +32,23 @@ def cell(folder: Path, backend: str = "embedded", **more: str) -> str:
 
 def fill(page: Page, **values: str) -> None:
     for label, text in values.items():
-        page.get_by_label(label.replace("_", " "), exact=True).fill(text)
+        page.locator(".cb-panel").get_by_label(label.replace("_", " "), exact=True).fill(text)
 
 
 def press(page: Page, name: str) -> None:
-    page.locator(".cerebro-panel").get_by_role("button", name=name, exact=True).click()
+    page.locator(".cb-panel").get_by_role("button", name=name, exact=True).click()
+
+
+def go(page: Page, name: str) -> None:
+    page.locator(".cb-panel").get_by_role("tab", name=name, exact=True).click()
+
+
+def strip(page: Page):
+    return page.locator(".cb-strip")
+
+
+def came_to(page: Page, state: str) -> None:
+    expect(strip(page).locator(".cb-state")).to_have_attribute("data-state", state)
 
 
 def rows(page: Page):
@@ -51,7 +63,7 @@ def test_set_run_watch_look_mark_and_save_with_the_mouse_alone(lab, page, pictur
             "print(shown.df['mark'].fillna('').tolist())",
         )
         notebook.run(0)
-        expect(page.get_by_text("Name a subject and press Run.", exact=True)).to_be_visible()
+        expect(page.locator(".cb-pill")).to_have_text("Ready")
         picture("1-empty")
         press(page, "Run")
         expect(page.get_by_text("Fill in: Subject")).to_be_visible()
@@ -63,7 +75,7 @@ def test_set_run_watch_look_mark_and_save_with_the_mouse_alone(lab, page, pictur
         notebook.run(1)  # the kernel is free meanwhile
         expect(page.get_by_text("another cell", exact=True)).to_be_visible()
         picture("2-running")
-        expect(page.get_by_text("Q&A: completed")).to_be_visible()
+        came_to(page, "completed")
         expect(rows(page)).to_have_count(6)
         picture("3-completed")
         page.locator(".cb-review").get_by_label("Select 0", exact=True).check()
@@ -84,7 +96,7 @@ def test_set_run_watch_look_mark_and_save_with_the_mouse_alone(lab, page, pictur
         expect(page.locator(".cb-row[data-mark=rejected]")).to_have_count(1)
         notebook.run(2)
         expect(page.get_by_text("['accepted', 'rejected', 'accepted', '', '', '']")).to_be_visible()
-        page.get_by_role("heading", name="Export").click()
+        go(page, "Export")
         expect(page.get_by_text("2 of 6 answers (left out: 1 rejected, 3 unmarked)")).to_be_visible()
         page.get_by_label("all but the rejected").check()
         expect(page.get_by_text("5 of 6 answers (left out: 1 rejected)")).to_be_visible()
@@ -95,9 +107,10 @@ def test_set_run_watch_look_mark_and_save_with_the_mouse_alone(lab, page, pictur
         (saved,) = (tmp_path / "datasets").glob("copywriting-*/train.jsonl")
         assert len(saved.read_text().splitlines()) == 2  # the accepted ones
         picture("4-exported")
+        go(page, "Generate")
         press(page, "Copy as code")
-        expect(page.get_by_text("from cerebro_nb import generate_qa")).to_be_visible()
-        page.get_by_role("tab", name="Runs").click()
+        expect(page.locator(".cb-code")).to_contain_text("from cerebro_nb import generate_qa")
+        go(page, "Runs")
         expect(page.locator(".cb-runs li", has_text="copywriting")).to_have_count(1)
         picture("5-runs")
 
@@ -110,17 +123,17 @@ def test_a_run_is_paused_cancelled_and_brought_back_after_a_restart_of_the_kerne
         press(page, "Run")
         expect(rows(page)).not_to_have_count(0)
         press(page, "Pause")
-        expect(page.get_by_text("Q&A: paused")).to_be_visible()
+        came_to(page, "paused")
         press(page, "Cancel")
-        expect(page.get_by_text("Q&A: cancelled")).to_be_visible()
+        came_to(page, "cancelled")
         kept = rows(page).count()
         assert 1 <= kept < 5
         notebook.restart()
         notebook.run(0)
         expect(page.get_by_text(f"Not finished: tea, {kept} of 5.")).to_be_visible()
         picture("6-not-finished")
-        page.locator(".cerebro-panel").get_by_role("button", name="Resume", exact=True).first.click()
-        expect(page.get_by_text("Q&A: completed")).to_be_visible()
+        page.locator(".cb-unfinished").get_by_role("button", name="Resume", exact=True).click()
+        came_to(page, "completed")
         expect(rows(page)).to_have_count(5)
 
 
@@ -240,11 +253,12 @@ def test_hostile_texts_are_shown_as_texts_and_failed_items_are_retried(lab, page
         notebook = lab(cell(tmp_path, "ollama", OLLAMA_HOST=server.url), "shown.df", "shown.run")
         notebook.run(0)
         fill(page, Subject="<script>alert(6)</script> tea", How_many="3")
-        press(page, "List models")
-        expect(page.get_by_text("ollama: <img src=x onerror=alert(5)>:latest")).to_be_visible()
+        page.locator(".cb-chip-model").click()
+        expect(page.locator(".cb-models").get_by_text("<img src=x onerror=alert(5)>:latest")).to_be_visible()
+        page.keyboard.press("Escape")
         press(page, "Run")
-        expect(page.get_by_text("Q&A: completed")).to_be_visible()
-        expect(page.get_by_text("2 ok · 1 failed")).to_be_visible()
+        came_to(page, "completed")
+        expect(page.locator(".cb-pill")).to_have_text("2 ok, 1 failed")
         expect(rows(page)).to_have_count(3)
         expect(rows(page).first).to_contain_text("<script>alert(1)</script><img src=x onerror=alert(2)>")
         rows(page).nth(1).click()
@@ -252,11 +266,11 @@ def test_hostile_texts_are_shown_as_texts_and_failed_items_are_retried(lab, page
         expect(detail.get_by_role("heading", name="Error", exact=True)).to_be_visible()
         expect(detail.locator("pre", has_text="BadRequest").first).to_contain_text("alert(1)")
         picture("7-hostile")
-        press(page, "Retry failed")
-        expect(page.get_by_text("3 ok · 0 failed")).to_be_visible()
+        press(page, "Retry 1 failed")
+        expect(page.locator(".cb-pill")).to_have_text("3 ok")
         notebook.run(1)
         notebook.run(2)
-        page.get_by_role("tab", name="Runs").click()
+        go(page, "Runs")
         runs = page.locator(".cb-runs li")
         expect(runs).to_contain_text(["<script>alert(6)</script> tea"])
         runs.first.get_by_role("checkbox").check()
@@ -271,21 +285,29 @@ def test_an_error_says_what_to_do(lab, page, tmp_path):
     notebook = lab(cell(tmp_path, "ollama", OLLAMA_HOST="127.0.0.1:9"))
     notebook.run(0)
     fill(page, Subject="tea", How_many="1001000")
-    expect(page.get_by_text("give a whole number from 1 to 1,000,000").first).to_be_visible()
+    expect(page.get_by_text("Between 1 and 1,000,000.")).to_be_visible()
     fill(page, How_many="2")
     press(page, "Run")
     expect(page.get_by_text("Start the server or correct base_url")).to_be_visible()
-    expect(page.locator(".cerebro-panel").get_by_role("button", name="Run", exact=True)).to_be_enabled()
+    came_to(page, "failed")
+    expect(strip(page).get_by_role("button", name="Resume", exact=True)).to_be_hidden()  # no task was begun
+    strip(page).get_by_role("button", name="Edit", exact=True).click()
+    expect(page.get_by_label("Subject", exact=True)).to_have_value("tea")
+    expect(page.locator(".cb-panel").get_by_role("button", name="Run", exact=True)).to_be_enabled()
 
 
 def test_the_fields_refuse_what_the_settings_refuse(lab, page, tmp_path, picture):
     notebook = lab(cell(tmp_path))
     notebook.run(0)
-    page.get_by_text("Batches, tokens and time").click()
+    page.get_by_text("Speed and limits").click()
     fill(page, Subject="tea", Temperature="2.5")
-    expect(page.get_by_text("it should be less than or equal to 2").first).to_be_visible()
-    fill(page, Temperature="0.5")
-    page.get_by_label("num_predict", exact=True).fill("4000")
+    expect(page.get_by_text("Between 0 and 2.")).to_be_visible()
+    fill(page, Temperature="0.5", Batch_size="")
+    expect(page.locator("[data-field=batch_size]").get_by_text("Between 1 and 1,000,000.")).to_be_visible()
+    page.get_by_text("Speed and limits").click()
+    press(page, "Run")
+    expect(page.get_by_label("Batch size", exact=True)).to_be_focused()  # where the error is, also if it was folded
+    fill(page, Batch_size="3", Answer_length="4000")
     expect(page.get_by_text("num_predict leaves no room for the prompt")).to_be_visible()
     picture("8-fields")
 
@@ -301,8 +323,11 @@ def test_keyboard_alone_runs_and_reads(lab, page, tmp_path):
             if page.evaluate("() => document.activeElement.textContent.trim()") == "Run":
                 break
         page.keyboard.press("Enter")
-        expect(page.get_by_text("Q&A: completed")).to_be_visible()
+        expect(strip(page).get_by_role("button", name="Pause", exact=True)).to_be_focused()  # the focus is not lost
+        expect(page.get_by_role("progressbar", name="Progress")).to_have_attribute("max", "6")
+        came_to(page, "completed")
         expect(rows(page)).to_have_count(6)
+        expect(page.locator("body")).not_to_be_focused()
         grid = page.get_by_role("grid", name="Answers")
         for _ in range(30):
             if grid.evaluate("grid => grid === document.activeElement"):
@@ -321,20 +346,96 @@ def test_keyboard_alone_runs_and_reads(lab, page, tmp_path):
         expect(rows(page).nth(1)).to_have_attribute("data-mark", "")
         page.keyboard.press("Escape")
         expect(page.locator(".cb-detail:visible")).to_have_count(0)
+        page.keyboard.press("ArrowDown")
+        page.keyboard.press("a")
+        expect(page.locator(".cb-row[data-mark=accepted]")).to_have_count(1)
+        tabbed_to(page, "[role=tab][aria-selected=true]", back=True)
+        page.keyboard.press("ArrowRight")
+        expect(page.get_by_role("tab", name="Export")).to_be_focused()
+        expect(page.get_by_text("1 of 6 answers")).to_be_visible()
+        tabbed_to(page, ".cb-export .cb-primary")
+        page.keyboard.press("Enter")
+        expect(page.get_by_text("Saved: ")).to_be_visible()
+        assert list((tmp_path / "datasets").glob("tea-*/train.jsonl"))
+
+
+def tabbed_to(page: Page, place: str, back: bool = False) -> None:
+    """Press Tab until the focus is where it should be."""
+    for _ in range(60):
+        if page.evaluate("place => document.activeElement.matches(place)", place):
+            return
+        page.keyboard.press("Shift+Tab" if back else "Tab")
+    raise AssertionError(f"no Tab leads to {place}")
+
+
+def test_a_click_runs_what_is_typed_and_an_opened_task_has_its_own_numbers(lab, page, tmp_path, picture):
+    with FakeOllama(plain_pair, seconds=0.8) as server:
+        notebook = lab(cell(tmp_path, "ollama", OLLAMA_HOST=server.url))
+        notebook.run(0)
+        fill(page, Subject="coffee", How_many="1")
+        press(page, "Run")
+        came_to(page, "completed")
+        go(page, "Generate")
+        fill(page, Subject="tea", How_many="9")
+        page.get_by_label("How many", exact=True).fill("8")
+        press(page, "Run")  # at once, before the kernel was told of it
+        expect(strip(page)).to_contain_text("Q&A · tea")
+        expect(strip(page)).to_contain_text(" of 8")
+        expect(strip(page)).to_contain_text("/s")
+        expect(strip(page)).to_contain_text("left")
+        go(page, "Runs")
+        running = page.locator(".cb-runs li", has_text="tea")
+        press(page, "Refresh")
+        running.get_by_role("checkbox").check()
+        expect(page.locator(".cb-runlist").get_by_role("button", name="Delete", exact=True)).to_be_disabled()
+        page.locator(".cb-runs li", has_text="coffee").get_by_role("button", name="Open").click()
+        expect(strip(page)).to_contain_text("Q&A · coffee")
+        expect(strip(page)).to_contain_text("1 of 1")
+        expect(rows(page)).to_have_count(1)
+        expect(page.locator(".cb-pill")).to_contain_text("Running")
+        page.locator(".cb-pill").click()  # back to the run
+        expect(strip(page)).to_contain_text("Q&A · tea")
+        came_to(page, "completed")
+        expect(rows(page)).to_have_count(8)
+        go(page, "Generate")
+        expect(page.get_by_label("How many", exact=True)).to_have_value("8")
+
+
+def test_a_dead_kernel_is_said_once_and_the_form_comes_back(lab, page, tmp_path, picture):
+    with FakeOllama(plain_pair, seconds=0.8) as server:
+        notebook = lab(cell(tmp_path, "ollama", OLLAMA_HOST=server.url))
+        notebook.run(0)
+        fill(page, Subject="tea", How_many="40")
+        press(page, "Run")
+        expect(rows(page)).not_to_have_count(0)
+        page.evaluate("() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
+        gone = page.locator(".cb-gone")
+        expect(gone).to_contain_text("The kernel is gone. Run the cell again to go on.")
+        expect(gone).to_contain_text("of 40 are saved.")
+        expect(gone).to_have_count(1)
+        expect(page.locator(".cb-panel button:enabled")).to_have_count(0)
+        expect(rows(page)).not_to_have_count(0)  # what was shown stays readable
+        picture("13-gone")
+        notebook.wait_for_kernel()
+        notebook.run(0)
+        expect(page.locator(".cb-unfinished")).to_contain_text("Not finished: tea")
+        expect(page.get_by_label("Subject", exact=True)).to_have_value("tea")
+        expect(page.get_by_label("How many", exact=True)).to_have_value("40")
 
 
 def test_a_prompt_of_one_s_own_goes_over_lines_of_one_s_own(lab, page, tmp_path):
     with FakeOllama() as server:
         notebook = lab(cell(tmp_path, "ollama", OLLAMA_HOST=server.url))
         notebook.run(0)
-        page.get_by_label("Make", exact=True).select_option("an answer a line")
+        page.locator(".cb-segment", has_text="an answer a line").click()
         expect(page.get_by_label("Subject", exact=True)).to_be_hidden()
         fill(page, Prompt="Name {item}.", Lines="a headline\n\na slogan")
         expect(page.get_by_text("2 calls in batches of 3")).to_be_visible()
         press(page, "Run")
         expect(rows(page)).to_have_count(2)
         expect(rows(page).nth(1)).to_contain_text("echo Name a slogan.")
-        page.get_by_label("Make", exact=True).select_option("Q&A")
+        go(page, "Generate")
+        page.locator(".cb-segment", has_text="Examples").click()
         expect(page.get_by_label("Subject", exact=True)).to_be_visible()
 
 
@@ -356,18 +457,20 @@ def test_documents_become_notes_and_pairs(lab, page, picture, tmp_path):
     with FakeOllama(from_a_text) as server:
         notebook = lab(cell(tmp_path, "ollama", OLLAMA_HOST=server.url))
         notebook.run(0)
-        page.get_by_label("Make", exact=True).select_option("research notes")
+        page.locator(".cb-segment", has_text="research notes").click()
         fill(page, Documents=str(leaflet))
         expect(page.get_by_text("How many calls there are, what is read will tell.")).to_be_visible()
         press(page, "Run")
-        expect(page.get_by_text("research notes: completed")).to_be_visible()
+        came_to(page, "completed")
         expect(rows(page)).to_have_count(1)
         expect(rows(page).first).to_contain_text("Green tea wants warm water.")
         picture("12-research")
-        page.get_by_label("Make", exact=True).select_option("Q&A")
+        go(page, "Generate")
+        page.locator(".cb-segment", has_text="Examples").click()
         fill(page, How_many="2")
         press(page, "Run")
-        expect(page.get_by_text("Q&A: completed")).to_be_visible()
+        expect(rows(page)).to_have_count(0)
+        came_to(page, "completed")
         expect(rows(page)).to_have_count(2)
         expect(rows(page).first).to_contain_text("tea.txt")
 
@@ -378,17 +481,19 @@ def test_nobody_is_kept_out_in_either_theme_and_in_portuguese(theme, lab, page, 
         notebook = lab(cell(tmp_path, "ollama", OLLAMA_HOST=server.url, CEREBRO_LOG_LANGUAGE="pt-BR"))
         page.evaluate("(theme) => jupyterapp.commands.execute('apputils:change-theme', { theme })", theme)
         notebook.run(0)
-        page.get_by_text("Lotes, tokens e tempo").click()
+        page.get_by_text("Velocidade e limites").click()
         fill(page, Assunto="chá", Temperatura="7")
-        page.get_by_label("Temperatura").fill("0.7")
+        expect(page.get_by_text("Entre 0 e 2.")).to_be_visible()
+        page.get_by_label("Temperatura").fill("0,7")
         expect(page.get_by_text("no máximo 18 chamadas em lotes de 3")).to_be_visible()  # the kernel has heard it
         press(page, "Executar")
-        expect(page.get_by_text("Q&A: concluída")).to_be_visible()
+        came_to(page, "completed")
+        expect(strip(page).get_by_text("concluída")).to_be_visible()
         expect(rows(page)).to_have_count(6)
         rows(page).first.click()
         expect(page.locator(".cb-detail:visible")).to_be_visible()
         picture(f"9-{theme.split()[-1].lower()}")
-        found = Axe().run(page, context=".cerebro-panel")
+        found = Axe().run(page, context=".cb-panel")
     serious = [one for one in found.response["violations"] if one["impact"] in ("serious", "critical")]
     told = [(one["id"], [node["html"][:200] for node in one["nodes"][:3]]) for one in serious]
     assert told == []
@@ -401,9 +506,11 @@ def test_a_run_shows_itself_when_it_is_the_last_thing_in_a_cell(lab, page, tmp_p
     with FakeOllama(hostile_pair) as server:
         notebook = lab(cell(tmp_path, "ollama", OLLAMA_HOST=server.url), start)
         notebook.run(0)
-        expect(page.get_by_text("Name a subject and press Run.", exact=True)).to_be_visible()
+        expect(page.locator(".cb-pill")).to_be_visible()
         notebook.run(1)
-        expect(page.get_by_text("Q&A: completed")).to_be_visible()
+        alone = page.locator(".cb-panel").nth(1)
+        expect(alone.locator(".cb-strip .cb-state")).to_have_attribute("data-state", "completed")
+        expect(alone.locator(".cb-first tbody tr")).to_have_count(3)
 
 
 MANY = """
@@ -451,7 +558,7 @@ def test_voila_shows_the_panel_and_runs_it(page, picture, tmp_path):
         page.goto(server.url)
         fill(page, Subject="tea", How_many="2")
         press(page, "Run")
-        expect(page.get_by_text("Q&A: completed")).to_be_visible()
+        came_to(page, "completed")
         expect(rows(page)).to_have_count(2)
         picture("11-voila")
         # Voila's own page asks a network for its icons; the panel asks for nothing.
@@ -465,10 +572,55 @@ def test_notebook_7_shows_the_panel_and_runs_it(jupyter, page, tmp_path):
     with FakeOllama(hostile_pair) as server:
         jupyter.write("seven.ipynb", cell(tmp_path, "ollama", OLLAMA_HOST=server.url))
         page.goto(f"{jupyter.url}/notebooks/seven.ipynb?token={jupyter.token}")
-        expect(page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]")).to_be_visible()
-        page.locator(".jp-CodeCell .cm-content").first.click()
-        page.keyboard.press("Shift+Enter")
+        notebook = Lab(page, jupyter, "seven.ipynb")
+        notebook.wait_for_kernel()  # the page says "idle" before it has one
+        notebook.run(0)
         fill(page, Subject="tea", How_many="3")
         press(page, "Run")
-        expect(page.get_by_text("Q&A: completed")).to_be_visible()
+        came_to(page, "completed")
         expect(rows(page)).to_have_count(3)
+
+
+MARIMO = """
+import marimo
+app = marimo.App()
+
+
+@app.cell
+def _():
+    {cell}
+    return (shown,)
+
+
+if __name__ == "__main__":
+    app.run()
+"""
+
+
+def test_marimo_shows_the_panel_and_runs_it(page, picture, tmp_path):
+    pytest.importorskip("marimo")
+    expect.set_options(timeout=WAIT_MS)
+    with FakeOllama(plain_pair) as fake:
+        text = cell(tmp_path, "ollama", OLLAMA_HOST=fake.url).strip().replace("\n", "\n    ")
+
+        def words(port, token):
+            place = tmp_path / "marimo" / "notebooks" / "panel.py"
+            place.write_text(MARIMO.format(cell=text))
+            options = ["--headless", "--no-token", "--host=127.0.0.1", f"--port={port}"]
+            return [sys.executable, "-m", "marimo", "run", str(place), *options]
+
+        server = Server(tmp_path / "marimo", words)
+        try:
+            page.goto(server.url)
+            fill(page, Subject="tea", How_many="2")
+            press(page, "Run")
+            came_to(page, "completed")
+            expect(rows(page)).to_have_count(2)
+            rows(page).first.click()
+            page.keyboard.press("a")
+            expect(page.locator(".cb-row[data-mark=accepted]")).to_have_count(1)
+            picture("14-marimo")
+            # marimo's own page asks a network for its fonts and for its news; the panel asks for nothing.
+            page.asked_elsewhere = []
+        finally:
+            server.stop()

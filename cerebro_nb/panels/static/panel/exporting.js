@@ -44,7 +44,7 @@ export function marksChoice() {
   };
 }
 
-export function exporting({ speak, send }) {
+export function exporting({ speak, send, isWhole }) {
   const { say, number, percent } = speak;
   const because = whyNot(speak);
   let last = {};
@@ -79,8 +79,8 @@ export function exporting({ speak, send }) {
   const found = make("div", { class: "cb-report" });
   const el = make(
     "details",
-    { class: "cb-export", ontoggle: () => el.open && asked() },
-    make("summary", {}, make("h3", { text: say("Export") })),
+    { class: "cb-export", open: Boolean(isWhole), ontoggle: () => el.open && asked() },
+    make("summary", { hidden: Boolean(isWhole) }, make("h3", { text: say("Export") })),
     counts,
     make(
       "div",
@@ -187,7 +187,7 @@ export function exporting({ speak, send }) {
 
   // What was counted before is not true any more.
   function changed() {
-    if (el.open) asked();
+    if (el.open && el.checkVisibility()) asked();
   }
 
   function heard(message, buffers) {
@@ -201,5 +201,5 @@ export function exporting({ speak, send }) {
     setTimeout(() => URL.revokeObjectURL(address), 60_000);
   }
 
-  return { el, shown, heard, changed, stop: () => clearTimeout(timer) };
+  return { el, shown, heard, changed, entered: asked, stop: () => clearTimeout(timer) };
 }

@@ -2,14 +2,20 @@
 
 import { make } from "./dom.js";
 
-export function kernelGone({ speak, model }) {
-  const { say } = speak;
+export function goneText(run, { say }) {
+  const done = (run?.ok ?? 0) + (run?.failed ?? 0);
+  const kept = run?.task && run.total ? ` ${say("{done} of {total} are saved.", { done, total: run.total })}` : "";
+  return say("The kernel is gone. Run the cell again to go on.") + kept;
+}
+
+export function kernelGone({ speak, model, onGone, root }) {
   const el = make("p", { class: "cb-gone", role: "alert", hidden: true });
   const show = () => {
-    const { done, total } = model.get("snapshot")?.saved ?? {};
-    const kept = total ? ` ${say("{done} of {total} are saved.", { done, total })}` : "";
-    el.textContent = say("The kernel is gone. Run the cell again to go on.") + kept;
+    if (!el.hidden || model.comm_live) return;
+    el.textContent = goneText(model.get("run_shown"), speak);
     el.hidden = false;
+    for (const one of root.querySelectorAll("button, input, select, textarea")) one.disabled = true;
+    onGone();
   };
   model.on("comm:close", show);
   model.on("comm_live_update", show);

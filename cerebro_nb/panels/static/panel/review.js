@@ -269,7 +269,7 @@ export function review({ speak, send: toKernel, store, title, empty }) {
   function open(id) {
     active = id;
     arrange();
-    send({ do: "open", id });
+    send({ do: "read", id });
     list.reveal(id);
     draw();
   }
