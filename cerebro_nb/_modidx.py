@@ -1096,6 +1096,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                 'cerebro_nb/cli/terminal.py'),
                                          'cerebro_nb.cli.terminal.Page.print': ( '29_cli/terminal.html#page.print',
                                                                                  'cerebro_nb/cli/terminal.py'),
+                                         'cerebro_nb.cli.terminal.Page.shows_bars': ( '29_cli/terminal.html#page.shows_bars',
+                                                                                      'cerebro_nb/cli/terminal.py'),
                                          'cerebro_nb.cli.terminal.Page.table': ( '29_cli/terminal.html#page.table',
                                                                                  'cerebro_nb/cli/terminal.py'),
                                          'cerebro_nb.cli.terminal.Page.width': ( '29_cli/terminal.html#page.width',

@@ -193,7 +193,7 @@ def log_listener(log_language: str) -> Listener:
 
 # %% ../../nbs/15_batching/1_progress.ipynb #260b1ae6
 def bar_listener() -> Listener:
-    """Return a listener that shows a tqdm bar: a widget in a notebook, on standard error if that is a terminal."""
+    """Return a listener that shows a tqdm bar: a widget in a notebook, text on standard error elsewhere."""
     bar: Any = None
 
     def listen(now: Progress) -> None:
@@ -201,7 +201,7 @@ def bar_listener() -> Listener:
         if bar is None:
             from tqdm.auto import tqdm
 
-            bar = tqdm(total=now.total, initial=now.earlier, unit="item", disable=None)
+            bar = tqdm(total=now.total, initial=now.earlier, unit="item")
             bar.set_description(plain(now.label)[:60])  # escaped by the widget; as an argument of tqdm it would not be
         if now.processed > bar.n:
             if now.failed or now.retried:

@@ -64,7 +64,7 @@ def demo(arguments: Namespace, page: Page) -> int:
     say = page.say
     page.print(say("Six question and answer pairs about copywriting, with the embedded model."))
     page.print(say("It is a very small model: it shows the job. For real data use a larger one, such as Ollama's."), "")
-    options: Any = {"show_progress": False} if page.quiet else {}
+    options: Any = {} if page.shows_bars else {"show_progress": False}
     run = synthetic_run("qa", "copywriting", backend="embedded", language=arguments.language, seed=11, **options)
     status = finish(run.wait(), arguments.out, page)
     page.print(say("To open the panel: pip install 'cerebro-nb[lab]', then `cerebro panel`; or, in a notebook's cell,"))

@@ -105,6 +105,11 @@ class Page:
         self.say: Callable[[str], str] = texts(log_language).gettext
 
     @property
+    def shows_bars(self) -> bool:
+        """Whether somebody looks at a bar: at a terminal, unless it is to be quiet."""
+        return not self.quiet and sys.stderr.isatty()
+
+    @property
     def width(self) -> int | None:
         """How many characters a line of the terminal has; None if it is none."""
         return shutil.get_terminal_size().columns if sys.stdout.isatty() else None

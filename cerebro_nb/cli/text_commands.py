@@ -65,7 +65,7 @@ def vectorize(arguments: Namespace, page: Page) -> int:
     from cerebro_nb.vectors.vectorizing import vectorize_run
 
     options = given(arguments, "embedder", "language", "profile", "backend", "base_url")
-    options |= {"show_progress": False} if page.quiet else {}
+    options |= {} if page.shows_bars else {"show_progress": False}
     run = vectorize_run(arguments.documents, arguments.collection, **options).wait()
     fact = {"ok": run.progress.ok, "failed": run.progress.failed}
     page.print(page.say("%(ok)d pieces were new, %(failed)d failed.") % fact)
