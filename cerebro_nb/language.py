@@ -17,7 +17,7 @@ from .logs import CLEAN, JsonLines
 from .settings import LogFormat, load_settings
 
 # %% auto #0
-__all__ = ['check_language', 'language_name', 'locale_folder', 'texts', 'number_words', 'show_log']
+__all__ = ['check_language', 'language_name', 'locale_folder', 'texts', 'number_words', 'show_log', 'is_log_json']
 
 # %% ../nbs/09_language.ipynb #9c5a9206
 def check_language(tag: str) -> str:
@@ -152,6 +152,11 @@ class _TqdmHandler(logging.Handler):
             self.handleError(record)
 
 
+def _shown() -> _TqdmHandler | None:
+    handlers = logging.getLogger("cerebro_nb").handlers
+    return next((known for known in handlers if isinstance(known, _TqdmHandler)), None)
+
+
 def show_log(level: int | str = "INFO", log_format: LogFormat | None = None) -> None:
     """Show Cerebro's log lines on standard error, as ``[INFO] Processing batch 1/3 (3 items, progress: 0/9)``.
 
@@ -169,11 +174,16 @@ def show_log(level: int | str = "INFO", log_format: LogFormat | None = None) -> 
     """
     log_format = log_format or load_settings().log_format
     logger = logging.getLogger("cerebro_nb")
-    handler = next((known for known in logger.handlers if isinstance(known, _TqdmHandler)), None)
-    if handler is None:
+    if (handler := _shown()) is None:
         handler = _TqdmHandler()
         handler.addFilter(CLEAN)
         logger.addHandler(handler)
         logger.propagate = False
     handler.setFormatter(JsonLines() if log_format == "json" else logging.Formatter("[%(levelname)s] %(message)s"))
     logger.setLevel(level)
+
+
+def is_log_json() -> bool:
+    """Return whether `show_log` writes objects: then a bar on the same stream would spoil what a program reads."""
+    handler = _shown()
+    return handler is not None and isinstance(handler.formatter, JsonLines)

@@ -1,5 +1,6 @@
 """Judges: calibrated before they rank, given the source, asked in both orders; and data sets by their scores."""
 
+import asyncio
 import itertools
 import json
 import logging
@@ -23,8 +24,13 @@ from cerebro_nb import (
     synthetic_run,
     verdicts,
 )
+from cerebro_nb.batching.work import WorkItem
+from cerebro_nb.generating.asking import Asking
+from cerebro_nb.generating.examining import ExampleWork
 from cerebro_nb.judging.calibration import area_interval, area_under_curve, calibration_items, calibration_run
+from cerebro_nb.judging.scoring import Judge
 from cerebro_nb.judging.wordings import judge_template, pair_template
+from cerebro_nb.recipes.library import as_recipe
 
 ROWS = [
     {"question": "What is green tea?", "answer": "Green tea is made of leaves that are heated soon after picking."},
@@ -414,3 +420,15 @@ def test_a_least_score_that_no_judge_gives_is_refused_before_the_run(wrong):
     with pytest.raises(errors.InputError) as refused:
         synthetic_run("qa", "tea", 3, **wrong)
     assert refused.value.hint
+
+
+def test_what_another_process_made_and_rated_is_not_judged_here_again():
+    client = judging(writing_of(itertools.count()))
+    recipe = as_recipe("qa")
+    asking = Asking(client, recipe, "tea", "en", client.settings.generation, one_call=True)
+    work = ExampleWork(asking, judge=Judge(client, "en", "", client.settings.generation, least=4))
+    made = {"question": "What is tea from Uji made of?", "answer": "In Uji it is a kind of stone."}
+    asyncio.run(work.judge(WorkItem(0, {}), made))
+    assert client.backend.requests == []
+    with pytest.raises(errors.DuplicateOutput):
+        asyncio.run(work.judge(WorkItem(1, {}), made))

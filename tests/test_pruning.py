@@ -1,10 +1,11 @@
 """The ledger's size, and older tasks deleted: what goes, what stays, what is given back."""
 
+import io
 import time
 
 import pytest
 
-from cerebro_nb.cli.run_commands import tasks
+from cerebro_nb.cli.main import main
 from cerebro_nb.launching.pruning import ledger_size, prunable, prune
 from cerebro_nb.tasks.schema import TASKS
 from cerebro_nb.tasks.writing import FinishedItem
@@ -90,18 +91,19 @@ def settled(ledger_url, monkeypatch):
 @pytest.mark.parametrize(("said", "goes"), [("y", True), ("n", False), ("", False)])
 def test_it_is_asked_before_anything_is_deleted(settled, monkeypatch, capsys, said, goes):
     old = made(settled, items=3)
-    monkeypatch.setattr("builtins.input", lambda question: said)
-    assert tasks.run("--prune") == (0 if goes else 1)
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{said}\n"))
+    assert main(["tasks", "--prune"]) == (0 if goes else 1)
     assert (old in left(settled)) is not goes
     assert ("Deleted 1 tasks" if goes else "Nothing was deleted") in capsys.readouterr().out
 
 
 def test_the_list_ends_with_the_size_in_the_reader_s_language(settled, monkeypatch, capsys):
     made(settled, items=3)
-    tasks.run()
-    assert "3 items" in (last := capsys.readouterr().out.splitlines()[-1]) and "1 tasks unchanged for 30 days" in last
+    main(["tasks"])
+    size, gain = capsys.readouterr().out.splitlines()[-2:]
+    assert "3 items" in size and "1 tasks unchanged for 30 days" in gain
     monkeypatch.setenv("CEREBRO_LOG_LANGUAGE", "pt-BR")
-    tasks.run()
-    assert "3 itens" in capsys.readouterr().out.splitlines()[-1]
-    tasks.run("--prune", "20", "--yes")
+    main(["tasks"])
+    assert "3 itens" in capsys.readouterr().out.splitlines()[-2]
+    main(["tasks", "--prune", "20", "--yes"])
     assert "apagadas" in capsys.readouterr().out and not left(settled)

@@ -426,7 +426,7 @@ def test_the_command_line_takes_topics_and_rows(tmp_path, capsys, monkeypatch):
         rows.write_text(json.dumps({"text": "Green tea wants water of eighty degrees."}))
         assert main(["generate", "qa", "--rows", str(rows), "--model", "tiny"]) == 0
         assert main(["generate", "qa", "tea", "--topics", "documents", "--model", "tiny"]) != 0
-    assert "without from_documents" in capsys.readouterr().err
+    assert "'documents' without --documents" in capsys.readouterr().err
 
 
 def test_words_are_a_source_only_where_they_are_one(tmp_path, monkeypatch):

@@ -28,6 +28,7 @@ from ..client.outage import CircuitBreaker
 from ..concurrency.control import FUNCTIONS_AT_ONCE, ConcurrencyControl, Control, Served
 from ..concurrency.retries import RetryPolicy
 from ..errors import BackendError, CerebroError, InvalidOutput, OutputError, TaskHeld, error_text
+from ..language import is_log_json
 from ..logs import get_logger
 from ..profiles import Profile
 from ..settings import load_settings
@@ -301,7 +302,8 @@ def watched_tally(plan: Plan, how: How, where: Where) -> Tally:
     """Return the tally of a run, with those that listen to it from the beginning."""
     total = plan.total if plan.open else count_of(plan.items)
     tally = Tally(plan.label or plan.kind, total, how.profile.batch_size)
-    tally.listeners += [log_listener(how.log_language), *([bar_listener()] if where.show_progress else [])]
+    shows_bar = where.show_progress and not is_log_json()
+    tally.listeners += [log_listener(how.log_language), *([bar_listener()] if shows_bar else [])]
     tally.listeners += [where.on_progress] if where.on_progress else []
     return tally
 

@@ -231,7 +231,7 @@ def import_(arguments: Namespace, page: Page) -> int:
     options = given(arguments, "subject", "language", "limit", "part", "encoding", "delimiter")
     if arguments.kind:
         options["kind"] = arguments.kind
-    options |= {} if page.shows_bars else {"show_progress": False}
+    options["show_progress"] = page.shows_bars
     run = import_rows(arguments.file, columns=dict(arguments.column or ()), **options)
     page.print("")
     page.table(shown_fields(run, run.page(limit=5)))
@@ -284,7 +284,7 @@ def evaluate(arguments: Namespace, page: Page) -> int:
         if own:
             models[who] = get_client(model=models[who], **{**common, **own})
     options = given(arguments, "criterion", "part", "limit", "seed", "language", "max_tokens", "timeout")
-    options |= {} if page.shows_bars else {"show_progress": False}
+    options["show_progress"] = page.shows_bars
     found = evaluate(arguments.export, **models, **common, **options, calibrate=not arguments.no_calibration)
     page.print("")
     page.table(found.table.round(3))

@@ -64,8 +64,8 @@ def demo(arguments: Namespace, page: Page) -> int:
     say = page.say
     page.print(say("Six question and answer pairs about copywriting, with the embedded model."))
     page.print(say("It is a very small model: it shows the job. For real data use a larger one, such as Ollama's."), "")
-    options: Any = {} if page.shows_bars else {"show_progress": False}
-    run = synthetic_run("qa", "copywriting", backend="embedded", language=arguments.language, seed=11, **options)
+    how: Any = {"backend": "embedded", "language": arguments.language, "show_progress": page.shows_bars}
+    run = synthetic_run("qa", "copywriting", seed=11, **how)
     status = finish(run.wait(), arguments.out, page)
     page.print(say("To open the panel: pip install 'cerebro-nb[lab]', then `cerebro panel`; or, in a notebook's cell,"))
     page.print("    from cerebro_nb import panel; panel()")
@@ -285,11 +285,7 @@ def show_unfinished(page: Page) -> None:
     from cerebro_nb.launching.resuming import unfinished
 
     frame = unfinished()
-    page.json(frame)
-    if frame.empty:
-        page.print(page.say("Nothing is unfinished."))
-    else:
-        page.table(frame)
+    page.frame(frame, page.say("Nothing is unfinished."))
 
 
 def _add_resume(parser: Parser) -> None:

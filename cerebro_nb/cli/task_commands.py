@@ -266,11 +266,7 @@ def items(arguments: Namespace, page: Page) -> int:
         if len(found) >= arguments.limit:
             break
     frame = items_frame(found[: arguments.limit])
-    if frame.empty:
-        page.print(page.say("There are no such items."))
-    else:
-        page.table(frame)
-    page.json(frame)
+    page.frame(frame, page.say("There are no such items."))
     return 0
 
 # %% ../../nbs/29_cli/4_task_commands.ipynb #c7469bca

@@ -124,6 +124,14 @@ class Page:
         """Show a table to a reader."""
         self.print(*table_lines(frame, self.width))
 
+    def frame(self, frame: pandas.DataFrame, nothing: str) -> None:
+        """Show a table to a reader, or what is said where it is empty; give it to a program."""
+        if frame.empty:
+            self.print(nothing)
+        else:
+            self.table(frame)
+        self.json(frame)
+
     def json(self, value: Any) -> None:
         """Give a program the one value that the command is about: JSON's, or a DataFrame, which is a list of rows."""
         if not self.as_json:

@@ -65,7 +65,7 @@ def vectorize(arguments: Namespace, page: Page) -> int:
     from cerebro_nb.vectors.vectorizing import vectorize_run
 
     options = given(arguments, "embedder", "language", "profile", "backend", "base_url")
-    options |= {} if page.shows_bars else {"show_progress": False}
+    options["show_progress"] = page.shows_bars
     run = vectorize_run(arguments.documents, arguments.collection, **options).wait()
     fact = {"ok": run.progress.ok, "failed": run.progress.failed}
     page.print(page.say("%(ok)d pieces were new, %(failed)d failed.") % fact)
@@ -99,9 +99,5 @@ def collections(arguments: Namespace, page: Page) -> int:
     from cerebro_nb.vectors.searching import collections_df
 
     frame = collections_df()
-    if frame.empty:
-        page.print(page.say("No collections yet. Make one: cerebro vectorize FOLDER"))
-    else:
-        page.table(frame)
-    page.json(frame)
+    page.frame(frame, page.say("No collections yet. Make one: cerebro vectorize FOLDER"))
     return 0

@@ -275,7 +275,7 @@ def add_how(parser: Parser, is_training: bool = True) -> None:
 
 def run_options(arguments: Namespace, page: Page, *names: str) -> dict[str, Any]:
     """Return what a run gets of its command's words: who answers, what else was given, and whether there is a bar."""
-    return {**given(arguments, *WHOM, *names), **({} if page.shows_bars else {"show_progress": False})}
+    return {**given(arguments, *WHOM, *names), "show_progress": page.shows_bars}
 
 # %% ../../nbs/29_cli/2_words.ipynb #37959bf9
 def add_axes(parser: Parser) -> None:

@@ -161,6 +161,9 @@ class Examiner:
         self._refuse_copy(item, await self._distinct.add_if_new(telling_text(self._recipe, example)), raw)
         self.gain.note(item.position, "")
 
+    async def rate(self, item: WorkItem, example: Mapping[str, Any], raw: str) -> None:
+        """Raise if a whole example, where it was made, is not good enough for a judge; here nobody judges."""
+
     async def _refuse_answered(self, item: WorkItem, example: Mapping[str, Any], raw: str) -> None:
         """Raise if a question that was made for another piece seems to be answered by this one."""
         asked = " ".join(str(example[name]) for name in self._common.asks if name in example)
@@ -180,7 +183,7 @@ class Examiner:
 
 # %% ../../nbs/23_generating/3_examining.ipynb #9ebf8340
 class StrictExaminer(Examiner):
-    """Lets only those pass that a judge gives its least score, too; what is a copy is not judged.
+    """Lets only those pass that a judge gives its least score, too; what is refused anyhow is not judged.
 
     Parameters
     ----------
@@ -194,15 +197,16 @@ class StrictExaminer(Examiner):
         super().__init__(*examined)
         self._judge = judge
 
-    async def take(self, item: WorkItem, example: Mapping[str, Any], raw: str) -> None:
-        """Remember a whole example, or raise why it is none, or is not good enough."""
-        self._refuse_copy(item, await self._distinct.like(telling_text(self._recipe, example)), raw)
+    async def rate(self, item: WorkItem, example: Mapping[str, Any], raw: str) -> None:
+        """Raise if a whole example is below the least score, or is given none that can be read."""
         talk = _conversation(self._common, self._recipe, item.value, example)
+        is_faulty = talk is not None and fault_of(talk) is not None
+        if is_faulty or await self._distinct.like(telling_text(self._recipe, example)) is not None:
+            return  # `take` refuses it
         judged = what_is_judged(example, item.value, talk)
         if (fault := await self._fault_of(judged, item.attempt - 1)) is not None:
             self._note(item, "score", "")
             raise _refused({"score": fault}, raw, ", or a lower least score")
-        await super().take(item, example, raw)
 
     async def _fault_of(self, judged: Mapping[str, Any], tries: int) -> str | None:
         if scope := current_scope():
@@ -341,8 +345,7 @@ class ExampleWork(Judged):
         judge: Judge | None = None,
     ):
         super().__init__(_examiner(judge, asking, earlier, embedder, without))
-        self._asking, self._supply = asking, supply
-        self._begun = Begun(self._examiner.wishes)
+        self._asking, self._supply, self._begun = asking, supply, Begun(self._examiner.wishes)
 
     async def __call__(self, item: WorkItem) -> dict[str, Any]:
         """Return an example, or raise why what was made is none."""
@@ -353,6 +356,7 @@ class ExampleWork(Judged):
         else:
             example, raw = await self._made(item)
             self._begun.passed.pop(item.position, None)
+        await self._examiner.rate(item, example, raw)
         await self._examiner.take(item, example, raw)
         return example
 

@@ -10,6 +10,7 @@ import re
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, TypedDict
@@ -150,24 +151,25 @@ class Face(anywidget.AnyWidget):
     export: Any = traitlets.Any(None, allow_none=True).tag(sync=True)
     runs_told: Any = traitlets.Any(None, allow_none=True).tag(sync=True)
 
+    _pushed: Future[None] | None
+
     def __init__(self, parts: Sequence[str], log_language: str):
         super().__init__(parts=list(parts), words=words_of(log_language), language=log_language)
         self._guard, self._state = threading.Lock(), dict[str, Any]()
-        self._next_s, self._is_waiting = 0.0, False
+        self._next_s, self._pushed = 0.0, None
 
-    def tell(self, **state: Any) -> None:
-        """Change parts of the snapshot; the browser gets them soon."""
+    def tell(self, **state: Any) -> Future[None]:
+        """Change parts of the snapshot; return what is done once the browser gets them, which is soon."""
         with self._guard:
             self._state |= state
-            if self._is_waiting:
-                return
-            self._is_waiting = True
-        LOOP.submit(self._push())
+            if self._pushed is None:
+                self._pushed = LOOP.submit(self._push())
+            return self._pushed
 
     async def _push(self) -> None:
         await asyncio.sleep(max(0.0, self._next_s - time.monotonic()))
         with self._guard:
-            self._is_waiting, state, self._state = False, self._state, {}
+            self._pushed, state, self._state = None, self._state, {}
         self._next_s = time.monotonic() + _LEAST_S
         with self.hold_sync():
             for name, value in state.items():

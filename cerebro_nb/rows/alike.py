@@ -297,10 +297,11 @@ def nearest_earlier(vectors: StoredVectors, threshold: float) -> Iterator[tuple[
         by_part.add(vectors.at(order[start:end].tolist()))
     for start, end in _blocks(0, len(order)):
         mine, of_mine, pairs = order[start:end], by_part.between(start, end), []
-        for part in numpy.unique(beside[mine]).tolist():
+        near_mine = beside[mine]
+        for part in numpy.unique(near_mine).tolist():
             # Texts of one vector all come into one part: of such a part, its first are enough.
             until = min(int(ends[part]), starts[part] + _BESIDE * _PART)
-            theirs, looking = order[starts[part] : until], (beside[mine] == part).any(axis=1).nonzero()[0]
+            theirs, looking = order[starts[part] : until], (near_mine == part).any(axis=1).nonzero()[0]
             cosines = of_mine[looking] @ by_part.between(starts[part], until).T
             row, column = numpy.nonzero((cosines >= threshold) & (theirs < mine[looking][:, None]))
             pairs.append((mine[looking][row], theirs[column], cosines[row, column]))

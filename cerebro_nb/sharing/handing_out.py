@@ -20,6 +20,7 @@ from ..errors import InputError, LedgerError, error_record
 from ..tasks.database import Database
 from ..tasks.engines import may_pass, shown_url
 from ..tasks.group_commit import Write
+from ..tasks.leases import dismissal
 from ..tasks.schema import ENDINGS, ITEMS, JOBS, LEASES, TASKS, WORKERS
 from ..tasks.writing import EndedRows, write_ended
 
@@ -100,8 +101,8 @@ class PostedJob:
 def post_job(connection: sql.Connection, posted: Sequence[PostedJob]) -> None:
     """Post a job; it is shut at first, and what another run of the task had posted is gone."""
     for job in posted:
-        for table in (LEASES, ENDINGS, JOBS):
-            connection.execute(table.delete().where(table.c.task_id == job.task_id))
+        for statement in dismissal(job.task_id):
+            connection.execute(statement)
         connection.execute(JOBS.insert().values(task_id=job.task_id, run=job.run, job=dict(job.job), is_open=False))
 
 

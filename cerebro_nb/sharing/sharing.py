@@ -320,10 +320,11 @@ class Sharing(Watching):
     async def run(self, items: Iterator[WorkItem], take: Take) -> None:
         """Have all items worked on, and tell the run how each ended; what ``take`` raises ends the others."""
         assert self._job is not None
-        out, leases = HandedOut(self._job.task_id, items), LEASES.delete().where(LEASES.c.task_id == self._job.task_id)
+        out = HandedOut(self._job.task_id, items)
         try:
             await self._through(out, take)
         except asyncio.CancelledError:  # what is written and not told yet counts
+            leases = LEASES.delete().where(LEASES.c.task_id == self._job.task_id)
             await asyncio.to_thread(self._ledger.database.write, leases)
             await self._look(out, take)
             raise

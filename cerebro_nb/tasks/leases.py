@@ -22,8 +22,8 @@ from .reading import Task, find_task
 from .schema import ENDINGS, ITEMS, JOBS, LEASES, SERVERS, TASKS
 
 # %% auto #0
-__all__ = ['LEASE_S', 'this_holder', 'holder_is_dead', 'lease_is_over', 'dismiss_workers', 'claim', 'release', 'unfinished_tasks',
-           'served', 'note_served']
+__all__ = ['LEASE_S', 'this_holder', 'holder_is_dead', 'lease_is_over', 'dismissal', 'dismiss_workers', 'claim', 'release',
+           'unfinished_tasks', 'served', 'note_served']
 
 # %% ../../nbs/14_tasks/6_leases.ipynb #4a2d81ee
 _TOKEN = uuid.uuid4().hex[:8]
@@ -67,9 +67,14 @@ def lease_is_over(task: Task, now: float) -> bool:
     return not now <= task.lease_until <= now + 2 * LEASE_S
 
 # %% ../../nbs/14_tasks/6_leases.ipynb #796e01ca
+def dismissal(task_id: str) -> list[sql.Delete]:
+    """Return the statements after which nobody works on a task for another process."""
+    return [table.delete().where(table.c.task_id == task_id) for table in (LEASES, ENDINGS, JOBS)]
+
+
 def dismiss_workers(database: Database, task_id: str) -> None:
     """Have nobody go on who works on a task for another process: what they still answer is not taken."""
-    database.write(*(table.delete().where(table.c.task_id == task_id) for table in (LEASES, ENDINGS, JOBS)))
+    database.write(*dismissal(task_id))
 
 # %% ../../nbs/14_tasks/6_leases.ipynb #4360463b
 def claim(database: Database, task_id: str, seconds: float = LEASE_S, *, anew: bool = False) -> None:
