@@ -3948,6 +3948,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                 'cerebro_nb/panels/monitor.py'),
                                            'cerebro_nb.panels.monitor.Strip.__init__': ( '28_panels/monitor.html#strip.__init__',
                                                                                          'cerebro_nb/panels/monitor.py'),
+                                           'cerebro_nb.panels.monitor.Strip._follow': ( '28_panels/monitor.html#strip._follow',
+                                                                                        'cerebro_nb/panels/monitor.py'),
                                            'cerebro_nb.panels.monitor.Strip._steer': ( '28_panels/monitor.html#strip._steer',
                                                                                        'cerebro_nb/panels/monitor.py'),
                                            'cerebro_nb.panels.monitor.Strip._watch': ( '28_panels/monitor.html#strip._watch',

@@ -10,6 +10,7 @@ import inspect
 import re
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from typing import Any, ParamSpec, TypeVar, Unpack, cast, get_args, get_origin, get_type_hints
 
 from ..batching.plans import How, Place, Plan, Where
@@ -18,6 +19,7 @@ from ..batching.run import Run
 from ..client.client import Client
 from ..client.call import Fallback, GenerationArguments, named_as_settings
 from ..concurrency.twins import blocking_twin
+from ..errors import InputError
 from .kind import Kind
 from ..profiles import Profile
 from ..settings import WHOM, load_settings
@@ -255,7 +257,7 @@ def _hints_of(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def check_arguments(function: Callable[..., Any], given: Mapping[str, Any]) -> None:
-    """Refuse what a function was given of another type than its signature says.
+    """Refuse what a function was given by a name that it does not take, or of another type than its signature says.
 
     Parameters
     ----------
@@ -267,9 +269,17 @@ def check_arguments(function: Callable[..., Any], given: Mapping[str, Any]) -> N
 
     Raises
     ------
+    InputError
+        If there is no argument of a name; it says which is near.
     SettingsError
         If an argument is of another type.
     """
+    known = whole_signature(function).parameters
+    for name in given.get("arguments") or {}:
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            words = f"; is it meant to be {near[0]}?" if near else ""
+            raise InputError(f"there is no argument {name}{words}", hint=f"There are: {', '.join(sorted(known))}.")
     hints, named = _hints_of(function), {**given, **without_none(given.get("arguments") or {})}
     for name, value in named.items():
         if name in hints and name != "arguments":

@@ -166,12 +166,21 @@ class Strip(ShownTask):
 
     async def _watch(self, watched: Watched) -> None:
         run = watched.run
-        async for now in changes(run):
+        try:
+            async for now in changes(run):
+                await self._follow(watched, now)
+        finally:
+            self._on_end()
+
+    async def _follow(self, watched: Watched, now: Progress) -> None:
+        run, facts = watched.run, None
+        try:
             facts = await watched.facts(now)
-            if run is self.run:
-                self._face.tell(under_way=facts if not run.ended else None)
             await self._tell(run, facts)
-        self._on_end()
+        except Exception as error:  # the run goes on all the same, and has an end
+            self._face.on_error(error)
+        if run is self.run:
+            self._face.tell(under_way=None if run.ended else facts)
 
 # %% ../../nbs/28_panels/4_monitor.ipynb #49ae4a68
 class RunMonitor(View):

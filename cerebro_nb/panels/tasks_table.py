@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -27,7 +26,7 @@ __all__ = ['is_worked_on', 'told_of', 'comparison_of', 'TaskList', 'Tasks', 'Run
 
 # %% ../../nbs/28_panels/8_tasks_table.ipynb #2c23bcd6
 def is_worked_on(task: Task, now: float) -> bool:
-    """Return whether some process works on a task at a time, in seconds since 1970."""
+    """Return whether some process works on a task at a time of the ledger's clock, in seconds since 1970."""
     return task.status == "in_progress" and not lease_is_over(task, now)
 
 
@@ -41,7 +40,7 @@ def told_of(task: Task, log_language: str, now: float) -> dict[str, Any]:
     log_language
         ``en`` or ``pt-BR``.
     now
-        The time, in seconds since 1970.
+        The time by the ledger's clock, in seconds since 1970.
     """
     kind = known_kind(task) if task.manifest else next(kinds_of(task.kind), None)
     running = is_worked_on(task, now)
@@ -117,7 +116,8 @@ class TaskList:
         await self._look()
 
     async def _look(self, error: str | None = None) -> None:
-        tasks, now = await asyncio.to_thread(self._ledger.tasks, 500), time.time()
+        tasks = await asyncio.to_thread(self._ledger.tasks, 500)
+        now = await asyncio.to_thread(self._ledger.database.now)
         told = await asyncio.to_thread(lambda: [told_of(task, self._language, now) for task in tasks])
         for task in told:
             task["can"] = [what for what in task["can"] if what in self._shown]

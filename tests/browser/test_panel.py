@@ -11,7 +11,12 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from fakes import FakeOllama, prose, read
 from pages import WAIT_MS, Lab, Server
+from papers import pdf_of
 from playwright.sync_api import Page, expect
+
+from cerebro_nb.judging.calibration import calibration_items
+
+CALIBRATION = calibration_items("en")
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -473,6 +478,102 @@ def test_documents_become_notes_and_pairs(lab, page, picture, tmp_path):
         came_to(page, "completed")
         expect(rows(page)).to_have_count(2)
         expect(rows(page).first).to_contain_text("tea.txt")
+
+
+LEAFLET = """Green tea wants water of eighty degrees from a small pot.
+
+Black tea wants boiling water and a pot of stoneware.
+
+White tea wants cooler water and a glass of thin walls."""
+
+
+def read_and_judged(payload):
+    """Answer as a model that reads what it is shown, and as a judge that knows good from bad."""
+    form = payload.get("format")
+    if not isinstance(form, dict) or "score" not in form["properties"]:
+        return read(payload["messages"][-1]["content"]) or "It is as it is said there."
+    asked = payload["messages"][-1]["content"]
+    score = 1 if any(item["example"]["answer"] in asked for item in CALIBRATION if item["side"] == "bad") else 5
+    said = {"string": "It was looked up.", "integer": score}
+    return json.dumps({name: said[part["type"]] for name, part in form["properties"].items()})
+
+
+def test_a_judged_data_set_from_a_pdf_with_the_mouse_alone(lab, page, picture, tmp_path):
+    leaflet = pdf_of(LEAFLET, tmp_path / "tea.pdf")
+    with FakeOllama(read_and_judged) as server:
+        notebook = lab(cell(tmp_path, "ollama", OLLAMA_HOST=server.url))
+        notebook.run(0)
+        page.locator("summary", has_text="Documents").click()
+        fill(page, Documents=str(leaflet), How_many="3")
+        page.locator("summary", has_text="Gates and judge").click()
+        page.get_by_label("Have the answers judged when the run has ended").check()
+        press(page, "Run")
+        expect(rows(page)).to_have_count(3)
+        expect(rows(page).first).to_contain_text("tea.pdf")
+        expect(page.locator(".cb-review [data-column=score]")).to_be_visible()
+        rows(page).first.click()
+        detail = page.get_by_role("region", name="The open answer")
+        for _ in range(2):
+            detail.get_by_role("button", name="Accept", exact=True).click()
+        expect(page.locator(".cb-row[data-mark=accepted]")).to_have_count(2)
+        picture("13-judged")
+        go(page, "Export")
+        expect(page.get_by_text("2 of 3 answers")).to_be_visible()
+        page.get_by_role("tabpanel", name="Export").get_by_label("Score at least").select_option("4")
+        press(page, "Save")
+        expect(page.get_by_text("Saved: ")).to_be_visible()
+    assert len(saved_rows(tmp_path)) == 2 and all("tea wants" in row["answer"] for row in saved_rows(tmp_path))
+
+
+def test_a_judged_data_set_from_a_pdf_with_the_keyboard_alone(lab, page, tmp_path):
+    leaflet = pdf_of(LEAFLET, tmp_path / "tea.pdf")
+    keys = page.keyboard
+    with FakeOllama(read_and_judged) as server:
+        notebook = lab(cell(tmp_path, "ollama", OLLAMA_HOST=server.url))
+        notebook.run(0)
+        page.get_by_label("Subject", exact=True).focus()
+        opened(page, "Documents")
+        tabbed_to(page, "[data-field=documents] :is(input, textarea)")
+        keys.type(str(leaflet))
+        opened(page, "Gates and judge")
+        tabbed_to(page, "[data-field=judged] input")
+        keys.press(" ")
+        tabbed_to(page, "[data-field=n] input", back=True)
+        keys.press("Control+a")
+        keys.type("3")
+        keys.press("Enter")  # as in any form
+        expect(rows(page)).to_have_count(3)
+        expect(page.locator(".cb-review [data-column=score]")).to_be_visible()
+        tabbed_to(page, ".cb-review [role=grid]")
+        keys.press("Home")
+        for _ in range(3):
+            keys.press("a")  # marks it, and goes on
+        expect(page.locator(".cb-row[data-mark=accepted]")).to_have_count(3)
+        tabbed_to(page, "[role=tab][aria-selected=true]", back=True)
+        keys.press("ArrowRight")
+        expect(page.get_by_text("3 of 3 answers")).to_be_visible()
+        tabbed_to(page, ".cb-export .cb-primary")
+        keys.press("Enter")
+        expect(page.get_by_text("Saved: ")).to_be_visible()
+    assert len(saved_rows(tmp_path)) == 3
+
+
+def opened(page: Page, name: str) -> None:
+    """Open a fold of the form by keys."""
+    for _ in range(60):
+        if page.evaluate(
+            "name => document.activeElement.matches('summary') && document.activeElement.textContent === name", name
+        ):
+            return page.keyboard.press("Enter")
+        page.keyboard.press("Tab")
+    raise AssertionError(f"no Tab leads to {name}")
+
+
+def saved_rows(folder: Path) -> list[dict]:
+    """Return the rows of the one data set that was saved, those for training and those for the test."""
+    return [
+        json.loads(line) for file in (folder / "datasets").glob("*/t*.jsonl") for line in file.read_text().splitlines()
+    ]
 
 
 @pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])

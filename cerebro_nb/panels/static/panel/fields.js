@@ -40,7 +40,7 @@ export function fieldOf(field, changed) {
   entry.addEventListener(field.shape === "choice" || isCheck ? "change" : "input", changed);
   const inner = unit ? make("span", { class: "cb-with-unit" }, entry, unit) : entry;
   const el = isCheck
-    ? make("div", { class: "cb-field" }, make("span", { class: "cb-check" }, entry, label), note, error)
+    ? make("div", { class: "cb-field", "data-field": field.name }, make("span", { class: "cb-check" }, entry, label), note, error)
     : make("div", { class: "cb-field", "data-field": field.name }, label, inner, error, note);
   if (note) set(entry, "aria-describedby", note.id);
   return {
