@@ -1,10 +1,11 @@
 # `make demo` and `make test` set everything up by themselves, in .venv.
-.PHONY: demo test quick pythons artefacts panel check lint javascript types notebooks readme docs outputs catalogues bench panelbench size worth helps picture lock clean help
+.PHONY: demo test test-all quick pythons artefacts panel check lint javascript types notebooks readme docs outputs catalogues bench panelbench size worth helps picture lock clean help
 
 VENV := .venv
 BIN := $(VENV)/bin
 FIND_PYTHON := for python in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile
 # What any machine can run in a minute or two: no browser, no PostgreSQL.
 QUICK := tests/test_notebooks.py tests/test_project.py tests/test_settings.py tests/test_logs.py tests/test_ledger.py \
 	tests/test_cli.py tests/test_docs.py tests/test_pulling.py tests/test_replies.py tests/faults/test_processes.py -k 'not postgresql and not from_a_pdf'
@@ -13,9 +14,12 @@ demo: $(VENV)/.demo ## generate 6 Q&A pairs about copywriting with the embedded 
 	@$(BIN)/cerebro pull smollm2
 	@$(BIN)/cerebro demo
 
-test: $(VENV)/.dev ## run all tests, the notebooks included
+test: $(VENV)/.dev ## run the tests of a few minutes, the notebooks of the package included
+	$(BIN)/python -m pytest $(PARALLEL) -m 'not costly'
+
+test-all: $(VENV)/.dev ## run all tests: PostgreSQL, a browser, a real model, kills and long runs too
 	@env -u CEREBRO_DATA_DIR $(BIN)/cerebro pull smollm2
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest $(PARALLEL)
 
 quick: $(VENV)/.dev ## run the quick tests, the notebooks included
 	@env -u CEREBRO_DATA_DIR $(BIN)/cerebro pull smollm2

@@ -3,7 +3,7 @@
 # unless it is allowed to be missing by name: CEREBRO_PYTHONS_MAY_LACK="3.12 3.13" make pythons
 set -euo pipefail
 cd "$(dirname "$0")/.."
-whole=$(.venv/bin/python -c "import sys; print('%d.%d' % sys.version_info[:2])" 2> /dev/null || true) # `make test` runs its tests
+whole=$(.venv/bin/python -c "import sys; print('%d.%d' % sys.version_info[:2])" 2> /dev/null || true) # `make test-all` runs its tests
 missing=()
 refused=()
 for version in $(sed -n 's/^pythons = //p' settings.ini); do

@@ -26,6 +26,14 @@ for _signal in (signal.SIGTERM, signal.SIGHUP):
     signal.signal(_signal, signal.SIG_DFL)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that take a browser or a server of PostgreSQL as costly; what else is costly says so itself."""
+    for item in items:
+        parameters = getattr(getattr(item, "callspec", None), "params", {})
+        if {"browser", "postgres", "postgresql"} & {*getattr(item, "fixturenames", ()), *map(str, parameters.values())}:
+            item.add_marker(pytest.mark.costly)
+
+
 @pytest.fixture(autouse=True)
 def private_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):

@@ -14,6 +14,8 @@ from cerebro_nb.backends.pool import EndpointPool
 from cerebro_nb.concurrency.control import ConcurrencyControl, Served
 from cerebro_nb.concurrency.loop import LOOP
 
+pytestmark = pytest.mark.costly
+
 AUTO = load_settings({}).profile("auto")
 REFUSALS = (
     lambda: errors.RateLimited("slow down"),

@@ -143,6 +143,7 @@ def run_line(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
 # --- the READMEs
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("readme", READMES, ids=name_of)
 def test_each_block_of_a_readme_works_as_printed(readme, server, monkeypatch, capsys):
     assert not list(Path().iterdir())
@@ -174,6 +175,7 @@ def test_a_readme_is_short_and_stands_alone_on_any_page(readme):
 # --- the pages
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks_of(page, "python")], ids=name_of)
 def test_the_python_of_a_page_runs_in_its_order(page, server):
     names: dict[str, object] = {}

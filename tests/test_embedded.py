@@ -30,6 +30,8 @@ from cerebro_nb.concurrency.loop import LOOP
 from cerebro_nb.protocol.messages import ChatRequest
 from cerebro_nb.settings import EmbeddedSettings
 
+pytestmark = pytest.mark.costly
+
 
 def request(text="Say hello.", model=BUNDLED_MODEL, **options):
     return ChatRequest(model, (Message("user", text),), GenerationOptions(**{"num_predict": 8, **options}))

@@ -1096,6 +1096,7 @@ def test_a_task_is_named_in_any_way(ledger, tmp_path):
 # --- made again
 
 
+@pytest.mark.costly
 def test_with_the_embedded_engine_a_run_is_the_same_to_the_byte(ledger, quick, tmp_path):
     options = {"profile": quick, "ledger": ledger, "show_progress": False}
     first = generate_qa("tea", 3, backend="embedded", seed=11, prompt_cache=False, **options)

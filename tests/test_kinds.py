@@ -3,17 +3,17 @@
 import asyncio
 import inspect
 import json
+import os
 import re
 import signal
 import subprocess
 import sys
-import textwrap
 import threading
-from pathlib import Path
 from typing import Literal
 
 import pytest
 from fakes import FakeOllama, written
+from processes import run_forked
 from pydantic import BaseModel, Field
 
 import cerebro_nb
@@ -22,6 +22,7 @@ from cerebro_nb import (
     Document,
     How,
     Kind,
+    Ledger,
     OllamaBackend,
     Plan,
     Run,
@@ -161,16 +162,13 @@ def test_a_kind_that_is_not_there_is_refused_with_those_that_are(name):
     assert all(known in refused.value.hint for known in NAMES)
 
 
-CHILD = """
-import sys
-sys.path.insert(0, {tests!r})
-from test_kinds import *
-from cerebro_nb import Ledger
-ledger = Ledger({url!r})
-client = Client(OllamaBackend({server!r}), "tiny")
-one_by_one = load_settings({{}}).profile("synthetic").replace(delay_s=0, batch_size=1, concurrency=1)
-run = made({name!r}, {task!r}, client=client, profile=one_by_one, ledger=ledger, show_progress=False)
-"""
+def killed_after_two(name: str, task: str, url: str, server: str) -> None:
+    """Work on a task in this process, and kill it when two items are done."""
+    client = Client(OllamaBackend(server), "tiny")
+    one_by_one = load_settings({}).profile("synthetic").replace(delay_s=0, batch_size=1, concurrency=1)
+    run = made(name, task, client=client, profile=one_by_one, ledger=Ledger(url), show_progress=False)
+    run.on_progress(lambda now: now.event == "item" and now.processed == 2 and os.kill(os.getpid(), signal.SIGKILL))
+    run.wait()
 
 
 @pytest.fixture
@@ -179,9 +177,10 @@ def task(client, ledger, quick):
     return generate_qa("tea", 5, seed=3, client=client, profile=quick, ledger=ledger, show_progress=False).task_id
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "function"])
 def test_a_killed_run_is_gone_on_with_by_another_process_as_if_nothing_had_been(
-    name, server, client, ledger, quick, task
+    name, server, client, ledger, quick, task, tmp_path
 ):
     given = {"client": client, "profile": quick, "ledger": ledger, "show_progress": False}
     collection = {"collection": "whole"} if name == "vectors" else {}
@@ -191,16 +190,9 @@ def test_a_killed_run_is_gone_on_with_by_another_process_as_if_nothing_had_been(
     expected = asked(server)
 
     server.requests.clear()
-    place = {"tests": str(Path(__file__).parent), "url": ledger.database.url, "server": server.url}
-    script = textwrap.dedent(CHILD).format(**place, name=name, task=task) + textwrap.dedent("""
-        import os, signal
-        def third(now):
-            if now.event == "item" and now.processed == 2:
-                os.kill(os.getpid(), signal.SIGKILL)
-        run.on_progress(third).wait()
-    """)
-    killed = subprocess.run([sys.executable, "-c", script], timeout=120, capture_output=True, text=True)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    told = tmp_path / "told.txt"
+    ended = run_forked(killed_after_two, name, task, ledger.database.url, server.url, told=told)
+    assert ended == -signal.SIGKILL, told.read_text()
     (cut_off,) = ledger.unfinished()
     kind = kind_named(name)
     whom = {"client": client} if kind.asks_a_model or "client" in kind.takes else {}

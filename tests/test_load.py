@@ -3,6 +3,10 @@
 import subprocess
 import sys
 
+import pytest
+
+pytestmark = pytest.mark.costly
+
 MANY = """
 import sys
 from cerebro_nb import Ledger, load_settings, process_in_batches

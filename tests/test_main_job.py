@@ -21,6 +21,8 @@ from cerebro_nb import (
 from cerebro_nb.backends.pulling import packaged_model_path
 from cerebro_nb.launching.kind import kind_named
 
+pytestmark = pytest.mark.costly
+
 PAIR = kind_named("qa").response_model
 
 

@@ -17,7 +17,10 @@ from cerebro_nb.cluster.clusters import Caretaker
 from cerebro_nb.launching.batches import batch_run
 
 # Found, and not imported: Ray reads once whether it wants a token.
-pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is an extra: cerebro-nb[ray]")
+pytestmark = [
+    pytest.mark.costly,
+    pytest.mark.skipif(find_spec("ray") is None, reason="Ray is an extra: cerebro-nb[ray]"),
+]
 TOKEN = "0123456789abcdef" * 4
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 import papermill
 import pytest
 
+pytestmark = pytest.mark.costly
+
 TUTORIALS = Path(__file__).parents[1] / "nbs" / "tutorials"
 
 

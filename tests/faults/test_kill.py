@@ -10,6 +10,8 @@ from fakes import FakeOllama
 
 from cerebro_nb import Ledger
 
+pytestmark = pytest.mark.costly
+
 ITEMS = 2_000
 KILLS = 50
 CONCURRENCY = 4

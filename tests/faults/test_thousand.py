@@ -3,11 +3,14 @@
 import re
 import threading
 
+import pytest
 from fakes import FakeOllama
 from virtual import VirtualLoop, virtual_time
 
 from cerebro_nb import Client, OllamaBackend, load_settings, process_in_batches
 from cerebro_nb.concurrency.loop import LOOP
+
+pytestmark = pytest.mark.costly
 
 FAULTS = [
     (500, {}, '{"error": "boom"}'),
