@@ -1,6 +1,7 @@
-"""Print what Cerebro and some of its extras want, one a line, as settings.ini has it: python scripts/requirements.py embedded panel
+"""Print what Cerebro and some of its extras want, one a line, as settings.ini has it.
 
-Without a name: what every extra wants.
+python scripts/requirements.py embedded panel
+python scripts/requirements.py                   # what every extra wants
 """
 
 import sys
