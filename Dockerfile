@@ -4,11 +4,14 @@ ARG OLLAMA_VERSION=0.24.0
 
 FROM python:${PYTHON_VERSION}-slim AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ONLY_BINARY=:all:
+# WordLlama, of the extra `vectors`, has no wheel for Linux on ARM.
+ARG EXTRAS="embedded panel documents multilingual train sheets postgres"
 WORKDIR /source
 RUN python -m venv /opt/cerebro && /opt/cerebro/bin/python -m pip install 'pip>=26.1,<27'
 COPY settings.ini lock.txt ./
 COPY scripts/requirements.py scripts/
-RUN python scripts/requirements.py all > wanted.txt && /opt/cerebro/bin/python -m pip install -c lock.txt -r wanted.txt
+# hadolint ignore=SC2086
+RUN python scripts/requirements.py ${EXTRAS} > wanted.txt && /opt/cerebro/bin/python -m pip install -c lock.txt -r wanted.txt
 COPY pyproject.toml setup.py MANIFEST.in README.md LICENSE NOTICE ./
 COPY cerebro_nb cerebro_nb
 RUN /opt/cerebro/bin/python -m pip install --no-deps --build-constraint lock.txt .
