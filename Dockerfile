@@ -10,7 +10,6 @@ WORKDIR /source
 RUN python -m venv /opt/cerebro && /opt/cerebro/bin/python -m pip install 'pip>=26.1,<27'
 COPY settings.ini lock.txt ./
 COPY scripts/requirements.py scripts/
-# hadolint ignore=SC2086
 RUN python scripts/requirements.py ${EXTRAS} > wanted.txt && /opt/cerebro/bin/python -m pip install -c lock.txt -r wanted.txt
 COPY pyproject.toml setup.py MANIFEST.in README.md LICENSE NOTICE ./
 COPY cerebro_nb cerebro_nb
