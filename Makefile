@@ -1,5 +1,6 @@
 # `make demo` and `make test` set everything up by themselves, in .venv.
-.PHONY: demo test test-all quick pythons artefacts panel check lint javascript types notebooks readme docs outputs catalogues bench panelbench size worth helps picture lock clean help
+# Every package is at a version of lock.txt, and has a hash that stands there.
+.PHONY: demo test test-all quick pythons artefacts release audit sbom panel check lint deploy javascript types notebooks readme docs outputs catalogues bench panelbench size worth helps picture lock clean help
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -28,18 +29,35 @@ quick: $(VENV)/.dev ## run the quick tests, the notebooks included
 artefacts: $(VENV)/.dev ## build what is published, and use it as a user does
 	$(BIN)/python scripts/artefacts.py
 
+# Where the database of vulnerabilities is out of reach: CEREBRO_RELEASE_MAY_LACK=audit make release
+release: check $(if $(filter audit,$(CEREBRO_RELEASE_MAY_LACK)),,audit) ## all checks, then what is published into dist/: built, checked, installed, used
+	$(BIN)/python scripts/artefacts.py dist
+	@$(if $(filter audit,$(CEREBRO_RELEASE_MAY_LACK)),echo "NOT AUDITED: nobody was asked about known vulnerabilities" >&2,true)
+
+audit: $(VENV)/.dev ## known vulnerabilities of all that lock.txt names; it asks osv.dev
+	$(BIN)/pip-audit --strict --disable-pip --vulnerability-service osv --requirement lock.txt
+
+sbom: $(VENV)/.dev ## bill of materials of all that lock.txt names, made and validated offline
+	@mkdir -p build
+	$(BIN)/cyclonedx-py requirements --output-reproducible --validate --output-file build/lock.cdx.json lock.txt
+
 pythons: ## the artefacts and the quick tests on each Python that is promised
 	scripts/pythons.sh
 
 panel: $(VENV)/.demo ## install JupyterLab and open it
-	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[embedded,lab,documents,vectors,multilingual]'
+	@$(call install,embedded panel documents vectors multilingual)
 	$(BIN)/jupyter lab nbs/tutorials
 
-check: lint types notebooks readme docs javascript ## all that CI checks beside the tests
+check: lint deploy types notebooks readme docs sbom javascript ## all that CI checks beside the tests
 
 lint: $(VENV)/.dev ## style of notebooks, tests and scripts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+deploy: $(VENV)/.dev ## the container's file, and what composes and runs it
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec compose.yaml docs/deploy/*compose*.yaml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 
 javascript: node_modules/.installed ## style and tests of the panel's modules; it wants node
 	@npm run --silent lint
@@ -85,7 +103,7 @@ helps: $(VENV)/.dev ## measure whether training on our rows helps: make helps MO
 picture: $(VENV)/.dev ## draw docs/panel.png from the real panel; it wants Chromium
 	$(BIN)/python scripts/picture.py
 
-lock: ## refresh constraints.txt
+lock: ## refresh lock.txt and constraints.txt
 	scripts/lock.sh
 
 clean: ## remove what was set up
@@ -101,13 +119,16 @@ $(BIN)/python:
 	$$python -m venv $(VENV) || { echo "The venv module is missing (on Debian: apt install python3-venv)"; rm -rf $(VENV); exit 1; }
 
 # Everything comes as a ready wheel; nothing is compiled.
-PIP := $(BIN)/python -m pip install --disable-pip-version-check --only-binary :all: -c constraints.txt
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --only-binary :all:
+# What some extras want, then the package itself, of which no hash can be known. A list of constraints with hashes is pip 26.1's.
+install = $(BIN)/python scripts/requirements.py $(1) | $(PIP) -c lock.txt -r /dev/stdin \
+	&& $(PIP) --no-deps --build-constraint lock.txt -e .
 
-$(VENV)/.demo: $(BIN)/python settings.ini setup.py constraints.txt
-	$(PIP) --upgrade pip
-	$(PIP) -e '.[embedded]'
+$(VENV)/.demo: $(BIN)/python settings.ini setup.py lock.txt
+	$(PIP) --upgrade 'pip>=26.1'
+	$(call install,embedded)
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.demo
-	$(PIP) -e '.[embedded,postgres,documents,vectors,multilingual,datasets,sheets,hub,otel,docs,dev]'
+	$(call install,embedded postgres documents vectors multilingual train sheets otel docs dev)
 	@touch $@

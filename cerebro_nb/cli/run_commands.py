@@ -67,7 +67,7 @@ def demo(arguments: Namespace, page: Page) -> int:
     how: Any = {"backend": "embedded", "language": arguments.language, "show_progress": page.shows_bars}
     run = synthetic_run("qa", "copywriting", seed=11, **how)
     status = finish(run.wait(), arguments.out, page)
-    page.print(say("To open the panel: pip install 'cerebro-nb[lab]', then `cerebro panel`; or, in a notebook's cell,"))
+    page.print(say("To open the panel: pip install 'cerebro-nb[panel]' and `cerebro panel`; or, in a notebook's cell,"))
     page.print("    from cerebro_nb import panel; panel()")
     return status
 

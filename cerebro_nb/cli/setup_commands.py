@@ -173,7 +173,7 @@ def panel(arguments: Namespace, page: Page) -> int:
     """Open the panel in a browser, until it is stopped by Ctrl-C."""
     server = "jupyterlab" if arguments.lab else "voila"
     if importlib.util.find_spec(server) is None:
-        raise MissingDependency(server, "lab")
+        raise MissingDependency(server, "panel")
     place = load_settings().data_dir / "panel.ipynb"
     with written_to(place):
         private_folder(place.parent)
