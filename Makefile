@@ -16,6 +16,7 @@ demo: $(VENV)/.demo ## generate 6 Q&A pairs about copywriting with the embedded 
 	@$(BIN)/cerebro demo
 
 test: $(VENV)/.dev ## run the tests of a few minutes, the notebooks of the package included
+	@env -u CEREBRO_DATA_DIR $(BIN)/cerebro pull smollm2
 	$(BIN)/python -m pytest $(PARALLEL) -m 'not costly'
 
 test-all: $(VENV)/.dev ## run all tests: PostgreSQL, a browser, a real model, kills and long runs too
