@@ -30,6 +30,8 @@ from cerebro_nb.generating.examining import ExampleWork
 from cerebro_nb.judging.calibration import area_interval, area_under_curve, calibration_items, calibration_run
 from cerebro_nb.judging.scoring import Judge
 from cerebro_nb.judging.wordings import judge_template, pair_template
+from cerebro_nb.profiles import GenerationOptions
+from cerebro_nb.protocol.messages import ChatRequest, Message
 from cerebro_nb.recipes.library import as_recipe
 
 ROWS = [
@@ -432,3 +434,89 @@ def test_what_another_process_made_and_rated_is_not_judged_here_again():
     assert client.backend.requests == []
     with pytest.raises(errors.DuplicateOutput):
         asyncio.run(work.judge(WorkItem(1, {}), made))
+
+
+def is_verdict(request):
+    return "score" in (request.json_schema or {}).get("properties", {})
+
+
+def of_the_run(run, *names):
+    """Return what the requests for a run's items were, in their order."""
+    return [tuple(name(row) for name in names) for row in run.ledger.attempts(run.task_id)]
+
+
+def num_predict(row):
+    return row["request"]["options"]["num_predict"]
+
+
+SCORED = {"min_score": 4, "one_call": True, "embedder": "none", "topics": "none"}
+
+
+def test_timeouts_of_the_model_that_writes_change_nothing_of_the_judge(options):
+    writes, late = writing_of(itertools.count(1)), iter([True, True])
+
+    def says(request):
+        if not is_verdict(request) and request.json_schema and next(late, False):
+            raise errors.RequestTimeout("too slow")
+        return writes(request)
+
+    client, spare = judging(says), judging(writes, "spare")
+    calibrate("en", judge=client, **options)
+    run = synthetic_run("qa", "tea", 1, client=client, fallback=Fallback(client=spare), **SCORED, **options).start().wait()
+    asked = of_the_run(run, lambda row: row["step"], lambda row: row["model"], num_predict)
+    assert asked == [
+        ("call", "big", 800),
+        ("smaller", "big", 400),
+        ("fallback", "spare", 800),
+        ("judge", "big", 120),
+        ("judge", "big", 800),
+    ]
+    (item,) = run.ledger.items(run.task_id)
+    assert item["step"] == "fallback"
+
+
+def test_a_judge_that_is_late_is_asked_of_the_same_example_again_and_the_model_that_writes_is_not_cut(options):
+    writes, late, scores = writing_of(itertools.count(1)), iter([True]), iter([1, 5])
+
+    def says(request):
+        if not is_verdict(request):
+            return writes(request)
+        if next(late, False):
+            raise errors.RequestTimeout("too slow")
+        return verdict_of(request, next(scores))
+
+    client = judging(says)
+    run = synthetic_run("qa", "tea", 1, client=client, calibrate=False, **SCORED, **options).start().wait()
+    asked = of_the_run(run, lambda row: row["step"], num_predict, lambda row: row["reply"] is not None)
+    own, verdict, written = ("judge", 120, True), ("judge", 800, True), ("call", 800, True)
+    assert asked == [written, own, ("judge", 800, False), verdict, written, own, verdict]
+    assert run.df.question[0] == "What is tea from Java made of?", "the first was judged, and refused, by its own score"
+
+
+def test_what_is_reused_is_not_judged_again(options):
+    client = judging(writing_of(itertools.count(1)))
+    given = {**SCORED, **options, "client": client, "seed": 7, "calibrate": False}
+    first = synthetic_run("qa", "tea", 1, **given).start().wait()
+    paid = len(client.backend.requests)
+    again = synthetic_run("qa", "tea", 1, reuse=True, **given).start().wait()
+    assert again.results == first.results and len(client.backend.requests) == paid
+
+
+def test_how_an_item_s_answer_ended_and_its_tokens_are_those_of_the_answer_not_of_the_verdict_on_it(options, ollama):
+    says = writing_of(itertools.count(1))
+    ollama.answer = lambda payload: says(as_request(payload))
+    whom = {"backend": "ollama", "model": "tiny", "base_url": ollama.url}
+    run = synthetic_run("qa", "tea", 1, calibrate=False, **whom, **SCORED, **options).start().wait()
+    (item,) = run.ledger.items(run.task_id)
+    written, *looked_at = run.ledger.attempts(run.task_id)
+    usage = written["reply"]["usage"]
+    assert [row["step"] for row in (written, *looked_at)] == ["call", "judge", "judge"]
+    assert (item["step"], item["finish_reason"]) == ("call", "stop")
+    assert (item["prompt_tokens"], item["completion_tokens"]) == (usage["prompt_tokens"], usage["completion_tokens"])
+    assert looked_at[-1]["reply"]["usage"]["completion_tokens"] != item["completion_tokens"]
+
+
+def as_request(payload):
+    """Return what a server was sent as the request that it is."""
+    turns = tuple(Message(turn["role"], turn["content"]) for turn in payload["messages"])
+    return ChatRequest(payload["model"], turns, GenerationOptions(), payload.get("format"))

@@ -19,7 +19,7 @@ from ..protocol.messages import ChatRequest, Reply
 from ..profiles import GenerationOptions
 
 # %% auto #0
-__all__ = ['CallRecord', 'AttemptClock', 'Callee', 'CallChange', 'CallScope', 'current_scope', 'own_policy']
+__all__ = ['ASIDE', 'CallRecord', 'AttemptClock', 'Callee', 'CallChange', 'CallScope', 'current_scope', 'own_policy']
 
 # %% ../../nbs/13_client/5_scope.ipynb #653722ec
 @dataclass(frozen=True, slots=True)
@@ -92,6 +92,10 @@ class AttemptClock:
                 alarm.reschedule(asyncio.get_running_loop().time() + left)
 
 # %% ../../nbs/13_client/5_scope.ipynb #d8a5ba17
+#: What calls for an item are called that are not for its answer: a judge's.
+ASIDE = frozenset({"judge"})
+
+
 class Callee(Protocol):
     """Whom a call is made to, as far as a run has to know: a `Client`."""
 
@@ -119,14 +123,17 @@ class CallScope:
         What a call is changed to after a timeout.
     timeouts
         How many attempts at the item timed out before this one.
+    step
+        What its calls are called, whatever becomes of them; empty if they are called what they are.
     """
 
-    def __init__(self, timeout_s: float, fallback: CallChange | None = None, timeouts: int = 0):
+    def __init__(self, timeout_s: float, fallback: CallChange | None = None, timeouts: int = 0, step: str = ""):
         self.calls: list[CallRecord] = []
         self.clock = AttemptClock(timeout_s)
-        self.fallback, self.timeouts = fallback, timeouts
-        #: Whom the last call was made to.
+        self.fallback, self.timeouts, self.step = fallback, timeouts, step
+        #: Whom the last call was made to, and whether the attempt ended at one that was not for its answer.
         self.client: Callee | None = None
+        self.ended_aside = False
         self._token: Token[CallScope | None] | None = None
 
     @property
@@ -149,6 +156,26 @@ class CallScope:
         assert self._token is not None
         _scope.reset(self._token)
         await self.clock.__aexit__(*raised)
+
+    @contextmanager
+    def aside(self, step: str) -> Iterator[None]:
+        """Have calls made meanwhile that are not for the item's answer: its timeouts change none of them.
+
+        Parameters
+        ----------
+        step
+            What they are called: one of `ASIDE`.
+        """
+        beside = CallScope(self.timeout_s, step=step)
+        beside.calls, beside.clock, self.ended_aside = self.calls, self.clock, True
+        beside.clock.begin_again()
+        token = _scope.set(beside)
+        try:
+            yield
+            self.ended_aside = False
+        finally:
+            _scope.reset(token)
+            self.client = beside.client or self.client
 
 
 _scope: ContextVar[CallScope | None] = ContextVar("cerebro_call_scope", default=None)
