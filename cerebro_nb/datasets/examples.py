@@ -163,6 +163,8 @@ def _works_on_its_text(example: Mapping[str, Any], text: Any) -> bool:
 
 # %% ../../nbs/25_datasets/1_examples.ipynb #223a0040
 Gates = bool | Collection[str]
+
+
 @dataclass(frozen=True, slots=True)
 class Chosen:
     """Which examples of tasks count.

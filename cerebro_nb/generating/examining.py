@@ -248,9 +248,7 @@ def strict_judge(
     return Judge(judge, language, "", own, manifest["min_score"])
 
 # %% ../../nbs/23_generating/3_examining.ipynb #856bdc01
-def judging_calls(
-    recipe: Recipe, arguments: Mapping[str, Any], ledger: Ledger, model: str | None
-) -> tuple[int, int]:
+def judging_calls(recipe: Recipe, arguments: Mapping[str, Any], ledger: Ledger, model: str | None) -> tuple[int, int]:
     """Return how many calls a judge takes at most: for an example of a recipe, and before the first; it blocks.
 
     Parameters
@@ -413,7 +411,8 @@ class ExampleWork(Judged):
             example, raw = dict(item.reusable), str(item.reusable)
             await self._examiner.look(item, example, raw)
         else:
-            example, raw = self._unjudged.pop(item.position, None) or await self._made(item)
+            whole = self._unjudged.pop(item.position, None)
+            example, raw = await self._made(item) if whole is None else whole
             await self._rate(item, example, raw)
         await self._examiner.take(item, example, raw)
         return example

@@ -158,8 +158,8 @@ class Calibration:
         ) % asdict(self)
         advice = say(
             "This judge cannot tell good from bad: do not rank or filter by its scores. Take a larger model as judge: "
-            "model= of judge(...), judge_model= beside min_score=, judge= of search_prompts(...), --model or --judge-model "
-            "on the command line."
+            "model= of judge(...), judge_model= beside min_score=, judge= of search_prompts(...), --model or "
+            "--judge-model on the command line."
         )
         return [figures] if self.can_judge else [figures, advice]
 
