@@ -19,7 +19,7 @@ from ..protocol.messages import ChatRequest, Reply
 from ..profiles import GenerationOptions
 
 # %% auto #0
-__all__ = ['ASIDE', 'CallRecord', 'AttemptClock', 'Callee', 'CallChange', 'CallScope', 'current_scope', 'own_policy']
+__all__ = ['ASIDE', 'CallRecord', 'AttemptClock', 'Callee', 'CallChange', 'CallScope', 'current_scope', 'aside', 'own_policy']
 
 # %% ../../nbs/13_client/5_scope.ipynb #653722ec
 @dataclass(frozen=True, slots=True)
@@ -92,10 +92,6 @@ class AttemptClock:
                 alarm.reschedule(asyncio.get_running_loop().time() + left)
 
 # %% ../../nbs/13_client/5_scope.ipynb #d8a5ba17
-#: What calls for an item are called that are not for its answer: a judge's.
-ASIDE = frozenset({"judge"})
-
-
 class Callee(Protocol):
     """Whom a call is made to, as far as a run has to know: a `Client`."""
 
@@ -157,26 +153,6 @@ class CallScope:
         _scope.reset(self._token)
         await self.clock.__aexit__(*raised)
 
-    @contextmanager
-    def aside(self, step: str) -> Iterator[None]:
-        """Have calls made meanwhile that are not for the item's answer: its timeouts change none of them.
-
-        Parameters
-        ----------
-        step
-            What they are called: one of `ASIDE`.
-        """
-        beside = CallScope(self.timeout_s, step=step)
-        beside.calls, beside.clock, self.ended_aside = self.calls, self.clock, True
-        beside.clock.begin_again()
-        token = _scope.set(beside)
-        try:
-            yield
-            self.ended_aside = False
-        finally:
-            _scope.reset(token)
-            self.client = beside.client or self.client
-
 
 _scope: ContextVar[CallScope | None] = ContextVar("cerebro_call_scope", default=None)
 
@@ -184,6 +160,34 @@ _scope: ContextVar[CallScope | None] = ContextVar("cerebro_call_scope", default=
 def current_scope() -> CallScope | None:
     """Return the scope that a call made now is made in, or None."""
     return _scope.get()
+
+# %% ../../nbs/13_client/5_scope.ipynb #2ddd1364
+#: What calls for an item are called that are not for its answer: a judge's.
+ASIDE = frozenset({"judge"})
+
+
+@contextmanager
+def aside(step: str) -> Iterator[None]:
+    """Have calls made meanwhile that are not for the item's answer: its timeouts change none of them.
+
+    Parameters
+    ----------
+    step
+        What they are called: one of `ASIDE`.
+    """
+    if (scope := current_scope()) is None:
+        yield
+        return
+    beside = CallScope(scope.timeout_s, step=step)
+    beside.calls, beside.clock, scope.ended_aside = scope.calls, scope.clock, True
+    beside.clock.begin_again()
+    token = _scope.set(beside)
+    try:
+        yield
+        scope.ended_aside = False
+    finally:
+        _scope.reset(token)
+        scope.client = beside.client or scope.client
 
 # %% ../../nbs/13_client/5_scope.ipynb #9b5e48d8
 def own_policy() -> RetryPolicy:

@@ -5,23 +5,21 @@
 # %% ../../nbs/23_generating/3_examining.ipynb #31ec05e0
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import asdict, replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from ..batching.work import WorkItem
-from ..errors import CerebroError, DuplicateOutput, ExampleRefused, InputError, OutputError
+from ..errors import CerebroError, DuplicateOutput, ExampleRefused, OutputError
 from ..gates.distinct import Distinct, Yield
 from ..gates.candidates import Candidate, source_in
 from ..gates.gates import check_gates, refusals
 from ..client.client import Client
-from ..client.scope import current_scope
-from ..judging.calibration import ENOUGH, Calibration, calibrated, calibration_calls
+from ..client.scope import aside
 from ..judging.pairwise import JUDGING
 from ..judging.scoring import Judge, what_is_judged
-from ..tasks.ledger import Ledger
 from .asking import Asking, client_for, made_example, topic_of
 from ..launching.kind import Conversation
 from ..logs import get_logger
@@ -40,7 +38,6 @@ from cerebro_nb.recipes.recipe import (
     told_axes,
 )
 from ..recipes.wordings import phrases_of, serving, wish_again
-from ..settings import load_settings
 from ..texts.embedders import Embedder
 from ..texts.grounding import sentence_on
 from ..texts.sentences import sentences_in
@@ -48,8 +45,7 @@ from ..texts.sentences import sentences_in
 _log = get_logger(__name__)
 
 # %% auto #0
-__all__ = ['telling_text', 'answering_sentence', 'Examiner', 'StrictExaminer', 'strict_judge', 'judging_calls', 'check_worth',
-           'calibrated_judge', 'Begun', 'Judged', 'ExampleWork']
+__all__ = ['telling_text', 'answering_sentence', 'Examiner', 'StrictExaminer', 'strict_judge', 'Begun', 'Judged', 'ExampleWork']
 
 # %% ../../nbs/23_generating/3_examining.ipynb #77fdf643
 def telling_text(recipe: Recipe, example: Mapping[str, Any]) -> str:
@@ -212,8 +208,7 @@ class StrictExaminer(Examiner):
             raise _refused({"score": fault}, raw, ", or a lower least score")
 
     async def _fault_of(self, judged: Mapping[str, Any], tries: int) -> str | None:
-        scope = current_scope()
-        with scope.aside("judge") if scope else nullcontext():
+        with aside("judge"):
             try:
                 return await self._judge.fault_of(judged, tries)
             except OutputError as error:
@@ -247,72 +242,6 @@ def strict_judge(
     own = client.settings.options(is_training=True, **{**JUDGING, "num_ctx": room})
     return Judge(judge, language, "", own, manifest["min_score"])
 
-# %% ../../nbs/23_generating/3_examining.ipynb #856bdc01
-def judging_calls(recipe: Recipe, arguments: Mapping[str, Any], ledger: Ledger, model: str | None) -> tuple[int, int]:
-    """Return how many calls a judge takes at most: for an example of a recipe, and before the first; it blocks.
-
-    Parameters
-    ----------
-    recipe, arguments
-        What is made, and what the run is given.
-    ledger
-        May know how well the judge judges.
-    model
-        The run's; None if nobody knows yet.
-    """
-    if not arguments.get("min_score"):
-        return 0, 0
-    chat = recipe.chat
-    each = 1 if chat is None else 3 if chat.rejected else 2  # its own answer, if something is asked, and its verdicts
-    if not arguments.get("calibrate", True):
-        return each, 0
-    language = arguments.get("language") or load_settings().language
-    return each, calibration_calls(ledger, arguments.get("judge_model") or model, language)
-
-# %% ../../nbs/23_generating/3_examining.ipynb #7943cc0f
-def check_worth(worth: Calibration) -> None:
-    """Refuse a judge that cannot tell good examples from bad ones.
-
-    Raises
-    ------
-    InputError
-        If its calibration says so.
-    """
-    if not worth.can_judge:
-        raise InputError(
-            f"min_score: the judge {worth.model} cannot tell good examples from bad ones: its AUC is {worth.auc:.2f} "
-            f"(95%: {worth.low:.2f} to {worth.high:.2f}; 0.5 is chance, {ENOUGH} is wanted)",
-            hint="Name a larger model as judge_model, or leave min_score out; calibrate=False goes by it all the same.",
-        )
-
-
-async def calibrated_judge(
-    client: Client, ledger: Ledger, language: str, arguments: Mapping[str, Any], options: GenerationOptions
-) -> tuple[Judge | None, dict[str, Any]]:
-    """Return the judge that a run's arguments ask for, calibrated, and what its manifest keeps of it.
-
-    Parameters
-    ----------
-    client, ledger, language, options
-        Of the run.
-    arguments
-        What it was given; with ``calibrate=False`` the judge is not tried.
-
-    Raises
-    ------
-    InputError
-        If it cannot tell good examples from bad ones.
-    """
-    wanted = {name: arguments[name] for name in ("min_score", "judge_model") if arguments.get(name)}
-    if (judge := strict_judge(client, language, wanted, options)) is None:
-        return None, {}
-    if not arguments.get("calibrate", True):
-        return judge, wanted
-    room = {"num_ctx": judge.options.num_ctx}
-    worth = await calibrated(judge.client, ledger, language, {**arguments, **room})
-    check_worth(worth)
-    return judge, wanted | {"calibration": asdict(worth)}
-
 # %% ../../nbs/23_generating/3_examining.ipynb #b452e517
 class Begun:
     """What passed of examples that are not whole yet, by the positions of their items.
@@ -325,6 +254,7 @@ class Begun:
 
     def __init__(self, wishes: dict[int, list[str]]):
         self.passed: dict[int, Mapping[str, Any]] = {}
+        self._unjudged: dict[int, tuple[dict[str, Any], str]] = {}
         self._wishes, self._went_on = wishes, set[int]()
 
     def next_try(self, position: int) -> tuple[list[str], Mapping[str, Any] | None]:
@@ -344,6 +274,22 @@ class Begun:
         if begun is not None and not isinstance(error, OutputError):
             self._wishes[position] = wishes
             self.passed.setdefault(position, begun)
+
+    @contextmanager
+    def judged(self, position: int, example: dict[str, Any], raw: str) -> Iterator[None]:
+        """Keep a whole example, and its last reply, for the next try if its judge does not answer meanwhile."""
+        self.passed.pop(position, None)
+        try:
+            yield
+        except OutputError:
+            raise
+        except BaseException:
+            self._unjudged[position] = example, raw
+            raise
+
+    def whole(self, position: int) -> tuple[dict[str, Any], str] | None:
+        """Return a whole example, and its last reply, that a judge has still to look at; None if there is none."""
+        return self._unjudged.pop(position, None)
 
 # %% ../../nbs/23_generating/3_examining.ipynb #ff1fa672
 class Judged:
@@ -401,8 +347,6 @@ class ExampleWork(Judged):
     ):
         super().__init__(_examiner(judge, asking, earlier, embedder, without))
         self._asking, self._supply, self._begun = asking, supply, Begun(self._examiner.wishes)
-        #: Whole examples, and their last replies, that a judge has still to look at, by the positions of their items.
-        self._unjudged: dict[int, tuple[dict[str, Any], str]] = {}
 
     async def __call__(self, item: WorkItem) -> dict[str, Any]:
         """Return an example, or raise why what was made is none."""
@@ -411,22 +355,11 @@ class ExampleWork(Judged):
             example, raw = dict(item.reusable), str(item.reusable)
             await self._examiner.look(item, example, raw)
         else:
-            whole = self._unjudged.pop(item.position, None)
-            example, raw = await self._made(item) if whole is None else whole
-            await self._rate(item, example, raw)
+            example, raw = self._begun.whole(item.position) or await self._made(item)
+            with self._begun.judged(item.position, example, raw):
+                await self._examiner.rate(item, example, raw)
         await self._examiner.take(item, example, raw)
         return example
-
-    async def _rate(self, item: WorkItem, example: dict[str, Any], raw: str) -> None:
-        """Have an example judged that was made here; if the judge does not answer, the next try finds it again."""
-        self._begun.passed.pop(item.position, None)
-        try:
-            await self._examiner.rate(item, example, raw)
-        except OutputError:
-            raise
-        except BaseException:
-            self._unjudged[item.position] = example, raw
-            raise
 
     async def _made(self, item: WorkItem) -> tuple[dict[str, Any], str]:
         """Return an example and the last reply; what the model could not write at all is noted, as what is refused."""

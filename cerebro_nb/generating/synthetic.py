@@ -19,9 +19,10 @@ from ..errors import InputError
 from ..gates.gates import GATES
 from .angles import check_subject, further_items
 from .asking import Asking, keeps_thoughts, steps_for, topic_of
-from .examining import ExampleWork, judging_calls, strict_judge
+from .examining import ExampleWork, strict_judge
 from .opening import TASK_KINDS, Opening, SyntheticArguments, earlier_examples
 from .topics import is_topic_word
+from ..judging.judging import judging_calls
 from ..judging.pairwise import JUDGING
 from ..judging.scoring import check_score
 from ..launching.kind import Conversation, Kind, register_finder, register_kind

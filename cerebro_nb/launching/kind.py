@@ -140,8 +140,7 @@ class Kind:
     name
         What a manifest calls it, such as ``qa``.
     label, task_kind
-        What people call it, by language (``en``, ``pt-BR``), and what its tasks are called in the ledger; empty if who
-        launches one names it.
+        What people call it, by language (``en``, ``pt-BR``), and the ledger its tasks; empty if who launches names it.
     make
         Makes a run of it, not started; the command line, the panel and ``synthetic_run`` call it.
     again
@@ -149,15 +148,13 @@ class Kind:
     takes
         What a resume may be given anew: ``processor``, ``response_model``, ``client``; ``model`` if it asks a model.
     profile, n, calls
-        The profile it works with unless another is named; how many items it makes, None if its items decide; and how
-        many calls an item takes at most, without further tries.
+        The profile it works with if none is named; how many items it makes, None if they decide; and calls an item.
     fields
-        The panel's fields that it takes, in their order, each with the argument of ``make`` that it fills; empty if the
-        panel does not offer it.
+        The panel's fields that it takes, each with the argument of ``make`` that it fills; empty if it is not offered.
     needs
         Those of its fields of which one at least must be filled.
     function, given
-        The public function that makes a run and waits, for code that is copied; and what it is given first.
+        The public function that makes a run and waits, for copied code; and what it is given first.
     response_model, columns, essential
         The form of an answer; what of it stands in a table, the form's fields if not given; and the field that tells
         two answers apart, empty if the whole answer does.
@@ -172,8 +169,7 @@ class Kind:
     axes
         What differs from example to example by its plan, such as ``question_type``.
     judging
-        How many calls judging takes, by a run's arguments, the ledger and the run's model: for an example, and before
-        the first.
+        How many calls judging takes for an example and before, by a run's arguments, the ledger and the run's model.
     gates
         The names of the gates that its examples pass, or stay out of a data set: ``()`` for none, None for all.
     """
