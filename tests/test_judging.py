@@ -18,6 +18,7 @@ from cerebro_nb import (
     export_dataset,
     import_rows,
     judge,
+    load_settings,
     rerun,
     resume,
     retry_failed,
@@ -25,11 +26,15 @@ from cerebro_nb import (
     verdicts,
 )
 from cerebro_nb.batching.work import WorkItem
+from cerebro_nb.datasets.examples import Chosen
 from cerebro_nb.generating.asking import Asking
 from cerebro_nb.generating.examining import ExampleWork
 from cerebro_nb.judging.calibration import area_interval, area_under_curve, calibration_items, calibration_run
 from cerebro_nb.judging.scoring import Judge
 from cerebro_nb.judging.wordings import judge_template, pair_template
+from cerebro_nb.launching.preflight import forecast
+from cerebro_nb.profiles import GenerationOptions
+from cerebro_nb.protocol.messages import ChatRequest, Message
 from cerebro_nb.recipes.library import as_recipe
 
 ROWS = [
@@ -432,3 +437,165 @@ def test_what_another_process_made_and_rated_is_not_judged_here_again():
     assert client.backend.requests == []
     with pytest.raises(errors.DuplicateOutput):
         asyncio.run(work.judge(WorkItem(1, {}), made))
+
+
+def is_verdict(request):
+    return "score" in (request.json_schema or {}).get("properties", {})
+
+
+def of_the_run(run, *names):
+    """Return what the requests for a run's items were, in their order."""
+    return [tuple(name(row) for name in names) for row in run.ledger.attempts(run.task_id)]
+
+
+def num_predict(row):
+    return row["request"]["options"]["num_predict"]
+
+
+SCORED = {"min_score": 4, "one_call": True, "embedder": "none", "topics": "none"}
+
+
+def test_timeouts_of_the_model_that_writes_change_nothing_of_the_judge(options):
+    writes, late = writing_of(itertools.count(1)), iter([True, True])
+
+    def says(request):
+        if not is_verdict(request) and request.json_schema and next(late, False):
+            raise errors.RequestTimeout("too slow")
+        return writes(request)
+
+    client, spare = judging(says), judging(writes, "spare")
+    calibrate("en", judge=client, **options)
+    run = (
+        synthetic_run("qa", "tea", 1, client=client, fallback=Fallback(client=spare), **SCORED, **options)
+        .start()
+        .wait()
+    )
+    asked = of_the_run(run, lambda row: row["step"], lambda row: row["model"], num_predict)
+    assert asked == [
+        ("call", "big", 800),
+        ("smaller", "big", 400),
+        ("fallback", "spare", 800),
+        ("judge", "big", 120),
+        ("judge", "big", 800),
+    ]
+    (item,) = run.ledger.items(run.task_id)
+    assert item["step"] == "fallback"
+
+
+def test_a_judge_that_is_late_is_asked_of_the_same_example_again_and_the_model_that_writes_is_not_cut(options):
+    writes, late, scores = writing_of(itertools.count(1)), iter([True]), iter([1, 5])
+
+    def says(request):
+        if not is_verdict(request):
+            return writes(request)
+        if next(late, False):
+            raise errors.RequestTimeout("too slow")
+        return verdict_of(request, next(scores))
+
+    client = judging(says)
+    run = synthetic_run("qa", "tea", 1, client=client, calibrate=False, **SCORED, **options).start().wait()
+    asked = of_the_run(run, lambda row: row["step"], num_predict, lambda row: row["reply"] is not None)
+    own, verdict, written = ("judge", 120, True), ("judge", 800, True), ("call", 800, True)
+    assert asked == [written, own, ("judge", 800, False), verdict, written, own, verdict]
+    assert run.df.question[0] == "What is tea from Java made of?", "the first was judged, and refused, by its own score"
+
+
+def test_what_is_reused_is_not_judged_again(options):
+    client = judging(writing_of(itertools.count(1)))
+    given = {**SCORED, **options, "client": client, "seed": 7, "calibrate": False}
+    first = synthetic_run("qa", "tea", 1, **given).start().wait()
+    paid = len(client.backend.requests)
+    again = synthetic_run("qa", "tea", 1, reuse=True, **given).start().wait()
+    assert again.results == first.results and len(client.backend.requests) == paid
+
+
+def test_how_an_item_s_answer_ended_and_its_tokens_are_those_of_the_answer_not_of_the_verdict_on_it(options, ollama):
+    run = synthetic_run("qa", "tea", 1, **fake_ollama(options, ollama, calibrate=False)).start().wait()
+    (item,) = run.ledger.items(run.task_id)
+    written, *looked_at = run.ledger.attempts(run.task_id)[3:]  # the first was refused
+    usage = written["reply"]["usage"]
+    assert [row["step"] for row in (written, *looked_at)] == ["call", "judge", "judge"]
+    assert (item["step"], item["finish_reason"]) == ("call", "stop")
+    assert (item["prompt_tokens"], item["completion_tokens"]) == (usage["prompt_tokens"], usage["completion_tokens"])
+    assert looked_at[-1]["reply"]["usage"]["completion_tokens"] != item["completion_tokens"]
+
+
+def as_request(payload):
+    """Return what a server was sent as the request that it is."""
+    turns = tuple(Message(turn["role"], turn["content"]) for turn in payload["messages"])
+    return ChatRequest(payload["model"], turns, GenerationOptions(), payload.get("format"))
+
+
+def fake_ollama(options, ollama, **settings):
+    """Return what a run is given that asks a server, which writes and judges."""
+    says = writing_of(itertools.count())
+    ollama.answer = lambda payload: says(as_request(payload))
+    return {"backend": "ollama", "model": "tiny", "base_url": ollama.url, **SCORED, **options, **settings}
+
+
+@pytest.mark.parametrize(("named", "num_ctx"), [({}, 4096), ({"num_ctx": 2048}, 2048), ({"num_ctx": 8192}, 8192)])
+def test_the_model_that_writes_judges_in_the_context_that_it_is_loaded_for(options, ollama, named, num_ctx):
+    run = synthetic_run("qa", "tea", 2, **fake_ollama(options, ollama, **named)).start().wait()
+    assert run.progress.ok == 2 and ollama.reloads == 1
+    assert {row["request"]["options"]["num_ctx"] for row in run.ledger.attempts(run.task_id)} == {num_ctx}
+
+
+def test_another_judge_has_room_enough_and_no_less_than_the_run(options, ollama):
+    ollama.models.append("big:latest")
+    sizes = {}
+    for named in (None, 8192):
+        given = fake_ollama(options, ollama, judge_model="big", calibrate=False, num_ctx=named)
+        run = synthetic_run("qa", "tea", 1, **given).start().wait()
+        rows = run.ledger.attempts(run.task_id)
+        sizes[named] = {row["model"]: row["request"]["options"]["num_ctx"] for row in rows}
+    assert sizes == {None: {"tiny": 2048, "big": 4096}, 8192: {"tiny": 8192, "big": 8192}}
+
+
+class SmallEngine(ScriptedBackend):
+    """An embedded engine with few tokens a slot."""
+
+    name = "embedded"
+
+    async def load(self, model, options):
+        if options.num_ctx > 3000:
+            raise errors.SettingsError(f"num_ctx = {options.num_ctx}: the embedded engine has 3000 tokens a slot")
+        return await super().load(model, options)
+
+
+def test_the_embedded_engine_judges_in_the_context_that_it_has(options):
+    small = load_settings(embedded={"num_ctx": 3000})
+    client = Client(SmallEngine(writing_of(itertools.count())), "tiny", small)
+    run = synthetic_run("qa", "tea", 2, client=client, **SCORED, **options).start().wait()
+    assert run.progress.ok == 2 and run.options.num_ctx == 3000
+
+
+def test_a_run_whose_judge_cannot_tell_ends_before_it_has_begun_unless_its_user_insists(options):
+    writes = writing_of(itertools.count())
+    client = judging(lambda request: of_no_use(request) if is_verdict(request) else writes(request))
+    with pytest.raises(errors.InputError, match=r"big cannot tell .* AUC is 0\.50 \(95%: 0\.50 to 0\.50") as refused:
+        synthetic_run("qa", "tea", 2, client=client, **SCORED, **options).start().wait()
+    assert "judge_model" in refused.value.hint and "calibrate=False" in refused.value.hint
+    assert len(client.backend.requests) == 90
+    run = synthetic_run("qa", "tea", 2, client=client, calibrate=False, **SCORED, **options).start().wait()
+    assert run.progress.ok == 2 and len(client.backend.requests) == 90 + 2 * 3
+
+
+def test_a_forecast_counts_what_the_judge_is_asked(options, ledger, quick):
+    told = {"kind": "preference_pairs", "n": 10, "max_tokens": 800, "num_ctx": 4096, "profile": quick, "model": "big"}
+
+    def calls(**more):
+        return forecast({**told, **more}, ledger).calls
+
+    assert (calls(), calls(min_score=4, calibrate=False), calls(min_score=4)) == (40, 70, 70 + 90)
+    calibrate("en", judge=judging(knowing), **options)
+    assert (calls(min_score=4), calls(min_score=4, judge_model="bigger")) == (70, 70 + 90)
+    assert calls(min_score=4, language="pt-BR") == 70 + 90
+
+
+@pytest.mark.parametrize("wrong", [0, 6, 4.5, True, "high"])
+def test_one_range_of_scores_is_refused_alike_wherever_a_least_one_is_given(wrong, options, task, ledger, tmp_path):
+    with pytest.raises(errors.InputError) as made:
+        synthetic_run("qa", "tea", 3, min_score=wrong)
+    with pytest.raises(errors.InputError) as chosen:
+        Chosen(min_score=wrong)
+    assert str(made.value) == str(chosen.value)

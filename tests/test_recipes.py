@@ -30,7 +30,10 @@ from cerebro_nb import (
     resume,
     retry_failed,
 )
+from cerebro_nb.batching.plans import How, Plan, Where
+from cerebro_nb.batching.run import Run
 from cerebro_nb.forms.reading import as_code
+from cerebro_nb.gates.distinct import UsedUp
 from cerebro_nb.launching.kind import kind_of
 from cerebro_nb.panels.form import RunForm
 from cerebro_nb.recipes.library import as_recipe, library, starter_text
@@ -310,6 +313,28 @@ def test_a_subject_that_gives_copies_only_is_said_to_be_used_up(options, caplog,
     # Seven items use up their tries; the first copy of the eighth ends it, and no further call is made.
     assert run.task.results["refused"] == {"copy": 7 * quick.max_attempts + 1}
     assert run.errors[49]["type"] == "UsedUp" and "topics or documents" in run.errors[49]["hint"]
+
+
+class UsedUpElsewhere:
+    """Work of which other processes say that the subject is used up; here nobody knows, and there is always more."""
+
+    def __init__(self):
+        self.given = 0
+
+    async def __call__(self, item):
+        raise UsedUp("it gives copies only") if item.position else errors.DuplicateOutput("it was there")
+
+    def more(self, refused, first):
+        self.given += 1
+        assert self.given < 5, "what is used up is replaced for ever"
+        return ["again"] * len(refused)
+
+
+def test_what_is_used_up_is_not_replaced_whoever_says_so(quick, ledger):
+    work = UsedUpElsewhere()
+    run = Run(Plan(["a", "b", "c"], work), How(quick), Where(ledger, show_progress=False)).wait()
+    assert (run.progress.failed, run.progress.total, work.given) == (4, 4, 1)  # one was a copy, and replaced
+    assert [error["type"] for error in run.errors.values()] == ["DuplicateOutput", *["UsedUp"] * 3]
 
 
 def test_a_model_that_gives_nothing_good_is_not_asked_for_ever(options, caplog):

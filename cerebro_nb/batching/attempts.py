@@ -182,7 +182,7 @@ async def attempt_through_outages(
             note_failure(control, begun, error, outcome)
             # An item during which the server goes away again and again may be what kills it.
             if outcome.outages >= profile.max_attempts or not await context.breaker.outlasted(error, scope.client):
-                outcome.timeouts += isinstance(error, RequestTimeout)
+                outcome.timeouts += isinstance(error, RequestTimeout) and not scope.ended_aside
                 raise
             outcome.outages += 1
         else:

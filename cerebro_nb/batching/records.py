@@ -19,7 +19,7 @@ from typing import Any
 
 from .work import WorkItem, as_json
 from ..cleaning import plain
-from ..client.scope import CallRecord
+from ..client.scope import ASIDE, CallRecord
 from ..concurrency.retries import retry_decision
 from ..errors import CerebroError, DuplicateOutput, InputError, ProcessorFailed, error_record, error_text
 from ..protocol.reading import count_in, seconds_in
@@ -262,7 +262,8 @@ def finished_item(task_id: str, item: WorkItem, outcome: Outcome) -> FinishedIte
         What was worked on, and what came of it.
     """
     error = error_record(outcome.error) if outcome.error else None
-    last = outcome.rows[-1] if outcome.rows else {}
+    own = (row for row in reversed(outcome.rows) if row["step"] not in ASIDE)
+    last = next(own, outcome.rows[-1] if outcome.rows else {})
     reply = last.get("reply") or {"usage": {}}
     return FinishedItem(
         task_id,

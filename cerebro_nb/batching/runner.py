@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import platform
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -27,7 +27,7 @@ from ..client.call import Fallback, aget_fallback
 from ..client.outage import CircuitBreaker
 from ..concurrency.control import FUNCTIONS_AT_ONCE, ConcurrencyControl, Control, Served
 from ..concurrency.retries import RetryPolicy
-from ..errors import BackendError, CerebroError, InvalidOutput, OutputError, TaskHeld, error_text
+from ..errors import BackendError, CerebroError, OutputError, TaskHeld, error_text
 from ..language import is_log_json
 from ..logs import get_logger
 from ..profiles import Profile
@@ -37,8 +37,8 @@ from ..tasks.ledger import Ledger
 _log = get_logger(__name__)
 
 # %% auto #0
-__all__ = ['recalled', 'remember', 'base_manifest', 'count_of', 'Opening', 'opened', 'Collector', 'left_refused', 'replacements',
-           'ended_by', 'check_ended', 'close', 'watched_tally', 'at_work', 'Runner']
+__all__ = ['recalled', 'remember', 'base_manifest', 'count_of', 'Opening', 'opened', 'is_refusal', 'Collector', 'refusals_of',
+           'left_refused', 'replacements', 'ended_by', 'check_ended', 'close', 'watched_tally', 'at_work', 'Runner']
 
 # %% ../../nbs/15_batching/8_runner.ipynb #080248e8
 async def recalled(ledger: Ledger, client: Client) -> dict[str, Served]:
@@ -169,6 +169,11 @@ async def opened(
     return await keeper.create(plan.kind, plan.subject, inputs, opening.manifest, around)
 
 # %% ../../nbs/15_batching/8_runner.ipynb #0b622016
+def is_refusal(kind: type[object]) -> bool:
+    """Whether an error of a class refuses one answer, and leaves the next one a chance."""
+    return issubclass(kind, OutputError) and kind.retry != "never"
+
+
 @dataclass(frozen=True, slots=True)
 class Collector:
     """Takes the items of a run that ended, wherever they were worked on.
@@ -196,14 +201,16 @@ class Collector:
             assert ended.error is not None
             raise ended.error  # the item stays to be done
         self.tally.count(ended.error is None, max(0, ended.tries - 1), ended.tokens, ended.seconds, ended.refused)
-        if isinstance(ended.error, OutputError):
+        if is_refusal(type(ended.error)):
             self.refused.append(item.value)
         await self.writer.post(ended)
         self.tally.tell("item")
 
 # %% ../../nbs/15_batching/8_runner.ipynb #7013ddcb
-_REFUSED: Sequence[type[OutputError]] = (OutputError, *OutputError.__subclasses__(), *InvalidOutput.__subclasses__())
-_REFUSALS = {error.__name__ for error in _REFUSED}
+def refusals_of(kind: type[OutputError] = OutputError) -> set[str]:
+    """Return the names of errors that refuse one answer: of a class, and of those that it is the parent of."""
+    names = {kind.__name__} if is_refusal(kind) else set[str]()
+    return names.union(*(refusals_of(narrower) for narrower in kind.__subclasses__()))
 
 
 async def left_refused(opening: Opening, keeper: TaskKeeper, tally: Tally) -> list[Any]:
@@ -221,8 +228,9 @@ async def left_refused(opening: Opening, keeper: TaskKeeper, tally: Tally) -> li
         return []
 
     def look() -> list[Any]:
+        refusals = refusals_of()
         failed = (item for page in keeper.ledger.pages(task_id, "failed") for item in page)
-        return [item["input"] for item in failed if (item["error"] or {}).get("type") in _REFUSALS]
+        return [item["input"] for item in failed if (item["error"] or {}).get("type") in refusals]
 
     # Those that came first were replaced first.
     return (await asyncio.to_thread(look))[max(0, tally.total - wanted) :]

@@ -183,6 +183,7 @@ def _add_generate(parser: Parser) -> None:
     parser.add("--seed", type=int, help="same seed, same plan of angles")
     parser.add("--min-score", type=int, help="make others in the place of what a judge scores lower, 1 to 5")
     parser.add("--judge-model", help="the model that judges, on the same server; the one that writes if left out")
+    parser.add("--no-calibration", action="store_true", help="trust the judge without trying it on known pairs")
     parser.add("--one-call", action="store_true", help="make all fields of an example in one call")
     add_axes(parser)
     add_gates(parser)
@@ -206,6 +207,8 @@ def _generation_options(arguments: Namespace, page: Page) -> dict[str, Any]:
         options["without_gates"] = left_out
     if arguments.one_call:
         options["one_call"] = True
+    if arguments.no_calibration:
+        options["calibrate"] = False
     if axes := axes_given(arguments):
         options["axes"] = axes
     return options

@@ -171,7 +171,7 @@ async def answer(
     schema = json_schema(response_model) if response_model else None
     scope = current_scope() or CallScope(options.timeout_s)
     client, options, step = (scope.fallback or Fallback()).changed(client, options, scope.timeouts)
-    scope.client = client
+    scope.client, step = client, scope.step or step
     with traced(client.settings.traces), client.connections.used():
         if (ready := client.ready_models.known(client.model, options)) is None:
             with scope.clock.paused():
@@ -186,7 +186,7 @@ async def answer(
                 check_prompt(repair, ready.loaded.context_length)
             except ContextExceeded:
                 raise error from None
-            return await call.send(repair, "repair")
+            return await call.send(repair, scope.step or "repair")
 
 # %% ../../nbs/13_client/7_call.ipynb #a182f58f
 class GenerationArguments(TypedDict, total=False):

@@ -19,7 +19,7 @@ from ..protocol.messages import ChatRequest, Reply
 from ..profiles import GenerationOptions
 
 # %% auto #0
-__all__ = ['CallRecord', 'AttemptClock', 'Callee', 'CallChange', 'CallScope', 'current_scope', 'own_policy']
+__all__ = ['ASIDE', 'CallRecord', 'AttemptClock', 'Callee', 'CallChange', 'CallScope', 'current_scope', 'aside', 'own_policy']
 
 # %% ../../nbs/13_client/5_scope.ipynb #653722ec
 @dataclass(frozen=True, slots=True)
@@ -119,14 +119,17 @@ class CallScope:
         What a call is changed to after a timeout.
     timeouts
         How many attempts at the item timed out before this one.
+    step
+        What its calls are called, whatever becomes of them; empty if they are called what they are.
     """
 
-    def __init__(self, timeout_s: float, fallback: CallChange | None = None, timeouts: int = 0):
+    def __init__(self, timeout_s: float, fallback: CallChange | None = None, timeouts: int = 0, step: str = ""):
         self.calls: list[CallRecord] = []
         self.clock = AttemptClock(timeout_s)
-        self.fallback, self.timeouts = fallback, timeouts
-        #: Whom the last call was made to.
+        self.fallback, self.timeouts, self.step = fallback, timeouts, step
+        #: Whom the last call was made to, and whether the attempt ended at one that was not for its answer.
         self.client: Callee | None = None
+        self.ended_aside = False
         self._token: Token[CallScope | None] | None = None
 
     @property
@@ -157,6 +160,34 @@ _scope: ContextVar[CallScope | None] = ContextVar("cerebro_call_scope", default=
 def current_scope() -> CallScope | None:
     """Return the scope that a call made now is made in, or None."""
     return _scope.get()
+
+# %% ../../nbs/13_client/5_scope.ipynb #2ddd1364
+#: What calls for an item are called that are not for its answer: a judge's.
+ASIDE = frozenset({"judge"})
+
+
+@contextmanager
+def aside(step: str) -> Iterator[None]:
+    """Have calls made meanwhile that are not for the item's answer: its timeouts change none of them.
+
+    Parameters
+    ----------
+    step
+        What they are called: one of `ASIDE`.
+    """
+    if (scope := current_scope()) is None:
+        yield
+        return
+    beside = CallScope(scope.timeout_s, step=step)
+    beside.calls, beside.clock, scope.ended_aside = scope.calls, scope.clock, True
+    beside.clock.begin_again()
+    token = _scope.set(beside)
+    try:
+        yield
+        scope.ended_aside = False
+    finally:
+        _scope.reset(token)
+        scope.client = beside.client or scope.client
 
 # %% ../../nbs/13_client/5_scope.ipynb #9b5e48d8
 def own_policy() -> RetryPolicy:

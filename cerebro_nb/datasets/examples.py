@@ -18,6 +18,7 @@ from ..rows.columns import one_form, typed_early
 from ..rows.stored import StoredRows
 from ..gates.gates import check_gates
 from ..judging.judging import scores_of
+from ..judging.scoring import check_score
 from ..recipes.quality import refused
 from ..files import place_of, write_jsonl, written_to
 from ..launching.kind import kind_of_example, known_kind
@@ -162,7 +163,6 @@ def _works_on_its_text(example: Mapping[str, Any], text: Any) -> bool:
 
 # %% ../../nbs/25_datasets/1_examples.ipynb #223a0040
 Gates = bool | Collection[str]
-_SCORES = range(1, 6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,9 +187,8 @@ class Chosen:
     source_text: bool = True
 
     def __post_init__(self) -> None:
-        if self.min_score is not None and (isinstance(self.min_score, bool) or self.min_score not in _SCORES):
-            hint = "Give a number from 1 to 5, such as 4."
-            raise InputError(f"min_score = {self.min_score!r} is no score", hint=hint)
+        if self.min_score is not None:
+            check_score(self.min_score)
 
     def fault(self, mark: Mark | None, example: Mapping[str, Any], score: int | None) -> str | None:
         """Return why an example is left out: the first gate, ``unanswerable``, ``not judged``, ``score``; or None."""

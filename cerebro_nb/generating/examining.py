@@ -5,8 +5,9 @@
 # %% ../../nbs/23_generating/3_examining.ipynb #31ec05e0
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,14 +17,13 @@ from ..gates.distinct import Distinct, Yield
 from ..gates.candidates import Candidate, source_in
 from ..gates.gates import check_gates, refusals
 from ..client.client import Client
-from ..client.scope import current_scope
-from ..judging.calibration import calibrated
+from ..client.scope import aside
 from ..judging.pairwise import JUDGING
 from ..judging.scoring import Judge, what_is_judged
-from ..tasks.ledger import Ledger
 from .asking import Asking, client_for, made_example, topic_of
 from ..launching.kind import Conversation
 from ..logs import get_logger
+from ..profiles import GenerationOptions
 from ..recipes.conversations import fault_of
 from ..recipes.prompting import Disproved, shots_of
 from ..recipes.quality import angle_of, unread_fields
@@ -45,8 +45,7 @@ from ..texts.sentences import sentences_in
 _log = get_logger(__name__)
 
 # %% auto #0
-__all__ = ['telling_text', 'answering_sentence', 'Examiner', 'StrictExaminer', 'strict_judge', 'calibrated_judge', 'Begun',
-           'Judged', 'ExampleWork']
+__all__ = ['telling_text', 'answering_sentence', 'Examiner', 'StrictExaminer', 'strict_judge', 'Begun', 'Judged', 'ExampleWork']
 
 # %% ../../nbs/23_generating/3_examining.ipynb #77fdf643
 def telling_text(recipe: Recipe, example: Mapping[str, Any]) -> str:
@@ -209,19 +208,20 @@ class StrictExaminer(Examiner):
             raise _refused({"score": fault}, raw, ", or a lower least score")
 
     async def _fault_of(self, judged: Mapping[str, Any], tries: int) -> str | None:
-        if scope := current_scope():
-            scope.clock.begin_again()
-        try:
-            return await self._judge.fault_of(judged, tries)
-        except OutputError as error:
-            return f"the judge gave no score: {error.message}"
+        with aside("judge"):
+            try:
+                return await self._judge.fault_of(judged, tries)
+            except OutputError as error:
+                return f"the judge gave no score: {error.message}"
 
 
 def _examiner(judge: Judge | None, *examined: Any) -> Examiner:
     return Examiner(*examined) if judge is None else StrictExaminer(judge, *examined)
 
 # %% ../../nbs/23_generating/3_examining.ipynb #eae1d962
-def strict_judge(client: Client, language: str, manifest: Mapping[str, Any]) -> Judge | None:
+def strict_judge(
+    client: Client, language: str, manifest: Mapping[str, Any], options: GenerationOptions
+) -> Judge | None:
     """Return the judge that a run's manifest asks for by ``min_score`` and ``judge_model``, or None.
 
     Parameters
@@ -232,31 +232,15 @@ def strict_judge(client: Client, language: str, manifest: Mapping[str, Any]) -> 
         BCP-47 tag of the examples.
     manifest
         What is known of the run.
+    options
+        Its own: its model judges in the context that it is loaded for, and another one in no smaller one.
     """
     if not manifest.get("min_score"):
         return None
-    options = client.settings.options(is_training=True, **JUDGING)
-    return Judge(client_for(client, manifest.get("judge_model")), language, "", options, manifest["min_score"])
-
-
-async def calibrated_judge(
-    client: Client, ledger: Ledger, language: str, arguments: Mapping[str, Any]
-) -> tuple[Judge | None, dict[str, Any]]:
-    """Return the judge that a run's arguments ask for, calibrated, and what its manifest keeps of it.
-
-    Parameters
-    ----------
-    client, ledger, language
-        Of the run.
-    arguments
-        What it was given.
-    """
-    wanted = {name: arguments[name] for name in ("min_score", "judge_model") if arguments.get(name)}
-    if "min_score" not in wanted:
-        return None, {}
-    model = client_for(client, wanted.get("judge_model"))
-    worth = asdict(await calibrated(model, ledger, language, {**arguments, **JUDGING}))
-    return strict_judge(client, language, wanted), wanted | {"calibration": worth}
+    judge = client_for(client, manifest.get("judge_model"))
+    room = options.num_ctx if judge is client else max(options.num_ctx, JUDGING["num_ctx"])
+    own = client.settings.options(is_training=True, **{**JUDGING, "num_ctx": room})
+    return Judge(judge, language, "", own, manifest["min_score"])
 
 # %% ../../nbs/23_generating/3_examining.ipynb #b452e517
 class Begun:
@@ -270,6 +254,7 @@ class Begun:
 
     def __init__(self, wishes: dict[int, list[str]]):
         self.passed: dict[int, Mapping[str, Any]] = {}
+        self._unjudged: dict[int, tuple[dict[str, Any], str]] = {}
         self._wishes, self._went_on = wishes, set[int]()
 
     def next_try(self, position: int) -> tuple[list[str], Mapping[str, Any] | None]:
@@ -289,6 +274,22 @@ class Begun:
         if begun is not None and not isinstance(error, OutputError):
             self._wishes[position] = wishes
             self.passed.setdefault(position, begun)
+
+    @contextmanager
+    def judged(self, position: int, example: dict[str, Any], raw: str) -> Iterator[None]:
+        """Keep a whole example, and its last reply, for the next try if its judge does not answer meanwhile."""
+        self.passed.pop(position, None)
+        try:
+            yield
+        except OutputError:
+            raise
+        except BaseException:
+            self._unjudged[position] = example, raw
+            raise
+
+    def whole(self, position: int) -> tuple[dict[str, Any], str] | None:
+        """Return a whole example, and its last reply, that a judge has still to look at; None if there is none."""
+        return self._unjudged.pop(position, None)
 
 # %% ../../nbs/23_generating/3_examining.ipynb #ff1fa672
 class Judged:
@@ -354,9 +355,9 @@ class ExampleWork(Judged):
             example, raw = dict(item.reusable), str(item.reusable)
             await self._examiner.look(item, example, raw)
         else:
-            example, raw = await self._made(item)
-            self._begun.passed.pop(item.position, None)
-        await self._examiner.rate(item, example, raw)
+            example, raw = self._begun.whole(item.position) or await self._made(item)
+            with self._begun.judged(item.position, example, raw):
+                await self._examiner.rate(item, example, raw)
         await self._examiner.take(item, example, raw)
         return example
 

@@ -37,8 +37,9 @@ from cerebro_nb.generating.angles import (
     with_turns,
 )
 from .asking import Asking, client_for, gains_by_steps, names_topics, steps_for, suited_to
-from .examining import ExampleWork, calibrated_judge
+from .examining import ExampleWork, strict_judge
 from .topics import aread_topics, areas_of, is_topic_word, specific, topics_of, under_headings
+from ..judging.judging import tried_judge
 from ..language import check_language
 from ..launching.launch import RunArguments, of_the_run
 from ..logs import get_logger
@@ -98,6 +99,8 @@ class SyntheticArguments(RunArguments, total=False):
         scores are not kept, as those of `judge_run` are. Nobody judges if not given.
     judge_model
         The model that judges, on the same server; the run's if not given.
+    calibrate
+        Find out first whether the judge can tell good from bad, and refuse it if it cannot; True if not given.
     one_call
         Make all fields of an example in one call, where the recipe knows how. If not given, models that are known to
         have 0.3 to 9 billion parameters work step by step, which is better and dearer with them.
@@ -118,6 +121,7 @@ class SyntheticArguments(RunArguments, total=False):
     without_gates: Collection[str]
     min_score: int
     judge_model: str | None
+    calibrate: bool
     one_call: bool
     shots: Sequence[Mapping[str, Any]] | None
 
@@ -362,7 +366,8 @@ class Opening:
         subject = self.subject or check_subject(materials.name)
         earlier = await _earlier(given, means.ledger, self.recipe, subject)
         recipe, seed = await suited_to(in_one_language(self.recipe, tag), client, options), seed_of(options)
-        rows, (judge, of_judge) = materials.rows, await calibrated_judge(client, means.ledger, tag, given)
+        rows, judge = materials.rows, strict_judge(client, tag, given, options)
+        of_judge = await tried_judge(judge, means.ledger, tag, given)
         n = self.n or (len(rows.rows) if rows else recipe.n)
         embedder = await in_thread(copies_embedder, given.get("embedder"), tag, client)
         without = sorted(check_gates(given.get("without_gates", ())))
@@ -385,6 +390,5 @@ class Opening:
             **of_judge,
         }
         manifest |= {name: value for name, value in held.items() if value}
-        supply = partial(further_items, recipe, seed, tag, topics)
-        work = ExampleWork(asking, earlier, embedder, without, supply, judge)
+        work = ExampleWork(asking, earlier, embedder, without, partial(further_items, recipe, seed, tag, topics), judge)
         return Plan(items, work, subject=subject, manifest=manifest)

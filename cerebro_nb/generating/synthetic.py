@@ -22,6 +22,9 @@ from .asking import Asking, keeps_thoughts, steps_for, topic_of
 from .examining import ExampleWork, strict_judge
 from .opening import TASK_KINDS, Opening, SyntheticArguments, earlier_examples
 from .topics import is_topic_word
+from ..judging.judging import judging_calls
+from ..judging.pairwise import JUDGING
+from ..judging.scoring import check_score
 from ..launching.kind import Conversation, Kind, register_finder, register_kind
 from ..launching.launch import awaitable, launch, of_the_run, verbs, without_none
 from ..recipes.fields import answer_model, quote_fields
@@ -39,11 +42,12 @@ from cerebro_nb.recipes.recipe import (
     telling_fields,
     told_axes,
 )
+from ..settings import load_settings
 from ..texts.embedders import get_embedder
 
 # %% auto #0
 __all__ = ['MAX_EXAMPLES', 'asynthetic_run', 'generate', 'agenerate', 'recipe_kind', 'check_sources', 'check_judge',
-           'synthetic_run']
+           'with_room_to_judge', 'synthetic_run']
 
 # %% ../../nbs/23_generating/6_synthetic.ipynb #1c4790cb
 def _recipe_in(manifest: Mapping[str, Any]) -> Recipe | None:
@@ -67,7 +71,7 @@ async def _example_again(again: Again) -> Work:
     shots = manifest.get("shots", ())
     asking = Asking(client, recipe, again.task.subject, language, options, one_call, shots)
     without, seed = manifest.get("without_gates", ()), manifest.get("seed")
-    judge = strict_judge(client, language, manifest)
+    judge = strict_judge(client, language, manifest, options)
     if again.fresh or WANTED not in manifest or seed is None:
         return ExampleWork(asking, earlier, embedder, without, judge=judge)
     supply = partial(further_items, recipe, seed, language, manifest.get("topics", ()))
@@ -121,6 +125,7 @@ def recipe_kind(recipe: Recipe, file: str = "") -> Kind:
         shots=shots_by_language(recipe),
         axes=told_axes(recipe),
         unread=unread_fields(recipe),
+        judging=partial(judging_calls, recipe),
         gates=[name for name in GATES if name not in recipe.gates.leave_out] if recipe.gates.leave_out else None,
     )
 
@@ -169,15 +174,32 @@ def check_judge(arguments: SyntheticArguments) -> None:
     Raises
     ------
     InputError
-        If the score is not a whole number from 1 to 5, or a model is named for nothing.
+        If the score is not a whole number from 1 to 5, or something is said of a judge and there is none.
     """
-    least = arguments.get("min_score")
-    if least is not None and (whole_number(least) or 0) not in range(1, 6):
-        raise InputError(f"min_score = {text_of(least)} is not a score from 1 to 5", hint="Give a whole number.")
-    if least is None and arguments.get("judge_model"):
-        raise InputError("judge_model without min_score: nobody would judge", hint="Give both: min_score=4.")
+    if "min_score" in arguments:
+        check_score(arguments["min_score"])
+    elif named := [name for name in ("judge_model", "calibrate") if name in arguments]:
+        raise InputError(f"{named[0]} without min_score: nobody would judge", hint="Give both: min_score=4.")
 
-# %% ../../nbs/23_generating/6_synthetic.ipynb #149ffebc
+# %% ../../nbs/23_generating/6_synthetic.ipynb #2ef236d9
+def with_room_to_judge(arguments: SyntheticArguments, is_training: bool) -> SyntheticArguments:
+    """Return a run's arguments with the context that its model needs to judge, too; one that was named stays.
+
+    Parameters
+    ----------
+    arguments, is_training
+        What the run was given, and whether the training preset applies.
+    """
+    client = arguments.get("client")
+    settings = client.settings if client else load_settings()
+    model = client.model if client else arguments.get("model", settings.model)
+    if "min_score" not in arguments or "num_ctx" in arguments or arguments.get("judge_model", model) != model:
+        return arguments
+    backend = client.backend.name if client else arguments.get("backend", settings.backend)
+    wanted: int = min(JUDGING["num_ctx"], settings.embedded.num_ctx) if backend == "embedded" else JUDGING["num_ctx"]
+    return {**arguments, "num_ctx": max(settings.options(is_training=is_training).num_ctx, wanted)}
+
+# %% ../../nbs/23_generating/6_synthetic.ipynb #3e69ad60
 MAX_EXAMPLES = 1_000_000
 
 
@@ -226,6 +248,7 @@ def synthetic_run(
         subject = check_subject(subject)
     check_sources(recipe, arguments)
     check_judge(arguments)
+    arguments = with_room_to_judge(arguments, is_training=not keeps_thoughts(recipe))
     if arguments.get("one_call"):
         steps_for(recipe, {}, one_call=True)
     opening = Opening(recipe, subject, wanted, arguments, synthetic_run)

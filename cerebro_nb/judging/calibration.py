@@ -39,7 +39,7 @@ _log = get_logger(__name__)
 # %% auto #0
 __all__ = ['ENOUGH', 'CALIBRATION', 'OF_A_MODEL', 'calibrate', 'calibration_items', 'area_under_curve', 'area_interval',
            'Calibration', 'CalibrationArguments', 'calibration_run', 'calibration_of', 'known_calibration',
-           'calibrated', 'acalibrate']
+           'calibration_calls', 'calibrated', 'acalibrate']
 
 # %% ../../nbs/22_judging/4_calibration.ipynb #347313b8
 @cache
@@ -158,7 +158,8 @@ class Calibration:
         ) % asdict(self)
         advice = say(
             "This judge cannot tell good from bad: do not rank or filter by its scores. Take a larger model as judge: "
-            "model= of judge(...), judge= of search_prompts(...), --model on the command line."
+            "model= of judge(...), judge_model= beside min_score=, judge= of search_prompts(...), --model or "
+            "--judge-model on the command line."
         )
         return [figures] if self.can_judge else [figures, advice]
 
@@ -176,6 +177,8 @@ class CalibrationArguments(TypedDict, total=False):
         Where the verdicts are kept; the shared ledger of the settings if None.
     show_progress
         Show a tqdm bar; True if not given.
+    num_ctx
+        Tokens of context that the judge is loaded with, which change no verdict; those of `JUDGING` if None.
     """
 
     client: Client | None
@@ -185,6 +188,7 @@ class CalibrationArguments(TypedDict, total=False):
     profile: str | Profile
     ledger: Ledger | None
     show_progress: bool
+    num_ctx: int | None
 
 
 _TAKEN = frozenset(CalibrationArguments.__annotations__)
@@ -194,7 +198,7 @@ def _asking(arguments: CalibrationArguments) -> RunArguments:
     """Return how a calibration runs: with a judge's own options alone, and nobody else answers after a timeout."""
     others = {name: value for name, value in arguments.items() if name not in _TAKEN}
     refuse_unfit(others, "every judge is calibrated alike")
-    given: Any = {**without_none(arguments), **JUDGING, "fallback": ITSELF, "reuse": True}
+    given: Any = {**JUDGING, **without_none(arguments), "fallback": ITSELF, "reuse": True}
     return cast(RunArguments, given)
 
 # %% ../../nbs/22_judging/4_calibration.ipynb #3e9f6573
@@ -299,6 +303,22 @@ def known_calibration(ledger: Ledger, identity: Mapping[str, Any]) -> Calibratio
             return calibration_of(TaskView(ledger, task.id))
     return None
 
+
+def calibration_calls(ledger: Ledger, model: str | None, language: str) -> int:
+    """Return how many calls it takes to know how well a judge judges: none if the ledger has that; it blocks.
+
+    Parameters
+    ----------
+    ledger
+        Where to look.
+    model, language
+        The judge, None if nobody knows yet, and its language.
+    """
+    if model and known_calibration(ledger, {**_identity(language), "model": model}):
+        return 0
+    items = calibration_items(language)
+    return len(items) + len({item["question"] for item in items})
+
 # %% ../../nbs/22_judging/4_calibration.ipynb #79cc3d0b
 async def calibrated(client: Client, ledger: Ledger, language: str, arguments: Mapping[str, Any]) -> Calibration:
     """Return how well a judge tells good from bad, asking it only if the ledger does not know; it is said in the log.
@@ -314,7 +334,8 @@ async def calibrated(client: Client, ledger: Ledger, language: str, arguments: M
     arguments
         Of the run that wants to know; of them a calibration takes what is in `CalibrationArguments`.
     """
-    known = await client.manifest(client.settings.options(is_training=True, **JUDGING))
+    room = {"num_ctx": arguments.get("num_ctx") or JUDGING["num_ctx"]}
+    known = await client.manifest(client.settings.options(is_training=True, **{**JUDGING, **room}))
     identity = {**_identity(language), **{name: known[name] for name in OF_A_MODEL}}
     found = await asyncio.to_thread(known_calibration, ledger, identity)
     say = texts(client.settings.log_language).gettext

@@ -13,9 +13,9 @@ from typing import Any, Unpack
 from ..batching.plans import Again, Means, Plan
 from ..batching.run import Run
 from ..errors import InputError
-from .calibration import OF_A_MODEL, calibrated
+from .calibration import ENOUGH, OF_A_MODEL, Calibration, calibrated, calibration_calls
 from .pairwise import JUDGING
-from .scoring import Verdict, judge_work, what_is_judged
+from .scoring import Judge, Verdict, judge_work, what_is_judged
 from .wordings import RUBRICS, judge_template, pair_template
 from ..language import check_language
 from ..launching.kind import Kind, kind_of_example, known_kind, register_kind
@@ -29,11 +29,15 @@ from cerebro_nb.launching.launch import (
     without_none,
 )
 from ..launching.templates import template_language, templates_again
+from ..recipes.library import as_recipe
+from ..recipes.recipe import Recipe
+from ..settings import load_settings
 from ..tasks.ledger import Ledger
 from ..tasks.views import TaskLike, TaskView, item_output, view_of
 
 # %% auto #0
-__all__ = ['ajudge_run', 'JUDGEMENT', 'judge', 'ajudge', 'to_judge', 'JudgeArguments', 'judge_run', 'verdicts', 'scores_of']
+__all__ = ['ajudge_run', 'JUDGEMENT', 'judge', 'ajudge', 'to_judge', 'JudgeArguments', 'judge_run', 'verdicts', 'scores_of',
+           'judging_calls', 'check_worth', 'tried_judge']
 
 # %% ../../nbs/22_judging/5_judging.ipynb #c11bbb65
 def _of_item(view: TaskView, item: Mapping[str, Any]) -> dict[str, Any]:
@@ -231,3 +235,71 @@ def scores_of(task: TaskLike, *, ledger: Ledger | None = None) -> bytearray:
         if not found[position] and isinstance(score, int):
             found[position] = min(max(score, 0), 255)
     return found
+
+# %% ../../nbs/22_judging/5_judging.ipynb #4ceddcdd
+def judging_calls(recipe: Recipe, arguments: Mapping[str, Any], ledger: Ledger, model: str | None) -> tuple[int, int]:
+    """Return how many calls a judge takes at most: for an example of a recipe, and before the first; it blocks.
+
+    Parameters
+    ----------
+    recipe, arguments
+        What is made, and what the run is given.
+    ledger
+        May know how well the judge judges.
+    model
+        The run's; None if nobody knows yet.
+    """
+    if not arguments.get("min_score"):
+        return 0, 0
+    chat = recipe.chat
+    each = 1 if chat is None else 3 if chat.rejected else 2  # its own answer, if something is asked, and its verdicts
+    if not arguments.get("calibrate", True):
+        return each, 0
+    language = arguments.get("language") or load_settings().language
+    return each, calibration_calls(ledger, arguments.get("judge_model") or model, language)
+
+# %% ../../nbs/22_judging/5_judging.ipynb #4b1555b8
+def check_worth(worth: Calibration) -> None:
+    """Refuse a judge that cannot tell good examples from bad ones.
+
+    Raises
+    ------
+    InputError
+        If its calibration says so.
+    """
+    if not worth.can_judge:
+        raise InputError(
+            f"min_score: the judge {worth.model} cannot tell good examples from bad ones: its AUC is {worth.auc:.2f} "
+            f"(95%: {worth.low:.2f} to {worth.high:.2f}; 0.5 is chance, {ENOUGH} is wanted)",
+            hint="Name a larger model as judge_model, or leave min_score out; calibrate=False goes by it all the same.",
+        )
+
+
+async def tried_judge(
+    judge: Judge | None, ledger: Ledger, language: str, arguments: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Calibrate the judge of a run, and return what its manifest keeps of it: nothing if nobody judges.
+
+    Parameters
+    ----------
+    judge
+        The judge that the arguments ask for by ``min_score`` and ``judge_model``; None if there is none.
+    ledger, language
+        Of the run.
+    arguments
+        What it was given; with ``calibrate=False`` the judge is not tried.
+
+    Raises
+    ------
+    InputError
+        If it cannot tell good examples from bad ones.
+    """
+    if judge is None:
+        return {}
+    wanted = {name: arguments[name] for name in ("min_score", "judge_model") if arguments.get(name)}
+    if not arguments.get("calibrate", True):
+        return wanted
+    room = {"num_ctx": judge.options.num_ctx}
+    worth = await calibrated(judge.client, ledger, language, {**arguments, **room})
+    check_worth(worth)
+    return wanted | {"calibration": asdict(worth)}

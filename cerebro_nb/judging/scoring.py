@@ -6,13 +6,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ..batching.records import text_of, whole_number
 from ..batching.work import Work, WorkItem, next_seed
 from ..client.call import answer
 from ..client.client import Client
+from ..errors import InputError
 from .pairwise import expected_answer, preferred
 from .wordings import RUBRICS, judge_fields, judge_template
 from ..launching.kind import Conversation
@@ -20,16 +22,37 @@ from ..launching.templates import template_language
 from ..profiles import GenerationOptions
 
 # %% auto #0
-__all__ = ['Verdict', 'GroundedVerdict', 'verdict', 'pair_verdict', 'what_is_judged', 'Judge', 'judge_work']
+__all__ = ['SCORES', 'Score', 'check_score', 'Verdict', 'GroundedVerdict', 'verdict', 'pair_verdict', 'what_is_judged', 'Judge',
+           'judge_work']
 
 # %% ../../nbs/22_judging/3_scoring.ipynb #371fdfb3
+#: What a judge may give.
+SCORES = range(1, 6)
+Score = Annotated[int, Field(ge=SCORES[0], le=SCORES[-1])]
+
+
+def check_score(least: Any) -> int:
+    """Return a least score.
+
+    Raises
+    ------
+    InputError
+        If no judge gives it.
+    """
+    score = whole_number(least)
+    if score is None or score not in SCORES:
+        what = f"min_score = {text_of(least)} is no score from {SCORES[0]} to {SCORES[-1]}"
+        raise InputError(what, hint="Give a whole number, such as 4.")
+    return score
+
+# %% ../../nbs/22_judging/3_scoring.ipynb #602e9522
 class Verdict(BaseModel):
     """What a judge says of an example."""
 
     model_config = ConfigDict(extra="forbid")
-    correct: int = Field(ge=1, le=5)
-    clear: int = Field(ge=1, le=5)
-    score: int = Field(ge=1, le=5)
+    correct: Score
+    clear: Score
+    score: Score
     reason: str = Field(min_length=10, max_length=300)
 
 
@@ -37,10 +60,10 @@ class GroundedVerdict(BaseModel):
     """What a judge says of an example that has a source."""
 
     model_config = ConfigDict(extra="forbid")
-    correct: int = Field(ge=1, le=5)
-    grounded: int = Field(ge=1, le=5)
-    clear: int = Field(ge=1, le=5)
-    score: int = Field(ge=1, le=5)
+    correct: Score
+    grounded: Score
+    clear: Score
+    score: Score
     reason: str = Field(min_length=10, max_length=300)
 
 # %% ../../nbs/22_judging/3_scoring.ipynb #4b243407
@@ -78,7 +101,7 @@ async def verdict(
     return parsed
 
 # %% ../../nbs/22_judging/3_scoring.ipynb #ce6ebc91
-_SCORES = {"first": 5, None: 3, "second": 1}
+_OF_A_PAIR = {"first": 5, None: 3, "second": 1}
 
 
 async def pair_verdict(
@@ -105,7 +128,7 @@ async def pair_verdict(
         client, pair["question"], answers, options, language=language, source=source, criterion=rubric
     )
     better = {"first": "chosen", "second": "rejected", None: None}[found.better]
-    return {"reason": found.reasons[0], "better": better, "score": _SCORES[found.better]}
+    return {"reason": found.reasons[0], "better": better, "score": _OF_A_PAIR[found.better]}
 
 # %% ../../nbs/22_judging/3_scoring.ipynb #e62d6691
 def what_is_judged(output: Any, asked_with: Mapping[str, Any], talk: Conversation | None) -> dict[str, Any]:
@@ -152,24 +175,24 @@ class Judge:
     """
 
     def __init__(self, client: Client, language: str, rubric: str, options: GenerationOptions, least: int = 1):
-        self._client, self._language, self._options, self.least = client, language, options, least
+        self.client, self._language, self.options, self.least = client, language, options, least
         self._rubric = rubric or RUBRICS[template_language(language)]
         self._answered: dict[tuple[str, str], str] = {}
 
     async def _expected(self, question: str, source: str, seeded: GenerationOptions) -> str:
         if question and (question, source) not in self._answered:
-            own = await expected_answer(self._client, self._language, question, seeded, source)
+            own = await expected_answer(self.client, self._language, question, seeded, source)
             self._answered[question, source] = own
         return self._answered.get((question, source), "")
 
     async def verdict_on(self, judged: Mapping[str, Any], tries: int = 0) -> Verdict | GroundedVerdict | dict[str, Any]:
         """Return what it says of an example, as `what_is_judged` has it, after some tries."""
-        seeded, source = next_seed(self._options, tries), judged.get("source", "")
+        seeded, source = next_seed(self.options, tries), judged.get("source", "")
         if pair := judged.get("pair"):
             criterion = "" if self._rubric in _OURS else self._rubric
-            return await pair_verdict(self._client, self._language, pair, seeded, source, criterion)
+            return await pair_verdict(self.client, self._language, pair, seeded, source, criterion)
         own = await self._expected(judged.get("question", ""), source, seeded)
-        return await verdict(self._client, self._language, self._rubric, judged["example"], seeded, source, own)
+        return await verdict(self.client, self._language, self._rubric, judged["example"], seeded, source, own)
 
     async def fault_of(self, judged: Mapping[str, Any], tries: int = 0) -> str | None:
         """Return the score and the reason where an example is below the least score; None where it is good enough."""

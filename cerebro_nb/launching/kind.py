@@ -18,6 +18,7 @@ from ..batching.run import Run
 from ..batching.plans import Again, Remade
 from ..errors import InputError, error_text
 from ..logs import get_logger
+from ..tasks.ledger import Ledger
 from ..tasks.reading import Task
 
 if TYPE_CHECKING:
@@ -29,9 +30,9 @@ _log = get_logger(__name__)
 Given = Literal["processor", "response_model", "model", "client"]
 
 # %% auto #0
-__all__ = ['Given', 'Role', 'Finder', 'Turn', 'Conversation', 'asked_and_answered', 'as_text', 'no_conversation', 'after_text',
-           'Kind', 'register_kind', 'kinds', 'kind_named', 'name_in', 'register_finder', 'kind_in', 'kind_of',
-           'known_kind', 'kinds_of', 'kind_of_example']
+__all__ = ['Given', 'Role', 'Finder', 'Turn', 'Conversation', 'asked_and_answered', 'as_text', 'no_conversation', 'no_judging',
+           'after_text', 'Kind', 'register_kind', 'kinds', 'kind_named', 'name_in', 'register_finder', 'kind_in',
+           'kind_of', 'known_kind', 'kinds_of', 'kind_of_example']
 
 # %% ../../nbs/16_launching/1_kind.ipynb #c19c9b4e
 Role = Literal["system", "user", "assistant", "tool"]
@@ -119,6 +120,11 @@ def no_conversation(example: Mapping[str, Any]) -> Conversation | None:
     return None
 
 
+def no_judging(arguments: Mapping[str, Any], ledger: Ledger, model: str | None) -> tuple[int, int]:
+    """Return no calls: nobody judges while such examples are made."""
+    return 0, 0
+
+
 def after_text(example: Mapping[str, Any], question: str) -> str:
     """Return a question after the piece of text that an example was made from, if it was made from one."""
     text = (example.get("metadata") or {}).get("text")
@@ -134,8 +140,7 @@ class Kind:
     name
         What a manifest calls it, such as ``qa``.
     label, task_kind
-        What people call it, by language (``en``, ``pt-BR``), and what its tasks are called in the ledger; empty if who
-        launches one names it.
+        What people call it, by language (``en``, ``pt-BR``), and the ledger its tasks; empty if who launches names it.
     make
         Makes a run of it, not started; the command line, the panel and ``synthetic_run`` call it.
     again
@@ -143,15 +148,13 @@ class Kind:
     takes
         What a resume may be given anew: ``processor``, ``response_model``, ``client``; ``model`` if it asks a model.
     profile, n, calls
-        The profile it works with unless another is named; how many items it makes, None if its items decide; and how
-        many calls an item takes at most, without further tries.
+        The profile it works with if none is named; how many items it makes, None if they decide; and calls an item.
     fields
-        The panel's fields that it takes, in their order, each with the argument of ``make`` that it fills; empty if the
-        panel does not offer it.
+        The panel's fields that it takes, each with the argument of ``make`` that it fills; empty if it is not offered.
     needs
         Those of its fields of which one at least must be filled.
     function, given
-        The public function that makes a run and waits, for code that is copied; and what it is given first.
+        The public function that makes a run and waits, for copied code; and what it is given first.
     response_model, columns, essential
         The form of an answer; what of it stands in a table, the form's fields if not given; and the field that tells
         two answers apart, empty if the whole answer does.
@@ -165,6 +168,8 @@ class Kind:
         those that no gate reads: thoughts and calls of tools, which are no prose.
     axes
         What differs from example to example by its plan, such as ``question_type``.
+    judging
+        How many calls judging takes for an example and before, by a run's arguments, the ledger and the run's model.
     gates
         The names of the gates that its examples pass, or stay out of a data set: ``()`` for none, None for all.
     """
@@ -193,6 +198,7 @@ class Kind:
     unread: Sequence[str] = ()
     shots: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     axes: Sequence[str] = ()
+    judging: Callable[[Mapping[str, Any], Ledger, str | None], tuple[int, int]] = no_judging
     gates: Sequence[str] | None = ()
 
     def __post_init__(self) -> None:

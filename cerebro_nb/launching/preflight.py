@@ -16,7 +16,7 @@ from ..language import number_words, texts
 from .kind import kind_named, name_in
 from ..protocol.gguf import parameters_in
 from ..protocol.messages import ModelInfo
-from ..settings import Settings
+from ..settings import Settings, load_settings
 from ..tasks.ledger import Ledger
 from ..tasks.reading import Task
 
@@ -191,9 +191,6 @@ class Forecast:
     advice: tuple[str, ...] = ()
 
 
-_CALLS_OF_A_JUDGE = 2  # its own answer, and its verdict
-
-
 def forecast(
     arguments: Mapping[str, Any], ledger: Ledger, models: Sequence[ModelInfo] = (), log_language: str = "en"
 ) -> Forecast:
@@ -213,12 +210,13 @@ def forecast(
     kind, profile, items = kind_named(arguments["kind"]), arguments["profile"], items_of(arguments)
     found, say = picked(models), texts(log_language).gettext
     model = arguments.get("model") or (found.name if found else None)
-    each = kind.calls + (_CALLS_OF_A_JUDGE if arguments.get("min_score") else 0)
-    calls = None if items is None else items * each
+    judging, before = kind.judging(arguments, ledger, model)
+    own, judged = (0, 0) if items is None else (items * kind.calls, items * judging + before)
+    tokens = own * arguments["max_tokens"] + judged * load_settings().training.num_predict
     return Forecast(
-        calls,
-        None if calls is None else calls * arguments["max_tokens"],
-        each == 1,
+        None if items is None else own + judged,
+        None if items is None else tokens,
+        kind.calls == 1 and not judged,
         profile.batch_size,
         min(filter(None, (profile.concurrency, profile.batch_size)), default=None),
         None if items is None else seconds_left(ledger, arguments, items, model),
