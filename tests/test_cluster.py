@@ -196,6 +196,14 @@ def test_an_item_that_kills_its_workers_fails_alone(ledger, virtual):
     assert failed["input"] == 17 and failed["error"]["type"] == "WorkerLost"
 
 
+@pytest.mark.timeout(60)
+def test_a_place_without_a_worker_says_so(ledger, virtual):
+    run = a_run(3, Service(), ledger, Machines(0)).start()
+    with pytest.raises(errors.WorkerLost, match="no worker is left"):
+        run.wait()
+    assert outputs(ledger, a_run(3, Service(), ledger, Machines(1)).start().wait()) == [0, 1, 2]
+
+
 def test_what_is_cancelled_is_in_service_no_longer_and_another_place_goes_on(ledger, virtual):
     service, place = Service(), Machines(2)
 
