@@ -22,7 +22,7 @@ from ..logs import get_logger
 _log = get_logger(__name__)
 
 # %% auto #0
-__all__ = ['HOW_TO_GUARD', 'imported_ray', 'is_guarded', 'own_token', 'Caretaker', 'join', 'Cluster']
+__all__ = ['HOW_TO_GUARD', 'CLUSTER', 'imported_ray', 'is_guarded', 'own_token', 'Caretaker', 'join', 'Cluster']
 
 # %% ../../nbs/27_cluster/5_clusters.ipynb #40ee8939
 def imported_ray() -> Any:
@@ -147,36 +147,46 @@ def join(ray: Any, on: str) -> None:
 
 # %% ../../nbs/27_cluster/5_clusters.ipynb #54f73881
 class Cluster:
-    """A Ray cluster, joined or started when the first run enters and left when the last leaves.
+    """The Ray cluster that this process is in, from the first run that enters to the last that leaves."""
 
-    Parameters
-    ----------
-    on
-        ``ray`` starts one on this machine; ``auto`` or an address joins one.
-    """
-
-    def __init__(self, on: str):
-        self._on, self._runs, self._lock = on, 0, threading.Lock()
+    def __init__(self) -> None:
+        self._on, self._runs, self._lock = "", 0, threading.Lock()
         self._caretaker: Caretaker | None = None
         self._is_ours = False
 
-    def enter(self) -> Any:
+    def enter(self, on: str) -> Any:
         """Join it, unless that was done, and return Ray; it blocks.
+
+        Parameters
+        ----------
+        on
+            ``ray`` starts one on this machine; ``auto`` or an address joins one.
 
         Raises
         ------
         InputError
-            If there is no token, or the versions differ.
+            If the process is in another one, there is no token, or the versions differ.
         WorkerLost
             If there is no cluster.
         """
         ray = imported_ray()
         with self._lock:
-            if not self._runs and not ray.is_initialized():
-                self._start(ray) if self._on == "ray" else join(ray, self._on)
-                self._is_ours = True
+            if not self._runs:
+                self._join_or_start(ray, on)
+            elif on != self._on:
+                told = f"a run of this process is on the Ray cluster {self._on!r}, and a process is in one at a time"
+                raise InputError(f"{told}: not on {on!r} too", hint="Wait for that run, or take another process.")
             self._runs += 1
         return ray
+
+    def _join_or_start(self, ray: Any, on: str) -> None:
+        is_the_user_s = ray.is_initialized()
+        if is_the_user_s and on != "auto":
+            told = f"this process has joined a Ray cluster by itself, which may not be the one of on={on!r}"
+            raise InputError(told, hint="Take on='auto', which uses that one, or leave it first: ray.shutdown().")
+        if not is_the_user_s:
+            self._start(ray) if on == "ray" else join(ray, on)
+        self._on, self._is_ours = on, not is_the_user_s
 
     def _start(self, ray: Any) -> None:
         self._caretaker = Caretaker()
@@ -206,3 +216,7 @@ class Cluster:
         caretaker, self._caretaker = self._caretaker, None
         if caretaker is not None:
             caretaker.clean()
+
+
+#: That of all runs of this process.
+CLUSTER = Cluster()
