@@ -22,7 +22,7 @@ from ..logs import get_logger
 _log = get_logger(__name__)
 
 # %% auto #0
-__all__ = ['HOW_TO_GUARD', 'CLUSTER', 'imported_ray', 'is_guarded', 'own_token', 'Caretaker', 'join', 'Cluster']
+__all__ = ['HOW_TO_GUARD', 'CLUSTER', 'imported_ray', 'is_guarded', 'own_token', 'Caretaker', 'join', 'start', 'Cluster']
 
 # %% ../../nbs/27_cluster/5_clusters.ipynb #40ee8939
 def imported_ray() -> Any:
@@ -146,6 +146,31 @@ def join(ray: Any, on: str) -> None:
         raise WorkerLost(f"there is no Ray cluster at {on}: {said}", hint=hint) from error
 
 # %% ../../nbs/27_cluster/5_clusters.ipynb #54f73881
+def start(ray: Any) -> Caretaker:
+    """Start a cluster on this machine, and return who cleans up after it; it blocks.
+
+    Raises
+    ------
+    InputError
+        If the environment forbids a token.
+    WorkerLost
+        If it does not start.
+    """
+    caretaker = Caretaker()
+    try:
+        with own_token():
+            more = {"include_dashboard": False, "object_store_memory": _OBJECTS_BYTES, "num_cpus": 0}
+            ray.init(address="local", _temp_dir=caretaker.folder, **more, **_QUIET)
+    except InputError:
+        caretaker.clean()
+        raise
+    except Exception as error:
+        caretaker.clean()
+        hint = "Is the machine very busy? Try again, or start it by hand (ray start --head) and take on='auto'."
+        raise WorkerLost(f"Ray does not start here: {error_text(error)}", hint=hint) from error
+    return caretaker
+
+# %% ../../nbs/27_cluster/5_clusters.ipynb #b4a787d4
 class Cluster:
     """The Ray cluster that this process is in, from the first run that enters to the last that leaves."""
 
@@ -184,24 +209,11 @@ class Cluster:
         if is_the_user_s and on != "auto":
             told = f"this process has joined a Ray cluster by itself, which may not be the one of on={on!r}"
             raise InputError(told, hint="Take on='auto', which uses that one, or leave it first: ray.shutdown().")
-        if not is_the_user_s:
-            self._start(ray) if on == "ray" else join(ray, on)
+        if on == "ray":
+            self._caretaker = start(ray)
+        elif not is_the_user_s:
+            join(ray, on)
         self._on, self._is_ours = on, not is_the_user_s
-
-    def _start(self, ray: Any) -> None:
-        self._caretaker = Caretaker()
-        folder = self._caretaker.folder
-        try:
-            with own_token():
-                more = {"include_dashboard": False, "object_store_memory": _OBJECTS_BYTES, "num_cpus": 0}
-                ray.init(address="local", _temp_dir=folder, **more, **_QUIET)
-        except InputError:
-            self._clean()
-            raise
-        except Exception as error:
-            self._clean()
-            hint = "Is the machine very busy? Try again, or start it by hand (ray start --head) and take on='auto'."
-            raise WorkerLost(f"Ray does not start here: {error_text(error)}", hint=hint) from error
 
     def leave(self) -> None:
         """Leave it; the last run that does ends what was started here; it blocks."""
@@ -210,12 +222,9 @@ class Cluster:
             if not self._runs and self._is_ours:
                 imported_ray().shutdown()
                 self._is_ours = False
-                self._clean()
-
-    def _clean(self) -> None:
-        caretaker, self._caretaker = self._caretaker, None
-        if caretaker is not None:
-            caretaker.clean()
+                caretaker, self._caretaker = self._caretaker, None
+                if caretaker is not None:
+                    caretaker.clean()
 
 
 #: That of all runs of this process.

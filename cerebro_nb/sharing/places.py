@@ -24,9 +24,24 @@ from ..tasks.ledger import Ledger, get_ledger
 _log = get_logger(__name__)
 
 # %% auto #0
-__all__ = ['RayPlace', 'place_named']
+__all__ = ['entered', 'RayPlace', 'place_named']
 
 # %% ../../nbs/27_sharing/5_places.ipynb #b2b5ffb6
+async def entered(on: str) -> Any:
+    """Join a cluster, as `Cluster.enter` does, and return Ray; who is cancelled meanwhile leaves it again."""
+    entering = asyncio.ensure_future(asyncio.to_thread(CLUSTER.enter, on))
+    try:
+        return await asyncio.shield(entering)
+    except asyncio.CancelledError:
+        entering.add_done_callback(_leave_unused)
+        raise
+
+
+def _leave_unused(entering: asyncio.Future[Any]) -> None:
+    if not entering.cancelled() and entering.exception() is None:
+        asyncio.get_running_loop().run_in_executor(None, CLUSTER.leave)
+
+# %% ../../nbs/27_sharing/5_places.ipynb #eddcffb6
 _EXCHANGES_A_SECOND = 200
 _LEAST_GATHER_S = 0.05
 
@@ -57,22 +72,12 @@ class RayPlace:
 
     async def open(self, job: Job) -> None:
         """Join the cluster; a worker is made on each node when there are items."""
-        entering = asyncio.ensure_future(asyncio.to_thread(CLUSTER.enter, self._on))
-        try:
-            self._ray = await asyncio.shield(entering)
-        except asyncio.CancelledError:
-            entering.add_done_callback(self._leave_unused)
-            raise
+        self._ray = await entered(self._on)
         nodes = await asyncio.to_thread(self._alive)
         _log.info("%d nodes of a Ray cluster: %s", len(nodes), ", ".join(sorted(nodes.values())))
         gather_s = max(_LEAST_GATHER_S, len(nodes) / _EXCHANGES_A_SECOND)
         self._workers = Workers([partial(self._make, gather_s)] * len(nodes))
         await self._workers.open(job)
-
-    @staticmethod
-    def _leave_unused(entering: asyncio.Future[Any]) -> None:
-        if not entering.cancelled() and entering.exception() is None:
-            asyncio.get_running_loop().run_in_executor(None, CLUSTER.leave)
 
     async def _make(self, gather_s: float, job: Job) -> Worker:
         nodes = await asyncio.to_thread(self._alive)
