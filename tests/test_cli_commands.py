@@ -1,16 +1,22 @@
 """What the commands of the command line have in common: JSON, two languages, help, errors in its own words."""
 
 import json
+import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
+import urllib.error
+import urllib.request
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import shtab
 from babel.messages.pofile import read_po
 from fakes import FakeOllama
+from pages import free_port
 from test_cli import cerebro
 
 from cerebro_nb import Ledger, Settings
@@ -164,3 +170,48 @@ def test_the_help_imports_no_heavy_package():
     code += "print([name for name in ('pandas', 'sqlalchemy', 'aiohttp', 'numpy', 'shtab') if name in sys.modules])"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert ended.stdout == "[]\n", ended.stderr
+
+
+def answered(url, data=None):
+    """Return the status of an answer and where it leads, which is not followed."""
+
+    class Stays(urllib.request.HTTPRedirectHandler):
+        def redirect_request(self, *given):
+            return None
+
+    try:
+        with urllib.request.build_opener(Stays).open(urllib.request.Request(url, data), timeout=60) as answer:
+            return answer.status, ""
+    except urllib.error.HTTPError as refused:
+        with refused:
+            return refused.code, refused.headers.get("location", "")
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.skipif(find_spec("voila") is None, reason="Voila is an extra: cerebro-nb[lab]")
+@pytest.mark.skipif(sys.platform == "win32", reason="the browser is a program of POSIX")
+def test_the_panel_s_page_wants_the_token_of_its_address(tmp_path):
+    browser = tmp_path / "browser"
+    browser.write_text('#!/bin/sh\necho; echo "opened: $(cat "${1#file://}")"\n')
+    browser.chmod(0o700)
+    (tmp_path / "voila.py").write_text("raise SystemExit('the working folder was looked into')")
+    words = [sys.executable, "-P", "-m", "cerebro_nb", "panel", "--port", str(free_port())]
+    more = {"cwd": tmp_path, "env": {**os.environ, "BROWSER": f"{browser} %s"}, "start_new_session": True}
+    server = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **more)
+    try:
+        lines, shown, opened = [], None, None
+        while not (shown and opened) and (line := server.stdout.readline()):
+            lines.append(line)
+            shown = re.match(r"http://localhost:\d+/\?token=(\w{32,})$", line) or shown
+            opened = re.match(r"opened: .*url=(\S+)\"", line) or opened
+        assert shown and opened and opened[1] == shown[0], lines
+        address, _, token = shown[0].partition("?token=")
+        for guess in ("", "?token=", f"?token={token[::-1]}", "api/kernels/0/channels", "voila/render/panel.ipynb"):
+            status, leads_to = answered(address + guess)
+            assert status == 403 or (status == 302 and leads_to.startswith("/login")), (guess, status)
+        assert answered(shown[0]) == (200, "")
+        told = subprocess.run(["ps", "-axww", "-o", "command="], capture_output=True, text=True).stdout
+        assert token not in told
+    finally:
+        os.killpg(server.pid, signal.SIGINT)
+        server.communicate(timeout=60)

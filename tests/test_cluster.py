@@ -1,8 +1,12 @@
 """Items worked on by several workers, of which any may end at any moment: each item ends once."""
 
 import asyncio
+import importlib.machinery
 import itertools
 import random
+import sys
+import threading
+import types
 from collections import Counter
 
 import pytest
@@ -17,6 +21,7 @@ from cerebro_nb.cluster.assignments import MOST_DEATHS, Assignments
 from cerebro_nb.cluster.bench import Bench
 from cerebro_nb.cluster.workers import Workers
 from cerebro_nb.concurrency.loop import LOOP
+from cerebro_nb.launching.batches import batch_run
 
 FOUR_AT_ONCE = How(load_settings({}).profile("auto").replace(concurrency=4, adaptive=False))
 
@@ -196,6 +201,14 @@ def test_an_item_that_kills_its_workers_fails_alone(ledger, virtual):
     assert failed["input"] == 17 and failed["error"]["type"] == "WorkerLost"
 
 
+@pytest.mark.timeout(60)
+def test_a_place_without_a_worker_says_so(ledger, virtual):
+    run = a_run(3, Service(), ledger, Machines(0)).start()
+    with pytest.raises(errors.WorkerLost, match="no worker is left"):
+        run.wait()
+    assert outputs(ledger, a_run(3, Service(), ledger, Machines(1)).start().wait()) == [0, 1, 2]
+
+
 def test_what_is_cancelled_is_in_service_no_longer_and_another_place_goes_on(ledger, virtual):
     service, place = Service(), Machines(2)
 
@@ -260,3 +273,97 @@ def test_a_machine_that_never_comes_back_holds_up_nobody(ledger, virtual):
     run = a_run(40, Service(), ledger, Machines(1, others=[nobody])).start()
     run.wait()
     assert run.progress.ok == 40 and virtual.time() - began <= 11
+
+
+class FakeRay(types.ModuleType):
+    """What Ray is to a process: it is in one cluster or in none. Joining and listing nodes wait until they may."""
+
+    def __init__(self):
+        super().__init__("ray")
+        self.__spec__ = importlib.machinery.ModuleSpec("ray", None)
+        self.joined, self.is_in = [], False
+        self.left, self.listing = threading.Semaphore(0), threading.Semaphore(0)
+        self.joining, self.may_join, self.may_list = (threading.Event() for _ in range(3))
+
+    def is_initialized(self):
+        return self.is_in
+
+    def init(self, address, **named):
+        self.joining.set()
+        assert self.may_join.wait(60)
+        self.joined.append(address)
+        self.is_in = True
+
+    def nodes(self):
+        self.listing.release()
+        assert self.may_list.wait(60)
+        return []
+
+    def shutdown(self):
+        self.is_in = False
+        self.left.release()
+
+
+@pytest.fixture
+def fake_ray(monkeypatch):
+    fake = FakeRay()
+    monkeypatch.setitem(sys.modules, "ray", fake)
+    yield fake
+    fake.may_join.set()
+    fake.may_list.set()
+
+
+def on_ray(ledger, on):
+    more = {"ledger": ledger, "show_progress": False, "on": on}
+    return batch_run(range(3), len, FOUR_AT_ONCE.profile, **more).start()
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
+class TestTheClusterOfAProcess:
+    def test_is_one_and_a_run_that_names_another_is_refused(self, ledger, fake_ray):
+        fake_ray.may_join.set()
+        first = on_ray(ledger, "ray://here:10001")
+        assert fake_ray.listing.acquire(timeout=60)
+        with pytest.raises(errors.InputError, match=r"ray://here:10001.* not on 'ray://gpu-head:10001' too"):
+            on_ray(ledger, "ray://gpu-head:10001").wait()
+        assert fake_ray.joined == ["ray://here:10001"] and fake_ray.is_in
+        fake_ray.may_list.set()
+        with pytest.raises(errors.WorkerLost, match="no worker is left"):  # it lists no node that is alive
+            first.wait()
+        assert not fake_ray.is_in
+        with pytest.raises(errors.WorkerLost):
+            on_ray(ledger, "ray://gpu-head:10001").wait()
+        assert fake_ray.joined == ["ray://here:10001", "ray://gpu-head:10001"] and not fake_ray.is_in
+
+    def test_is_shared_by_runs_and_left_by_the_last(self, ledger, fake_ray):
+        fake_ray.may_join.set()
+        runs = [on_ray(ledger, "ray://here:10001") for _ in range(3)]
+        assert all(fake_ray.listing.acquire(timeout=60) for _ in runs)
+        fake_ray.may_list.set()
+        for run in runs:
+            with pytest.raises(errors.WorkerLost):
+                run.wait()
+        assert fake_ray.joined == ["ray://here:10001"] and not fake_ray.is_in
+
+    def test_is_left_though_the_run_was_cancelled_while_it_joined(self, ledger, fake_ray):
+        run = on_ray(ledger, "ray://here:10001")
+        assert fake_ray.joining.wait(60)
+        run.cancel()
+        assert run.wait().progress.status == "cancelled" and not fake_ray.is_in
+        fake_ray.may_join.set()
+        assert fake_ray.left.acquire(timeout=60) and not fake_ray.is_in
+        fake_ray.may_list.set()
+        with pytest.raises(errors.WorkerLost, match="no worker is left"):
+            on_ray(ledger, "ray://another:10001").wait()
+        assert fake_ray.joined == ["ray://here:10001", "ray://another:10001"]
+
+    def test_that_the_user_s_own_code_joined_is_used_as_it_is_by_no_other_name(self, ledger, fake_ray):
+        fake_ray.is_in = True
+        fake_ray.may_list.set()
+        with pytest.raises(errors.InputError, match="by itself") as refused:
+            on_ray(ledger, "ray://here:10001").wait()
+        assert "on='auto'" in refused.value.hint
+        with pytest.raises(errors.WorkerLost, match="no worker is left"):
+            on_ray(ledger, "auto").wait()
+        assert fake_ray.joined == [] and fake_ray.is_in

@@ -1,5 +1,6 @@
 """The ledger: any text, several threads, trouble with the file."""
 
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -22,9 +23,10 @@ from cerebro_nb import (
     update_task_progress,
 )
 from cerebro_nb.concurrency.control import Served
+from cerebro_nb.sharing.sharing import Vigil
 from cerebro_nb.tasks.database import OPEN_DATABASES
 from cerebro_nb.tasks.engines import for_writing, open_engine
-from cerebro_nb.tasks.leases import this_holder
+from cerebro_nb.tasks.leases import machine, this_holder
 from cerebro_nb.tasks.ledger import SHARED_LEDGERS, get_ledger
 from cerebro_nb.tasks.schema import SCHEMA_VERSION, SERVERS, VECTORS, WORKERS, prepare_schema
 from cerebro_nb.tasks.writing import FinishedItem
@@ -298,6 +300,39 @@ def test_a_lease_of_another_machine_ends_with_its_time(ledger):
         ledger.claim(task_id)
     ledger.update_task(task_id, lease_until=1.0)
     ledger.claim(task_id)
+
+
+@pytest.mark.parametrize(
+    "holder",
+    [
+        "{host}:0123456789ab:4194305:abc",  # another machine that is called as this one
+        "{host}:4194305:abc",  # one that names no machine, as earlier versions did
+        "{host}::4194305:abc",
+        "{host}:{machine}:one:abc",
+        "nobody",
+    ],
+)
+def test_a_lease_of_a_machine_of_the_same_name_ends_with_its_time_alone(ledger, holder):
+    holder = holder.format(host=socket.gethostname(), machine=machine())
+    task_id = ledger.create_task("qa", "s", 1)
+    ledger.update_task(task_id, lease_holder=holder, lease_until=ledger.database.now() + 20)
+    with pytest.raises(errors.TaskHeld):
+        ledger.claim(task_id)
+    assert ledger.unfinished() == []
+    rows = [{"name": holder, "seen_at": 1.0}]
+    assert Vigil().dead(rows, [holder], 0.0) == []
+    ledger.update_task(task_id, lease_until=1.0)
+    ledger.claim(task_id)
+
+
+@pytest.mark.skipif(not machine(), reason="the machine is not known here")
+def test_a_process_among_other_processes_ids_is_of_another_machine():
+    words = ["unshare", "--user", "--pid", "--fork", sys.executable, "-c"]
+    tell = "from cerebro_nb.tasks.leases import machine; print(machine())"
+    told = subprocess.run([*words, tell], capture_output=True, text=True, timeout=60)
+    if told.returncode:
+        pytest.skip(f"no space of process ids can be had here: {told.stderr[:80]}")
+    assert told.stdout.strip() not in ("", machine())
 
 
 def test_reopening_failed_items_keeps_their_attempts(ledger):

@@ -1,18 +1,26 @@
 """The work of a run, made again in a process of its own from what its manifest or its job says."""
 
 import dataclasses
+import importlib
 import json
+import operator
 import os
 import subprocess
 import sys
 
 import pytest
-from fakes import FakeOllama
+from fakes import FakeOllama, FakeOpenAI
 from pydantic import BaseModel
 
-from cerebro_nb import OllamaBackend, generate_qa, process_in_batches
+import cerebro_nb
+from cerebro_nb import OllamaBackend, OpenAIBackend, errors, generate_qa, process_in_batches
+from cerebro_nb.batching.work import WorkItem
 from cerebro_nb.client.client import Client
+from cerebro_nb.cluster.bench import Bench
 from cerebro_nb.cluster.remaking import Order
+from cerebro_nb.concurrency.loop import LOOP
+from cerebro_nb.judging.trials import Contest, Scoring, trials_run
+from cerebro_nb.sharing.jobs import made_from, name_of, named
 
 WORKER = """
 import importlib, json, sys
@@ -128,3 +136,192 @@ class TestAnotherProcess:
             named, found, missing = elsewhere(*orders, OLLAMA_HOST=other.url)
         assert named[0][0][1] != "of another machine" and found == ([("ok", "of another machine")], None)
         assert not missing[0] and missing[1].startswith("ModelNotFound")
+
+
+TICKETS = '''
+"""Functions of a user's own, and what they need."""
+
+import subprocess
+from subprocess import getoutput
+
+def priority(value):
+    return len(value)
+
+class Desk:
+    class Form:
+        pass
+
+    @classmethod
+    def opened(cls, value):
+        return cls.__name__
+
+    @staticmethod
+    def closed(value):
+        return value
+
+    def process(self, value):
+        return value
+
+class Helpdesk(Desk):
+    pass
+
+alias, desk = priority, Desk()
+'''
+
+
+@pytest.fixture
+def tickets(tmp_path, monkeypatch):
+    """Return a module of functions."""
+    (tmp_path / "tickets.py").write_text(TICKETS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "tickets", raising=False)
+    return importlib.import_module("tickets")
+
+
+@pytest.mark.parametrize("name", ["priority", "Desk", "Desk.Form", "Desk.opened", "Desk.closed"])
+def test_what_a_module_defines_is_found_again_by_its_name(tickets, name):
+    value = operator.attrgetter(name)(tickets)
+    assert name_of(value) == f"tickets:{name}" and named(f"tickets:{name}", ["tickets"]) == value
+
+
+@pytest.mark.parametrize("name", ["desk.process", "Helpdesk.opened"])
+def test_what_its_name_does_not_find_is_refused(tickets, name):
+    with pytest.raises(errors.InputError, match="cannot be found by its name"):
+        name_of(operator.attrgetter(name)(tickets))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "subprocess.getoutput",
+        "getoutput",
+        "subprocess",
+        "alias",
+        "desk",
+        "Desk.__class__",
+        "Desk.mro",
+        "Helpdesk.process",
+        "__loader__.exec_module",
+        "__builtins__",
+        "priority.__globals__",
+        "",
+    ],
+)
+def test_a_module_that_may_be_called_opens_no_other(tickets, name):
+    with pytest.raises(errors.InputError):
+        named(f"tickets:{name}", ["tickets"])
+
+
+@pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
+class TestAPostedOrder:
+    @pytest.fixture
+    def own(self, openai, monkeypatch):
+        """The server that the settings of the worker name, and its key."""
+        openai.key = "of-the-worker"
+        for name, value in (
+            ("API_KEY", openai.key),
+            ("BACKEND", "openai"),
+            ("BASE_URL", openai.url),
+            ("MODEL", "tiny"),
+        ):
+            monkeypatch.setenv(f"CEREBRO_{name}", value)
+        return openai
+
+    @staticmethod
+    def work(order, ledger, value):
+        async def worked_on():
+            record = {"cerebro": cerebro_nb.__version__, "order": order.as_text(), "given": {}}
+            return await Bench(await made_from(record, ledger, ())).exchange([WorkItem(0, value)])
+
+        return LOOP.run(worked_on())
+
+    @pytest.mark.parametrize(
+        "whom",
+        [
+            {"backend": "openai", "model": "tiny"},
+            {"model": "tiny"},
+            {"backend": "openai", "model": "tiny", "training": {"temperature": 0.5}},
+        ],
+    )
+    def test_does_not_say_where_the_worker_s_key_goes(self, ledger, own, whom):
+        order = Order.of_task(process_in_batches(["tea"], "Say {item}.", ledger=ledger, show_progress=False).task)
+        own.requests.clear()
+        with FakeOpenAI() as stranger:
+            there = {"base_url": stranger.url}
+            manifest = {**order.manifest, **there, "fallback": {**order.manifest["fallback"], **there}}
+            posted = dataclasses.replace(order, manifest=manifest, whom={**whom, **there})
+            exchange = self.work(posted, ledger, "tea")
+            assert stranger.requests == [] and exchange.ended[0].error is None
+        assert len(chats(own)) == 1
+
+    @pytest.mark.parametrize("backend", ["openai", None])
+    def test_has_a_judge_at_the_worker_s_own_address_too(self, ledger, own, backend):
+        own.answer = lambda payload: '{"reason": "It is the word.", "correct": 5, "clear": 5, "score": 5}'
+        contest = Contest("Repeat it.", [{"prompt": "Repeat {input}", "manner": "short"}], ["tea"], "t1")
+        judge = Client(OpenAIBackend(own.url), "tiny")
+        with judge:
+            run = trials_run(contest, Scoring(judge=judge), ledger=ledger, show_progress=False).wait()
+        (item,) = ledger.items(run.task_id)
+        own.requests.clear()
+        order = Order.of_task(run.task)
+        with FakeOpenAI() as stranger:
+            asked = {**order.manifest["judge"], "backend": backend, "base_url": stranger.url}
+            posted = dataclasses.replace(order, manifest={**order.manifest, "judge": asked})
+            exchange = self.work(posted, ledger, item["input"])
+            assert stranger.requests == [] and exchange.ended[0].error is None
+        assert len(chats(own)) == 2
+
+    def test_is_refused_where_the_model_of_that_name_is_another(self, ledger, ollama, monkeypatch):
+        monkeypatch.setenv("OLLAMA_HOST", ollama.url)
+        ollama.models = ["another:latest", "tiny:latest"]
+        more = {"ledger": ledger, "show_progress": False, "backend": "ollama", "model": "tiny"}
+        order = Order.of_task(process_in_batches(["tea"], "Say {item}.", **more).task)
+        begun = order.manifest["model_digest"]
+        assert self.work(order, ledger, "tea").ended[0].error is None
+        ollama.models.reverse()
+        asked = len(chats(ollama))
+        with pytest.raises(errors.InputError, match="is not the one that the run was begun with") as refused:
+            self.work(order, ledger, "tea")
+        assert begun in refused.value.message and f"{0:064x}" in refused.value.message and len(chats(ollama)) == asked
+        unknown = dataclasses.replace(order, manifest={**order.manifest, "model_digest": None})
+        assert self.work(unknown, ledger, "tea").ended[0].error is None
+
+    def test_is_refused_where_the_judge_is_another(self, ledger, ollama, monkeypatch):
+        monkeypatch.setenv("OLLAMA_HOST", ollama.url)
+        ollama.answer = lambda payload: '{"reason": "It is the word.", "correct": 5, "clear": 5, "score": 5}'
+        contest = Contest("Repeat it.", [{"prompt": "Repeat {input}", "manner": "short"}], ["tea"], "t1")
+        more = {"ledger": ledger, "show_progress": False, "backend": "ollama", "model": "tiny"}
+        with Client(OllamaBackend(ollama.url), "tiny") as judge:
+            order = Order.of_task(trials_run(contest, Scoring(judge=judge), **more).wait().task)
+        judge = {**order.manifest["judge"], "model_digest": "f" * 64}
+        with pytest.raises(errors.InputError, match="f" * 64):
+            self.work(dataclasses.replace(order, manifest={**order.manifest, "judge": judge}), ledger, "tea")
+
+
+class Own:
+    """An embedder of a user's own."""
+
+    name = "my-embedder"
+
+    async def embed(self, texts, purpose="passage"):
+        import numpy
+
+        return numpy.eye(384, dtype="float32")[[sum(map(ord, text)) % 384 for text in texts]]
+
+    def count_tokens(self, text):
+        return len(text.split())
+
+
+@pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
+def test_an_embedder_of_one_s_own_stays_in_its_process(ledger, ollama):
+    with Client(OllamaBackend(ollama.url), "tiny") as client:
+        more = {"client": client, "ledger": ledger, "show_progress": False, "one_call": True, "embedder": Own()}
+        for on in ("workers", "ray"):
+            with pytest.raises(errors.InputError, match="the embedder is an object of this process"):
+                generate_qa("tea", 3, on=on, **more)
+        assert ollama.requests == [] and ledger.tasks() == []
+        ollama.answer = lambda payload: "no question"
+        order = Order.of_task(generate_qa("tea", 1, **more).task)
+    ((ended, failure),) = elsewhere((order, ["tea"], {}))
+    assert not ended and failure.startswith("InputError") and "'my-embedder'" in failure
+    assert not any("embed" in path for path, _, _ in ollama.requests)

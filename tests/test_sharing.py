@@ -27,6 +27,7 @@ from cerebro_nb.batching.work import function_work, prompt_work
 from cerebro_nb.cluster.assignments import MOST_DEATHS
 from cerebro_nb.concurrency.loop import LOOP
 from cerebro_nb.generating.builtin import qa_run
+from cerebro_nb.judging.trials import Contest, Scoring, trials_run
 from cerebro_nb.sharing.handing_out import (
     Claim,
     Lease,
@@ -58,6 +59,9 @@ async def deadly(value):
     if value == 17:
         os.kill(os.getpid(), signal.SIGKILL)
     return value
+
+def is_short(case, text):
+    return len(text) < 1_000
 
 async def unfit(value):
     if value % 5 == 0 and not os.path.exists("mended"):
@@ -397,6 +401,21 @@ def test_what_cannot_be_found_by_its_name_is_refused_before_anything_is_asked(sh
     run = a_run(shared, range(4), nearby).start()
     with pytest.raises(errors.InputError, match="nearby cannot be found by its name"):
         run.wait()
+
+
+def test_a_check_of_one_s_own_goes_along_by_its_name(url, shared, chores):
+    contest = Contest("Repeat it.", [{"prompt": "Repeat {input}", "manner": "short"}], ["tea", "rice"], "t1")
+    with FakeOllama() as server, Team(url, "--functions", "chores", OLLAMA_HOST=server.url) as team:
+        team.start()
+        more = {"ledger": shared, "show_progress": False, "on": "workers", "profile": FOUR_AT_ONCE}
+        with Client(OllamaBackend(server.url), "tiny") as client:
+            run = trials_run(contest, Scoring(chores.is_short), client=client, **more).start().wait()
+            asked = len(server.requests)
+            unnamed = trials_run(contest, Scoring(lambda case, text: True), client=client, **more).start()
+            with pytest.raises(errors.InputError, match="cannot be found by its name"):
+                unnamed.wait()
+        assert [row["score"] for row in outputs(shared, run)] == [1.0, 1.0] and run.progress.failed == 0
+        assert not any(path == "/api/chat" for path, _, _ in server.requests[asked:])
 
 
 def test_a_file_is_no_ledger_to_share(tmp_path, chores):

@@ -162,6 +162,25 @@ def panel_notebook() -> dict[str, Any]:
     return {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
 
 
+#: Voilà with a token of its own, which it leaves out where it opens a browser. The address goes by a file that only the
+#: user can read: who else is on this machine can read the words of every command.
+_VOILA = """
+import atexit, os, pathlib, tempfile, threading, webbrowser
+import voila.app
+
+class Voila(voila.app.Voila):
+    def launch_browser(self):
+        address = f"{self.connection_url}?token={self.identity_provider.token}"
+        with tempfile.NamedTemporaryFile("w", suffix=".html", delete=False) as page:
+            page.write(f'<meta http-equiv="refresh" content="0; url={address}">')
+        atexit.register(os.unlink, page.name)
+        where = pathlib.Path(page.name).as_uri()
+        threading.Thread(target=webbrowser.open, args=[where], daemon=True).start()
+
+Voila.launch_instance()
+"""
+
+
 def _add_panel(parser: Parser) -> None:
     parser.add("--lab", action="store_true", help="in JupyterLab, with its cell to change")
     parser.add("--port", type=at_least_one, help="where the page is served", otherwise="8866, or JupyterLab's 8888")
@@ -178,10 +197,12 @@ def panel(arguments: Namespace, page: Page) -> int:
     with written_to(place):
         private_folder(place.parent)
         place.write_text(json.dumps(panel_notebook(), indent=1), encoding="utf-8")
-    words = [sys.executable, "-m", server, str(place)]
+    program = ["-m", server] if arguments.lab else ["-c", _VOILA, "--Voila.auto_token=True"]
+    words = [sys.executable, *program, str(place.resolve())]
     words += [f"--port={arguments.port}"] if arguments.port else []
     words += ["--no-browser"] if arguments.no_browser else []
-    return subprocess.run(words, check=False).returncode  # noqa: S603 - our own words
+    # Both run modules and settings of the folder they are started in.
+    return subprocess.run(words, check=False, cwd=place.parent).returncode  # noqa: S603 - our own words
 
 # %% ../../nbs/29_cli/8_setup_commands.ipynb #517b1533
 def outline(recipe: Recipe, say: Callable[[str], str] = str, language: str = "en") -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import cache
 from typing import Any, TypeVar
 
@@ -16,6 +16,7 @@ from ..concurrency.retries import RetryPolicy
 from cerebro_nb.errors import (
     BackendError,
     ConnectionFailed,
+    InputError,
     InvalidResponse,
     ModelNotFound,
     RateLimited,
@@ -33,7 +34,7 @@ _log = get_logger(__name__)
 
 # %% auto #0
 __all__ = ['Fact', 'may_chat', 'advice_on', 'choose_backend', 'lasting_model', 'picked', 'pick_model', 'info_of',
-           'origin_of_answers']
+           'origin_of_answers', 'check_same_model']
 
 # %% ../../nbs/13_client/4_choosing.ipynb #e2709f84
 _NOT_A_CHAT = re.compile(r"embed|\be5\b|\bbge\b|\bgte\b|minilm|rerank|whisper|\btts\b|moderation|dall-e|clip\b", re.I)
@@ -291,3 +292,27 @@ async def origin_of_answers(
         "model_digest": info and info.digest,
         "options": options.model_dump(mode="json"),
     }
+
+# %% ../../nbs/13_client/4_choosing.ipynb #71b12770
+def check_same_model(begun: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+    """Refuse a model that is called as another and is not the same, as far as is known of both.
+
+    Parameters
+    ----------
+    begun
+        What a manifest says of the one that answered before.
+    here
+        What is known of the one that would answer, as `origin_of_answers` has it.
+
+    Raises
+    ------
+    InputError
+        If their digests are known and differ.
+    """
+    was, found = begun.get("model_digest"), here.get("model_digest")
+    if was and found and was != found:
+        raise InputError(
+            f"the model {here['model']} at {here['base_url']} is not the one that the run was begun with: "
+            f"its digest is {found}, that of the run's {was}",
+            hint="Pull the same one here, or do all of it again with this one: rerun(task).",
+        )

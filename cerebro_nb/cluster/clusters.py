@@ -22,7 +22,7 @@ from ..logs import get_logger
 _log = get_logger(__name__)
 
 # %% auto #0
-__all__ = ['HOW_TO_GUARD', 'imported_ray', 'is_guarded', 'own_token', 'Caretaker', 'join', 'Cluster']
+__all__ = ['HOW_TO_GUARD', 'CLUSTER', 'imported_ray', 'is_guarded', 'own_token', 'Caretaker', 'join', 'start', 'Cluster']
 
 # %% ../../nbs/27_cluster/5_clusters.ipynb #40ee8939
 def imported_ray() -> Any:
@@ -146,52 +146,74 @@ def join(ray: Any, on: str) -> None:
         raise WorkerLost(f"there is no Ray cluster at {on}: {said}", hint=hint) from error
 
 # %% ../../nbs/27_cluster/5_clusters.ipynb #54f73881
-class Cluster:
-    """A Ray cluster, joined or started when the first run enters and left when the last leaves.
+def start(ray: Any) -> Caretaker:
+    """Start a cluster on this machine, and return who cleans up after it; it blocks.
 
-    Parameters
-    ----------
-    on
-        ``ray`` starts one on this machine; ``auto`` or an address joins one.
+    Raises
+    ------
+    InputError
+        If the environment forbids a token.
+    WorkerLost
+        If it does not start.
     """
+    caretaker = Caretaker()
+    try:
+        with own_token():
+            more = {"include_dashboard": False, "object_store_memory": _OBJECTS_BYTES, "num_cpus": 0}
+            ray.init(address="local", _temp_dir=caretaker.folder, **more, **_QUIET)
+    except InputError:
+        caretaker.clean()
+        raise
+    except Exception as error:
+        caretaker.clean()
+        hint = "Is the machine very busy? Try again, or start it by hand (ray start --head) and take on='auto'."
+        raise WorkerLost(f"Ray does not start here: {error_text(error)}", hint=hint) from error
+    return caretaker
 
-    def __init__(self, on: str):
-        self._on, self._runs, self._lock = on, 0, threading.Lock()
+# %% ../../nbs/27_cluster/5_clusters.ipynb #b4a787d4
+class Cluster:
+    """The Ray cluster that this process is in, from the first run that enters to the last that leaves."""
+
+    def __init__(self) -> None:
+        self._on, self._runs, self._lock = "", 0, threading.Lock()
         self._caretaker: Caretaker | None = None
         self._is_ours = False
 
-    def enter(self) -> Any:
+    def enter(self, on: str) -> Any:
         """Join it, unless that was done, and return Ray; it blocks.
+
+        Parameters
+        ----------
+        on
+            ``ray`` starts one on this machine; ``auto`` or an address joins one.
 
         Raises
         ------
         InputError
-            If there is no token, or the versions differ.
+            If the process is in another one, there is no token, or the versions differ.
         WorkerLost
             If there is no cluster.
         """
         ray = imported_ray()
         with self._lock:
-            if not self._runs and not ray.is_initialized():
-                self._start(ray) if self._on == "ray" else join(ray, self._on)
-                self._is_ours = True
+            if not self._runs:
+                self._join_or_start(ray, on)
+            elif on != self._on:
+                told = f"a run of this process is on the Ray cluster {self._on!r}, and a process is in one at a time"
+                raise InputError(f"{told}: not on {on!r} too", hint="Wait for that run, or take another process.")
             self._runs += 1
         return ray
 
-    def _start(self, ray: Any) -> None:
-        self._caretaker = Caretaker()
-        folder = self._caretaker.folder
-        try:
-            with own_token():
-                more = {"include_dashboard": False, "object_store_memory": _OBJECTS_BYTES, "num_cpus": 0}
-                ray.init(address="local", _temp_dir=folder, **more, **_QUIET)
-        except InputError:
-            self._clean()
-            raise
-        except Exception as error:
-            self._clean()
-            hint = "Is the machine very busy? Try again, or start it by hand (ray start --head) and take on='auto'."
-            raise WorkerLost(f"Ray does not start here: {error_text(error)}", hint=hint) from error
+    def _join_or_start(self, ray: Any, on: str) -> None:
+        is_the_user_s = ray.is_initialized()
+        if is_the_user_s and on != "auto":
+            told = f"this process has joined a Ray cluster by itself, which may not be the one of on={on!r}"
+            raise InputError(told, hint="Take on='auto', which uses that one, or leave it first: ray.shutdown().")
+        if on == "ray":
+            self._caretaker = start(ray)
+        elif not is_the_user_s:
+            join(ray, on)
+        self._on, self._is_ours = on, not is_the_user_s
 
     def leave(self) -> None:
         """Leave it; the last run that does ends what was started here; it blocks."""
@@ -200,9 +222,10 @@ class Cluster:
             if not self._runs and self._is_ours:
                 imported_ray().shutdown()
                 self._is_ours = False
-                self._clean()
+                caretaker, self._caretaker = self._caretaker, None
+                if caretaker is not None:
+                    caretaker.clean()
 
-    def _clean(self) -> None:
-        caretaker, self._caretaker = self._caretaker, None
-        if caretaker is not None:
-            caretaker.clean()
+
+#: That of all runs of this process.
+CLUSTER = Cluster()

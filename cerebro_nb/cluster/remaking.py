@@ -15,6 +15,7 @@ from ..batching.attempts import AttemptContext
 from ..batching.plans import Again, Job, Plan
 from ..batching.runner import Opening, base_manifest
 from ..client.call import Fallback
+from ..client.choosing import check_same_model
 from ..client.client import aget_client
 from ..client.outage import CircuitBreaker
 from ..launching.kind import kind_of
@@ -27,6 +28,10 @@ from ..tasks.reading import Task
 __all__ = ['Order', 'fallback_again', 'job_again']
 
 # %% ../../nbs/27_cluster/4_remaking.ipynb #c8381026
+def _unaddressed(value: Any) -> Any:
+    return {**value, "base_url": None} if isinstance(value, Mapping) and "base_url" in value else value
+
+
 @dataclass(frozen=True, slots=True)
 class Order:
     """What the work of a run is made again from: values that JSON can hold.
@@ -61,6 +66,12 @@ class Order:
         if whom.get("backend") == "embedded":
             whom["base_url"] = None
         return cls(task.id, task.kind, task.subject, task.manifest, whom)
+
+    def without_addresses(self) -> Self:
+        """Return it with the names of backends and models alone: where these are asked, each process knows itself."""
+        manifest = {name: _unaddressed(value) for name, value in _unaddressed(self.manifest).items()}
+        whom = _unaddressed({name: self.whom.get(name) for name in WHOM}) if self.whom else {}
+        return replace(self, manifest=manifest, whom=whom)
 
     def task(self) -> Task:
         """Return the task as far as its work needs it."""
@@ -104,7 +115,8 @@ async def job_again(order: Order, ledger: Ledger | None = None, given: Mapping[s
     Raises
     ------
     InputError
-        If the kind is not known here, or its work cannot be made of what is given.
+        If the kind is not known here, its work cannot be made of what is given, or the model here is another one that
+        has the same name.
     BackendError
         If the server is not there or does not have the model.
     MissingDependency
@@ -116,8 +128,9 @@ async def job_again(order: Order, ledger: Ledger | None = None, given: Mapping[s
     opening = Opening(Plan(kind=task.kind, subject=task.subject, manifest=task.manifest), how)
     opening.client = await how.aclient()
     opening.fallback = await fallback_again(task.manifest["fallback"])
-    plan = await made_again(kind, Again(task, ledger, how.profile, opening.client, how.options, **given))
     await opening.make_ready(ledger, lambda: False)
+    check_same_model(task.manifest, opening.manifest)
+    plan = await made_again(kind, Again(task, ledger, how.profile, opening.client, how.options, **given))
     context = AttemptContext(how.profile, opening.fallback, CircuitBreaker(load_settings().outage_s), opening.control)
     job = Job(task.id, task.kind, opening.manifest, plan.work, context, opening.at_once)
     return replace(job, subject=task.subject, whom=order.whom, given=given)

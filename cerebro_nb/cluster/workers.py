@@ -267,6 +267,8 @@ class Shift(Returns):
 # %% ../../nbs/27_cluster/3_workers.ipynb #93c2fce5
 async def until_over(tasks: Sequence[asyncio.Task[None]], over: asyncio.Event) -> None:
     """Let tasks go on until all is over, one has failed, or all have ended; raise what the first raised that failed."""
+    if not tasks:
+        return
 
     def left(task: asyncio.Task[None]) -> None:
         if all(other.done() for other in tasks) or (not task.cancelled() and task.exception()):

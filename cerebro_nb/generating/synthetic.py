@@ -43,11 +43,11 @@ from cerebro_nb.recipes.recipe import (
     told_axes,
 )
 from ..settings import load_settings
-from ..texts.embedders import get_embedder
+from ..texts.embedders import EMBEDDERS, Embedder, get_embedder
 
 # %% auto #0
 __all__ = ['MAX_EXAMPLES', 'asynthetic_run', 'generate', 'agenerate', 'recipe_kind', 'check_sources', 'check_judge',
-           'with_room_to_judge', 'synthetic_run']
+           'check_travels', 'with_room_to_judge', 'synthetic_run']
 
 # %% ../../nbs/23_generating/6_synthetic.ipynb #1c4790cb
 def _recipe_in(manifest: Mapping[str, Any]) -> Recipe | None:
@@ -58,13 +58,24 @@ def _recipe_in(manifest: Mapping[str, Any]) -> Recipe | None:
     return Recipe.model_validate(definition)
 
 
+def _embedder_again(again: Again) -> Embedder | None:
+    """Return the embedder that a run's manifest names, if it names one."""
+    if not (name := str(again.manifest.get("embedder") or "")):
+        return None
+    client, of_a_server = again.asked[0], f"{again.manifest['backend']}:"
+    if not name.startswith(of_a_server) and name not in {embedder.name for embedder in EMBEDDERS.values()}:
+        raise InputError(
+            f"copies of task {again.task.id} are told by the embedder {name!r}, which was an object of a process",
+            hint="Make another run, in the process that has it.",
+        )
+    return get_embedder(name.removeprefix(of_a_server), again.manifest["language"], client)
+
+
 async def _example_again(again: Again) -> Work:
     manifest, (client, options) = again.manifest, again.asked
     recipe = _recipe_in(manifest)
     assert recipe is not None, "the kind was made of it"
-    language, one_call = manifest["language"], bool(manifest.get("one_call"))
-    name = str(manifest["embedder"]).removeprefix(f"{client.backend.name}:") if "embedder" in manifest else None
-    embedder = get_embedder(name, language, client) if name else None
+    language, one_call, embedder = manifest["language"], bool(manifest.get("one_call")), _embedder_again(again)
     earlier = await asyncio.to_thread(again.answers)
     if manifest.get("against_earlier") and again.kept_in is not None:
         earlier += await asyncio.to_thread(earlier_examples, again.ledger, recipe, again.task.subject)
@@ -181,6 +192,23 @@ def check_judge(arguments: SyntheticArguments) -> None:
     elif named := [name for name in ("judge_model", "calibrate") if name in arguments]:
         raise InputError(f"{named[0]} without min_score: nobody would judge", hint="Give both: min_score=4.")
 
+# %% ../../nbs/23_generating/6_synthetic.ipynb #6851d751
+def check_travels(arguments: SyntheticArguments) -> None:
+    """Refuse what other processes cannot make again, if the items are worked on by others.
+
+    Raises
+    ------
+    InputError
+        If the embedder is an object.
+    """
+    on, embedder = arguments.get("on", "here"), arguments.get("embedder")
+    if on != "here" and embedder is not None and not isinstance(embedder, str):
+        named = ", ".join(EMBEDDERS)
+        raise InputError(
+            f"the embedder is an object of this process, and on={on!r} has the items worked on by others",
+            hint=f"Name one: {named}, or a model of the server. Or leave on out.",
+        )
+
 # %% ../../nbs/23_generating/6_synthetic.ipynb #2ef236d9
 def with_room_to_judge(arguments: SyntheticArguments, is_training: bool) -> SyntheticArguments:
     """Return a run's arguments with the context that its model needs to judge, too; one that was named stays.
@@ -248,6 +276,7 @@ def synthetic_run(
         subject = check_subject(subject)
     check_sources(recipe, arguments)
     check_judge(arguments)
+    check_travels(arguments)
     arguments = with_room_to_judge(arguments, is_training=not keeps_thoughts(recipe))
     if arguments.get("one_call"):
         steps_for(recipe, {}, one_call=True)

@@ -15,6 +15,7 @@ from typing import Any, Unpack
 from ..batching.plans import Again, Means, Plan
 from ..batching.run import Run
 from ..batching.work import Work, WorkItem, next_seed
+from ..client.choosing import check_same_model
 from ..client.client import Client, aget_client
 from ..client.call import answer
 from ..concurrency.threads import in_thread
@@ -247,6 +248,8 @@ async def _trials_again(again: Again) -> Work:
     if whom := manifest.get("judge"):
         address = None if whom["backend"] == "embedded" else whom["base_url"]
         judge = await aget_client(model=whom["model"], backend=whom["backend"], base_url=address)
+        if not again.fresh:
+            check_same_model(whom, await judge.manifest(load=False))
     scoring = Scoring(again.processor, judge, manifest["scored_by"])
     return trial_work(client, options, scoring, manifest["language"])
 
@@ -280,7 +283,9 @@ def trials_run(
         manifest = {"language": tag, "of_task": contest.of_task, **await scoring.record(tag, options)}
         return Plan(items, trial_work(client, options, scoring, tag), manifest=manifest)
 
-    return launch(TRIALS, Plan(subject=contest.task[:500], open=opened, total=len(items)), arguments)
+    given = {} if scoring.check is None else {"processor": scoring.check}
+    plan = Plan(subject=contest.task[:500], open=opened, total=len(items), given=given)
+    return launch(TRIALS, plan, arguments)
 
 
 TRIALS = register_kind(

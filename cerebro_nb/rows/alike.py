@@ -5,7 +5,6 @@
 # %% ../../nbs/18_rows/9_alike.ipynb #df92781e
 from __future__ import annotations
 
-import os
 import re
 import tempfile
 import weakref
@@ -142,6 +141,7 @@ class _Pages:
         with written_beside():
             self._seek(row, column)
             self._file.write(numbers.astype(self._dtype).tobytes())
+            self._file.flush()
 
     def read(self, row: int, column: int, columns: int = 1) -> Any:
         """Return some columns of the page that begins at a row, each a row of what is returned."""
@@ -225,10 +225,13 @@ class StoredVectors:
     def add(self, vectors: Any) -> None:
         """Write some at the end, a row each."""
         halves = vectors.astype("float16")
+        size = halves.itemsize * halves.shape[1]
         with written_beside():
-            self._file.seek(0, os.SEEK_END)
-            self._file.write(halves.tobytes())
-        self._count, self._size = self._count + len(halves), halves.itemsize * halves.shape[1]
+            self._file.seek(self._count * size)
+            left = memoryview(halves.tobytes())
+            while left:  # a file without a buffer may take a part, as where a disk is nearly full
+                left = left[self._file.write(left) :]
+        self._count, self._size = self._count + len(halves), size
 
     def _read(self, place: int) -> bytes:
         self._file.seek(place * self._size)

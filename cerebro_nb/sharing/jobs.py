@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import operator
+import sys
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
@@ -30,13 +30,21 @@ def name_of(value: Any) -> str:
         If another process could not find it there.
     """
     module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", "")
-    if not module or module == "__main__" or not name or "<" in name:
+    if not module or module == "__main__" or not name or not _is_found(value, module, name):
         what = name or type(value).__name__
         raise InputError(
             f"{what} cannot be found by its name in another process",
             hint="Put it at the top of a module that workers can import, and name that: cerebro work --functions.",
         )
     return f"{module}:{name}"
+
+
+def _is_found(value: Any, module: str, name: str) -> bool:
+    """Whether a name finds a value; the method of a class is made anew each time, and is equal then."""
+    try:
+        return bool(operator.attrgetter(name)(sys.modules[module]) == value)
+    except (KeyError, AttributeError):
+        return False
 
 
 def job_record(job: Job, reuse: bool = False) -> dict[str, Any]:
@@ -54,10 +62,8 @@ def job_record(job: Job, reuse: bool = False) -> dict[str, Any]:
     InputError
         If what it was given cannot be found by its name.
     """
-    order = Order.of_job(job)
+    order = Order.of_job(job).without_addresses()
     given = {name: name_of(value) for name, value in job.given.items() if value is not None}
-    whom = {**order.whom, "base_url": None} if order.whom else {}
-    order = replace(order, whom=whom)
     return {"cerebro": cerebro_nb.__version__, "order": order.as_text(), "given": given, "reuse": reuse}
 
 # %% ../../nbs/27_sharing/2_jobs.ipynb #427ddb07
@@ -69,7 +75,7 @@ def named(reference: str, modules: Collection[str]) -> Any:
     reference
         ``module:name``.
     modules
-        The modules of which it may be, with all that is in them.
+        The modules of which it may be, with all that is made in them.
 
     Raises
     ------
@@ -83,12 +89,18 @@ def named(reference: str, modules: Collection[str]) -> Any:
             hint=f"If it may: cerebro work --functions {module.partition('.')[0]}.",
         )
     try:
-        return operator.attrgetter(name)(import_module(module))
+        found = operator.attrgetter(name)(import_module(module))
     except Exception as error:  # a module of somebody's own may raise anything
         raise InputError(
             f"{reference} cannot be imported: {error_text(error)}",
             hint="Install the package that has it, or start the worker in the folder where it is.",
         ) from error
+    if (getattr(found, "__module__", None), getattr(found, "__qualname__", "")) != (module, name):
+        raise InputError(
+            f"{name} is not of the module {module}, which has it from elsewhere or by another name",
+            hint="Name it by the module and the name with which it was defined.",
+        )
+    return found
 
 # %% ../../nbs/27_sharing/2_jobs.ipynb #52671984
 async def made_from(record: Mapping[str, Any], ledger: Ledger, modules: Collection[str]) -> Job:
@@ -114,4 +126,4 @@ async def made_from(record: Mapping[str, Any], ledger: Ledger, modules: Collecti
             hint=f"Install the same one: pip install cerebro-nb=={record['cerebro']}",
         )
     given = {name: named(reference, modules) for name, reference in record["given"].items()}
-    return await job_again(Order.from_text(record["order"]), ledger, given)
+    return await job_again(Order.from_text(record["order"]).without_addresses(), ledger, given)

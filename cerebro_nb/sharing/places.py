@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.util import find_spec
@@ -15,7 +14,7 @@ from typing import Any
 from ..batching.plans import Job, Place, Take
 from ..batching.work import WorkItem
 from ..cluster.actors import RayWorker
-from ..cluster.clusters import Cluster
+from ..cluster.clusters import CLUSTER
 from ..cluster.workers import Worker, Workers
 from ..errors import InputError, MissingDependency, WorkerLost
 from ..logs import get_logger
@@ -25,9 +24,24 @@ from ..tasks.ledger import Ledger, get_ledger
 _log = get_logger(__name__)
 
 # %% auto #0
-__all__ = ['RayPlace', 'cluster_named', 'place_named']
+__all__ = ['entered', 'RayPlace', 'place_named']
 
 # %% ../../nbs/27_sharing/5_places.ipynb #b2b5ffb6
+async def entered(on: str) -> Any:
+    """Join a cluster, as `Cluster.enter` does, and return Ray; who is cancelled meanwhile leaves it again."""
+    entering = asyncio.ensure_future(asyncio.to_thread(CLUSTER.enter, on))
+    try:
+        return await asyncio.shield(entering)
+    except asyncio.CancelledError:
+        entering.add_done_callback(_leave_unused)
+        raise
+
+
+def _leave_unused(entering: asyncio.Future[Any]) -> None:
+    if not entering.cancelled() and entering.exception() is None:
+        asyncio.get_running_loop().run_in_executor(None, CLUSTER.leave)
+
+# %% ../../nbs/27_sharing/5_places.ipynb #eddcffb6
 _EXCHANGES_A_SECOND = 200
 _LEAST_GATHER_S = 0.05
 
@@ -37,12 +51,12 @@ class RayPlace:
 
     Parameters
     ----------
-    cluster
-        Which one.
+    on
+        Which one, as in `Cluster.enter`.
     """
 
-    def __init__(self, cluster: Cluster):
-        self._cluster = cluster
+    def __init__(self, on: str):
+        self._on = on
         self._ray: Any = None
         self._workers = Workers([])
         #: The last worker of each node, by the node's id.
@@ -58,7 +72,7 @@ class RayPlace:
 
     async def open(self, job: Job) -> None:
         """Join the cluster; a worker is made on each node when there are items."""
-        self._ray = await asyncio.to_thread(self._cluster.enter)
+        self._ray = await entered(self._on)
         nodes = await asyncio.to_thread(self._alive)
         _log.info("%d nodes of a Ray cluster: %s", len(nodes), ", ".join(sorted(nodes.values())))
         gather_s = max(_LEAST_GATHER_S, len(nodes) / _EXCHANGES_A_SECOND)
@@ -82,13 +96,7 @@ class RayPlace:
         """End what is under way and the workers, and leave the cluster."""
         if self._ray is not None:
             await self._workers.close()
-            await asyncio.to_thread(self._cluster.leave)
-
-# %% ../../nbs/27_sharing/5_places.ipynb #4af6a861
-@functools.cache
-def cluster_named(on: str) -> Cluster:
-    """Return the cluster that all runs of this process share that name it so."""
-    return Cluster(on)
+            await asyncio.to_thread(CLUSTER.leave)
 
 # %% ../../nbs/27_sharing/5_places.ipynb #d7c0114d
 def place_named(on: str, ledger: Ledger | None = None, reuse: bool = False) -> Callable[[], Place]:
@@ -119,4 +127,4 @@ def place_named(on: str, ledger: Ledger | None = None, reuse: bool = False) -> C
         raise InputError(f"on = {on[:100]!r} is no place", hint=hint)
     if find_spec("ray") is None:
         raise MissingDependency("ray", "ray")
-    return lambda: RayPlace(cluster_named(on))
+    return partial(RayPlace, on)

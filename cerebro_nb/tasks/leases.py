@@ -10,6 +10,8 @@ import socket
 import time
 import uuid
 from collections.abc import Mapping
+from hashlib import blake2b
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sql
@@ -22,29 +24,43 @@ from .reading import Task, find_task
 from .schema import ENDINGS, ITEMS, JOBS, LEASES, SERVERS, TASKS
 
 # %% auto #0
-__all__ = ['LEASE_S', 'this_holder', 'holder_is_dead', 'lease_is_over', 'dismissal', 'dismiss_workers', 'claim', 'release',
-           'unfinished_tasks', 'served', 'note_served']
+__all__ = ['LEASE_S', 'machine', 'this_holder', 'holder_is_dead', 'lease_is_over', 'dismissal', 'dismiss_workers', 'claim',
+           'release', 'unfinished_tasks', 'served', 'note_served']
 
 # %% ../../nbs/14_tasks/6_leases.ipynb #4a2d81ee
 _TOKEN = uuid.uuid4().hex[:8]
 
 
+def machine() -> str:
+    """Return a word that only processes have in common that see each other's ids; empty where none is known."""
+    try:
+        started = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        ids_of = os.stat("/proc/self/ns/pid").st_ino
+    except OSError:
+        return ""
+    return blake2b(f"{started} {ids_of}".encode(), digest_size=6).hexdigest()
+
+
+def _here() -> str:
+    return f"{socket.gethostname()[:64]}:{machine()}"
+
+
 def this_holder() -> str:
-    """Return how this process calls itself in a lease: host, process id and a random word."""
-    return f"{socket.gethostname()}:{os.getpid()}:{_TOKEN}"
+    """Return how this process calls itself in a lease: host, machine, process id and a random word."""
+    return f"{_here()}:{os.getpid()}:{_TOKEN}"
 
 
 def holder_is_dead(holder: str) -> bool:
     """Whether a process that held a task is known to be gone: one of this machine whose process is not there."""
-    host, process, _ = holder.rsplit(":", 2)
-    if host != socket.gethostname() or os.name != "posix":
+    where, _, process = holder.rpartition(":")[0].rpartition(":")
+    if where != _here() or not machine() or not process.isdecimal():
         return False
     try:
         os.kill(int(process), 0)
     except ProcessLookupError:
         return True
-    except PermissionError:
-        pass  # it is there, and another user's
+    except (PermissionError, OverflowError):
+        pass  # it is there, and another user's; or no process at all
     return False
 
 # %% ../../nbs/14_tasks/6_leases.ipynb #14f148a6
