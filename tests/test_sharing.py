@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import json
+import logging
 import os
 import re
 import signal
@@ -32,7 +33,9 @@ from cerebro_nb.sharing.handing_out import (
     Lease,
     LeasedRows,
     PostedJob,
+    Sign,
     claim_leases,
+    give_sign,
     open_job,
     post_job,
     post_leases,
@@ -225,6 +228,37 @@ def test_a_worker_that_falls_silent_is_too_late_and_goes_on_afterwards(url, shar
     assert any("taken for dead" in line or "silent for so long" in line for line in silent.lines)
 
 
+def test_one_that_was_taken_for_dead_and_lives_gets_nothing_taken_again(url, shared):
+    """It says that it lives before it claims, so nobody takes it for dead once more."""
+    with FakeOllama(slots=8, seconds=0.3) as server, Team(url, OLLAMA_HOST=server.url) as team:
+        worker = team.start()
+        run = a_prompt_run(shared, range(60), server)
+        marks = [reached(run, number) for number in (8, 24, 40)]
+        run.start()
+        for mark in marks:
+            assert mark.wait(60)
+            shared.database.write(WORKERS.delete())  # as another run does that takes it for dead
+        run.wait()
+        assert outputs(shared, run) == [f"echo item {n};" for n in range(60)]
+        assert 1 <= run.place.deaths <= len(marks)  # each time once, for what it held
+        team.end(worker, signal.SIGINT)
+
+
+def test_settings_that_are_half_saved_end_no_worker(url, shared, tmp_path):
+    config = tmp_path / "cerebro.toml"
+    with FakeOllama(slots=8, seconds=0.1) as server, Team(url, OLLAMA_HOST=server.url) as team:
+        config.write_text("outage_s = 600\n")
+        worker = team.start(CEREBRO_CONFIG=str(config))
+        run = a_prompt_run(shared, range(300), server, lost_s=SOON_S)
+        ten = reached(run, 10)
+        run.start()
+        assert ten.wait(60)
+        config.write_text("outage_s = [")
+        run.wait()
+        assert run.progress.ok == 300 and run.place.deaths == 0
+        assert team.end(worker, signal.SIGINT) == 130
+
+
 def test_an_item_that_kills_its_workers_fails_alone(url, shared, chores):
     run = a_run(shared, range(60), chores.deadly)
     known = reached(run, 0)
@@ -272,6 +306,26 @@ def test_a_generator_s_run_is_worked_on_by_workers(url, shared):
     assert run.progress.ok == 40 and len({output["question"] for output in outputs(shared, run)}) == 40
     made = [sum("format" in payload for _, payload, _ in server.requests) for server in (one, other)]
     assert sum(made) >= 40 and min(made) > 0
+
+
+def stubborn_run(server, ledger, on):
+    """Return a run of a generator, not started."""
+    more = {"model": "tiny", "backend": "ollama", "base_url": server.url, "embedder": "none", "one_call": True}
+    return qa_run("tea", 10, profile=FOUR_AT_ONCE, ledger=ledger, on=on, show_progress=False, **more)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("answer", [pair(1), '{"question": "?"}'], ids=["always the same", "never fit"])
+def test_a_generator_stops_where_nothing_good_comes_as_it_does_here(url, shared, answer):
+    with FakeOllama(lambda _: answer, slots=8) as server, Team(url) as team:
+        here = stubborn_run(server, shared, "here").wait().progress
+        team.start(OLLAMA_HOST=server.url)
+        elsewhere = stubborn_run(server, shared, "workers")
+        # Without an end it would be cancelled.
+        elsewhere.on_progress(lambda now: elsewhere.cancel() if now.processed > 5 * here.processed else None)
+        there = elsewhere.wait().progress
+    assert there.status != "cancelled" and there.ok == here.ok
+    assert there.processed <= 3 * here.processed, (there, here)
 
 
 # --- going, pausing, ending
@@ -390,6 +444,49 @@ def test_another_version_and_a_module_that_is_not_named_are_refused_in_words(url
         assert "pip install cerebro-nb==0.0.1" in refused.value.hint
 
 
+def test_a_worker_of_another_task_is_none_of_those_that_must_say_it(url, shared, chores):
+    other = shared.create_task("numbers", "", 1)
+    with Team(url) as team:
+        team.start()  # it may call no function of ours
+        team.words += ["--task", other]
+        team.start()
+        run = a_run(shared, range(4), chores.double).start()
+        with pytest.raises(errors.InputError, match="calls nothing of the module chores"):
+            run.wait()
+
+
+def test_a_run_of_which_no_worker_may_take_anything_says_so(url, shared, chores, caplog):
+    other, told = shared.create_task("numbers", "", 1), threading.Event()
+    with Team(url, "--task", other) as team:
+        team.start()
+        run = a_run(shared, range(4), chores.double)
+
+        class Heard(logging.Handler):
+            def emit(self, record):
+                if "no worker is there" in record.getMessage():
+                    told.set()
+
+        logging.getLogger("cerebro_nb").addHandler(heard := Heard())
+        try:
+            run.start()
+            assert told.wait(30)
+        finally:
+            logging.getLogger("cerebro_nb").removeHandler(heard)
+            run.cancel()
+            run.wait()
+
+
+def test_an_idle_worker_shows_no_task(url, shared, chores):
+    left = threading.Event()
+    with Team(url, "--functions", "chores") as team:
+        team.start()
+        a_run(shared, range(4), chores.double).start().wait()
+        until = time.monotonic() + 30
+        while (tasks := [*workers_df(ledger=shared)["task_id"]]) != [None] and time.monotonic() < until:
+            left.wait(0.2)
+        assert tasks == [None]
+
+
 def test_what_cannot_be_found_by_its_name_is_refused_before_anything_is_asked(shared):
     async def nearby(value):
         return value
@@ -470,6 +567,7 @@ def test_of_two_workers_that_end_an_item_the_one_that_holds_it_is_heard(shared):
     now(post_job, job)
     now(open_job, (task_id, True))
     now(post_leases, [Lease.of(task_id, [0, 1, 2, 3])])
+    now(give_sign, Sign("worker 1"))
     assert len(now(claim_leases, Claim(job, "worker 1", room=4)).leases) == 1
 
     def ended(holder, position, output):
@@ -497,7 +595,8 @@ def test_a_claim_looks_at_what_it_takes_however_many_items_there_are(shared):
     with database.connections.writing() as connection:
         connection.execute(fresh, {"task": task_id, "last": count - 1})
     leases = [Lease.of(task_id, range(first, first + 8)) for first in range(0, 8_000, 8)]
-    for write, value in ((post_job, job), (open_job, (task_id, True)), (post_leases, leases)):
+    prepared = ((post_job, job), (open_job, (task_id, True)), (post_leases, leases), (give_sign, Sign("worker 1")))
+    for write, value in prepared:
         database.submit(write, value, urgent=True).result()
     statements = []
 

@@ -78,7 +78,7 @@ class Judging(Protocol):
         """Raise what is wrong with an answer that another process made, beside those there are."""
 
     def note(self, item: WorkItem, refused: Sequence[str]) -> None:
-        """Note what another process refused of an item that it gave up."""
+        """Note what came of tries of another process at an item: what refused each; an empty text if it was taken."""
 
     def wish(self, item: WorkItem) -> str:
         """Return what is to be said to the next attempt at an item."""
