@@ -12,22 +12,33 @@ import sys
 import threading
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sql
 from fakes import FakeOllama
 from servers import PostgresServer
+from sqlalchemy.exc import OperationalError
 
 import cerebro_nb
-from cerebro_nb import Client, Ledger, OllamaBackend, errors, load_settings
+from cerebro_nb import (
+    Client,
+    Ledger,
+    OllamaBackend,
+    errors,
+    load_settings,
+    process_in_batches,
+    resume,
+    retry_failed,
+)
 from cerebro_nb.batching.plans import How, Plan, Where
 from cerebro_nb.batching.run import Run
 from cerebro_nb.batching.work import function_work, prompt_work
 from cerebro_nb.cluster.assignments import MOST_DEATHS
 from cerebro_nb.concurrency.loop import LOOP
 from cerebro_nb.generating.builtin import qa_run
+from cerebro_nb.launching.batches import batch_run
 from cerebro_nb.sharing.handing_out import (
     Claim,
     Lease,
@@ -41,6 +52,7 @@ from cerebro_nb.sharing.handing_out import (
     post_leases,
     write_leased,
 )
+from cerebro_nb.sharing.serving import Serving
 from cerebro_nb.sharing.sharing import LOST_S, Sharing, workers_df
 from cerebro_nb.tasks.schema import ENDINGS, JOBS, LEASES, WORKERS
 from cerebro_nb.tasks.writing import EndedRows
@@ -461,17 +473,9 @@ def test_a_run_of_which_no_worker_may_take_anything_says_so(url, shared, chores,
         team.start()
         run = a_run(shared, range(4), chores.double)
 
-        class Heard(logging.Handler):
-            def emit(self, record):
-                if "no worker is there" in record.getMessage():
-                    told.set()
-
-        logging.getLogger("cerebro_nb").addHandler(heard := Heard())
-        try:
+        with heard(lambda words: told.set() if "no worker is there" in words else None):
             run.start()
             assert told.wait(30)
-        finally:
-            logging.getLogger("cerebro_nb").removeHandler(heard)
             run.cancel()
             run.wait()
 
@@ -507,7 +511,110 @@ def test_a_file_is_no_ledger_to_share(tmp_path, chores):
             run.wait()
 
 
+def test_what_workers_could_not_take_is_refused_before_anything_is_asked_or_written(tmp_path, shared, chores):
+    with FakeOllama() as server, contextlib.closing(Ledger(f"sqlite:///{tmp_path / 'y.db'}")) as ledger:
+        more = {"model": "tiny", "backend": "ollama", "base_url": server.url, "on": "workers", "show_progress": False}
+        with pytest.raises(errors.InputError, match="share a ledger of PostgreSQL"):
+            qa_run("tea", 4, ledger=ledger, min_score=4, **more)
+        with pytest.raises(errors.InputError, match="cannot be found by its name"):
+            batch_run(range(4), lambda value: value, ledger=shared, on="workers")
+        done = process_in_batches(range(4), chores.unfit, "auto", ledger=ledger, show_progress=False)
+        with pytest.raises(errors.InputError, match="share a ledger of PostgreSQL"):
+            retry_failed(done.task_id, processor=chores.unfit, ledger=ledger, on="workers")
+        assert server.requests == [] and shared.tasks() == [] and len(ledger.tasks()) == 1
+
+
+@contextlib.contextmanager
+def heard(listener):
+    """Have a function called with each line that is logged meanwhile."""
+    handler, logger = logging.Handler(), logging.getLogger("cerebro_nb")
+    handler.emit = lambda record: listener(record.getMessage())
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
+@pytest.mark.parametrize(("profile", "is_said"), [("synthetic", True), ("auto", False)])
+def test_a_profile_that_lets_out_few_items_for_many_workers_says_so(url, shared, chores, profile, is_said):
+    words = []
+    with Team(url, "--functions", "chores") as team, heard(words.append):
+        team.start()
+        a_run(shared, range(3), chores.double, load_settings({}).profile(profile)).start().wait()
+    assert any("lets out 3 items at a time" in line for line in words) == is_said
+
+
+def test_a_task_is_gone_on_with_and_done_again_by_workers_from_the_command_line(url, shared):
+    with FakeOllama(slots=8) as server, Team(url, OLLAMA_HOST=server.url) as team:
+        run = a_prompt_run(shared, range(6), server)
+        known = reached(run, 0)
+        run.start()
+        assert known.wait(60)
+        run.cancel()
+        run.wait()
+        assert shared.unanswered(run.task_id) == 6
+        team.start()
+        environment = {**team.environment, "CEREBRO_DATABASE_URL": url}
+        for verb in ("resume", "rerun"):
+            words = [CEREBRO, verb, run.task_id, "--on", "workers"]
+            done = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=120)
+            assert done.returncode == 0, done.stderr
+        assert len(outputs(shared, run)) == 6
+        assert workers_df(ledger=shared)["ended"].sum() == 12  # nothing of it was done here
+
+
 # --- the database
+
+
+class Away(Ledger):
+    """A ledger that is away each other time that it is read."""
+
+    def __init__(self, url):
+        super().__init__(url)
+        self.looks = Counter()
+
+    def _be_away(self, name):
+        self.looks[name] += 1
+        if self.looks[name] % 2:
+            gone = OperationalError("SELECT", {}, Exception("the server closed the connection"))
+            raise errors.LedgerError("the ledger is away") from gone
+
+    def items(self, *of):
+        self._be_away("items")
+        return super().items(*of)
+
+    def reusable(self, keys):
+        self._be_away("reusable")
+        return super().reusable(keys)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("on", ["here", "workers"])
+def test_who_reads_waits_for_a_ledger_that_is_away(url, monkeypatch, on):
+    with FakeOllama(slots=8) as server, contextlib.ExitStack() as stack:
+        monkeypatch.setenv("OLLAMA_HOST", server.url)
+        ledger, worker_s = (stack.enter_context(contextlib.closing(Away(url))) for _ in range(2))
+        more = {"ledger": ledger, "show_progress": False, "profile": "auto", "backend": "ollama", "model": "tiny"}
+        serving = LOOP.submit(Serving(worker_s).run())
+        try:
+            run = batch_run(range(120), "item {item};", on=on, reuse=True, **more)
+            twenty = reached(run, 20)
+            run.start()
+            assert twenty.wait(60)
+            run.cancel()
+            run.wait()
+            del more["profile"]
+            run = resume(run.task_id, on=on, **more)
+        finally:
+            serving.cancel()
+            with contextlib.suppress(CancelledError):
+                serving.result(30)
+        assert outputs(ledger, run) == [f"echo item {n};" for n in range(120)]
+        assert ledger.looks["items"] > 1
+        # Who works on an item looks for its answer, and nobody else does.
+        looked = [bool(known.looks["reusable"]) for known in (ledger, worker_s)]
+        assert looked == [on == "here", on == "workers"]
 
 
 def test_a_database_that_is_restarted_in_mid_run_loses_nothing(monkeypatch):

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sql
 
+from ..batching.flow import next_items
 from ..batching.plans import Job, Take
 from ..batching.records import EndedItem
 from ..batching.work import WorkItem
@@ -224,13 +224,13 @@ class HandedOut:
         """Whether all items have ended."""
         return self._is_read and not self.left
 
-    def further(self, seen: Seen) -> list[WorkItem]:
+    async def further(self, seen: Seen) -> list[WorkItem]:
         """Return further items, as many as are to lie ready."""
         at_once, ended = sum(row["at_once"] for row in seen.workers), sum(len(row["told"]) for row in seen.endings)
         ahead = max(_LEAST_AHEAD, 4 * at_once, 4 * ended)
         if self._is_read or seen.free > ahead // 2:
             return []
-        items = list(itertools.islice(self._items, ahead - seen.free))
+        items = await next_items(self._items, ahead - seen.free)
         self._is_read = len(items) < ahead - seen.free
         return items
 
@@ -294,7 +294,7 @@ class Watching:
 
     async def _further(self, seen: Seen, out: HandedOut, take: Take) -> list[Lease]:
         items: list[WorkItem] = []
-        for item in out.further(seen):
+        for item in await out.further(seen):
             if (ended := self._inspection.spare(item)) is None:
                 items.append(item)
             else:
