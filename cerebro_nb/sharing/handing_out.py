@@ -45,6 +45,7 @@ async def written(database: Database, write: Write, value: Any, patience_s: floa
     LedgerError
         If it cannot be written, or not in time.
     """
+
     def post() -> Awaitable[Any]:
         return asyncio.shield(asyncio.wrap_future(database.submit(write, value, urgent=True)))
 

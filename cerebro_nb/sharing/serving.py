@@ -281,9 +281,7 @@ class Bouts:
         As in `Signs`.
     """
 
-    def __init__(
-        self, ledger: Ledger, modules: Collection[str], only_task: str | None = None, patience_s: float = 0.0
-    ):
+    def __init__(self, ledger: Ledger, modules: Collection[str], only_task: str | None = None, patience_s: float = 0.0):
         self._ledger, self._modules, self._numbers = ledger, modules, itertools.count()
         self._signs = Signs(ledger, self._taken_for_dead, only_task, patience_s)
         self._bout: Bout | None = None

@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 _log = get_logger(__name__)
 
 # %% auto #0
-__all__ = ['LOST_S', 'Lost', 'take_back', 'Look', 'Seen', 'look', 'error_told', 'ended_told', 'Vigil', 'HandedOut', 'Watching',
-           'Sharing', 'workers_df']
+__all__ = ['LOST_S', 'Lost', 'take_back', 'Look', 'Seen', 'look', 'error_told', 'ended_told', 'Vigil', 'HandedOut', 'Hearing',
+           'Watching', 'Sharing', 'workers_df']
 
 # %% ../../nbs/27_sharing/4_sharing.ipynb #4dda3c3a
 @dataclass(frozen=True, slots=True)
@@ -248,8 +248,8 @@ class HandedOut:
         return self._leases(sorted(self.left), 1)
 
 # %% ../../nbs/27_sharing/4_sharing.ipynb #203a41ea
-class Watching:
-    """Tells a run what the workers do that share its ledger, and takes back what the dead held.
+class Hearing:
+    """Gives what is worth a call, and tells a run what the workers made of it that share its ledger.
 
     Parameters
     ----------
@@ -300,6 +300,10 @@ class Watching:
             else:
                 await take(item, ended)
         return out.leases(items, seen)
+
+# %% ../../nbs/27_sharing/4_sharing.ipynb #5ea3a202
+class Watching(Hearing):
+    """Takes back what the dead held, and sees that somebody is there."""
 
     async def _bury(self, seen: Seen, out: HandedOut, take: Take) -> None:
         assert self._job is not None
