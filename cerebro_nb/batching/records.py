@@ -340,7 +340,7 @@ def ended_item(task_id: str, item: WorkItem, outcome: Outcome) -> EndedItem:
 
 # %% ../../nbs/15_batching/3_records.ipynb #38ae4031
 def came_of(ended: EndedItem) -> list[str]:
-    """Return what came of tries at an item: what refused each, a gate or a class of error; an empty text if one was taken."""
+    """Return what came of tries at an item: the gate or class of error that refused each, or an empty text."""
     error, last = ended.error, [""]
     if error is not None:
         is_unnamed = isinstance(error, OutputError) and error.retry != "never" and not refused_by_gates(error)
