@@ -61,7 +61,7 @@ class Profile(CheckedValues):
     batch_size: Positive | None = Field(description="items in a batch; None is a sliding window")
     delay_s: float = Field(ge=0, le=3600, description="seconds to rest between batches")
     concurrency: int | None = Field(
-        None, ge=1, le=100_000, description="requests in flight at most; None is as many as the servers bear"
+        None, ge=1, le=100_000, description="requests in flight at most, a process; None is as many as the servers bear"
     )
     adaptive: bool = Field(False, description="find out how many requests at once serve best, up to that number")
     timeout_s: Seconds = Field(

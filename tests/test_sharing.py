@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import json
+import logging
 import os
 import re
 import signal
@@ -11,16 +12,26 @@ import sys
 import threading
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sql
 from fakes import FakeOllama
 from servers import PostgresServer
+from sqlalchemy.exc import OperationalError
 
 import cerebro_nb
-from cerebro_nb import Client, Ledger, OllamaBackend, errors, load_settings
+from cerebro_nb import (
+    Client,
+    Ledger,
+    OllamaBackend,
+    errors,
+    load_settings,
+    process_in_batches,
+    resume,
+    retry_failed,
+)
 from cerebro_nb.batching.plans import How, Plan, Where
 from cerebro_nb.batching.run import Run
 from cerebro_nb.batching.work import function_work, prompt_work
@@ -28,17 +39,21 @@ from cerebro_nb.cluster.assignments import MOST_DEATHS
 from cerebro_nb.concurrency.loop import LOOP
 from cerebro_nb.generating.builtin import qa_run
 from cerebro_nb.judging.trials import Contest, Scoring, trials_run
+from cerebro_nb.launching.batches import batch_run
 from cerebro_nb.sharing.handing_out import (
     Claim,
     Lease,
     LeasedRows,
     PostedJob,
+    Sign,
     claim_leases,
+    give_sign,
     open_job,
     post_job,
     post_leases,
     write_leased,
 )
+from cerebro_nb.sharing.serving import Serving
 from cerebro_nb.sharing.sharing import LOST_S, Sharing, workers_df
 from cerebro_nb.tasks.schema import ENDINGS, JOBS, LEASES, WORKERS
 from cerebro_nb.tasks.writing import EndedRows
@@ -229,6 +244,37 @@ def test_a_worker_that_falls_silent_is_too_late_and_goes_on_afterwards(url, shar
     assert any("taken for dead" in line or "silent for so long" in line for line in silent.lines)
 
 
+def test_one_that_was_taken_for_dead_and_lives_gets_nothing_taken_again(url, shared):
+    """It says that it lives before it claims, so nobody takes it for dead once more."""
+    with FakeOllama(slots=8, seconds=0.3) as server, Team(url, OLLAMA_HOST=server.url) as team:
+        worker = team.start()
+        run = a_prompt_run(shared, range(60), server)
+        marks = [reached(run, number) for number in (8, 24, 40)]
+        run.start()
+        for mark in marks:
+            assert mark.wait(60)
+            shared.database.write(WORKERS.delete())  # as another run does that takes it for dead
+        run.wait()
+        assert outputs(shared, run) == [f"echo item {n};" for n in range(60)]
+        assert 1 <= run.place.deaths <= len(marks)  # each time once, for what it held
+        team.end(worker, signal.SIGINT)
+
+
+def test_settings_that_are_half_saved_end_no_worker(url, shared, tmp_path):
+    config = tmp_path / "cerebro.toml"
+    with FakeOllama(slots=8, seconds=0.1) as server, Team(url, OLLAMA_HOST=server.url) as team:
+        config.write_text("outage_s = 600\n")
+        worker = team.start(CEREBRO_CONFIG=str(config))
+        run = a_prompt_run(shared, range(300), server, lost_s=SOON_S)
+        ten = reached(run, 10)
+        run.start()
+        assert ten.wait(60)
+        config.write_text("outage_s = [")
+        run.wait()
+        assert run.progress.ok == 300 and run.place.deaths == 0
+        assert team.end(worker, signal.SIGINT) == 130
+
+
 def test_an_item_that_kills_its_workers_fails_alone(url, shared, chores):
     run = a_run(shared, range(60), chores.deadly)
     known = reached(run, 0)
@@ -276,6 +322,26 @@ def test_a_generator_s_run_is_worked_on_by_workers(url, shared):
     assert run.progress.ok == 40 and len({output["question"] for output in outputs(shared, run)}) == 40
     made = [sum("format" in payload for _, payload, _ in server.requests) for server in (one, other)]
     assert sum(made) >= 40 and min(made) > 0
+
+
+def stubborn_run(server, ledger, on):
+    """Return a run of a generator, not started."""
+    more = {"model": "tiny", "backend": "ollama", "base_url": server.url, "embedder": "none", "one_call": True}
+    return qa_run("tea", 10, profile=FOUR_AT_ONCE, ledger=ledger, on=on, show_progress=False, **more)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("answer", [pair(1), '{"question": "?"}'], ids=["always the same", "never fit"])
+def test_a_generator_stops_where_nothing_good_comes_as_it_does_here(url, shared, answer):
+    with FakeOllama(lambda _: answer, slots=8) as server, Team(url) as team:
+        here = stubborn_run(server, shared, "here").wait().progress
+        team.start(OLLAMA_HOST=server.url)
+        elsewhere = stubborn_run(server, shared, "workers")
+        # Without an end it would be cancelled.
+        elsewhere.on_progress(lambda now: elsewhere.cancel() if now.processed > 5 * here.processed else None)
+        there = elsewhere.wait().progress
+    assert there.status != "cancelled" and there.ok == here.ok
+    assert there.processed <= 3 * here.processed, (there, here)
 
 
 # --- going, pausing, ending
@@ -394,6 +460,41 @@ def test_another_version_and_a_module_that_is_not_named_are_refused_in_words(url
         assert "pip install cerebro-nb==0.0.1" in refused.value.hint
 
 
+def test_a_worker_of_another_task_is_none_of_those_that_must_say_it(url, shared, chores):
+    other = shared.create_task("numbers", "", 1)
+    with Team(url) as team:
+        team.start()  # it may call no function of ours
+        team.words += ["--task", other]
+        team.start()
+        run = a_run(shared, range(4), chores.double).start()
+        with pytest.raises(errors.InputError, match="calls nothing of the module chores"):
+            run.wait()
+
+
+def test_a_run_of_which_no_worker_may_take_anything_says_so(url, shared, chores, caplog):
+    other, told = shared.create_task("numbers", "", 1), threading.Event()
+    with Team(url, "--task", other) as team:
+        team.start()
+        run = a_run(shared, range(4), chores.double)
+
+        with heard(lambda words: told.set() if "no worker is there" in words else None):
+            run.start()
+            assert told.wait(30)
+            run.cancel()
+            run.wait()
+
+
+def test_an_idle_worker_shows_no_task(url, shared, chores):
+    left = threading.Event()
+    with Team(url, "--functions", "chores") as team:
+        team.start()
+        a_run(shared, range(4), chores.double).start().wait()
+        until = time.monotonic() + 30
+        while (tasks := [*workers_df(ledger=shared)["task_id"]]) != [None] and time.monotonic() < until:
+            left.wait(0.2)
+        assert tasks == [None]
+
+
 def test_what_cannot_be_found_by_its_name_is_refused_before_anything_is_asked(shared):
     async def nearby(value):
         return value
@@ -429,7 +530,111 @@ def test_a_file_is_no_ledger_to_share(tmp_path, chores):
             run.wait()
 
 
+def test_what_workers_could_not_take_is_refused_before_anything_is_asked_or_written(tmp_path, shared, chores):
+    with FakeOllama() as server, contextlib.closing(Ledger(f"sqlite:///{tmp_path / 'y.db'}")) as ledger:
+        more = {"model": "tiny", "backend": "ollama", "base_url": server.url, "on": "workers", "show_progress": False}
+        with pytest.raises(errors.InputError, match="share a ledger of PostgreSQL"):
+            qa_run("tea", 4, ledger=ledger, min_score=4, **more)
+        with pytest.raises(errors.InputError, match="cannot be found by its name"):
+            batch_run(range(4), lambda value: value, ledger=shared, on="workers")
+        done = process_in_batches(range(4), chores.unfit, "auto", ledger=ledger, show_progress=False)
+        with pytest.raises(errors.InputError, match="share a ledger of PostgreSQL"):
+            retry_failed(done.task_id, processor=chores.unfit, ledger=ledger, on="workers")
+        assert server.requests == [] and shared.tasks() == [] and len(ledger.tasks()) == 1
+
+
+@contextlib.contextmanager
+def heard(listener):
+    """Have a function called with each line that is logged meanwhile."""
+    handler, logger = logging.Handler(), logging.getLogger("cerebro_nb")
+    handler.emit = lambda record: listener(record.getMessage())
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
+@pytest.mark.parametrize(("profile", "is_said"), [("synthetic", True), ("auto", False)])
+def test_a_profile_that_lets_out_few_items_for_many_workers_says_so(url, shared, chores, profile, is_said):
+    words = []
+    with Team(url, "--functions", "chores") as team, heard(words.append):
+        team.start()
+        a_run(shared, range(3), chores.double, load_settings({}).profile(profile)).start().wait()
+    assert any("lets out 3 items at a time" in line for line in words) == is_said
+
+
+def test_a_task_is_gone_on_with_and_done_again_by_workers_from_the_command_line(url, shared):
+    with FakeOllama(slots=8) as server, Team(url, OLLAMA_HOST=server.url) as team:
+        run = a_prompt_run(shared, range(6), server)
+        known = reached(run, 0)
+        run.start()
+        assert known.wait(60)
+        run.cancel()
+        run.wait()
+        assert shared.unanswered(run.task_id) == 6
+        worker = team.start()
+        environment = {**team.environment, "CEREBRO_DATABASE_URL": url}
+        for verb in ("resume", "rerun"):
+            words = [CEREBRO, verb, run.task_id, "--on", "workers"]
+            done = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=120)
+            assert done.returncode == 0, done.stderr
+        assert len(outputs(shared, run)) == 6
+        team.end(worker, signal.SIGINT)
+    assert sum("works on task" in line for line in worker.lines) == 2
+
+
 # --- the database
+
+
+class Away(Ledger):
+    """A ledger that is away each other time that it is read."""
+
+    def __init__(self, url):
+        super().__init__(url)
+        self.looks = Counter()
+
+    def _be_away(self, name):
+        self.looks[name] += 1
+        if self.looks[name] % 2:
+            gone = OperationalError("SELECT", {}, Exception("the server closed the connection"))
+            raise errors.LedgerError("the ledger is away") from gone
+
+    def items(self, *of):
+        self._be_away("items")
+        return super().items(*of)
+
+    def reusable(self, keys):
+        self._be_away("reusable")
+        return super().reusable(keys)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("on", ["here", "workers"])
+def test_who_reads_waits_for_a_ledger_that_is_away(url, monkeypatch, on):
+    with FakeOllama(slots=8) as server, contextlib.ExitStack() as stack:
+        monkeypatch.setenv("OLLAMA_HOST", server.url)
+        ledger, worker_s = (stack.enter_context(contextlib.closing(Away(url))) for _ in range(2))
+        more = {"ledger": ledger, "show_progress": False, "profile": "auto", "backend": "ollama", "model": "tiny"}
+        serving = LOOP.submit(Serving(worker_s).run())
+        try:
+            run = batch_run(range(120), "item {item};", on=on, reuse=True, **more)
+            twenty = reached(run, 20)
+            run.start()
+            assert twenty.wait(60)
+            run.cancel()
+            run.wait()
+            del more["profile"]
+            run = resume(run.task_id, on=on, **more)
+        finally:
+            serving.cancel()
+            with contextlib.suppress(CancelledError):
+                serving.result(30)
+        assert outputs(ledger, run) == [f"echo item {n};" for n in range(120)]
+        assert ledger.looks["items"] > 1
+        # Who works on an item looks for its answer, and nobody else does.
+        looked = [bool(known.looks["reusable"]) for known in (ledger, worker_s)]
+        assert looked == [on == "here", on == "workers"]
 
 
 def test_a_database_that_is_restarted_in_mid_run_loses_nothing(monkeypatch):
@@ -489,6 +694,7 @@ def test_of_two_workers_that_end_an_item_the_one_that_holds_it_is_heard(shared):
     now(post_job, job)
     now(open_job, (task_id, True))
     now(post_leases, [Lease.of(task_id, [0, 1, 2, 3])])
+    now(give_sign, Sign("worker 1"))
     assert len(now(claim_leases, Claim(job, "worker 1", room=4)).leases) == 1
 
     def ended(holder, position, output):
@@ -516,7 +722,8 @@ def test_a_claim_looks_at_what_it_takes_however_many_items_there_are(shared):
     with database.connections.writing() as connection:
         connection.execute(fresh, {"task": task_id, "last": count - 1})
     leases = [Lease.of(task_id, range(first, first + 8)) for first in range(0, 8_000, 8)]
-    for write, value in ((post_job, job), (open_job, (task_id, True)), (post_leases, leases)):
+    prepared = ((post_job, job), (open_job, (task_id, True)), (post_leases, leases), (give_sign, Sign("worker 1")))
+    for write, value in prepared:
         database.submit(write, value, urgent=True).result()
     statements = []
 

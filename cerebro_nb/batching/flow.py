@@ -32,11 +32,17 @@ from cerebro_nb.errors import (
     ServerGone,
     SettingsError,
 )
+from ..logs import get_logger
 from ..profiles import Profile
+from ..settings import load_settings
+from ..tasks.engines import may_pass
+from ..tasks.group_commit import patiently
+
+_log = get_logger(__name__)
 
 # %% auto #0
-__all__ = ['Do', 'Wish', 'Places', 'Breath', 'Window', 'rest', 'Here', 'let_through', 'Steering', 'note_outage', 'ends_all',
-           'Refusals']
+__all__ = ['Do', 'Wish', 'Places', 'Breath', 'next_items', 'Window', 'rest', 'Here', 'let_through', 'Steering', 'note_outage',
+           'ends_all', 'Refusals']
 
 # %% ../../nbs/15_batching/7_flow.ipynb #f094d797
 class Places:
@@ -91,6 +97,36 @@ class Breath:
             self._taken_at = loop.time()
 
 # %% ../../nbs/15_batching/7_flow.ipynb #80eeece3
+async def next_items(items: Iterator[WorkItem], count: int) -> list[WorkItem]:
+    """Return the next items, at most so many; a ledger that is away is waited for, as long as the settings say.
+
+    Parameters
+    ----------
+    items
+        Where they come from; what could not be read is read when the next one is asked for.
+    count
+        How many.
+
+    Raises
+    ------
+    LedgerError
+        If it is away for too long.
+    """
+    taken: list[WorkItem] = []
+
+    async def take() -> None:
+        taken.extend(itertools.islice(items, count - len(taken)))
+
+    try:
+        await take()
+    except LedgerError as error:
+        if not may_pass(error.__cause__ or error):
+            raise
+        _log.warning("%s; it is waited for", error.message)
+        await patiently(take, load_settings().outage_s)
+    return taken
+
+# %% ../../nbs/15_batching/7_flow.ipynb #22e20bb1
 Do = Callable[[WorkItem], Coroutine[Any, Any, None]]
 
 
@@ -130,13 +166,12 @@ class Window:
     async def _work(self, items: Iterator[WorkItem], do: Do) -> None:
         while self.workers <= self.limit():
             await self.gate.wait()
-            item = next(items, None)
-            if item is None:
+            if not (given := await next_items(items, 1)):
                 return
             self.hire()  # the limit may have risen
             self.places.take()
             try:
-                await do(item)
+                await do(given[0])
             finally:
                 self.places.leave()
             await self._breath.take()
@@ -219,7 +254,7 @@ async def let_through(
         tally.batch = 1
         return await run(items)
     for number in itertools.count(tally.batch + 1):
-        batch = list(itertools.islice(items, profile.batch_size))
+        batch = await next_items(items, profile.batch_size)
         if not batch:
             return
         if number > 1:

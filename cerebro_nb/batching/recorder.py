@@ -14,11 +14,12 @@ from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from .progress import Tally, count_on
 from .records import EndedItem, UnsavedAnswers, input_hash, keyed
-from .work import WorkItem
+from .work import Pages, ReadPage, WorkItem
 from ..concurrency.loop import LOOP
 from ..errors import CerebroError, LedgerError, TaskHeld, error_record
 from ..logs import get_logger
@@ -166,28 +167,36 @@ class ItemSource:
 
     def listed(self, items: Sequence[tuple[Any, str]]) -> Iterator[WorkItem]:
         """Yield the items of a list, which is recorded, with their keys."""
-        for first in range(0, len(items), READ_AHEAD):
-            yield from self._offered(first, items[first : first + READ_AHEAD])
+        firsts = range(0, len(items), READ_AHEAD)
+        return Pages(partial(self._offered, first, items[first : first + READ_AHEAD]) for first in firsts)
 
     def unanswered(self) -> Iterator[WorkItem]:
         """Yield the items of a task that have no answer."""
         first = 0
-        while rows := self.ledger.items(self.task_id, "pending", first, READ_AHEAD):
-            for row, (value, key) in zip(rows, keyed([row["input"] for row in rows], self.manifest), strict=True):
-                yield WorkItem(row["position"], value, earlier_attempts=row["attempts"], key=key)
-            first = rows[-1]["position"] + 1
+
+        def read() -> list[WorkItem]:
+            nonlocal first
+            rows = self.ledger.items(self.task_id, "pending", first, READ_AHEAD)
+            first = rows[-1]["position"] + 1 if rows else first
+            each = zip(rows, keyed([row["input"] for row in rows], self.manifest), strict=True)
+            return [WorkItem(row["position"], value, 1, row["attempts"], key) for row, (value, key) in each]
+
+        return Pages(itertools.repeat(read))
 
     def recorded(self, inputs: Iterator[Any], start: int = 0) -> Iterator[WorkItem]:
         """Yield the items of a generator, from a position on; they are recorded as they are read."""
+        return Pages(self._recorded(inputs, start))
+
+    def _recorded(self, inputs: Iterator[Any], start: int) -> Iterator[ReadPage]:
         for first, values in in_groups(inputs, self.read_ahead, start):
             items = keyed(values, self.manifest)
             self.ledger.add_items(self.task_id, first, items).add_done_callback(self._added)
-            yield from self._offered(first, items)
+            yield partial(self._offered, first, items)
 
-    def _offered(self, first: int, items: Sequence[tuple[Any, str]]) -> Iterator[WorkItem]:
+    def _offered(self, first: int, items: Sequence[tuple[Any, str]]) -> list[WorkItem]:
         answers = self.ledger.reusable([key for _, key in items]) if self.reuse else {}
-        for position, (value, key) in enumerate(items, first):
-            yield WorkItem(position, value, key=key, reusable=answers.get(key))
+        of = enumerate(items, first)
+        return [WorkItem(position, value, key=key, reusable=answers.get(key)) for position, (value, key) in of]
 
     def _added(self, written: Future[None]) -> None:
         if error := written.exception():

@@ -21,7 +21,15 @@ from .work import WorkItem, as_json
 from ..cleaning import plain
 from ..client.scope import ASIDE, CallRecord
 from ..concurrency.retries import retry_decision
-from ..errors import CerebroError, DuplicateOutput, InputError, ProcessorFailed, error_record, error_text
+from cerebro_nb.errors import (
+    CerebroError,
+    DuplicateOutput,
+    InputError,
+    OutputError,
+    ProcessorFailed,
+    error_record,
+    error_text,
+)
 from ..protocol.reading import count_in, seconds_in
 from ..logs import get_logger
 from ..tasks.schema import decoded
@@ -32,7 +40,7 @@ _log = get_logger(__name__)
 # %% auto #0
 __all__ = ['OF_THE_ITEMS', 'WANTED', 'deciding', 'keyed', 'input_hash', 'failure_of', 'whole_number', 'text_of', 'reply_record',
            'attempt_rows', 'kept_rows', 'refused_by_gates', 'Outcome', 'finished_item', 'EndedItem', 'ended_item',
-           'UnsavedAnswers']
+           'came_of', 'UnsavedAnswers']
 
 # %% ../../nbs/15_batching/3_records.ipynb #c1532ea8
 #: What a manifest says of where the items came from: it decides no answer.
@@ -330,6 +338,15 @@ def ended_item(task_id: str, item: WorkItem, outcome: Outcome) -> EndedItem:
     except Exception:  # a reply that JSON cannot hold, of a backend that somebody handed in
         rows = EndedRows.of(dataclasses.replace(finished, attempts=kept_rows(finished.attempts)))
     return EndedItem(rows, outcome.error, outcome.tries, outcome.tokens, outcome.seconds, outcome.refused)
+
+# %% ../../nbs/15_batching/3_records.ipynb #38ae4031
+def came_of(ended: EndedItem) -> list[str]:
+    """Return what came of tries at an item: the gate or class of error that refused each, or an empty text."""
+    error, last = ended.error, [""]
+    if error is not None:
+        is_unnamed = isinstance(error, OutputError) and error.retry != "never" and not refused_by_gates(error)
+        last = [type(error).__name__] if is_unnamed else []
+    return [*ended.refused[: max(0, ended.tries - len(last))], *last]
 
 # %% ../../nbs/15_batching/3_records.ipynb #eeda7ecd
 class UnsavedAnswers:

@@ -328,6 +328,12 @@ async def at_work(where: Where, job: Job, tally: Tally, steering: Steering) -> A
         Tell it, and open and shut the gate of the place.
     """
     place: Place = Here() if where.place is None else where.place()
+    profile = job.context.profile
+    if where.place is not None and profile.batch_size is not None:
+        slow = (
+            "the profile %s lets out %d items at a time and rests %g s after each time, however many workers there are"
+        )
+        _log.warning(slow + "; 'auto' does not", profile.name, profile.batch_size, profile.delay_s)
     try:
         await place.open(job)
         tally.start()

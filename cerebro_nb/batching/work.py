@@ -24,8 +24,8 @@ from ..profiles import GenerationOptions
 from ..concurrency.threads import in_thread
 
 # %% auto #0
-__all__ = ['Work', 'MOST_SIZE', 'WorkItem', 'Judging', 'Replacing', 'as_json', 'read_items', 'fill_prompt', 'next_seed',
-           'seed_of', 'prompt_work', 'function_work']
+__all__ = ['Work', 'ReadPage', 'MOST_SIZE', 'WorkItem', 'Judging', 'Replacing', 'Pages', 'as_json', 'read_items', 'fill_prompt',
+           'next_seed', 'seed_of', 'prompt_work', 'function_work']
 
 # %% ../../nbs/15_batching/2_work.ipynb #2ea0c4eb
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class Judging(Protocol):
         """Raise what is wrong with an answer that another process made, beside those there are."""
 
     def note(self, item: WorkItem, refused: Sequence[str]) -> None:
-        """Note what another process refused of an item that it gave up."""
+        """Note what came of tries of another process at an item: what refused each; an empty text if it was taken."""
 
     def wish(self, item: WorkItem) -> str:
         """Return what is to be said to the next attempt at an item."""
@@ -98,6 +98,45 @@ class Replacing(Protocol):
         first
             The position of the first to come.
         """
+
+# %% ../../nbs/15_batching/2_work.ipynb #f1f1bd65
+#: Reads a page of items; it does no harm when it is done twice.
+ReadPage = Callable[[], Sequence[WorkItem]]
+
+
+class Pages:
+    """Gives the items of pages; a page that could not be read is read again when the next item is asked for.
+
+    Parameters
+    ----------
+    reads
+        What reads them, one after the other; an empty page is the last.
+    """
+
+    def __init__(self, reads: Iterator[ReadPage]):
+        self._reads, self._page = reads, iter(list[WorkItem]())
+        self._read: ReadPage | None = None
+        self._broken: BaseException | None = None
+
+    def __iter__(self) -> Iterator[WorkItem]:
+        return self
+
+    def __next__(self) -> WorkItem:
+        while (item := next(self._page, None)) is None:
+            self._read = self._read or self._next_read()
+            if not (page := self._read()):
+                raise StopIteration
+            self._page, self._read = iter(page), None
+        return item
+
+    def _next_read(self) -> ReadPage:
+        if self._broken is not None:
+            raise self._broken
+        try:
+            return next(self._reads)
+        except Exception as error:
+            self._broken = error
+            raise
 
 # %% ../../nbs/15_batching/2_work.ipynb #359b17a6
 MOST_SIZE = 100_000_000

@@ -295,19 +295,20 @@ def _add_resume(parser: Parser) -> None:
     add_task(parser, nargs="?")
     add_whom(parser)
     add_out(parser)
+    add_how(parser)
 
 
-@command(_add_resume, "resume", "resume 7c1e")
+@command(_add_resume, "resume", "resume 7c1e", "resume 7c1e --on workers")
 def resume(arguments: Namespace, page: Page) -> int:
     """Go on with a task that was cut off; without a task, list those that can be resumed."""
     from cerebro_nb.launching.resuming import aresume_run
 
     if arguments.task is None:
-        if given(arguments, "out", *WHOM):
+        if given(arguments, "out", *WHOM, *HOW):
             refuse(page.say("without a task `resume` lists those that can be resumed, and takes no more words"))
         show_unfinished(page)
         return 0
-    run = LOOP.run(aresume_run(arguments.task, **run_options(arguments, page)))
+    run = LOOP.run(aresume_run(arguments.task, **run_options(arguments, page, *HOW)))
     if run.ended and arguments.out is None:
         fact = {"task": run.task_id, "ok": run.progress.ok, "failed": run.progress.failed}
         page.print(page.say("Nothing is left to do in task %(task)s: %(ok)d answers, %(failed)d failed.") % fact)
@@ -334,6 +335,7 @@ def retry(arguments: Namespace, page: Page) -> int:
 def _add_rerun(parser: Parser) -> None:
     add_task(parser)
     add_whom(parser)
+    add_how(parser)
 
 
 @command(_add_rerun, "rerun 7c1e")
@@ -342,7 +344,7 @@ def rerun(arguments: Namespace, page: Page) -> int:
     from cerebro_nb.launching.comparing import compare
     from cerebro_nb.launching.resuming import rerun
 
-    run = rerun(arguments.task, **run_options(arguments, page))
+    run = rerun(arguments.task, **run_options(arguments, page, *HOW))
     compared = compare(arguments.task, run.task_id)
     fact = {"task": run.task_id, "equal": compared.equal, "count": len(compared.items)}
     page.print(page.say("Task %(task)s: %(equal)d of %(count)d answers are the same to the letter.") % fact)

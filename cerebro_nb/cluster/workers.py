@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from ..batching.plans import Job, Take
-from ..batching.records import EndedItem, Outcome, ended_item, refused_by_gates
+from ..batching.records import EndedItem, Outcome, came_of, ended_item, refused_by_gates
 from ..batching.work import Judging, WorkItem
 from .assignments import MOST_DEATHS, Assignments
 from .bench import Exchange
@@ -100,13 +100,19 @@ class Inspection:
             return self._whole(ended_item(self._job.task_id, item, Outcome(error=error)))
         return None
 
+    def note(self, item: WorkItem, ended: EndedItem) -> None:
+        """Note what came of an item of which another process said the last word."""
+        if self._work is not None:
+            self._work.note(item, came_of(ended))
+
     async def look(self, item: WorkItem, ended: EndedItem) -> EndedItem | WorkItem:
         """Return how an item ended, or the item, if it is to be worked on again."""
         if self._work is None:
             return ended
         if ended.error is not None:
-            self._work.note(item, ended.refused)
+            self.note(item, ended)
             return self._whole(ended)
+        self._work.note(item, ended.refused)
         try:
             await self._work.judge(item, json.loads(ended.rows.row["output"]))
         except CerebroError as error:

@@ -94,7 +94,7 @@ def _of_prompt(items: Iterable[Any], prompt: str, profile: str | Profile, argume
     given = without_none({"response_model": form})
     plan = Plan(open=opened, total=total, kind=kind, subject=subject, given=given)
     common = of_the_run({**arguments, "profile": profile}, BatchArguments)
-    return Run(plan, how_of(common, "synthetic", arguments.get("is_training", True)), where_of(common))
+    return Run(plan, how_of(common, "synthetic", arguments.get("is_training", True)), where_of(common, given))
 
 
 def _names(arguments: BatchArguments) -> tuple[str, str]:
@@ -129,7 +129,7 @@ def _of_function(
         fallback=arguments.get("fallback"),
         log_language=settings.log_language,
     )
-    return Run(plan, how, where_of(arguments))
+    return Run(plan, how, where_of(arguments, given))
 
 # %% ../../nbs/16_launching/3_batches.ipynb #a7ca6ed8
 def batch_run(

@@ -129,18 +129,22 @@ def how_of(arguments: RunArguments, profile: str, is_training: bool = True) -> H
     return How(chosen, client, whom, options, fallback, outage_s, settings.log_language)
 
 # %% ../../nbs/16_launching/2_launch.ipynb #edc8b052
-def place_on(on: str, ledger: Ledger | None = None, reuse: bool = False) -> Callable[[], Place] | None:
+def place_on(
+    on: str, ledger: Ledger | None = None, reuse: bool = False, given: Mapping[str, Any] | None = None
+) -> Callable[[], Place] | None:
     """Return what makes the place where items are worked on; None if that is this process.
 
     Parameters
     ----------
     on, ledger, reuse
         As in `LaunchArguments`.
+    given
+        As in `Plan`.
 
     Raises
     ------
     InputError
-        If there is no such place.
+        If there is no such place, or this run cannot be worked on there.
     MissingDependency
         If a package is not installed that it needs.
     """
@@ -148,14 +152,15 @@ def place_on(on: str, ledger: Ledger | None = None, reuse: bool = False) -> Call
         return None
     from cerebro_nb.sharing.places import place_named
 
-    return place_named(on, ledger, reuse)
+    return place_named(on, ledger, reuse, given or {})
 
 # %% ../../nbs/16_launching/2_launch.ipynb #0d4dad20
-def where_of(arguments: LaunchArguments) -> Where:
-    """Return where a run is kept, and who watches it."""
+def where_of(arguments: LaunchArguments, given: Mapping[str, Any] | None = None) -> Where:
+    """Return where a run is kept, and who watches it; what is ``given`` is as in `Plan`."""
     arguments = without_none(arguments)
-    ledger, reuse = arguments.get("ledger"), arguments.get("reuse", False)
-    place = place_on(arguments.get("on", "here"), ledger, reuse)
+    ledger, reuse, on = arguments.get("ledger"), arguments.get("reuse", False), arguments.get("on", "here")
+    place = place_on(on, ledger, reuse, given)
+    reuse = reuse and on != "workers"  # who claims an item there looks for its answer
     return Where(ledger, reuse, arguments.get("on_progress"), arguments.get("show_progress", True), place)
 
 # %% ../../nbs/16_launching/2_launch.ipynb #954614d9
@@ -181,7 +186,7 @@ def launch(kind: Kind, plan: Plan, arguments: RunArguments, is_training: bool = 
     how = how_of(arguments, kind.profile, is_training)
     manifest = {"recipe": kind.name, **plan.manifest}
     named = replace(plan, kind=kind.task_kind, label=kind.called(how.log_language), manifest=manifest)
-    return Run(named, how, where_of(arguments))
+    return Run(named, how, where_of(arguments, plan.given))
 
 # %% ../../nbs/16_launching/2_launch.ipynb #fa83bc33
 def unpacked(function: Callable[..., Any]) -> Any:

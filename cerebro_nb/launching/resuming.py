@@ -208,7 +208,7 @@ def _run_of(
         task_id="" if fresh else task.id,
         given=without_none(given),
     )
-    place = place_on(arguments.get("on") or "here", ledger)
+    place = place_on(arguments.get("on") or "here", ledger, given=plan.given)
     return Run(plan, how, Where(ledger, show_progress=arguments.get("show_progress", True), place=place))
 
 # %% ../../nbs/16_launching/4_resuming.ipynb #57b67b62

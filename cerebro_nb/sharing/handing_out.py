@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -16,23 +16,20 @@ import sqlalchemy as sql
 
 from ..batching.records import EndedItem
 from ..cluster.assignments import MOST_DEATHS
-from ..errors import InputError, LedgerError, error_record
+from ..errors import InputError, error_record
 from ..tasks.database import Database
-from ..tasks.engines import may_pass, shown_url
-from ..tasks.group_commit import Write
+from ..tasks.engines import shown_url
+from ..tasks.group_commit import Write, patiently
 from ..tasks.leases import dismissal
 from ..tasks.schema import ENDINGS, ITEMS, JOBS, LEASES, TASKS, WORKERS
 from ..tasks.writing import EndedRows, write_ended
 
 # %% auto #0
 __all__ = ['State', 'written', 'check_shared', 'moment', 'PostedJob', 'post_job', 'open_job', 'Lease', 'post_leases', 'row_of',
-           'jobs_to_do', 'Claim', 'Claimed', 'claim_leases', 'LeasedRows', 'told_of', 'write_leased', 'Sign',
-           'give_sign', 'give_back']
+           'jobs_to_do', 'Sign', 'give_sign', 'Claim', 'Claimed', 'claim_leases', 'LeasedRows', 'told_of',
+           'write_leased', 'give_back']
 
 # %% ../../nbs/27_sharing/1_handing_out.ipynb #c9ba746e
-_LOOK_S = 0.5
-
-
 async def written(database: Database, write: Write, value: Any, patience_s: float = 0.0) -> Any:
     """Have a value written now, and return what that returns; while the database is away it is tried again.
 
@@ -48,15 +45,11 @@ async def written(database: Database, write: Write, value: Any, patience_s: floa
     LedgerError
         If it cannot be written, or not in time.
     """
-    clock = asyncio.get_running_loop().time
-    until = clock() + patience_s
-    while True:
-        try:
-            return await asyncio.shield(asyncio.wrap_future(database.submit(write, value, urgent=True)))
-        except LedgerError as error:
-            if error.__cause__ is None or not may_pass(error.__cause__) or clock() >= until:
-                raise
-        await asyncio.sleep(_LOOK_S)
+
+    def post() -> Awaitable[Any]:
+        return asyncio.shield(asyncio.wrap_future(database.submit(write, value, urgent=True)))
+
+    return await patiently(post, patience_s)
 
 # %% ../../nbs/27_sharing/1_handing_out.ipynb #1a263fda
 def check_shared(url: str) -> None:
@@ -165,7 +158,52 @@ def jobs_to_do(connection: sql.Connection, posted: Sequence[str | None]) -> list
     query = query.where(JOBS.c.task_id == task_id) if task_id else query
     return [PostedJob(**row) for row in connection.execute(query).mappings()]
 
-# %% ../../nbs/27_sharing/1_handing_out.ipynb #6a49ae75
+# %% ../../nbs/27_sharing/1_handing_out.ipynb #83f30dd2
+_FORGOTTEN_S = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """What a worker says of itself.
+
+    Parameters
+    ----------
+    name
+        Who it is.
+    task_id
+        What it works on; None for nothing.
+    only_task
+        The one task that it came for; None for all.
+    at_once
+        How many items it may have under way.
+    ended
+        How many it has ended.
+    refused
+        Why it works on some runs no more, by their names: the records of errors.
+    """
+
+    name: str
+    task_id: str | None = None
+    only_task: str | None = None
+    at_once: int = 0
+    ended: int = 0
+    refused: Mapping[str, Any] = field(default_factory=dict)
+
+
+def give_sign(connection: sql.Connection, posted: Sequence[Sign]) -> bool:
+    """Write that a worker lives; return whether it was known, and forget those that have been silent for an hour."""
+    (sign,) = posted
+    row: dict[str, Any] = {name: getattr(sign, name) for name in ("task_id", "only_task", "at_once", "ended")}
+    row["refused"] = dict(sign.refused)
+    now = moment(connection)
+    update = WORKERS.update().where(WORKERS.c.name == sign.name)
+    if connection.execute(update.values(**row, seen_at=now)).rowcount:
+        return True
+    connection.execute(WORKERS.delete().where(WORKERS.c.seen_at < now - _FORGOTTEN_S))
+    connection.execute(WORKERS.insert().values(name=sign.name, **row, seen_at=now))
+    return False
+
+# %% ../../nbs/27_sharing/1_handing_out.ipynb #740d32da
 @dataclass(frozen=True, slots=True)
 class Claim:
     """What a worker wants.
@@ -191,8 +229,9 @@ class Claim:
     takes_suspect: bool = True
 
 
-#: Whether there are items to have: yes; not now, for the run is paused or gives no sign of life; never again.
-State = Literal["open", "shut", "over"]
+#: Whether there are items to have: yes; not now, for the run is paused or gives no sign of life; never again; not for
+#: one that is unknown, for it gave no sign of life, or was taken for dead.
+State = Literal["open", "shut", "over", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +249,7 @@ class Claimed:
     state: State
     leases: Sequence[tuple[Lease, Sequence[Mapping[str, Any]]]] = ()
 
-# %% ../../nbs/27_sharing/1_handing_out.ipynb #ae5c62d9
+# %% ../../nbs/27_sharing/1_handing_out.ipynb #502c6c97
 _SUSPECT = MOST_DEATHS - 1
 
 
@@ -219,6 +258,12 @@ def _state(connection: sql.Connection, job: PostedJob) -> State:
     query = sql.select(JOBS.c.is_open, lives).join(TASKS, TASKS.c.id == JOBS.c.task_id)
     row = connection.execute(query.where(JOBS.c.task_id == job.task_id, JOBS.c.run == job.run)).first()
     return "over" if row is None else "open" if all(row) else "shut"
+
+
+def _is_known(connection: sql.Connection, holder: str) -> bool:
+    """Whether there is a row of a worker, which stays until what it claims is written."""
+    row = sql.select(WORKERS.c.name).where(WORKERS.c.name == holder)
+    return connection.scalar(row.with_for_update(read=True, skip_locked=True)) is not None
 
 
 def _free(connection: sql.Connection, claim: Claim) -> list[Any]:
@@ -249,9 +294,11 @@ def _pending(connection: sql.Connection, task_id: str, leases: Sequence[Any]) ->
 
 
 def claim_leases(connection: sql.Connection, posted: Sequence[Claim]) -> Claimed:
-    """Give a worker leases; it holds them until their items have ended, or it is taken for dead."""
+    """Give a worker leases, if it is known; it holds them until their items have ended, or it is taken for dead."""
     (claim,) = posted
     task_id, state = claim.job.task_id, _state(connection, claim.job)
+    if state == "open" and not _is_known(connection, claim.holder):
+        return Claimed("unknown")
     if state != "open" or claim.room <= 0 or not (leases := _free(connection, claim)):
         return Claimed(state)
     these = sql.and_(LEASES.c.task_id == task_id, LEASES.c.first.in_([lease.first for lease in leases]))
@@ -322,52 +369,11 @@ def write_leased(connection: sql.Connection, posted: Sequence[LeasedRows]) -> No
         if done:
             connection.execute(LEASES.delete().where(*mine, LEASES.c.first.in_(done)))
 
-# %% ../../nbs/27_sharing/1_handing_out.ipynb #83f30dd2
-_FORGOTTEN_S = 3600
-
-
-@dataclass(frozen=True, slots=True)
-class Sign:
-    """What a worker says of itself.
-
-    Parameters
-    ----------
-    name
-        Who it is.
-    task_id
-        What it works on; None for nothing.
-    at_once
-        How many items it may have under way.
-    ended
-        How many it has ended.
-    refused
-        Why it works on some runs no more, by their names: the records of errors.
-    """
-
-    name: str
-    task_id: str | None = None
-    at_once: int = 0
-    ended: int = 0
-    refused: Mapping[str, Any] = field(default_factory=dict)
-
-
-def give_sign(connection: sql.Connection, posted: Sequence[Sign]) -> bool:
-    """Write that a worker lives; return whether it was known, and forget those that have been silent for an hour."""
-    (sign,) = posted
-    row = {"task_id": sign.task_id, "at_once": sign.at_once, "ended": sign.ended, "refused": dict(sign.refused)}
-    now = moment(connection)
-    update = WORKERS.update().where(WORKERS.c.name == sign.name)
-    if connection.execute(update.values(**row, seen_at=now)).rowcount:
-        return True
-    connection.execute(WORKERS.delete().where(WORKERS.c.seen_at < now - _FORGOTTEN_S))
-    connection.execute(WORKERS.insert().values(name=sign.name, **row, seen_at=now))
-    return False
-
 # %% ../../nbs/27_sharing/1_handing_out.ipynb #1f17a660
 def give_back(connection: sql.Connection, posted: Sequence[tuple[str, str | None]]) -> None:
     """Take back what workers hold that do no more: all they hold and their row, or what they hold of one task."""
     for holder, task_id in posted:
+        if task_id is None:  # before the leases, as who takes back locks them
+            connection.execute(WORKERS.delete().where(WORKERS.c.name == holder))
         mine = [LEASES.c.holder == holder, *([LEASES.c.task_id == task_id] if task_id else [])]
         connection.execute(LEASES.update().where(*mine).values(holder=None))
-        if task_id is None:
-            connection.execute(WORKERS.delete().where(WORKERS.c.name == holder))

@@ -18,7 +18,7 @@ from ..errors import InputError, error_text
 from ..tasks.ledger import Ledger
 
 # %% auto #0
-__all__ = ['name_of', 'job_record', 'named', 'made_from']
+__all__ = ['name_of', 'names_of', 'job_record', 'named', 'made_from']
 
 # %% ../../nbs/27_sharing/2_jobs.ipynb #3faa7932
 def name_of(value: Any) -> str:
@@ -47,6 +47,17 @@ def _is_found(value: Any, module: str, name: str) -> bool:
         return False
 
 
+def names_of(given: Mapping[str, Any]) -> dict[str, str]:
+    """Return the names by which what a run was given is found again.
+
+    Raises
+    ------
+    InputError
+        If something of it could not be found there.
+    """
+    return {name: name_of(value) for name, value in given.items() if value is not None}
+
+
 def job_record(job: Job, reuse: bool = False) -> dict[str, Any]:
     """Return what workers make a run's work again from, as plain JSON values.
 
@@ -63,8 +74,7 @@ def job_record(job: Job, reuse: bool = False) -> dict[str, Any]:
         If what it was given cannot be found by its name.
     """
     order = Order.of_job(job).without_addresses()
-    given = {name: name_of(value) for name, value in job.given.items() if value is not None}
-    return {"cerebro": cerebro_nb.__version__, "order": order.as_text(), "given": given, "reuse": reuse}
+    return {"cerebro": cerebro_nb.__version__, "order": order.as_text(), "given": names_of(job.given), "reuse": reuse}
 
 # %% ../../nbs/27_sharing/2_jobs.ipynb #427ddb07
 def named(reference: str, modules: Collection[str]) -> Any:

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from importlib.util import find_spec
+from types import MappingProxyType
 from typing import Any
 
 from ..batching.plans import Job, Place, Take
@@ -18,6 +19,9 @@ from ..cluster.clusters import CLUSTER
 from ..cluster.workers import Worker, Workers
 from ..errors import InputError, MissingDependency, WorkerLost
 from ..logs import get_logger
+from ..settings import load_settings
+from .handing_out import check_shared
+from .jobs import names_of
 from .sharing import Sharing
 from ..tasks.ledger import Ledger, get_ledger
 
@@ -99,7 +103,9 @@ class RayPlace:
             await asyncio.to_thread(CLUSTER.leave)
 
 # %% ../../nbs/27_sharing/5_places.ipynb #d7c0114d
-def place_named(on: str, ledger: Ledger | None = None, reuse: bool = False) -> Callable[[], Place]:
+def place_named(
+    on: str, ledger: Ledger | None = None, reuse: bool = False, given: Mapping[str, Any] = MappingProxyType({})
+) -> Callable[[], Place]:
     """Return what makes the place that is named.
 
     Parameters
@@ -112,15 +118,19 @@ def place_named(on: str, ledger: Ledger | None = None, reuse: bool = False) -> C
         That of the run; the shared ledger of the settings if None.
     reuse
         Whether answers that the ledger has to the same requests are taken.
+    given
+        As in `Plan`.
 
     Raises
     ------
     InputError
-        If it is none of these.
+        If it is none of these, or workers cannot share the ledger or find what is given by its name.
     MissingDependency
         If Ray is not installed.
     """
     if on == "workers":
+        check_shared(load_settings().ledger_url if ledger is None else ledger.database.url)
+        names_of(given)
         return partial(Sharing, partial(get_ledger, ledger), reuse)
     if on not in ("ray", "auto") and not on.startswith("ray://"):
         hint = "Give 'here', 'workers', 'ray', 'ray://host:10001' or 'auto'."

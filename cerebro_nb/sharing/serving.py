@@ -6,11 +6,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +18,7 @@ from ..batching.records import EndedItem, failure_of
 from ..batching.work import WorkItem
 from ..cluster.assignments import MOST_DEATHS
 from ..cluster.bench import Bench
+from ..cluster.workers import until_over
 from cerebro_nb.sharing.handing_out import (
     Claim,
     Claimed,
@@ -39,7 +39,7 @@ from ..concurrency.loop import LOOP
 from ..errors import CerebroError, LedgerError, error_record
 from ..logs import get_logger
 from ..settings import load_settings
-from ..tasks.group_commit import Post
+from ..tasks.group_commit import Post, patiently
 from ..tasks.leases import this_holder
 from ..tasks.ledger import Ledger, get_ledger
 
@@ -103,26 +103,27 @@ class Signs:
         Where.
     on_taken_for_dead
         Is called when it was silent for too long.
+    only_task
+        The one task that it came for; None for all.
+    patience_s
+        Seconds for which a ledger that is away is waited for.
     """
 
-    def __init__(self, ledger: Ledger, on_taken_for_dead: Callable[[], Awaitable[None]]):
-        self._ledger, self._on_taken_for_dead, self._is_known = ledger, on_taken_for_dead, False
+    def __init__(
+        self,
+        ledger: Ledger,
+        on_taken_for_dead: Callable[[], Awaitable[None]],
+        only_task: str | None = None,
+        patience_s: float = 0.0,
+    ):
+        self._ledger, self._on_taken_for_dead, self._only_task = ledger, on_taken_for_dead, only_task
+        self.patience_s, self._is_known = patience_s, False
         #: What this process calls itself.
         self.name = this_holder()
         #: Why it works on some runs no more, by their names.
         self.refused: dict[str, Any] = {}
         #: What it works on.
         self.bout: Bout | None = None
-
-    @contextlib.asynccontextmanager
-    async def given(self) -> AsyncIterator[None]:
-        """Give signs meanwhile, the first before anything else is done."""
-        await self.give()
-        giving = asyncio.create_task(self._keep_on())
-        try:
-            yield
-        finally:
-            giving.cancel()
 
     async def refuse(self, run: str, why: CerebroError) -> None:
         """Say that this process works on a run no more."""
@@ -133,17 +134,18 @@ class Signs:
         """Give back all that this process holds, after what it has posted is written."""
         await written(self._ledger.database, give_back, (self.name, None))
 
-    async def _keep_on(self) -> None:
+    async def keep_on(self) -> None:
+        """Give signs for ever."""
         while True:
             await asyncio.sleep(_SIGN_S)
             await self.give()
 
     async def give(self) -> None:
         """Give a sign now."""
-        bout, sign = self.bout, Sign(self.name, refused=self.refused)
+        bout, sign = self.bout, Sign(self.name, only_task=self._only_task, refused=self.refused)
         if bout is not None:
             sign = replace(sign, task_id=bout.posted.task_id, at_once=bout.job.at_once(), ended=bout.ended)
-        is_known = await written(self._ledger.database, give_sign, sign, load_settings().outage_s)
+        is_known = await written(self._ledger.database, give_sign, sign, self.patience_s)
         if self._is_known and not is_known:
             await self._on_taken_for_dead()
         self._is_known = True
@@ -154,20 +156,20 @@ class Claims:
 
     Parameters
     ----------
-    ledger, name
-        Where they are claimed, and by whom.
+    ledger, signs
+        Where they are claimed, and who says by whom.
     posted, job
         The run, and its work, made again here.
     numbers
         Number what this process ends.
     """
 
-    def __init__(self, ledger: Ledger, name: str, posted: PostedJob, job: Job, numbers: itertools.count[int]):
+    def __init__(self, ledger: Ledger, signs: Signs, posted: PostedJob, job: Job, numbers: itertools.count[int]):
         self.posted, self.job = posted, job
-        self._ledger, self._name, self._numbers = ledger, name, numbers
+        self._ledger, self._signs, self._numbers = ledger, signs, numbers
+        self._name, self._patience_s = signs.name, signs.patience_s
         self._bench, self.held = Bench(job), Held()
         self._failure: BaseException | None = None
-        self._patience_s = load_settings().outage_s
         #: How many items it ended.
         self.ended = 0
 
@@ -178,8 +180,10 @@ class Claims:
         return claimed
 
     async def _work_items(self, rows: Sequence[Mapping[str, Any]]) -> list[WorkItem]:
-        reuse = bool(rows) and self.posted.job.get("reuse")
-        answers = await asyncio.to_thread(self._ledger.reusable, [row["key"] for row in rows]) if reuse else {}
+        answers: Mapping[str, Any] = {}
+        if rows and self.posted.job.get("reuse"):
+            keys = [row["key"] for row in rows]
+            answers = await patiently(lambda: asyncio.to_thread(self._ledger.reusable, keys), self._patience_s)
         return [
             WorkItem(row["position"], row["input"], 1, row["attempts"], row["key"], answers.get(row["key"]))
             for row in rows
@@ -211,6 +215,9 @@ class Bout(Claims):
     async def through(self) -> CerebroError | None:
         """Work until there is nothing to have; return why it can do no more, or None."""
         while (claimed := await self._claim()).state != "over":
+            if claimed.state == "unknown":
+                await self._signs.give()
+                continue
             given = await self._work_items(self.held.take(claimed))
             if not self.held:
                 return None
@@ -237,14 +244,16 @@ class Runs:
     ----------
     ledger, task_id
         Where, and the one task whose runs count; None for all.
+    patience_s
+        Seconds for which a ledger that is away is waited for.
     """
 
-    def __init__(self, ledger: Ledger, task_id: str | None):
-        self._ledger, self._task_id = ledger, ledger.task(task_id).id if task_id else None
+    def __init__(self, ledger: Ledger, task_id: str | None, patience_s: float = 0.0):
+        self._ledger, self._task_id, self._patience_s = ledger, task_id, patience_s
 
     async def find(self, refused: Collection[str]) -> PostedJob | None:
         """Return a run that has items to give, and is none of those."""
-        found = await written(self._ledger.database, jobs_to_do, self._task_id, load_settings().outage_s)
+        found = await written(self._ledger.database, jobs_to_do, self._task_id, self._patience_s)
         return next((posted for posted in found if posted.run not in refused), None)
 
     async def is_over(self) -> bool:
@@ -268,11 +277,13 @@ class Bouts:
     ----------
     ledger, modules
         As in `Serving`.
+    only_task, patience_s
+        As in `Signs`.
     """
 
-    def __init__(self, ledger: Ledger, modules: Collection[str]):
+    def __init__(self, ledger: Ledger, modules: Collection[str], only_task: str | None = None, patience_s: float = 0.0):
         self._ledger, self._modules, self._numbers = ledger, modules, itertools.count()
-        self._signs = Signs(ledger, self._taken_for_dead)
+        self._signs = Signs(ledger, self._taken_for_dead, only_task, patience_s)
         self._bout: Bout | None = None
 
     async def work_on(self, posted: PostedJob) -> None:
@@ -280,8 +291,9 @@ class Bouts:
         try:
             if self._bout is None or self._bout.posted.run != posted.run:
                 job = await made_from(posted.job, self._ledger, self._modules)
-                self._bout = Bout(self._ledger, self._signs.name, posted, job, self._numbers)
+                self._bout = Bout(self._ledger, self._signs, posted, job, self._numbers)
                 _log.info("works on task %s, %d at once", posted.task_id, job.at_once())
+            if self._signs.bout is not self._bout:
                 self._signs.bout = self._bout
                 await self._signs.give()
             failure = await self._bout.through()
@@ -291,6 +303,7 @@ class Bouts:
             failure = failure_of(error)
         if failure is not None:
             _log.warning("works on task %s no more: %s %s", posted.task_id, failure.message, failure.hint)
+            self._signs.bout = None
             await self._signs.refuse(posted.run, failure)
 
     async def _taken_for_dead(self) -> None:
@@ -319,31 +332,37 @@ class Serving(Bouts):
 
     def __init__(self, ledger: Ledger, task_id: str | None = None, modules: Collection[str] = ()):
         check_shared(ledger.database.url)
-        super().__init__(ledger, modules)
-        self._runs = Runs(ledger, task_id)
+        # Read once: a file of settings that is being saved is nothing to die of.
+        only_task, patience_s = ledger.task(task_id).id if task_id else None, load_settings().outage_s
+        super().__init__(ledger, modules, only_task, patience_s)
+        self._runs = Runs(ledger, only_task, patience_s)
 
     async def run(self) -> None:
         """Work until the task is over, or for ever; when cancelled, give back what is held."""
+        over = asyncio.Event()
         try:
-            async with self._signs.given():
-                _log.info("worker %s is at work for %s", self._signs.name, self._ledger.database.shown_url)
-                await self._serve()
+            await self._signs.give()
+            _log.info("worker %s is at work for %s", self._signs.name, self._ledger.database.shown_url)
+            # One that can give no sign is taken for dead, and must not work on.
+            await until_over([asyncio.create_task(part) for part in (self._serve(over), self._signs.keep_on())], over)
         finally:
             if self._bout is not None:
                 await self._bout.drop()
             await self._signs.leave()
 
-    async def _serve(self) -> None:
+    async def _serve(self, over: asyncio.Event) -> None:
         idle = 0
         while True:
             if posted := await self._runs.find(self._signs.refused):
                 await self.work_on(posted)
                 idle = 0
             elif await self._runs.is_over():
-                return
+                return over.set()
             else:
                 await asyncio.sleep(_IDLE_S[min(idle, len(_IDLE_S) - 1)])
                 idle += 1
+                if idle == len(_IDLE_S):  # longer than a run rests between two batches
+                    self._signs.bout = None
 
 # %% ../../nbs/27_sharing/3_serving.ipynb #1c5a2b4f
 def serve(url: str | None = None, task_id: str | None = None, modules: Collection[str] = ()) -> None:

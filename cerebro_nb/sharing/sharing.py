@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sql
 
+from ..batching.flow import next_items
 from ..batching.plans import Job, Take
 from ..batching.records import EndedItem
 from ..batching.work import WorkItem
@@ -29,7 +29,7 @@ from cerebro_nb.sharing.handing_out import (
     written,
 )
 from .jobs import job_record
-from ..cluster.workers import given_up
+from ..cluster.workers import Inspection, given_up
 from ..errors import CerebroError, InputError, WorkerLost
 from ..logs import get_logger
 from ..settings import load_settings
@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 _log = get_logger(__name__)
 
 # %% auto #0
-__all__ = ['LOST_S', 'Lost', 'take_back', 'Look', 'Seen', 'look', 'error_told', 'ended_told', 'Vigil', 'HandedOut', 'Watching',
-           'Sharing', 'workers_df']
+__all__ = ['LOST_S', 'Lost', 'take_back', 'Look', 'Seen', 'look', 'error_told', 'ended_told', 'Vigil', 'HandedOut', 'Hearing',
+           'Watching', 'Sharing', 'workers_df']
 
 # %% ../../nbs/27_sharing/4_sharing.ipynb #4dda3c3a
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ class Seen:
     Parameters
     ----------
     workers, endings
-        The rows of all workers, and what was told of the task.
+        The rows of the workers that may work on the task, and what was told of it.
     holders
         Who holds leases of the task.
     leases, free
@@ -133,7 +133,8 @@ def look(connection: sql.Connection, posted: Sequence[Look]) -> Seen:
     # In this order: what is told of a lease that is gone is there when it is gone.
     counts = sql.select(LEASES.c.holder, sql.func.count(), sql.func.sum(LEASES.c.size))
     of_holders = connection.execute(counts.where(LEASES.c.task_id == wanted.task_id).group_by(LEASES.c.holder)).all()
-    workers = connection.execute(sql.select(WORKERS)).mappings().all()
+    may_work = sql.or_(WORKERS.c.only_task.is_(None), WORKERS.c.only_task == wanted.task_id)
+    workers = connection.execute(sql.select(WORKERS).where(may_work)).mappings().all()
     endings = connection.execute(sql.select(ENDINGS).where(ENDINGS.c.task_id == wanted.task_id)).mappings().all()
     leases, free = sum(row[1] for row in of_holders), sum(row[2] for row in of_holders if row[0] is None)
     holders = [row[0] for row in of_holders if row[0] is not None]
@@ -223,17 +224,20 @@ class HandedOut:
         """Whether all items have ended."""
         return self._is_read and not self.left
 
-    def further(self, seen: Seen) -> list[Lease]:
-        """Return leases of further items, as many as are to lie ready."""
-        workers = max(1, len(seen.workers))
+    async def further(self, seen: Seen) -> list[WorkItem]:
+        """Return further items, as many as are to lie ready."""
         at_once, ended = sum(row["at_once"] for row in seen.workers), sum(len(row["told"]) for row in seen.endings)
         ahead = max(_LEAST_AHEAD, 4 * at_once, 4 * ended)
         if self._is_read or seen.free > ahead // 2:
             return []
-        items = list(itertools.islice(self._items, ahead - seen.free))
+        items = await next_items(self._items, ahead - seen.free)
         self._is_read = len(items) < ahead - seen.free
+        return items
+
+    def leases(self, items: Sequence[WorkItem], seen: Seen) -> list[Lease]:
+        """Return leases of items that are to be handed out."""
         self.left.update((item.position, item) for item in items)
-        return self._leases([item.position for item in items], workers)
+        return self._leases([item.position for item in items], max(1, len(seen.workers)))
 
     def _leases(self, positions: Sequence[int], workers: int) -> list[Lease]:
         size = max(1, min(_MOST_IN_LEASE, len(positions) // (2 * workers)))
@@ -244,8 +248,8 @@ class HandedOut:
         return self._leases(sorted(self.left), 1)
 
 # %% ../../nbs/27_sharing/4_sharing.ipynb #203a41ea
-class Watching:
-    """Tells a run what the workers do that share its ledger, and takes back what the dead held.
+class Hearing:
+    """Gives what is worth a call, and tells a run what the workers made of it that share its ledger.
 
     Parameters
     ----------
@@ -261,6 +265,7 @@ class Watching:
         self._find_ledger, self._reuse, self._vigil = ledger, reuse, Vigil(lost_s)
         self._job: Job | None = None
         self._ledger: Ledger
+        self._inspection: Inspection
         self._task_id = ""
         self._run, self._is_open, self._was_alone = uuid.uuid4().hex[:12], False, False
         self._patience_s = load_settings().outage_s
@@ -283,7 +288,22 @@ class Watching:
         for row in seen.endings:
             for told in row["told"] if (row["holder"], row["number"]) not in known else ():
                 if (item := out.left.pop(told["position"], None)) is not None:
-                    await take(item, ended_told(self._task_id, told))
+                    ended = ended_told(self._task_id, told)
+                    self._inspection.note(item, ended)
+                    await take(item, ended)
+
+    async def _further(self, seen: Seen, out: HandedOut, take: Take) -> list[Lease]:
+        items: list[WorkItem] = []
+        for item in await out.further(seen):
+            if (ended := self._inspection.spare(item)) is None:
+                items.append(item)
+            else:
+                await take(item, ended)
+        return out.leases(items, seen)
+
+# %% ../../nbs/27_sharing/4_sharing.ipynb #5ea3a202
+class Watching(Hearing):
+    """Takes back what the dead held, and sees that somebody is there."""
 
     async def _bury(self, seen: Seen, out: HandedOut, take: Take) -> None:
         assert self._job is not None
@@ -315,6 +335,7 @@ class Sharing(Watching):
         """Post the job of a run."""
         self._ledger, self._job, self._task_id = await asyncio.to_thread(self._find_ledger), job, job.task_id
         check_shared(self._ledger.database.url)
+        self._inspection = Inspection(job)
         await self._write(post_job, PostedJob(job.task_id, self._run, job_record(job, self._reuse)))
 
     async def run(self, items: Iterator[WorkItem], take: Take) -> None:
@@ -337,7 +358,8 @@ class Sharing(Watching):
             self._check(seen)
             if out.is_over:
                 return
-            if leases := (out.lost() if out.left and not seen.leases else []) + out.further(seen):
+            lost = out.lost() if out.left and not seen.leases else []
+            if leases := lost + await self._further(seen, out, take):
                 await self._write(post_leases, leases)
             await asyncio.sleep(_LOOK_EVERY_S)
 

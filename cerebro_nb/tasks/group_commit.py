@@ -5,13 +5,14 @@
 # %% ../../nbs/14_tasks/3_group_commit.ipynb #27bec4f5
 from __future__ import annotations
 
+import asyncio
 import atexit
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sql
 
@@ -22,8 +23,8 @@ from .engines import may_pass
 _log = get_logger(__name__)
 
 # %% auto #0
-__all__ = ['Write', 'OnWritten', 'GROUP_S', 'GROUP_SIZE', 'GroupWrite', 'Post', 'PostQueue', 'Patience', 'write_group',
-           'closed_error', 'Writer']
+__all__ = ['Write', 'OnWritten', 'GROUP_S', 'GROUP_SIZE', 'GroupWrite', 'Found', 'Post', 'PostQueue', 'Patience', 'patiently',
+           'write_group', 'closed_error', 'Writer']
 
 # %% ../../nbs/14_tasks/3_group_commit.ipynb #7e61b185
 Write = Callable[[sql.Connection, list[Any]], Any]
@@ -173,6 +174,36 @@ class Patience:
                 if is_waiting:
                     _log.warning("the ledger can be written again")
                 return results
+
+# %% ../../nbs/14_tasks/3_group_commit.ipynb #4a9fbddb
+_LOOK_S = 0.5
+Found = TypeVar("Found")
+
+
+async def patiently(look: Callable[[], Awaitable[Found]], patience_s: float) -> Found:
+    """Return what a look at a database gives; while the database is away it is tried again.
+
+    Parameters
+    ----------
+    look
+        What is tried; it does no harm when it is done twice.
+    patience_s
+        For how many seconds it is tried again.
+
+    Raises
+    ------
+    LedgerError
+        If it fails for good, or for too long.
+    """
+    clock = asyncio.get_running_loop().time
+    until = clock() + patience_s
+    while True:
+        try:
+            return await look()
+        except LedgerError as error:
+            if error.__cause__ is None or not may_pass(error.__cause__) or clock() >= until:
+                raise
+        await asyncio.sleep(_LOOK_S)
 
 # %% ../../nbs/14_tasks/3_group_commit.ipynb #e87bba09
 def write_group(group: Sequence[Post], write: GroupWrite, patience: Patience) -> None:

@@ -222,6 +222,7 @@ WORKERS = sql.Table(
     _metadata,
     sql.Column("name", sql.String(120), primary_key=True),
     sql.Column("task_id", sql.String(12)),
+    sql.Column("only_task", sql.String(12)),
     sql.Column("at_once", sql.Integer, nullable=False),
     sql.Column("ended", sql.Integer, nullable=False),
     sql.Column("refused", JsonText, nullable=False),
@@ -244,8 +245,8 @@ _WORKERS_STEP = (
     "CREATE TABLE leases (task_id VARCHAR(12) NOT NULL REFERENCES tasks (id), first INTEGER NOT NULL, "
     "last INTEGER NOT NULL, size INTEGER NOT NULL, holder VARCHAR(120), deaths INTEGER NOT NULL, "
     "PRIMARY KEY (task_id, first))",
-    "CREATE TABLE workers (name VARCHAR(120) PRIMARY KEY, task_id VARCHAR(12), at_once INTEGER NOT NULL, "
-    "ended INTEGER NOT NULL, refused TEXT NOT NULL, seen_at DOUBLE PRECISION NOT NULL)",
+    "CREATE TABLE workers (name VARCHAR(120) PRIMARY KEY, task_id VARCHAR(12), only_task VARCHAR(12), "
+    "at_once INTEGER NOT NULL, ended INTEGER NOT NULL, refused TEXT NOT NULL, seen_at DOUBLE PRECISION NOT NULL)",
     "CREATE TABLE endings (task_id VARCHAR(12) NOT NULL REFERENCES tasks (id), holder VARCHAR(120) NOT NULL, "
     "number INTEGER NOT NULL, told TEXT NOT NULL, PRIMARY KEY (task_id, holder, number))",
 )

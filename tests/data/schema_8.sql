@@ -28,8 +28,8 @@ CREATE TABLE jobs (task_id VARCHAR(12) NOT NULL, run VARCHAR(12) NOT NULL, job T
     FOREIGN KEY(task_id) REFERENCES tasks (id));
 CREATE TABLE leases (task_id VARCHAR(12) NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, size INTEGER NOT NULL, holder VARCHAR(120),
     deaths INTEGER NOT NULL, PRIMARY KEY (task_id, first), FOREIGN KEY(task_id) REFERENCES tasks (id));
-CREATE TABLE workers (name VARCHAR(120) NOT NULL, task_id VARCHAR(12), at_once INTEGER NOT NULL, ended INTEGER NOT
-    NULL, refused TEXT NOT NULL, seen_at DOUBLE PRECISION NOT NULL, PRIMARY KEY (name));
+CREATE TABLE workers (name VARCHAR(120) NOT NULL, task_id VARCHAR(12), only_task VARCHAR(12), at_once INTEGER NOT
+    NULL, ended INTEGER NOT NULL, refused TEXT NOT NULL, seen_at DOUBLE PRECISION NOT NULL, PRIMARY KEY (name));
 CREATE TABLE endings (task_id VARCHAR(12) NOT NULL, holder VARCHAR(120) NOT NULL, number INTEGER NOT NULL, told TEXT
     NOT NULL, PRIMARY KEY (task_id, holder, number), FOREIGN KEY(task_id) REFERENCES tasks (id));
 INSERT INTO cerebro_schema VALUES (8);
@@ -42,4 +42,4 @@ INSERT INTO collections VALUES ('notes', '"a model"', 2, 1);
 INSERT INTO vectors VALUES ('notes', 'abc', {value});
 INSERT INTO chunks VALUES ('notes', '"a.txt"', 0, '"Why?"', 'abc', 0, 4, NULL);
 INSERT INTO servers VALUES ('a host', '"http://somewhere"', '"tiny"', 4, TRUE, 1);
-INSERT INTO workers VALUES ('a host:1:abc', NULL, 8, 3, '{}', 1);
+INSERT INTO workers VALUES ('a host:1:abc', NULL, NULL, 8, 3, '{}', 1);
