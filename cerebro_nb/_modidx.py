@@ -3616,6 +3616,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                         'cerebro_nb/launching/launch.py'),
                                              'cerebro_nb.launching.launch.check_arguments': ( '16_launching/launch.html#check_arguments',
                                                                                               'cerebro_nb/launching/launch.py'),
+                                             'cerebro_nb.launching.launch.check_names': ( '16_launching/launch.html#check_names',
+                                                                                          'cerebro_nb/launching/launch.py'),
                                              'cerebro_nb.launching.launch.how_of': ( '16_launching/launch.html#how_of',
                                                                                      'cerebro_nb/launching/launch.py'),
                                              'cerebro_nb.launching.launch.launch': ( '16_launching/launch.html#launch',

@@ -30,7 +30,7 @@ from cerebro_nb.launching.kind import (
     asked_and_answered,
     register_kind,
 )
-from ..launching.launch import RunArguments, awaitable, launch, of_the_run, verbs, without_none
+from ..launching.launch import RunArguments, awaitable, check_names, launch, of_the_run, verbs, without_none
 from ..profiles import GenerationOptions
 from ..texts.embedders import Embedder, as_embedder
 from ..texts.pieces import Piece, pieces_of
@@ -325,6 +325,7 @@ def notes_run(
     SourceError
         Once it is started, if a document cannot be read.
     """
+    check_names(notes_run, arguments)
     arguments = without_none(arguments)
     listed = [questions] if isinstance(questions, str) else list(questions)
     listed = [question.strip() for question in listed if question.strip()]

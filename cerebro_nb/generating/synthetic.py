@@ -26,7 +26,7 @@ from ..judging.judging import judging_calls
 from ..judging.pairwise import JUDGING
 from ..judging.scoring import check_score
 from ..launching.kind import Conversation, Kind, register_finder, register_kind
-from ..launching.launch import awaitable, launch, of_the_run, verbs, without_none
+from ..launching.launch import awaitable, check_names, launch, of_the_run, verbs, without_none
 from ..recipes.fields import answer_model, quote_fields
 from ..recipes.library import as_recipe, library, with_axes
 from ..recipes.quality import unread_fields
@@ -263,6 +263,7 @@ def synthetic_run(
     SourceError
         Once it is started, if a document or a file of rows cannot be read.
     """
+    check_names(synthetic_run, arguments)
     arguments = without_none(arguments)
     recipe = with_axes(as_recipe(kind), arguments.get("axes") or {})
     has_rows = arguments.get("from_rows") is not None

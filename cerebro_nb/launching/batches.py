@@ -14,7 +14,16 @@ from ..batching.work import Work, function_work, prompt_work
 from ..client.schemas import json_schema
 from ..errors import InputError
 from .kind import Conversation, Kind, as_text, asked_and_answered, register_kind
-from .launch import LaunchArguments, awaitable, how_of, of_the_run, verbs, where_of, without_none
+from cerebro_nb.launching.launch import (
+    LaunchArguments,
+    awaitable,
+    check_names,
+    how_of,
+    of_the_run,
+    verbs,
+    where_of,
+    without_none,
+)
 from ..logs import get_logger
 from ..profiles import Profile
 from ..settings import load_settings
@@ -109,8 +118,6 @@ _NOT_OF_A_FUNCTION = "this is for a prompt; a function asks its model itself, as
 def _of_function(
     items: Iterable[Any], function: Callable[[Any], Any], profile: str | Profile, arguments: BatchArguments
 ) -> Run:
-    if unknown := sorted(set(arguments) - set(BatchArguments.__annotations__)):
-        raise InputError(f"{', '.join(unknown)}: there is no such option", hint="See help(process_in_batches).")
     if arguments.get("reuse"):
         raise InputError(
             "reuse=True wants a prompt: what a function would answer cannot be known before it is called",
@@ -162,6 +169,7 @@ def batch_run(
     SettingsError, InputError
         If a value is refused.
     """
+    check_names(batch_run, arguments)
     arguments = without_none(arguments)
     if not isinstance(items, Iterable):
         raise InputError(f"a {type(items).__name__} holds no items", hint="Give a list, or a generator.")

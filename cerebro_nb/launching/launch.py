@@ -29,7 +29,7 @@ from ..values import check_type
 # %% auto #0
 __all__ = ['Arguments', 'Function', 'Parameters', 'Made', 'LaunchArguments', 'RunArguments', 'without_none', 'of_the_run',
            'how_of', 'place_on', 'where_of', 'launch', 'unpacked', 'whole_signature', 'whole_docstring', 'written_out',
-           'check_arguments', 'awaitable', 'verbs']
+           'check_names', 'check_arguments', 'awaitable', 'verbs']
 
 # %% ../../nbs/16_launching/2_launch.ipynb #58c4fccf
 class LaunchArguments(GenerationArguments, total=False):
@@ -261,6 +261,29 @@ def _hints_of(function: Callable[..., Any]) -> dict[str, Any]:
     return hints
 
 
+def check_names(function: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
+    """Refuse what a function was given by a name that it does not take.
+
+    Parameters
+    ----------
+    function
+        Whose annotations say the names.
+    arguments
+        What it was given, by name.
+
+    Raises
+    ------
+    InputError
+        If there is no argument of a name; it says which is near.
+    """
+    known = whole_signature(function).parameters
+    for name in arguments:
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            words = f"; is it meant to be {near[0]}?" if near else ""
+            raise InputError(f"there is no argument {name}{words}", hint=f"There are: {', '.join(sorted(known))}.")
+
+
 def check_arguments(function: Callable[..., Any], given: Mapping[str, Any]) -> None:
     """Refuse what a function was given by a name that it does not take, or of another type than its signature says.
 
@@ -275,16 +298,11 @@ def check_arguments(function: Callable[..., Any], given: Mapping[str, Any]) -> N
     Raises
     ------
     InputError
-        If there is no argument of a name; it says which is near.
+        If it does not take what it was given by a name.
     SettingsError
         If an argument is of another type.
     """
-    known = whole_signature(function).parameters
-    for name in given.get("arguments") or {}:
-        if name not in known:
-            near = get_close_matches(name, known, 1)
-            words = f"; is it meant to be {near[0]}?" if near else ""
-            raise InputError(f"there is no argument {name}{words}", hint=f"There are: {', '.join(sorted(known))}.")
+    check_names(function, given.get("arguments") or {})
     hints, named = _hints_of(function), {**given, **without_none(given.get("arguments") or {})}
     for name, value in named.items():
         if name in hints and name != "arguments":

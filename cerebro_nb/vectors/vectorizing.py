@@ -20,7 +20,7 @@ from ..documents.chunks import CHUNK_TOKENS, Chunk, chunked
 from ..documents.documents import Document, Source, aread_documents
 from ..errors import InputError
 from ..launching.kind import Kind, register_kind
-from ..launching.launch import awaitable, verbs, without_none
+from ..launching.launch import awaitable, check_names, verbs, without_none
 from ..profiles import Profile
 from ..settings import load_settings
 from ..tasks.ledger import Ledger
@@ -200,9 +200,8 @@ def vectorize_run(
     SourceError
         Once it is started, if a document cannot be read.
     """
+    check_names(vectorize_run, arguments)
     arguments = without_none(arguments)
-    if unknown := sorted(set(arguments) - set(VectorArguments.__annotations__)):
-        raise InputError(f"{', '.join(unknown)}: there is no such option of a vectorization", hint="Leave it out.")
     settings = load_settings()
     chosen = settings.profile(arguments.get("profile", VECTORIZATION.profile))
     together = chosen.batch_size or TOGETHER
