@@ -10,6 +10,7 @@ from typing import Any, get_args
 from ..errors import InputError
 from .fields import FIELDS, Field, FormState, add_field, in_words, number_in, number_text, range_words
 from ..gates.gates import GATES
+from ..judging.scoring import SCORES, check_score
 from ..launching.kind import Kind
 from ..launching.launch import whole_signature
 from ..profiles import GenerationOptions, Profile
@@ -74,6 +75,14 @@ NUMBERS = tuple(name for name, field in FIELDS.items() if field.group == "speed"
 OF_PROFILE = tuple(name for name in NUMBERS if name in Profile.model_fields)
 
 # %% ../../nbs/28_forms/2_options.ipynb #3baaaa40
+def _places(state: FormState) -> list[tuple[str, str]]:
+    titles = ("this process", "cerebro work", "Ray on this machine", "the Ray cluster")
+    return [(name, state.say(title)) for name, title in zip(("", "workers", "ray", "auto"), titles, strict=True)]
+
+
+add_field(Field("on", "Worked on by", "speed", "choice", choices=_places))
+
+
 def _profile(name: str, state: FormState) -> Profile:
     return state.settings.profile(name)
 
@@ -108,6 +117,16 @@ _OFF = "an example that one of these refuses is made anew; untick what does not 
 add_field(Field("without_gates", "Gates", "gates", "checks", note=_OFF, choices=_gates))
 add_field(Field("against_earlier", "No copies of what earlier runs made of the same subject", "gates", "check"))
 add_field(Field("judged", "Have the answers judged when the run has ended", "gates", "check"))
+
+
+def _least_score(text: Any, state: FormState) -> int | None:
+    return None if text in ("", None) else check_score(number_in(text))
+
+
+_SCORES = {"minimum": SCORES[0], "maximum": SCORES[-1]}
+_A_SCORE = in_words(_least_score, lambda text, state: range_words(state, _SCORES, True))
+_LESS = "what a judge gives less is made anew; a judge that cannot tell is refused before"
+add_field(Field("min_score", "Score at least", "gates", "number", _A_SCORE, note=_LESS, placeholder="any"))
 add_field(
     Field("judge", "Judge", "gates", "text", placeholder="the model of the run", note="a better model judges better")
 )

@@ -85,6 +85,8 @@ def read_form(values: Values, settings: Settings) -> FormReading:
     if "profile" in found:
         found["profile"] = state.profile.replace(**of_profile)
     named = {argument_name(name, state.kind): value for name, value in found.items()}
+    if named.get("min_score"):
+        named["judge_model"] = named.get("judge")
     return FormReading({"kind": state.kind.name, **{name: value for name, value in named.items() if value is not None}})
 
 # %% ../../nbs/28_forms/3_reading.ipynb #604c4f57
