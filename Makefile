@@ -9,7 +9,7 @@ FIND_PYTHON := for python in $(PYTHON) python3 python3.14 python3.13 python3.12 
 PARALLEL := -n auto --maxprocesses 4 --dist loadfile
 # What any machine can run in a minute or two: no browser, no PostgreSQL.
 QUICK := tests/test_notebooks.py tests/test_project.py tests/test_settings.py tests/test_logs.py tests/test_ledger.py \
-	tests/test_cli.py tests/test_docs.py tests/test_pulling.py tests/test_replies.py tests/faults/test_processes.py -k 'not postgresql and not from_a_pdf'
+	tests/test_cli.py tests/test_docs.py tests/test_pulling.py tests/test_replies.py tests/faults/test_processes.py
 
 demo: $(VENV)/.demo ## generate 6 Q&A pairs about copywriting with the embedded model
 	@$(BIN)/cerebro pull smollm2
@@ -25,7 +25,7 @@ test-all: $(VENV)/.dev ## run all tests: PostgreSQL, a browser, a real model, ki
 
 quick: $(VENV)/.dev ## run the quick tests, the notebooks included
 	@env -u CEREBRO_DATA_DIR $(BIN)/cerebro pull smollm2
-	$(BIN)/python -m pytest $(QUICK)
+	$(BIN)/python -m pytest $(PARALLEL) $(QUICK) -m 'not costly'
 
 artefacts: $(VENV)/.dev ## build what is published, and use it as a user does
 	$(BIN)/python scripts/artefacts.py
