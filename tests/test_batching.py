@@ -546,6 +546,21 @@ def test_a_cancelled_run_is_resumed_and_only_what_is_left_is_worked_on(quick, le
     assert resume(run.task_id, third_waits, ledger=ledger, show_progress=False).results == list(range(6))
 
 
+def test_the_bar_of_a_resumed_run_has_the_rate_of_this_run_alone(quick, ledger, capsys):
+    gate = Gate()
+
+    async def third_waits(n):
+        return n if n < 2 else await gate(n)
+
+    run = started(range(6), third_waits, quick, ledger)
+    assert gate.entered.wait(60)
+    run.cancel()
+    run.wait()
+    gate.open()
+    resume(run, third_waits, ledger=ledger)
+    assert "2/6 [00:00<?, ?item/s]" in capsys.readouterr().err, "what was there before was done at no rate"
+
+
 def test_a_generator_is_given_again_and_what_is_recorded_is_skipped(quick, ledger):
     async def stop_at_four(n):
         if n == 4:
