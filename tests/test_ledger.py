@@ -367,13 +367,13 @@ def test_a_ledger_is_closed_at_the_end_of_a_with(tmp_path):
 
 
 def test_a_ledger_that_was_only_read_and_that_nobody_has_any_more_is_closed(tmp_path):
+    writers = set(threading.enumerate())
     Ledger(f"sqlite:///{tmp_path / 'ledger.db'}").create_task("batch", "", 1)
     ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
     assert len(ledger.tasks()) == 1 and open_here(tmp_path / "ledger.db")
     del ledger
-    for thread in threading.enumerate():
-        if thread.name == "cerebro-ledger":
-            thread.join(10)
+    for thread in set(threading.enumerate()) - writers:
+        thread.join(10)
     assert not open_here(tmp_path / "ledger.db")
 
 

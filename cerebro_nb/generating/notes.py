@@ -299,9 +299,7 @@ def notes_run(
     documents: Source | Iterable[Source] | None = None,
     **arguments: Unpack[NotesArguments],
 ) -> Run:
-    """Make the run that writes research notes, without starting it.
-
-    The profile is ``research``.
+    """Make the run that writes research notes with the profile ``research``, without starting it.
 
     Parameters
     ----------
