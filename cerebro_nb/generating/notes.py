@@ -325,8 +325,7 @@ def notes_run(
     """
     check_names(notes_run, arguments)
     arguments = without_none(arguments)
-    listed = [questions] if isinstance(questions, str) else list(questions)
-    listed = [question.strip() for question in listed if question.strip()]
+    listed = [text for asked in ([questions] if isinstance(questions, str) else questions) if (text := asked.strip())]
     if not listed and documents is None:
         raise InputError(_NOTHING, hint=_GIVE)
     if (k := arguments.get("k", PIECES_A_QUESTION)) < 1:
