@@ -218,10 +218,12 @@ def with_room_to_judge(arguments: SyntheticArguments, is_training: bool) -> Synt
     arguments, is_training
         What the run was given, and whether the training preset applies.
     """
+    if "min_score" not in arguments or "num_ctx" in arguments:
+        return arguments
     client = arguments.get("client")
     settings = client.settings if client else load_settings()
     model = client.model if client else arguments.get("model", settings.model)
-    if "min_score" not in arguments or "num_ctx" in arguments or arguments.get("judge_model", model) != model:
+    if arguments.get("judge_model", model) != model:
         return arguments
     backend = client.backend.name if client else arguments.get("backend", settings.backend)
     wanted: int = min(JUDGING["num_ctx"], settings.embedded.num_ctx) if backend == "embedded" else JUDGING["num_ctx"]

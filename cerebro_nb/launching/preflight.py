@@ -212,7 +212,7 @@ def forecast(
     model = arguments.get("model") or (found.name if found else None)
     judging, before = kind.judging(arguments, ledger, model)
     own, judged = (0, 0) if items is None else (items * kind.calls, items * judging + before)
-    tokens = own * arguments["max_tokens"] + judged * load_settings().training.num_predict
+    tokens = own * arguments["max_tokens"] + (judged and judged * load_settings().training.num_predict)
     return Forecast(
         None if items is None else own + judged,
         None if items is None else tokens,
