@@ -117,7 +117,13 @@ class DatabaseFile:
             )
 
 # %% ../../nbs/14_tasks/2_engines.ipynb #eec1e38b
-_PASSING_SQLITE = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
+_PASSING_SQLITE = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_PROTOCOL,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+}
 _LASTING_SQLSTATES = ("28", "3D")  # a refused user, a database that is not there
 
 
