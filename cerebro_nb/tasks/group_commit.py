@@ -289,10 +289,11 @@ class Writer:
         self.queue.end()
 
     def _start(self) -> None:
+        thread = threading.Thread(target=self._run, name="cerebro-ledger", daemon=True)
+        thread.start()  # no thread starts while the interpreter ends; this one takes nothing before the queue is let go
+        self._thread = thread
         self._stop.clear()
         self.queue.serve()
-        self._thread = threading.Thread(target=self._run, name="cerebro-ledger", daemon=True)
-        self._thread.start()
         atexit.register(self._end)
 
     def _run(self) -> None:
