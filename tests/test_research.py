@@ -135,16 +135,19 @@ def test_the_best_prompt_wins_with_its_history_and_an_interval(options, ledger):
     assert ledger.attempts(found.trials.task_id, 0)[0]["reply"]["text"] == "no"
 
 
-def test_a_judge_scores_where_there_is_no_check(options):
+def test_a_judge_is_tried_and_scores_where_there_is_no_check(options, ledger):
     def judged(request):
         asked = request.messages[-1].content
         said = {"reason": "It says the word again.", "correct": 3, "clear": 5}
         return json.dumps({**said, "score": 1 if "answer: no" in asked else 5})
 
     client, judge = Client(ScriptedBackend(writer), "tiny"), Client(ScriptedBackend(judged), "big")
-    found = search_prompts(
-        "Repeat the word.", ["a", "b"], 2, rubric="5: repeated", judge=judge, client=client, **options
-    )
+    words = {"rubric": "5: repeated", "judge": judge, "client": client, **options}
+    assert search_prompts("Repeat the word.", ["a"], 1, calibrate=False, **words).calibration is None
+    assert not ledger.tasks_naming("calibration", "model", "big")
+    found = search_prompts("Repeat the word.", ["a", "b"], 2, rounds=1, **words)
+    assert (found.calibration["model"], found.calibration["auc"]) == ("big", 0.5)
+    assert len(list(ledger.tasks_naming("calibration", "model", "big"))) == 1
     assert found.best.startswith("Strictly") and found.history["reason"].tolist() == ["It says the word again."] * 2
     assert {row["mean"] for row in found.ranking} == {0.0, 1.0}
 

@@ -12,6 +12,7 @@ from typing import Any, Unpack
 
 from ..batching.plans import Again, Means, Plan
 from ..batching.run import Run
+from ..client.client import Client
 from ..errors import InputError
 from .calibration import ENOUGH, OF_A_MODEL, Calibration, calibrated, calibration_calls
 from .pairwise import JUDGING
@@ -29,6 +30,7 @@ from cerebro_nb.launching.launch import (
     without_none,
 )
 from ..launching.templates import template_language, templates_again
+from ..profiles import GenerationOptions
 from ..recipes.library import as_recipe
 from ..recipes.recipe import Recipe
 from ..settings import load_settings
@@ -36,8 +38,8 @@ from ..tasks.ledger import Ledger
 from ..tasks.views import TaskLike, TaskView, item_output, view_of
 
 # %% auto #0
-__all__ = ['ajudge_run', 'JUDGEMENT', 'judge', 'ajudge', 'to_judge', 'JudgeArguments', 'judge_run', 'verdicts', 'scores_of',
-           'judging_calls', 'check_worth', 'tried_judge']
+__all__ = ['ajudge_run', 'JUDGEMENT', 'judge', 'ajudge', 'to_judge', 'JudgeArguments', 'judge_run', 'calibrated_again',
+           'verdicts', 'scores_of', 'judging_calls', 'check_worth', 'tried_judge']
 
 # %% ../../nbs/22_judging/5_judging.ipynb #c11bbb65
 def _of_item(view: TaskView, item: Mapping[str, Any]) -> dict[str, Any]:
@@ -148,24 +150,41 @@ def judge_run(task: TaskLike, rubric: str | None = None, **arguments: Unpack[Jud
 ajudge_run = awaitable(judge_run)
 
 # %% ../../nbs/22_judging/5_judging.ipynb #8178e04e
+async def calibrated_again(
+    again: Again, judge: Client, options: GenerationOptions, whose: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what a manifest says anew of the calibration, where the judge is not the one of before.
+
+    Parameters
+    ----------
+    again
+        The task that is done again.
+    judge, options
+        Who judges now, and how it is asked.
+    whose
+        What the manifest says of who judged before.
+    """
+    manifest = again.manifest
+    if not manifest.get("calibration"):
+        return {}
+    known = await judge.manifest(options)
+    if all(known[name] == whose.get(name) for name in OF_A_MODEL):
+        return {}
+    if again.fresh:
+        how = {"profile": again.profile, "show_progress": False}
+        return {"calibration": asdict(await calibrated(judge, again.ledger, manifest["language"], how))}
+    # The verdicts of one task are of two judges now: the calibration of neither is that of the task.
+    mixed = {**manifest, "calibration": None}
+    await asyncio.to_thread(lambda: again.ledger.update_task(again.task.id, manifest=mixed))
+    return {"calibration": None}
+
+# %% ../../nbs/22_judging/5_judging.ipynb #d0679fe1
 async def _judge_again(again: Again) -> Plan:
     (client, options), manifest = again.asked, again.manifest
     tag = manifest["language"]
     told = templates_again(again, template=judge_template(tag), pair_template=pair_template(tag))
     work = judge_work(client, tag, manifest["rubric"], options)
-    if not manifest.get("calibration"):
-        return Plan(work=work, manifest=told)
-    known = await client.manifest(options)
-    if all(known[name] == manifest.get(name) for name in OF_A_MODEL):
-        return Plan(work=work, manifest=told)
-    if again.fresh:
-        how = {"profile": again.profile, "show_progress": False}
-        renewed = await calibrated(client, again.ledger, tag, how)
-        return Plan(work=work, manifest={**told, "calibration": asdict(renewed)})
-    # The verdicts of one task are of two judges now: the calibration of neither is that of the task.
-    mixed = {**manifest, "calibration": None}
-    await asyncio.to_thread(lambda: again.ledger.update_task(again.task.id, manifest=mixed))
-    return Plan(work=work, manifest={"calibration": None})
+    return Plan(work=work, manifest={**told, **await calibrated_again(again, client, options, manifest)})
 
 
 JUDGEMENT = register_kind(

@@ -62,6 +62,12 @@ class PromptSearch:
         return str(self.ranking[0]["prompt"])
 
     @property
+    def calibration(self) -> Mapping[str, Any] | None:
+        """How well the judge tells good from bad, as `Calibration` has it; None of a check, or where it was not tried."""
+        found: Mapping[str, Any] | None = self.trials.manifest.get("calibration")
+        return found
+
+    @property
     def df(self) -> pandas.DataFrame:
         """The ranking: ``prompt``, ``manner``, ``mean``, ``low``, ``high``, ``trials``, ``failed``."""
         import pandas
@@ -200,6 +206,7 @@ async def asearch_prompts(
     check: Check | None = None,
     rubric: str | None = None,
     judge: Client | None = None,
+    calibrate: bool = True,
     language: str | None = None,
     rounds: int = 0,
     **arguments: Unpack[RunArguments],
@@ -222,6 +229,9 @@ async def asearch_prompts(
         What a score means, where a judge scores instead; a general one if None.
     judge
         The judge's client; the same model if None.
+    calibrate
+        Find out first whether a judge can tell good from bad, by pairs that are known; what is known already of the
+        same model and language is not asked again. A check is not tried.
     language
         BCP-47 tag of the prompts; the settings' if None.
     rounds
@@ -250,7 +260,7 @@ async def asearch_prompts(
     check_arguments(asearch_prompts, locals())
     task, listed = " ".join(task.split()), [as_json(case, "a case") for case in cases]
     wanted = _checked(task, listed, n, rounds)
-    search = _Search(task, listed, Scoring(check, judge, rubric), language, arguments)
+    search = _Search(task, listed, Scoring(check, judge, rubric, calibrate), language, arguments)
     variants = await variants_run(task, wanted, language, **arguments)
     own = _WORDS[template_language(variants.manifest["language"])]["own"]
     found = await search.tried(variants, [{"prompt": with_place(task), "manner": own}])

@@ -9,7 +9,7 @@ import inspect
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Unpack
 
 from ..batching.plans import Again, Means, Plan
@@ -20,6 +20,8 @@ from ..client.client import Client, aget_client
 from ..client.call import answer
 from ..concurrency.threads import in_thread
 from ..errors import CerebroError, InputError, ProcessorFailed
+from .calibration import calibrated
+from .judging import calibrated_again
 from .pairwise import JUDGING
 from .scoring import verdict
 from .wordings import RUBRICS
@@ -92,11 +94,14 @@ class Scoring:
         The judge's client; who answers judges too if None.
     rubric
         What a judge's score means; a general one if None.
+    calibrate
+        Find out first whether the judge can tell good from bad.
     """
 
     check: Check | None = None
     judge: Client | None = None
     rubric: str | None = None
+    calibrate: bool = True
 
     def meaning(self, language: str) -> str:
         """Return what a judge's score means."""
@@ -237,7 +242,7 @@ class Contest:
         ]
 
 # %% ../../nbs/22_judging/6_trials.ipynb #f9d2c640
-async def _trials_again(again: Again) -> Work:
+async def _trials_again(again: Again) -> Plan:
     manifest, (client, options) = again.manifest, again.asked
     if manifest["checked"] and again.processor is None:
         raise InputError(
@@ -251,7 +256,8 @@ async def _trials_again(again: Again) -> Work:
         if not again.fresh:
             check_same_model(whom, await judge.manifest(load=False))
     scoring = Scoring(again.processor, judge, manifest["scored_by"])
-    return trial_work(client, options, scoring, manifest["language"])
+    work = trial_work(client, options, scoring, manifest["language"])
+    return Plan(work=work, manifest=await calibrated_again(again, judge or client, options, whom or manifest))
 
 # %% ../../nbs/22_judging/6_trials.ipynb #ad1b3b63
 def trials_run(
@@ -281,6 +287,9 @@ def trials_run(
         client, options = means.asked
         tag = check_language(language or client.settings.language)
         manifest = {"language": tag, "of_task": contest.of_task, **await scoring.record(tag, options)}
+        if scoring.check is None and scoring.calibrate:
+            worth = await calibrated(scoring.judge or client, means.ledger, tag, arguments)
+            manifest["calibration"] = asdict(worth)
         return Plan(items, trial_work(client, options, scoring, tag), manifest=manifest)
 
     given = {} if scoring.check is None else {"processor": scoring.check}

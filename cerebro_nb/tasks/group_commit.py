@@ -289,10 +289,9 @@ class Writer:
         self.queue.end()
 
     def _start(self) -> None:
-        thread = threading.Thread(target=self._run, name="cerebro-ledger", daemon=True)
-        thread.start()  # no thread starts while the interpreter ends; this one takes nothing before the queue is let go
-        self._thread = thread
         self._stop.clear()
+        self._thread = threading.Thread(target=self._run, name="cerebro-ledger", daemon=True)
+        self._thread.start()  # which fails while the interpreter ends
         self.queue.serve()
         atexit.register(self._end)
 
@@ -306,5 +305,5 @@ class Writer:
         with self.queue.changed:
             self._stop.set()
             self.queue.end()
-        if self._thread is not None:
+        if self._thread is not None and self._thread.ident is not None:
             self._thread.join()
