@@ -110,7 +110,10 @@ ARGUMENTS = {
     "function": lambda task: ((["a", "b", "c", "d", "e"], shout), {}),
     "prompt_variants": lambda task: (("Name the fruit.", 5), {"seed": 1}),
     "prompt_trials": lambda task: (
-        (Contest("Name it.", [{"prompt": "Name {input}", "manner": "x"}], ["a", "b", "c", "d", "e"], task), Scoring(calibrate=False)),
+        (
+            Contest("Name it.", [{"prompt": "Name {input}", "manner": "x"}], ["a", "b", "c", "d", "e"], task),
+            Scoring(calibrate=False),
+        ),
         {"seed": 1, "language": "en"},
     ),
     "held_out": lambda task: (

@@ -63,7 +63,7 @@ class PromptSearch:
 
     @property
     def calibration(self) -> Mapping[str, Any] | None:
-        """How well the judge tells good from bad, as `Calibration` has it; None of a check, or where it was not tried."""
+        """How well the judge tells good from bad, as `Calibration` has it; None of a check, or one not tried."""
         found: Mapping[str, Any] | None = self.trials.manifest.get("calibration")
         return found
 
