@@ -81,6 +81,9 @@ class Watched:
         return {**run_facts(now), **self._causes, **told, "log": log, "problem": problem}
 
 # %% ../../nbs/28_panels/4_monitor.ipynb #b573d2d7
+_MOST_LEFT = 8
+
+
 class ShownTask:
     """Tells how far the task is that is shown.
 
@@ -130,6 +133,9 @@ class ShownTask:
             names, rows = await asyncio.to_thread(first_rows, view)
             facts = {**facts, "columns": names, "rows": rows}
         self._face.tell(run_shown=facts)
+        if not facts["live"]:
+            line = facts_line(facts, self._language)
+            self._face.leave(still_html(*await asyncio.to_thread(first_rows, view, _MOST_LEFT), line))
 
 # %% ../../nbs/28_panels/4_monitor.ipynb #eb7e87f2
 class Strip(ShownTask):

@@ -18,6 +18,7 @@ from typing import Any, TypedDict
 import anywidget
 import cerebro_nb
 import traitlets
+from IPython.display import DisplayHandle, display
 
 from ..concurrency.loop import LOOP
 from ..errors import CerebroError
@@ -25,7 +26,7 @@ from ..gates.gates import GATES
 from ..language import texts
 
 # %% auto #0
-__all__ = ['PREVIEW', 'Act', 'joined_modules', 'spoken_texts', 'words_of', 'Column', 'Row', 'preview', 'sendable', 'Face',
+__all__ = ['PREVIEW', 'Act', 'joined_modules', 'spoken_texts', 'words_of', 'Column', 'Row', 'preview', 'sendable', 'Face', 'Left',
            'error_words', 'View']
 
 # %% ../../nbs/28_panels/1_view.ipynb #5efe808b
@@ -180,6 +181,44 @@ class Face(anywidget.AnyWidget):
         self.send({"type": kind, "generation": generation, **sendable(content)})
 
 # %% ../../nbs/28_panels/1_view.ipynb #1100d94b
+_LEFT = """<style>
+.cerebro-left { display: none }
+.jp-OutputArea:has(> * > .jupyter-widgets):not(:has(.cb-panel)) .cerebro-left { display: block }
+.jp-OutputArea:has(.cerebro-left) > * > .jupyter-widgets:not(:has(.cb-panel)) { display: none }
+</style><div class="cerebro-left"><p>%s</p>%s</div>"""
+
+
+class Left(Face):
+    """A face that leaves something in the notebook: what is shown once there is no kernel.
+
+    Parameters
+    ----------
+    parts, log_language
+        As `Face` takes them.
+    """
+
+    def __init__(self, parts: Sequence[str], log_language: str):
+        super().__init__(parts, log_language)
+        self._left, self._place = "", DisplayHandle()
+        self._is_displayed = False
+
+    def leave(self, page: str) -> None:
+        """Have the notebook keep some HTML, instead of what it was given before."""
+        self._left = page
+        if self._is_displayed:
+            self._place.update(self._kept(), raw=True)
+
+    def _kept(self) -> dict[str, str]:
+        gone = texts(self.language).gettext("The kernel is gone. Run the cell again to go on.")
+        return {"text/html": _LEFT % (gone, self._left)}
+
+    def _ipython_display_(self) -> None:
+        data, metadata = self._repr_mimebundle_() or ({}, {})
+        display(data, metadata=metadata, raw=True)
+        self._place.display(self._kept(), raw=True)
+        self._is_displayed = True
+
+# %% ../../nbs/28_panels/1_view.ipynb #4e1eb86f
 Act = Callable[[dict[str, Any]], Awaitable[None]]
 
 
@@ -188,7 +227,7 @@ def error_words(error: BaseException) -> str:
     return str(error) if isinstance(error, CerebroError) else repr(error)
 
 
-class View(Face):
+class View(Left):
     """A part of the panel in the browser, and what is done there.
 
     Parameters

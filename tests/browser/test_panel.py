@@ -428,6 +428,35 @@ def test_a_dead_kernel_is_said_once_and_the_form_comes_back(lab, page, tmp_path,
         expect(page.get_by_label("How many", exact=True)).to_have_value("40")
 
 
+@pytest.mark.parametrize("is_state_kept", [False, True])
+def test_a_notebook_reopened_without_its_kernel_shows_what_was_there(is_state_kept, lab, page, tmp_path):
+    with FakeOllama(plain_pair) as server:
+        notebook = lab(cell(tmp_path, "ollama", OLLAMA_HOST=server.url))
+        if is_state_kept:
+            page.evaluate("() => jupyterapp.commands.execute('@jupyter-widgets/jupyterlab-manager:saveWidgetState')")
+        notebook.run(0)
+        fill(page, Subject="tea", How_many="3")
+        press(page, "Run")
+        came_to(page, "completed")
+        expect(page.locator(".cerebro-left")).to_contain_text("3 of 3 ok")
+        expect(page.locator(".cerebro-left")).to_be_hidden()
+        expect(page.locator(".cb-pill")).to_have_text("3 ok")
+        notebook.reopen()
+        expect(
+            page.get_by_text("The kernel is gone. Run the cell again to go on.").locator("visible=true")
+        ).to_have_count(1)
+        expect(page.get_by_text("model not found").locator("visible=true")).to_have_count(0)
+        if is_state_kept:
+            expect(strip(page)).to_contain_text("3 of 3")
+            expect(page.locator(".cb-panel button:enabled")).to_have_count(0)
+        else:
+            expect(page.locator(".cerebro-left tbody tr")).to_have_count(3)
+            expect(page.locator(".cerebro-left table")).to_be_visible()
+        notebook.run(0)
+        expect(page.locator(".cb-pill")).to_have_text("Ready")
+        expect(page.locator(".cerebro-left")).to_be_hidden()
+
+
 def test_a_prompt_of_one_s_own_goes_over_lines_of_one_s_own(lab, page, tmp_path):
     with FakeOllama() as server:
         notebook = lab(cell(tmp_path, "ollama", OLLAMA_HOST=server.url))
