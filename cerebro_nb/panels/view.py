@@ -23,7 +23,7 @@ from IPython.display import DisplayHandle, display
 from ..concurrency.loop import LOOP
 from ..errors import CerebroError
 from ..gates.gates import GATES
-from ..language import texts
+from ..language import in_language, texts
 
 # %% auto #0
 __all__ = ['PREVIEW', 'Act', 'joined_modules', 'spoken_texts', 'words_of', 'Column', 'Row', 'preview', 'sendable', 'Face', 'Left',
@@ -222,9 +222,13 @@ class Left(Face):
 Act = Callable[[dict[str, Any]], Awaitable[None]]
 
 
-def error_words(error: BaseException) -> str:
-    """Return what went wrong, as it is shown; of an error that is not ours also what it is."""
-    return str(error) if isinstance(error, CerebroError) else repr(error)
+def error_words(error: BaseException, log_language: str) -> str:
+    """Return what went wrong, as it is shown in a language; of an error that is not ours also what it is."""
+    if not isinstance(error, CerebroError):
+        return repr(error)
+    where = f"item {error.item}: " if error.item is not None else ""
+    hint = f"\n  -> {in_language(error.hint, log_language)}" if error.hint else ""
+    return f"{where}{in_language(error.message, log_language)}{hint}"
 
 
 class View(Left):
@@ -240,7 +244,7 @@ class View(Left):
         super().__init__(*args)
         self._acts: dict[str, list[tuple[Act, asyncio.Lock | None]]] = {}
         #: Is called with what went wrong in an action; it is shown above all else if nobody says otherwise.
-        self.on_error: Callable[[Exception], Any] = lambda error: self.tell(problem=error_words(error))
+        self.on_error: Callable[[Exception], Any] = lambda error: self.tell(problem=error_words(error, self.language))
         self.on_msg(lambda _, message, buffers: self.heard(message))
 
     def on(self, **acts: Act) -> None:
