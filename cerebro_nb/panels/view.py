@@ -199,14 +199,14 @@ class Left(Face):
 
     def __init__(self, parts: Sequence[str], log_language: str):
         super().__init__(parts, log_language)
-        self._left, self._place = "", DisplayHandle()
+        self._left, self._place = "", DisplayHandle()  # type: ignore[no-untyped-call]
         self._is_displayed = False
 
     def leave(self, page: str) -> None:
         """Have the notebook keep some HTML, instead of what it was given before."""
         self._left = page
         if self._is_displayed:
-            self._place.update(self._kept(), raw=True)
+            self._place.update(self._kept(), raw=True)  # type: ignore[no-untyped-call]
 
     def _kept(self) -> dict[str, str]:
         gone = texts(self.language).gettext("The kernel is gone. Run the cell again to go on.")
@@ -214,8 +214,8 @@ class Left(Face):
 
     def _ipython_display_(self) -> None:
         data, metadata = self._repr_mimebundle_() or ({}, {})
-        display(data, metadata=metadata, raw=True)
-        self._place.display(self._kept(), raw=True)
+        display(data, metadata=metadata, raw=True)  # type: ignore[no-untyped-call]
+        self._place.display(self._kept(), raw=True)  # type: ignore[no-untyped-call]
         self._is_displayed = True
 
 # %% ../../nbs/28_panels/1_view.ipynb #4e1eb86f
