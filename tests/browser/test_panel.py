@@ -650,6 +650,46 @@ def test_a_run_shows_itself_when_it_is_the_last_thing_in_a_cell(lab, page, tmp_p
         expect(alone.locator(".cb-first tbody tr")).to_have_count(3)
 
 
+CUT = """() => {
+    const panel = document.querySelector(".cb-panel"), { left, right } = panel.getBoundingClientRect();
+    const isOpen = (one) => getComputedStyle(one).overflowX === "visible";
+    const scrolls = (one) => one !== panel && (!isOpen(one) || scrolls(one.parentElement));
+    const isWide = (one) => one.getBoundingClientRect().width > 1;
+    const isSeen = (one) => one.checkVisibility() && isWide(one) && !scrolls(one.parentElement);
+    const isOutside = (box) => box.right > right + 1 || box.left < left - 1;
+    const isCut = (one) => one.matches("button, label") && one.clientWidth && one.scrollWidth > one.clientWidth + 1;
+    return [...panel.querySelectorAll("*")]
+        .filter((one) => isSeen(one) && (isOutside(one.getBoundingClientRect()) || isCut(one)))
+        .map((one) => `${one.tagName} ${one.className} ${one.textContent.slice(0, 40)}`);
+}"""
+MOVING = """() => [...document.querySelectorAll(".cb-panel, .cb-panel *")]
+    .filter((one) => getComputedStyle(one).transitionDuration !== "0s" || getComputedStyle(one).animationName !== "none")
+    .map((one) => one.className)"""
+
+
+@pytest.mark.parametrize("width", [600, 350])  # 350: as much as 200 % leaves of 700
+def test_nothing_is_cut_where_it_is_narrow_nor_moves_where_it_should_not(width, lab, page, picture, tmp_path):
+    page.emulate_media(reduced_motion="reduce")
+    with FakeOllama(plain_pair) as server:
+        notebook = lab(cell(tmp_path, "ollama", OLLAMA_HOST=server.url, CEREBRO_LOG_LANGUAGE="pt-BR"))
+        page.set_viewport_size({"width": width, "height": 1000})
+        notebook.run(0)
+        fill(page, Assunto="chá verde em copos pequenos", Quantos="3")
+        for fold in page.locator(".cb-fold > summary").all():
+            fold.click()
+        expect(page.locator(".cb-fold:not([open]):visible")).to_have_count(0)
+        assert page.evaluate(CUT) == []
+        press(page, "Executar")
+        came_to(page, "completed")
+        rows(page).first.click()
+        expect(page.locator(".cb-detail:visible")).to_be_visible()
+        picture(f"15-narrow-{width}")
+        for name in ("Revisar", "Exportar", "Execuções"):
+            go(page, name)
+            assert page.evaluate(CUT) == [], name
+        assert page.evaluate(MOVING) == []
+
+
 MANY = """
 from cerebro_nb import Ledger, ResultsTable, TaskView
 ledger = Ledger("sqlite:///{folder}/many.db")
