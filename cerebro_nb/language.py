@@ -9,7 +9,7 @@ import gettext
 import logging
 import re
 import sys
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from .errors import InputError
@@ -17,7 +17,7 @@ from .logs import CLEAN, JsonLines
 from .settings import LogFormat, load_settings
 
 # %% auto #0
-__all__ = ['check_language', 'language_name', 'locale_folder', 'texts', 'number_words', 'show_log', 'is_log_json']
+__all__ = ['check_language', 'language_name', 'locale_folder', 'texts', 'in_language', 'number_words', 'show_log', 'is_log_json']
 
 # %% ../nbs/09_language.ipynb #9c5a9206
 def check_language(tag: str) -> str:
@@ -121,6 +121,37 @@ def texts(log_language: str) -> gettext.NullTranslations:
         ``en`` or ``pt-BR``; English where there is no catalogue.
     """
     return gettext.translation("cerebro", locale_folder(), [log_language.replace("-", "_")], fallback=True)
+
+# %% ../nbs/09_language.ipynb #37680a0f
+@cache
+def _forms(log_language: str) -> list[tuple[str, re.Pattern[str], str]]:
+    """Return the forms of messages that a catalogue knows: the longest part, the form, and what is said instead."""
+    known = vars(texts(log_language)).get("_catalog", {})
+    parts = {text: text.split("{}") for text in known if isinstance(text, str) and "{}" in text}
+    # What says most is tried first: "{} has no model {}" before "{} has no {}".
+    forms = sorted(parts, key=lambda text: -sum(map(len, parts[text])))
+    pattern = {text: re.compile("(.+?)".join(map(re.escape, parts[text])), re.DOTALL) for text in forms}
+    return [(max(parts[text], key=len), pattern[text], known[text]) for text in forms]
+
+
+@lru_cache(maxsize=1_000)
+def in_language(message: str, log_language: str) -> str:
+    """Return a text in a language, also an error's message or hint; as it is if the catalogue does not know it.
+
+    Parameters
+    ----------
+    message
+        What is said in English, values and all.
+    log_language
+        ``en`` or ``pt-BR``.
+    """
+    if (said := texts(log_language).gettext(message) if message else "") != message:
+        return said
+    for part, form, known in _forms(log_language):
+        if part in message and (found := form.fullmatch(message)):
+            values = found.groups()  # a name is no message, though a button may be called so
+            return known.format(*(in_language(value, log_language) if " " in value else value for value in values))
+    return message
 
 # %% ../nbs/09_language.ipynb #d16c467e
 _SWAPPED = str.maketrans(",.", ".,")

@@ -166,6 +166,19 @@ class Lab:
         self.page.evaluate("() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
         self.wait_for_kernel()
 
+    def reopen(self) -> None:
+        """Save the notebook, end its kernel, and open it in a page of its own; a new kernel is there then."""
+        self.page.evaluate(
+            """async () => {
+                const { context, sessionContext } = jupyterapp.shell.currentWidget;
+                await context.save();
+                await sessionContext.shutdown();
+            }"""
+        )
+        workspace = secrets.token_hex(4)
+        self.page.goto(f"{self.server.url}/lab/workspaces/{workspace}/tree/{self.name}?token={self.server.token}")
+        self.wait_for_kernel()
+
     def wait_for_kernel(self) -> None:
         self.page.wait_for_function(
             """() => {

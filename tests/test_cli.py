@@ -159,6 +159,21 @@ def test_a_missing_model_is_said_with_those_that_are_there(ollama):
     assert ended.returncode == 1 and "it has: tiny:latest" in ended.stderr and "ollama pull llama9" in ended.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["generate", "qa", "  "], ["o assunto está vazio", "Diga do que tratam os exemplos"]),
+        (["generate", "qa", "tea", "--documents", "no.pdf"], ["não é possível ler no.pdf", "não existe"]),
+        (["generate", "qa", "tea", "--temperature", "7"], ["--temperature 7.0: deve ser menor ou igual a 2"]),
+        (["show", "abc"], ["nenhuma tarefa tem o id 'abc'", "`cerebro tasks` lista todas."]),
+    ],
+)
+def test_trouble_is_said_in_the_language_of_its_reader(words, expected):
+    asked = ["--backend", "embedded"] if words[0] == "generate" else []
+    told = cerebro("--quiet", *words, *asked, CEREBRO_LOG_LANGUAGE="pt-BR")
+    assert told.returncode == 1 and all(part in told.stderr for part in expected), told.stderr
+
+
 def test_a_trace_is_shown_when_asked_for():
     ended = cerebro("--traceback", *GENERATE, "--backend", "ollama", OLLAMA_HOST=f"127.0.0.1:{closed_port()}")
     assert ended.returncode == 1 and "Traceback" in ended.stderr and "ConnectionFailed" in ended.stderr

@@ -122,7 +122,19 @@ def test_the_catalogue_has_every_text(language):
         assert all(texts) and not message.fuzzy
         for text in texts:
             source = message.id if isinstance(message.id, str) else message.id[0]
-            assert sorted(re.findall(r"%\(\w+\)s", text)) == sorted(re.findall(r"%\(\w+\)s", source))
+            for place in (r"%\(\w+\)s", r"\{\}"):
+                assert sorted(re.findall(place, text)) == sorted(re.findall(place, source))
+
+
+@pytest.mark.parametrize("language", ["pt_BR"])
+def test_what_the_catalogue_has_of_errors_is_said_somewhere(language):
+    with (ROOT / "cerebro_nb" / "locale" / language / "LC_MESSAGES" / "cerebro.po").open("rb") as file:
+        forms = {message.id for message in read_po(file) if isinstance(message.id, str) and "{}" in message.id}
+    nodes = (node for path in MODULES for node in ast.walk(ast.parse(path.read_text())))
+    said = "\n".join(node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str))
+    # Of a setting that is refused pydantic tells what it should be.
+    ours = {form for form in forms if not form.startswith("it should be ")}
+    assert len(ours) > 100 and [form for form in ours for part in form.split("{}") if part.strip() not in said] == []
 
 
 def test_runtime_packages_of_the_brief_are_required():

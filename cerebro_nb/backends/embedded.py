@@ -114,9 +114,9 @@ def embedded_model_path(settings: EmbeddedSettings) -> Path:
         raise MissingDependency("xllamacpp", "embedded")
     model = settings.model
     if (path := _place(model)) is None:
-        what = "the bundled model" if model == BUNDLED else f"the model {model}"
+        what = "the bundled model is not here yet" if model == BUNDLED else f"the model {model} is not here yet"
         hint = f"Pull it: cerebro pull {model}, or pull_model({model!r}) in Python."
-        raise ModelNotFound(f"{what} is not here yet", hint=hint, models=[])
+        raise ModelNotFound(what, hint=hint, models=[])
     if not os.path.isfile(path):
         raise ModelNotFound(f"{path} is no file", hint=_CORRECT, models=[])
     if model == BUNDLED or is_hub_name(model):

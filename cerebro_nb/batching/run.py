@@ -287,6 +287,9 @@ class Run(TaskView):
         # The last thing in a cell: a monitor where there are widgets, the text elsewhere.
         return cerebro_nb.RunMonitor(self)._repr_mimebundle_(**options)
 
+    def _ipython_display_(self) -> None:
+        cerebro_nb.RunMonitor(self)._ipython_display_()
+
     def __repr__(self) -> str:
         now = self.progress
         total = "?" if now.total is None else now.total

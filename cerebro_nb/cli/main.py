@@ -19,7 +19,7 @@ from .terminal import Page, print_anything
 from .words import Command, Parser, command, commands_of, in_words, options_of, page_of, spoken
 from ..concurrency.loop import Terminated, signals_heard
 from ..errors import CerebroError
-from ..language import show_log, texts
+from ..language import in_language, show_log, texts
 from ..settings import Settings, load_settings
 
 # %% auto #0
@@ -90,7 +90,9 @@ def ended_by(stop: BaseException, options: Mapping[str, str] | None = None, log_
         ``en`` or ``pt-BR``.
     """
     if isinstance(stop, CerebroError):
-        message, hint = (in_words(text, dict(options or {})) for text in (stop.message, stop.hint))
+        message, hint = (
+            in_words(in_language(text, log_language), dict(options or {})) for text in (stop.message, stop.hint)
+        )
         print(f"cerebro: {plain(message)}", file=sys.stderr)
         if hint:
             print(f"  -> {plain(hint)}", file=sys.stderr)

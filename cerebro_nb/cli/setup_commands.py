@@ -142,7 +142,7 @@ def models(arguments: Namespace, page: Page) -> int:
     try:
         found += LOOP.run(_of_ollama(load_settings()))
     except BackendError as error:
-        absent = page.say("No Ollama: %s") % plain(error.message)
+        absent = page.say("No Ollama: %s") % plain(page.say(error.message))
     if found:
         rows = [(name, f"{size / 1e6:,.0f} MB", where) for name, size, where in found]
         page.table(pandas.DataFrame(rows, columns=["model", "size", "where"]))

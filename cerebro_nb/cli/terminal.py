@@ -11,12 +11,13 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from gettext import gettext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..cleaning import cleaned, plain, shown
-from ..language import texts
+from ..language import in_language
 
 if TYPE_CHECKING:
     import pandas
@@ -102,7 +103,7 @@ class Page:
     def __init__(self, as_json: bool = False, quiet: bool = False, log_language: str = "en"):
         self.as_json, self.quiet, self.log_language = as_json, quiet, log_language
         #: Gives a text in the language of the reader.
-        self.say: Callable[[str], str] = texts(log_language).gettext
+        self.say: Callable[[str], str] = partial(in_language, log_language=log_language)
 
     @property
     def shows_bars(self) -> bool:
@@ -168,8 +169,9 @@ def new_file(text: str) -> str:
 # %% ../../nbs/29_cli/1_terminal.ipynb #e00af411
 def show_failures(run: Run, page: Page) -> None:
     """Say on standard error how many items of a run failed, and for which reasons, each with what to do."""
-    reasons = {f"{error['type']}: {error['message']}": error["hint"] for error in run.errors.values()}
-    for reason, hint in list(reasons.items())[:3]:
+    reasons = {f"{error['type']}: {error['message']}": error for error in run.errors.values()}
+    for error in list(reasons.values())[:3]:
+        reason, hint = f"{error['type']}: {page.say(error['message'])}", page.say(error["hint"])
         print(f"{page.say('failed')}: {plain(reason)}\n  -> {plain(hint)}", file=sys.stderr)
     if run.progress.failed:
         fact = {"failed": run.progress.failed, "total": run.progress.total}

@@ -15,7 +15,7 @@ from ..errors import CerebroError, InputError
 from ..generating.angles import MAX_SUBJECT, check_subject
 from ..generating.synthetic import MAX_EXAMPLES
 from ..generating.topics import written_topics
-from ..language import check_language, number_words, texts
+from ..language import check_language, in_language, number_words
 from ..launching.kind import Kind, kind_named, kinds
 from ..profiles import Profile
 from ..recipes.reading import read_recipe
@@ -44,7 +44,7 @@ class FormState:
 
     def say(self, text: str) -> str:
         """Return a text in the language of the panels."""
-        return texts(self.settings.log_language).gettext(text)
+        return in_language(text, self.settings.log_language)
 
     def number(self, number: float) -> str:
         """Return a number as it is written in the language of the panels."""
@@ -310,7 +310,7 @@ def _recipe(file: str, state: FormState) -> Any:
     try:
         return read_recipe(file)
     except CerebroError as error:
-        raise InputError(state.say("No recipe can be read there: %s") % error.message) from error
+        raise InputError(state.say("No recipe can be read there: %s") % state.say(error.message)) from error
 
 
 add_field(Field("recipe", "Recipe file", "main", "text", _recipe, placeholder="tickets.toml"))

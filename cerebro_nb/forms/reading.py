@@ -62,7 +62,7 @@ def _given(values: Values, state: FormState) -> tuple[dict[str, Any], dict[str, 
         try:
             found[name] = argument_of(FIELDS[name], values.get(name, ""), state)
         except CerebroError as error:
-            errors[name] = error.message
+            errors[name] = state.say(error.message)
     return found, errors
 
 

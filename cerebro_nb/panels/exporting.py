@@ -160,7 +160,7 @@ class Writing(Counting):
         except Exception as error:
             if view is not self._view():
                 raise
-            self._tell(view, error=error_words(error))
+            self._tell(view, error=error_words(error, self._face.language))
         finally:
             self._tell(view, busy=False)
 

@@ -28,7 +28,7 @@ from cerebro_nb.forms.reading import (
 )
 from ..generating.synthetic import recipe_kind
 from ..generating.topics import aproposed_topics
-from ..language import texts
+from ..language import in_language, texts
 from ..launching.kind import Kind, kind_named, register_kind
 from ..launching.preflight import preflight
 from .view import View, error_words
@@ -208,7 +208,7 @@ class FormModels(FormForecast):
             client = await self.client()
             self.listed = ServerModels(whom, client.backend.name, await client.amodels())
         except CerebroError as error:
-            self.listed = ServerModels(whom, error=error_words(error))
+            self.listed = ServerModels(whom, error=error_words(error, self._face.language))
         self.tell(models=self.listed.told())
         await self.tell_forecast()
 
@@ -250,7 +250,7 @@ class Form(FormModels):
         try:
             kind = await asyncio.to_thread(kind_of_file, str(message["file"]))
         except CerebroError as error:
-            self.tell(errors={"recipe": error.message})
+            self.tell(errors={"recipe": in_language(error.message, self._face.language)})
             return
         self.fill(kind=kind.name)
         kinds = [told_kind(each, self.settings.log_language) for each in offered()]

@@ -8,13 +8,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from ..batching.run import Run
 from ..concurrency.loop import LOOP
 from ..errors import InputError
 from ..judging.judging import verdicts
-from ..language import texts
+from ..language import in_language
 from .exporting import Exporting
 from .opened import Item, Say, detail_of, edited_output, error_line, text_of
 from .view import Column, Row, View, preview
@@ -74,6 +75,7 @@ class ItemColumns:
     """
 
     def __init__(self, say: Say):
+        self._say = say
         titles = {"position": "#", "mark": say("mark"), "score": say("score"), _NO_ANSWER: say("answer")}
         self._titles = titles | {"attempts": say("attempts"), "seconds": say("seconds")}
         #: What judges said, by position.
@@ -117,7 +119,7 @@ class ItemColumns:
         values = {**item_row(item), "score": score}
         if error:  # why there is no answer stands where it would
             first = next((name for name in self.names if self._found.get(name) or name == _NO_ANSWER), _NO_ANSWER)
-            values[first] = error_line(error)
+            values[first] = error_line(error, self._say)
         cells = [preview(text_of(values.get(name))) for name in self.names]
         return cast(Row, {"id": item["position"], "cells": cells, **sorted_out(item, score)})
 
@@ -375,7 +377,7 @@ class ResultsTable(View):
     def __init__(self, view: TaskView | None = None, log_language: str | None = None):
         language = log_language or load_settings().log_language
         super().__init__(["review", "exporting"], language)
-        self._answers = Answers(self, texts(language).gettext)
+        self._answers = Answers(self, partial(in_language, log_language=language))
         if view is not None:
             self.show(view)
 

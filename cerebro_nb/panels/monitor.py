@@ -74,13 +74,16 @@ class Watched:
         self._pace.note(now)
         is_over, failure = self.run.ended, self.run.failure
         if now.failed != self._counted and (is_over or time.monotonic() >= self._next_s):
-            self._causes = await asyncio.to_thread(failure_causes, self.run.ledger, now.task_id)
+            self._causes = await asyncio.to_thread(failure_causes, self.run.ledger, now.task_id, self._language)
             self._counted, self._next_s = now.failed, time.monotonic() + _CAUSES_S
         told = {"subject": preview(self.run.subject), "live": not is_over, "pace": self._pace.told()}
-        log, problem = [*self._log], "" if failure is None else error_words(failure)
+        log, problem = [*self._log], "" if failure is None else error_words(failure, self._language)
         return {**run_facts(now), **self._causes, **told, "log": log, "problem": problem}
 
 # %% ../../nbs/28_panels/4_monitor.ipynb #b573d2d7
+_MOST_LEFT = 8
+
+
 class ShownTask:
     """Tells how far the task is that is shown.
 
@@ -108,7 +111,7 @@ class ShownTask:
 
     def fail(self, error: BaseException) -> None:
         """Tell that no run has begun, and why."""
-        self._face.tell(run_shown=None, problem=error_words(error))
+        self._face.tell(run_shown=None, problem=error_words(error, self._language))
 
     async def _look(self, view: TaskView) -> None:
         """Tell of a task that nobody works on here; of a run that is followed the next tick tells."""
@@ -117,7 +120,7 @@ class ShownTask:
         try:
             task = await asyncio.to_thread(lambda: view.task)
             facts = await asyncio.to_thread(task_facts, view.ledger, task, self._language)
-            facts |= await asyncio.to_thread(failure_causes, view.ledger, view.task_id)
+            facts |= await asyncio.to_thread(failure_causes, view.ledger, view.task_id, self._language)
         except Exception as error:  # nobody reads the future of it
             self._face.on_error(error)
             return
@@ -130,6 +133,9 @@ class ShownTask:
             names, rows = await asyncio.to_thread(first_rows, view)
             facts = {**facts, "columns": names, "rows": rows}
         self._face.tell(run_shown=facts)
+        if not facts["live"]:
+            line = facts_line(facts, self._language)
+            self._face.leave(still_html(*await asyncio.to_thread(first_rows, view, _MOST_LEFT), line))
 
 # %% ../../nbs/28_panels/4_monitor.ipynb #eb7e87f2
 class Strip(ShownTask):
@@ -268,7 +274,7 @@ class Pull:
             self._face.tell(pull={"going": False, "stopped": True})
             raise
         except CerebroError as error:
-            self._face.tell(pull={"going": False, "error": error_words(error)})
+            self._face.tell(pull={"going": False, "error": error_words(error, self._face.language)})
             return
         self._face.tell(pull=None)
         for look in self._on_pulled:

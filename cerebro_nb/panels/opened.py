@@ -56,7 +56,7 @@ def attempt_sections(attempt: Mapping[str, Any], say: Say) -> list[tuple[str, st
     if usage.get("completion_tokens"):
         facts.append(f"{usage['prompt_tokens']} + {usage['completion_tokens']} tokens")
     if error:
-        facts.append(f"{error['type']}: {error['message']}")
+        facts.append(error_line(error, say))
     title = say("Attempt %s") % attempt["number"]
     sections = [(title, " · ".join(str(fact) for fact in facts if fact))]
     if messages := request.get("messages"):
@@ -67,9 +67,9 @@ def attempt_sections(attempt: Mapping[str, Any], say: Say) -> list[tuple[str, st
     return sections
 
 # %% ../../nbs/28_panels/6_opened.ipynb #d257409f
-def error_line(error: Mapping[str, Any]) -> str:
+def error_line(error: Mapping[str, Any], say: Say) -> str:
     """Return what went wrong with an item, in a line."""
-    return f"{error['type']}: {error['message']}"
+    return f"{error['type']}: {say(error['message'])}"
 
 
 def source_of(item: Item) -> tuple[str, str]:
@@ -106,7 +106,7 @@ def detail_of(item: Item, attempts: Sequence[Mapping[str, Any]], say: Say) -> di
         "kinds": {name: kind_of(value) for name, value in _shapes(item).items()} if is_ok else {},
         "cut": [name for name, value in _named(output).items() if len(text_of(value)) > _MOST_SHOWN] if is_ok else [],
         "edited": item["edited"] is not None,
-        "error": "\n".join(filter(None, (error_line(error), error.get("hint")))) if error else "",
+        "error": "\n".join(filter(None, (error_line(error, say), say(error.get("hint") or "")))) if error else "",
         "source": source[:_MOST_SHOWN],
         "quote": quote[:_MOST_SHOWN],
         "sections": [(title, text[:_MOST_SHOWN]) for title, text in sections],

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..batching.run import Run
@@ -17,7 +18,7 @@ from ..concurrency.loop import LOOP
 from ..errors import CerebroError
 from ..forms.reading import BESIDE
 from ..judging.judging import ajudge_run
-from ..language import texts
+from ..language import in_language
 from ..launching.kind import kind_named
 from ..launching.launch import Made
 from ..launching.resuming import arerun_run, aresume_run, aretry_run
@@ -25,7 +26,7 @@ from .form import Form
 from .items_table import Answers
 from .monitor import Pull, Strip
 from .tasks_table import Tasks
-from .view import View
+from .view import View, error_words
 from ..settings import WHOM, Settings, load_settings
 from ..tasks.ledger import Ledger, get_ledger
 from ..tasks.views import TaskView
@@ -115,7 +116,7 @@ class Stage:
         self, face: View, ledger: Ledger, client: Client | None, log_language: str, on_busy: Callable[[bool], Any]
     ):
         self._face, self._ledger, self._on_busy = face, ledger, on_busy
-        self._say = texts(log_language).gettext
+        self._say = partial(in_language, log_language=log_language)
         self.given: dict[str, Any] = {"client": client, "ledger": ledger, "show_progress": False}
         self.slot, self.strip = RunSlot(), Strip(face, log_language, self._ended)
         self.results = Answers(face, self._say)
@@ -251,7 +252,7 @@ class Panel(TaskActions):
         try:
             run = await made_run(fewer(arguments, message.get("first")), self._stage.given)
         except CerebroError as error:
-            self.form.refuse(str(error))
+            self.form.refuse(error_words(error, self.language))
             return
         self.form.tell(unfinished=[])
         judge = arguments.get("judge")

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..batching.progress import Progress
-from ..language import texts
+from ..language import in_language, texts
 from ..launching.kind import known_kind
 from ..launching.preflight import worked_s
 from .view import preview
@@ -76,7 +76,7 @@ def task_facts(ledger: Ledger, task: Task, log_language: str) -> dict[str, Any]:
 _REFUSALS = ("ExampleRefused", "DuplicateOutput")
 
 
-def failure_causes(ledger: Ledger, task_id: str) -> dict[str, Any]:
+def failure_causes(ledger: Ledger, task_id: str, log_language: str = "en") -> dict[str, Any]:
     """Return why items of a task failed, and how many of them the gates refused.
 
     Parameters
@@ -97,7 +97,7 @@ def failure_causes(ledger: Ledger, task_id: str) -> dict[str, Any]:
             error = item["error"] or {"type": "", "message": ""}
             counts[error["type"]] += 1
             refused += error["type"] in _REFUSALS
-            said.setdefault(error["type"], preview(error["message"]))
+            said.setdefault(error["type"], preview(in_language(error["message"], log_language)))
     return {"causes": [[cause, count, said[cause]] for cause, count in counts.most_common()], "refused": refused}
 
 # %% ../../nbs/28_panels/3_strip.ipynb #45f8a981

@@ -15,7 +15,7 @@ from ..generating.importing import import_run
 from ..launching.comparing import compare
 from ..launching.kind import kinds_of, known_kind
 from .opened import text_of
-from .view import View, preview
+from .view import View, error_words, preview
 from ..settings import load_settings
 from ..tasks.leases import lease_is_over
 from ..tasks.ledger import Ledger, get_ledger
@@ -134,7 +134,7 @@ class TaskList:
             try:
                 await asyncio.to_thread(self._ledger.delete_task, task_id)
             except CerebroError as error:
-                problem = str(error)
+                problem = error_words(error, self._language)
         self._tell(compared=None)
         await self._look(problem)
 

@@ -18,14 +18,15 @@ from typing import Any, TypedDict
 import anywidget
 import cerebro_nb
 import traitlets
+from IPython.display import DisplayHandle, display
 
 from ..concurrency.loop import LOOP
 from ..errors import CerebroError
 from ..gates.gates import GATES
-from ..language import texts
+from ..language import in_language, texts
 
 # %% auto #0
-__all__ = ['PREVIEW', 'Act', 'joined_modules', 'spoken_texts', 'words_of', 'Column', 'Row', 'preview', 'sendable', 'Face',
+__all__ = ['PREVIEW', 'Act', 'joined_modules', 'spoken_texts', 'words_of', 'Column', 'Row', 'preview', 'sendable', 'Face', 'Left',
            'error_words', 'View']
 
 # %% ../../nbs/28_panels/1_view.ipynb #5efe808b
@@ -180,15 +181,57 @@ class Face(anywidget.AnyWidget):
         self.send({"type": kind, "generation": generation, **sendable(content)})
 
 # %% ../../nbs/28_panels/1_view.ipynb #1100d94b
+_LEFT = """<style>
+.cerebro-left { display: none }
+.jp-OutputArea:has(> * > .jupyter-widgets):not(:has(.cb-panel)) .cerebro-left { display: block }
+.jp-OutputArea:has(.cerebro-left) > * > .jupyter-widgets:not(:has(.cb-panel)) { display: none }
+</style><div class="cerebro-left"><p>%s</p>%s</div>"""
+
+
+class Left(Face):
+    """A face that leaves something in the notebook: what is shown once there is no kernel.
+
+    Parameters
+    ----------
+    parts, log_language
+        As `Face` takes them.
+    """
+
+    def __init__(self, parts: Sequence[str], log_language: str):
+        super().__init__(parts, log_language)
+        self._left, self._place = "", DisplayHandle()  # type: ignore[no-untyped-call]
+        self._is_displayed = False
+
+    def leave(self, page: str) -> None:
+        """Have the notebook keep some HTML, instead of what it was given before."""
+        self._left = page
+        if self._is_displayed:
+            self._place.update(self._kept(), raw=True)  # type: ignore[no-untyped-call]
+
+    def _kept(self) -> dict[str, str]:
+        gone = texts(self.language).gettext("The kernel is gone. Run the cell again to go on.")
+        return {"text/html": _LEFT % (gone, self._left)}
+
+    def _ipython_display_(self) -> None:
+        data, metadata = self._repr_mimebundle_() or ({}, {})
+        display(data, metadata=metadata, raw=True)  # type: ignore[no-untyped-call]
+        self._place.display(self._kept(), raw=True)  # type: ignore[no-untyped-call]
+        self._is_displayed = True
+
+# %% ../../nbs/28_panels/1_view.ipynb #4e1eb86f
 Act = Callable[[dict[str, Any]], Awaitable[None]]
 
 
-def error_words(error: BaseException) -> str:
-    """Return what went wrong, as it is shown; of an error that is not ours also what it is."""
-    return str(error) if isinstance(error, CerebroError) else repr(error)
+def error_words(error: BaseException, log_language: str) -> str:
+    """Return what went wrong, as it is shown in a language; of an error that is not ours also what it is."""
+    if not isinstance(error, CerebroError):
+        return repr(error)
+    where = f"item {error.item}: " if error.item is not None else ""
+    hint = f"\n  -> {in_language(error.hint, log_language)}" if error.hint else ""
+    return f"{where}{in_language(error.message, log_language)}{hint}"
 
 
-class View(Face):
+class View(Left):
     """A part of the panel in the browser, and what is done there.
 
     Parameters
@@ -201,7 +244,7 @@ class View(Face):
         super().__init__(*args)
         self._acts: dict[str, list[tuple[Act, asyncio.Lock | None]]] = {}
         #: Is called with what went wrong in an action; it is shown above all else if nobody says otherwise.
-        self.on_error: Callable[[Exception], Any] = lambda error: self.tell(problem=error_words(error))
+        self.on_error: Callable[[Exception], Any] = lambda error: self.tell(problem=error_words(error, self.language))
         self.on_msg(lambda _, message, buffers: self.heard(message))
 
     def on(self, **acts: Act) -> None:

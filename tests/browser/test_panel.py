@@ -428,6 +428,35 @@ def test_a_dead_kernel_is_said_once_and_the_form_comes_back(lab, page, tmp_path,
         expect(page.get_by_label("How many", exact=True)).to_have_value("40")
 
 
+@pytest.mark.parametrize("is_state_kept", [False, True])
+def test_a_notebook_reopened_without_its_kernel_shows_what_was_there(is_state_kept, lab, page, tmp_path):
+    with FakeOllama(plain_pair) as server:
+        notebook = lab(cell(tmp_path, "ollama", OLLAMA_HOST=server.url))
+        if is_state_kept:
+            page.evaluate("() => jupyterapp.commands.execute('@jupyter-widgets/jupyterlab-manager:saveWidgetState')")
+        notebook.run(0)
+        fill(page, Subject="tea", How_many="3")
+        press(page, "Run")
+        came_to(page, "completed")
+        expect(page.locator(".cerebro-left")).to_contain_text("3 of 3 ok")
+        expect(page.locator(".cerebro-left")).to_be_hidden()
+        expect(page.locator(".cb-pill")).to_have_text("3 ok")
+        notebook.reopen()
+        expect(
+            page.get_by_text("The kernel is gone. Run the cell again to go on.").locator("visible=true")
+        ).to_have_count(1)
+        expect(page.get_by_text("model not found").locator("visible=true")).to_have_count(0)
+        if is_state_kept:
+            expect(strip(page)).to_contain_text("3 of 3")
+            expect(page.locator(".cb-panel button:enabled")).to_have_count(0)
+        else:
+            expect(page.locator(".cerebro-left tbody tr")).to_have_count(3)
+            expect(page.locator(".cerebro-left table")).to_be_visible()
+        notebook.run(0)
+        expect(page.locator(".cb-pill")).to_have_text("Ready")
+        expect(page.locator(".cerebro-left")).to_be_hidden()
+
+
 def test_a_prompt_of_one_s_own_goes_over_lines_of_one_s_own(lab, page, tmp_path):
     with FakeOllama() as server:
         notebook = lab(cell(tmp_path, "ollama", OLLAMA_HOST=server.url))
@@ -582,6 +611,13 @@ def test_nobody_is_kept_out_in_either_theme_and_in_portuguese(theme, lab, page, 
         notebook = lab(cell(tmp_path, "ollama", OLLAMA_HOST=server.url, CEREBRO_LOG_LANGUAGE="pt-BR"))
         page.evaluate("(theme) => jupyterapp.commands.execute('apputils:change-theme', { theme })", theme)
         notebook.run(0)
+        fill(page, Assunto="chá")
+        page.locator("summary", has_text="Documentos").click()
+        fill(page, Documentos="falta.pdf")
+        press(page, "Executar")
+        expect(page.get_by_text("não é possível ler falta.pdf: o arquivo ou a pasta não existe")).to_be_visible()
+        go(page, "Gerar")
+        fill(page, Documentos="")
         page.get_by_text("Velocidade e limites").click()
         fill(page, Assunto="chá", Temperatura="7")
         expect(page.get_by_text("Entre 0 e 2.")).to_be_visible()
@@ -612,6 +648,47 @@ def test_a_run_shows_itself_when_it_is_the_last_thing_in_a_cell(lab, page, tmp_p
         alone = page.locator(".cb-panel").nth(1)
         expect(alone.locator(".cb-strip .cb-state")).to_have_attribute("data-state", "completed")
         expect(alone.locator(".cb-first tbody tr")).to_have_count(3)
+
+
+CUT = """() => {
+    const panel = document.querySelector(".cb-panel"), { left, right } = panel.getBoundingClientRect();
+    const isOpen = (one) => getComputedStyle(one).overflowX === "visible";
+    const scrolls = (one) => one !== panel && (!isOpen(one) || scrolls(one.parentElement));
+    const isWide = (one) => one.getBoundingClientRect().width > 1;
+    const isSeen = (one) => one.checkVisibility() && isWide(one) && !scrolls(one.parentElement);
+    const isOutside = (box) => box.right > right + 1 || box.left < left - 1;
+    const isCut = (one) => one.matches("button, label") && one.clientWidth && one.scrollWidth > one.clientWidth + 1;
+    return [...panel.querySelectorAll("*")]
+        .filter((one) => isSeen(one) && (isOutside(one.getBoundingClientRect()) || isCut(one)))
+        .map((one) => `${one.tagName} ${one.className} ${one.textContent.slice(0, 40)}`);
+}"""
+MOVING = """() => [...document.querySelectorAll(".cb-panel, .cb-panel *")]
+    .map((one) => [one.className, getComputedStyle(one)])
+    .filter(([, looks]) => looks.transitionDuration !== "0s" || looks.animationName !== "none")
+    .map(([name]) => name)"""
+
+
+@pytest.mark.parametrize("width", [600, 350])  # a page of 700 at 200 %
+def test_nothing_is_cut_where_it_is_narrow_nor_moves_where_it_should_not(width, lab, page, picture, tmp_path):
+    page.emulate_media(reduced_motion="reduce")
+    with FakeOllama(plain_pair) as server:
+        notebook = lab(cell(tmp_path, "ollama", OLLAMA_HOST=server.url, CEREBRO_LOG_LANGUAGE="pt-BR"))
+        page.set_viewport_size({"width": width, "height": 1000})
+        notebook.run(0)
+        fill(page, Assunto="chá verde em copos pequenos", Quantos="3")
+        for fold in page.locator(".cb-fold > summary").all():
+            fold.click()
+        expect(page.locator(".cb-fold:not([open]):visible")).to_have_count(0)
+        assert page.evaluate(CUT) == []
+        press(page, "Executar")
+        came_to(page, "completed")
+        rows(page).first.click()
+        expect(page.locator(".cb-detail:visible")).to_be_visible()
+        picture(f"15-narrow-{width}")
+        for name in ("Revisar", "Exportar", "Execuções"):
+            go(page, name)
+            assert page.evaluate(CUT) == [], name
+        assert page.evaluate(MOVING) == []
 
 
 MANY = """

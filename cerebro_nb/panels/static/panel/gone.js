@@ -8,7 +8,7 @@ export function goneText(run, { say }) {
   return say("The kernel is gone. Run the cell again to go on.") + kept;
 }
 
-export function kernelGone({ speak, model, onGone, root }) {
+export function kernelGone({ speak, model, onGone, root, place }) {
   const el = make("p", { class: "cb-gone", role: "alert", hidden: true });
   const show = () => {
     if (!el.hidden || model.comm_live) return;
@@ -17,10 +17,13 @@ export function kernelGone({ speak, model, onGone, root }) {
     for (const one of root.querySelectorAll("button, input, select, textarea")) one.disabled = true;
     onGone();
   };
+  // A notebook may have been opened with what was saved of the panel, and nobody behind it: ipywidgets marks such a place.
+  const look = () => place.classList.contains("jupyter-widgets-disconnected") && show();
   model.on("comm:close", show);
   model.on("comm_live_update", show);
   return {
     el,
+    look,
     stop() {
       model.off("comm:close", show);
       model.off("comm_live_update", show);

@@ -28,7 +28,7 @@ function render({ model, el }) {
   };
   // JupyterLab's own keys, of which "a" adds a cell, are not meant here.
   const root = make("div", { class: "cb-panel", "data-lm-suppress-shortcuts": "true", lang: model.get("language") });
-  const gone = kernelGone({ speak, model, onGone: () => parts.forEach((part) => part.gone?.()), root });
+  const gone = kernelGone({ speak, model, onGone: () => parts.forEach((part) => part.gone?.()), root, place: el });
   const problem = make("p", { class: "cb-error cb-problem", role: "alert", hidden: true });
   const names = model.get("parts").filter((name) => name in PARTS);
   const isWhole = model.get("parts").includes("header");
@@ -60,6 +60,7 @@ function render({ model, el }) {
   for (const told of Object.values(TOLD)) model.on(`change:${told}`, soon);
   el.append(root);
   shown();
+  gone.look();
   model.send({ do: "ready" });
   return () => {
     model.off("msg:custom", heard);

@@ -363,5 +363,7 @@ export function review({ speak, send: toKernel, store, title, empty }) {
     soon();
   }
 
-  return { el, heard, counts: () => counted(rows.values()), stop() { shown.keep(); toast.stop(); list.stop(); } };
+  // Of a notebook reopened without its kernel there are no rows here: that is not to say that there are none.
+  const gone = () => { el.hidden = !rows.size; };
+  return { el, heard, gone, counts: () => counted(rows.values()), stop() { shown.keep(); toast.stop(); list.stop(); } };
 }
