@@ -1506,6 +1506,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                  'cerebro_nb/cluster/assignments.py'),
                                                 'cerebro_nb.cluster.assignments.Pending.put_back': ( '27_cluster/assignments.html#pending.put_back',
                                                                                                      'cerebro_nb/cluster/assignments.py'),
+                                                'cerebro_nb.cluster.assignments.Pending.read': ( '27_cluster/assignments.html#pending.read',
+                                                                                                 'cerebro_nb/cluster/assignments.py'),
                                                 'cerebro_nb.cluster.assignments.Pending.suspect': ( '27_cluster/assignments.html#pending.suspect',
                                                                                                     'cerebro_nb/cluster/assignments.py')},
             'cerebro_nb.cluster.bench': { 'cerebro_nb.cluster.bench.Bench': ('27_cluster/bench.html#bench', 'cerebro_nb/cluster/bench.py'),

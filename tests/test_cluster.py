@@ -39,7 +39,7 @@ def test_each_item_is_pending_held_or_ended_whatever_happens(count, events):
     further, held, ended, late, lost = itertools.count(4), {name: [] for name in names}, [], 0, []
 
     def give(name, most):
-        given = [item.position for item in book.give(name, most)]
+        given = [item.position for item in asyncio.run(book.give(name, most))]
         assert len(given) <= most
         held[name] += given
 
@@ -84,7 +84,8 @@ def test_only_the_item_that_kills_its_workers_is_given_up(count, data, dice):
     while not book.is_over:
         number = dice.randrange(3)
         name = str(workers[number])
-        held.setdefault(name, []).extend(item.position for item in book.give(name, 8 - book.held(name)))
+        given = asyncio.run(book.give(name, 8 - book.held(name)))
+        held.setdefault(name, []).extend(item.position for item in given)
         if deadly.intersection(held[name]):
             given_up += [item.position for item in book.lose(name)]
             workers[number] = next(names)

@@ -5,9 +5,11 @@
 # %% ../../nbs/27_cluster/1_assignments.ipynb #70ebb370
 from __future__ import annotations
 
+import asyncio
 import collections
 from collections.abc import Iterator
 
+from ..batching.flow import next_items
 from ..batching.work import WorkItem
 
 # %% auto #0
@@ -27,7 +29,7 @@ class Pending:
     """
 
     def __init__(self, items: Iterator[WorkItem]):
-        self._items, self._is_read = items, False
+        self._items, self._is_read, self._reading = items, False, asyncio.Lock()
         self._back: collections.deque[WorkItem] = collections.deque()
         self._suspects: collections.deque[WorkItem] = collections.deque()
         self._deaths: collections.Counter[int] = collections.Counter()
@@ -41,13 +43,18 @@ class Pending:
         """Return an item that may kill, if there is one."""
         return self._suspects.popleft() if self._suspects else None
 
+    async def read(self, count: int) -> None:
+        """Have so many items that are above suspicion ready, or all that are left; as `next_items` reads them."""
+        async with self._reading:
+            lacking = count - len(self._back)
+            if lacking > 0 and not self._is_read:
+                items = await next_items(self._items, lacking)
+                self._is_read = len(items) < lacking
+                self._back.extend(items)
+
     def next(self) -> WorkItem | None:
-        """Return an item that is above suspicion, if there is one."""
-        if self._back:
-            return self._back.popleft()
-        item = None if self._is_read else next(self._items, None)
-        self._is_read = item is None
-        return item
+        """Return an item that is ready and above suspicion, if there is one."""
+        return self._back.popleft() if self._back else None
 
     def put_back(self, item: WorkItem, died: bool) -> bool:
         """Take an item back whose worker is lost, and may have died of it; return False if it is given up."""
@@ -83,8 +90,15 @@ class Assignments:
         """Return how many items a worker has."""
         return len(self._held.get(worker, ()))
 
-    def give(self, worker: str, count: int) -> list[WorkItem]:
-        """Give a worker some items, at most so many; it holds them until it has ended them, or is lost."""
+    async def give(self, worker: str, count: int) -> list[WorkItem]:
+        """Give a worker some items, at most so many; it holds them until it has ended them, or is lost.
+
+        Raises
+        ------
+        LedgerError
+            If they cannot be read.
+        """
+        await self._pending.read(count)
         given: list[WorkItem] = []
         while len(given) < count and (item := self._next(worker)) is not None:
             self._held.setdefault(worker, {})[item.position] = item

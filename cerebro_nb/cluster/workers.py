@@ -251,7 +251,7 @@ class Shift(Returns):
         limit = (await worker.exchange(())).limit
         while not self.book.is_over:
             room = _AHEAD * limit - self.book.held(worker.name) if self._gate.is_set() else 0
-            offered = self.book.give(worker.name, room)
+            offered = await self.book.give(worker.name, room)
             given = [item for item in offered if not await self._is_spared(worker, item)]
             if not self.book.held(worker.name):
                 if not offered:
