@@ -124,14 +124,43 @@ def texts(log_language: str) -> gettext.NullTranslations:
 
 # %% ../nbs/09_language.ipynb #37680a0f
 @cache
-def _forms(log_language: str) -> list[tuple[str, re.Pattern[str], str]]:
-    """Return the forms of messages that a catalogue knows: the longest part, the form, and what is said instead."""
+def _forms(log_language: str) -> list[tuple[list[str], str]]:
+    """Return the forms of messages that a catalogue knows: what stands around the values, and what is said instead."""
     known = vars(texts(log_language)).get("_catalog", {})
-    parts = {text: text.split("{}") for text in known if isinstance(text, str) and "{}" in text}
+    forms = [(text.split("{}"), said) for text, said in known.items() if isinstance(text, str) and "{}" in text]
     # What says most is tried first: "{} has no model {}" before "{} has no {}".
-    forms = sorted(parts, key=lambda text: -sum(map(len, parts[text])))
-    pattern = {text: re.compile("(.+?)".join(map(re.escape, parts[text])), re.DOTALL) for text in forms}
-    return [(max(parts[text], key=len), pattern[text], known[text]) for text in forms]
+    return sorted(forms, key=lambda form: -sum(map(len, form[0])))
+
+
+def _values(message: str, parts: list[str]) -> list[str]:
+    """Return what stands between parts that make up a message, in one pass; nothing if they do not."""
+    first, *middle, last = parts
+    place, end = len(first), len(message) - len(last)
+    if place >= end or not (message.startswith(first) and message.endswith(last)):
+        return []
+    values = []
+    for part in middle:
+        if (found := message.find(part, place + 1, end)) < 0:
+            return []
+        values.append(message[place:found])
+        place = found + len(part)
+    return [*values, message[place:end]] if place < end else []
+
+
+def _said(message: str, log_language: str, depth: int) -> str:
+    if not message:  # by which a catalogue tells about itself
+        return message
+    if (said := texts(log_language).gettext(message)) != message:
+        return said
+    for parts, said in _forms(log_language):
+        if values := _values(message, parts):
+            # A name is no message, though a button may be called so; nor goes what a server says on for ever.
+            deeper = (_said(value, log_language, depth - 1) if depth and " " in value else value for value in values)
+            return said.format(*deeper)
+    return message
+
+
+_MOST_WITHIN = 3
 
 
 @lru_cache(maxsize=1_000)
@@ -145,13 +174,7 @@ def in_language(message: str, log_language: str) -> str:
     log_language
         ``en`` or ``pt-BR``.
     """
-    if (said := texts(log_language).gettext(message) if message else "") != message:
-        return said
-    for part, form, known in _forms(log_language):
-        if part in message and (found := form.fullmatch(message)):
-            values = found.groups()  # a name is no message, though a button may be called so
-            return known.format(*(in_language(value, log_language) if " " in value else value for value in values))
-    return message
+    return _said(message, log_language, _MOST_WITHIN)
 
 # %% ../nbs/09_language.ipynb #d16c467e
 _SWAPPED = str.maketrans(",.", ".,")

@@ -626,11 +626,14 @@ def test_progress_tells_rate_and_time_left(quick, ledger, virtual):
         await asyncio.sleep(2)
 
     one_by_one = quick.replace(batch_size=3, concurrency=1, delay_s=0)
-    process_in_batches(range(6), two_seconds, one_by_one, ledger=ledger, show_progress=False, on_progress=told.append)
+    quiet = {"ledger": ledger, "show_progress": False}
+    run = process_in_batches(range(6), two_seconds, one_by_one, on_progress=told.append, **quiet)
     assert [now.event for now in told][:3] == ["started", "batch_started", "item"] and told[-1].event == "finished"
     middle = next(now for now in told if now.event == "item" and now.processed == 3)
     assert (middle.elapsed_s, middle.rate, middle.eta_s, middle.latency_s) == (6, 0.5, 6, 2) and middle.batches == 2
     assert told[-1].percentage == 100 and told[-1].elapsed_s == 12
+    LOOP.run(asyncio.sleep(60))
+    assert (run.progress.elapsed_s, run.progress.rate) == (12, 0.5), "an ended run takes no more time"
 
 
 def test_the_bar_is_text_on_standard_error(quick, ledger, capsys):

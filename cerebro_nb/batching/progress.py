@@ -288,6 +288,11 @@ class Tally:
         """Start the clock, which is that of the running loop."""
         self._elapsed_s = stopwatch()
 
+    def stop(self) -> None:
+        """Stop the clock: a run that has ended takes no more time."""
+        elapsed_s = self._elapsed_s()
+        self._elapsed_s = lambda: elapsed_s
+
     def snapshot(self, event: Event = "item") -> Progress:
         """Return how far the run is, now."""
         return _progress_of(self, event, self._elapsed_s())

@@ -330,9 +330,7 @@ async def at_work(where: Where, job: Job, tally: Tally, steering: Steering) -> A
     place: Place = Here() if where.place is None else where.place()
     profile = job.context.profile
     if where.place is not None and profile.batch_size is not None:
-        slow = (
-            "the profile %s lets out %d items at a time and rests %g s after each time, however many workers there are"
-        )
+        slow = "the profile %s lets out %d items at a time, with %g s of rest between, however many workers there are"
         _log.warning(slow + "; 'auto' does not", profile.name, profile.batch_size, profile.delay_s)
     try:
         await place.open(job)
@@ -341,6 +339,7 @@ async def at_work(where: Where, job: Job, tally: Tally, steering: Steering) -> A
         steering.open(place.gate)
         yield place
     finally:
+        tally.stop()
         await place.close()
 
 # %% ../../nbs/15_batching/8_runner.ipynb #2ddf92de

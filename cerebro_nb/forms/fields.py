@@ -234,7 +234,9 @@ def number_in(text: Any) -> int | float | None:
 
 def number_text(number: float | None) -> str:
     """Return a number as a field shows it."""
-    return "" if number is None else f"{number:g}"
+    if number is None:
+        return ""
+    return str(int(number)) if number == int(number) else repr(number)
 
 # %% ../../nbs/28_forms/1_fields.ipynb #5b04d919
 def range_words(state: FormState, bounds: Mapping[str, float], is_whole: bool) -> str:
