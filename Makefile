@@ -1,12 +1,13 @@
 # `make demo` and `make test` set everything up by themselves, in .venv.
 # Every package is at a version of lock.txt, and has a hash that stands there.
-.PHONY: demo test test-all quick pythons artefacts release audit sbom panel check lint deploy javascript types notebooks readme docs outputs catalogues bench panelbench size worth helps picture lock clean help
+.PHONY: demo test test-all quick pythons artefacts release audit sbom panel check lint deploy javascript types notebooks readme docs outputs catalogues bench panelbench size worth helps soak picture lock clean help
 
 VENV := .venv
 BIN := $(VENV)/bin
 FIND_PYTHON := for python in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done
-PARALLEL := -n auto --maxprocesses 4 --dist loadfile
+# One more than there are cores, at most four: many tests wait for a server, a browser, a process.
+PARALLEL := -n $$(( $$(getconf _NPROCESSORS_ONLN) < 4 ? $$(getconf _NPROCESSORS_ONLN) + 1 : 4 )) --dist loadfile
 # What any machine can run in a minute or two: no browser, no PostgreSQL.
 QUICK := tests/test_notebooks.py tests/test_project.py tests/test_settings.py tests/test_logs.py tests/test_ledger.py \
 	tests/test_cli.py tests/test_docs.py tests/test_pulling.py tests/test_replies.py tests/faults/test_processes.py
@@ -100,6 +101,9 @@ worth: $(VENV)/.dev ## measure whether what a model writes is worth training on:
 
 helps: $(VENV)/.dev ## measure whether training on our rows helps: make helps MODEL=file.gguf PYTHON=python-with-torch
 	$(BIN)/python bench/helps.py --model $(MODEL) --python $(PYTHON)
+
+soak: $(VENV)/.dev ## an hour of runs while all around them goes wrong, on one ledger: make soak MINUTES=5
+	$(BIN)/python tests/soak.py $(MINUTES)
 
 picture: $(VENV)/.dev ## draw docs/panel.png from the real panel; it wants Chromium
 	$(BIN)/python scripts/picture.py

@@ -57,6 +57,15 @@ def test_a_huge_text_is_kept_whole(ledger):
     assert ledger.items(task_id)[0]["output"] == huge
 
 
+def test_what_nobody_waits_for_any_longer_is_written_without_a_complaint(ledger, caplog):
+    task_id = ledger.create_task("qa", "s", 1, items=[("i", "key")])
+    written = ledger.finish_item(FinishedItem(task_id, 0, ("i", "key"), "ok", "a", None, [], 1.0, 2.0))
+    assert not written.cancel()
+    ledger.database.flush()
+    written.result()
+    assert ledger.items(task_id)[0]["output"] == "a" and not caplog.records
+
+
 def test_an_item_with_thousands_of_attempts_is_written_whole(ledger):
     task_id = ledger.create_task("qa", "s", 1)
     ledger.add_items(task_id, 0, [("i", "key")])

@@ -58,6 +58,7 @@ class Post:
     def awaited(cls, write: Write, value: Any, *, urgent: bool = False) -> tuple[Post, Future[Any]]:
         """Return a post, and a future that is done when it is on disk, with what ``write`` returned."""
         done: Future[Any] = Future()
+        done.set_running_or_notify_cancel()  # who waits no longer takes nothing back
 
         def on_written(value: Any, result: Any, error: BaseException | None) -> None:
             done.set_result(result) if error is None else done.set_exception(error)
