@@ -1,13 +1,16 @@
 """Where values come from, and how wrong ones are refused."""
 
+from pathlib import Path
 from traceback import format_exception
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cerebro_nb import GenerationOptions, errors, load_settings
+from cerebro_nb import Client, GenerationOptions, Ledger, ScriptedBackend, errors, load_settings, process_in_batches
 from cerebro_nb.addresses import ollama_address, parse_address
+from cerebro_nb.concurrency.loop import LOOP
+from cerebro_nb.launching.resuming import arerun_run, aresume_run
 
 
 def write(path, text):
@@ -137,3 +140,32 @@ def test_any_address_is_read_again_as_it_was_read_or_refused(text):
     assert (
         parse_address(address.url).url == address.url and "@" not in address.url.partition("://")[2].partition("/")[0]
     )
+
+
+def test_a_ledger_that_the_working_folder_names_sends_nobody_elsewhere(tmp_path, monkeypatch, quick):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CEREBRO_DATA_DIR", raising=False)
+    monkeypatch.delenv("CEREBRO_CONFIG", raising=False)
+    Path("cerebro.toml").write_text('data_dir = "."\n')
+    with Ledger("sqlite:///cerebro.db") as ledger:
+        client = Client(ScriptedBackend(["x"]), "tiny")
+        task = process_in_batches(["a"], "{item}", quick, client=client, ledger=ledger, show_progress=False).task
+        elsewhere = {**task.manifest, "backend": "openai", "base_url": "http://203.0.113.5:8000/v1"}
+        ledger.update_task(task.id, manifest=elsewhere)
+        with pytest.raises(errors.SettingsError, match="not trusted"):
+            LOOP.run(arerun_run(task.id, ledger=ledger))
+        ledger.update_task(task.id, status="interrupted", total_items=2)
+        with pytest.raises(errors.SettingsError, match="not trusted"):
+            LOOP.run(aresume_run(task.id, items=["a", "b"], ledger=ledger))
+        ledger.update_task(task.id, manifest={**elsewhere, "base_url": "http://127.0.0.1:8000/v1"})
+        LOOP.run(arerun_run(task.id, ledger=ledger))
+        ledger.update_task(task.id, manifest=elsewhere)
+        monkeypatch.setenv("CEREBRO_CONFIG", "cerebro.toml")
+        LOOP.run(arerun_run(task.id, ledger=ledger))
+
+
+def test_the_address_of_a_database_is_never_repeated(tmp_path):
+    for address in ("postgresql://u:pa@ss:word9@127.0.0.1/x", "postgresql://u:word9@127.0.0.1:abc/x", "word9"):
+        with pytest.raises(errors.LedgerError) as refused:
+            Ledger(address)
+        assert "word9" not in "".join(format_exception(refused.value))

@@ -25,7 +25,7 @@ from .kind import Kind, kind_of
 from .launch import place_on, verbs, without_none
 from ..profiles import GenerationOptions, Profile
 from ..settings import WHOM, load_settings
-from ..tasks.ledger import Ledger, get_ledger
+from ..tasks.ledger import Ledger, check_trusted, get_ledger
 from ..tasks.reading import Task
 from ..tasks.views import TaskLike, view_of
 from ..values import CheckedValues
@@ -186,6 +186,7 @@ def _run_of(
     """Return a run that does what a task's manifest says: of that task, or of a new one if all is done afresh."""
     kind, changes = kind_of(task), _changes(arguments)
     _refuse(kind, task, processor, arguments, changes)
+    check_trusted(ledger, task)
     how, given = how_again(kind, task, arguments, changes), {"processor": processor}
     given["response_model"] = form = arguments.get("response_model")
 

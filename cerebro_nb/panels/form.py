@@ -296,6 +296,7 @@ class RunForm(View):
     def fill(self, **values: Any) -> None:
         """Put values into fields, by name, as a person would type them; ``kind`` is the kind of work."""
         self._form.fill(**values)
+        self.put("filled", 0, values=self.values)  # where it is shown already
 
     @property
     def errors(self) -> Mapping[str, str]:

@@ -91,6 +91,11 @@ class RunSlot:
             made.close()
         return False
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether the run went to its end."""
+        return self.run is not None and self.run.failure is None and self.run.progress.status == "completed"
+
     async def start(self, made: Made) -> Run:
         """Start the run for which the place was taken."""
         self.run = (made if isinstance(made, Run) else await made).start()
@@ -153,10 +158,9 @@ class Stage:
 
     def _ended(self) -> None:
         self._on_busy(False)
+        first, *self._then = self._then if self._then and self.slot.is_whole else [lambda: None]
         self.slot.idle.set()
-        if self._then:
-            first, *self._then = self._then
-            first()
+        first()
 
 # %% ../../nbs/28_panels/9_panel.ipynb #c0d6fd6b
 class TaskActions(View):

@@ -28,9 +28,9 @@ __all__ = ['BUSY_TIMEOUT_S', 'absolute_url', 'shown_url', 'DatabaseFile', 'may_p
 def _parsed(url: str) -> sql.URL:
     try:
         return sql.make_url(url)
-    except SQLAlchemyError as error:
-        # The text is not repeated: there may be a password in it.
-        raise LedgerError("the ledger's address is no database URL", hint="Write it as sqlite:///runs.db") from error
+    except (SQLAlchemyError, ValueError):  # a port that is no number
+        # Neither the text nor what went wrong with it is repeated: there may be a password in it.
+        raise LedgerError("the ledger's address is no database URL", hint="Write it as sqlite:///runs.db") from None
 
 
 def _is_file_uri(url: sql.URL) -> bool:

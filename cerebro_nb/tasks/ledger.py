@@ -9,18 +9,21 @@ import functools
 import inspect
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
-from ..errors import InputError
+from ..addresses import parse_address
+from ..cleaning import plain
+from ..errors import InputError, SettingsError
 from ..settings import load_settings
 from . import leases, reading, writing
 from .database import Database
 from .engines import absolute_url
+from .reading import Task
 
 # %% auto #0
 __all__ = ['SHARED_LEDGERS', 'Ledger', 'SharedLedgers', 'get_ledger', 'create_progress_task', 'update_task_progress',
-           'complete_task']
+           'check_trusted', 'complete_task']
 
 # %% ../../nbs/14_tasks/8_ledger.ipynb #eda435a2
 _Params = ParamSpec("_Params")
@@ -207,6 +210,42 @@ def update_task_progress(
     if processed < 0 or (task.total_items is not None and processed > task.total_items):
         raise InputError(f"processed = {processed} is not between 0 and {task.total_items}")
     ledger.update_task(task.id, processed_items=processed, metadata={**task.metadata, **(metadata or {})})
+
+# %% ../../nbs/14_tasks/8_ledger.ipynb #3786f93d
+def _addresses(manifest: Any) -> Iterator[str]:
+    """Yield the addresses of a manifest, of its model and of the others that it names."""
+    parts = manifest.items() if isinstance(manifest, Mapping) else ()
+    for name, value in parts:
+        if name == "base_url":
+            yield from [value] if isinstance(value, str) else value or ()
+        else:
+            yield from _addresses(value)
+
+
+def check_trusted(ledger: Ledger, task: Task) -> None:
+    """Refuse a task of a ledger that nobody named, if it would ask a server of another machine.
+
+    Parameters
+    ----------
+    ledger, task
+        Which task, and where it is.
+
+    Raises
+    ------
+    SettingsError
+        If the ``cerebro.toml`` of the working folder says where the ledger is, and the task leads away from here.
+    """
+    settings = load_settings()
+    of_the_folder = settings.of_the_folder("data_dir") or settings.of_the_folder("database_url")
+    if not of_the_folder or ledger.database.url != absolute_url(settings.ledger_url):
+        return
+    for address in _addresses(task.manifest):
+        if not parse_address(address).is_loopback:
+            raise SettingsError(
+                f"task {task.id} asks {plain(address)}, and the cerebro.toml of the working folder names its ledger: "
+                "it is not trusted to",
+                hint="If you wrote the file, say so: CEREBRO_CONFIG=cerebro.toml.",
+            )
 
 # %% ../../nbs/14_tasks/8_ledger.ipynb #4bbab129
 def complete_task(task_id: str, ok: bool = True, results: Any = None, *, ledger: Ledger | None = None) -> None:

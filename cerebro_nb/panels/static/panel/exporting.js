@@ -195,6 +195,7 @@ export function exporting({ speak, send, isWhole }) {
       chosenMarks.began(message.generation);
       changed();
     }
+    if (message.type === "rows") changed();
     if (message.type !== "download") return;
     const address = URL.createObjectURL(new Blob([buffers[0]], { type: "application/zip" }));
     make("a", { href: address, download: message.name }).click();

@@ -25,6 +25,7 @@ export function first({ speak }) {
       const line = body.children[place] ?? body.appendChild(make("tr", {}, cells.map(() => make("td", { dir: "auto" }))));
       cells.forEach((text, cell) => write(line.children[cell], text));
     });
+    while (body.children.length > rows.length) body.lastChild.remove(); // those of a longer run before it
     const left = run.ok + run.failed - rows.length;
     write(more, left > 0 ? say("{count} more: run.df has them all", { count: left }) : "");
   }

@@ -131,7 +131,7 @@ export function form({ speak, send, store, isWhole }) {
 
   function picked(one) {
     segment = one.name;
-    if (one.kinds.length) choose(one.kinds.includes(kind) ? kind : one.kinds[0]);
+    if (one.kinds.length && !one.kinds.includes(kind)) choose(one.kinds[0]);
     else draw();
     if (one.name === "file") fields.recipe.focus();
   }
@@ -242,7 +242,7 @@ export function form({ speak, send, store, isWhole }) {
       focusFirst(message.errors);
       write(asking, "");
     }
-    if (message.type === "filled") {
+    if (message.type === "filled" && told) {
       write(asking, "");
       segment = segment === "file" && message.values.kind ? "examples" : segment;
       fill(message.values);
