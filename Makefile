@@ -6,8 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 FIND_PYTHON := for python in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done
-# One more than there are cores, at most four: many tests wait for a server, a browser, a process.
-PARALLEL := -n $$(( $$(getconf _NPROCESSORS_ONLN) < 4 ? $$(getconf _NPROCESSORS_ONLN) + 1 : 4 )) --dist loadfile
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile
 # What any machine can run in some minutes: no browser, no PostgreSQL.
 QUICK := tests/test_notebooks.py tests/test_project.py tests/test_settings.py tests/test_logs.py tests/test_ledger.py \
 	tests/test_cli.py tests/test_docs.py tests/test_pulling.py tests/test_replies.py tests/faults/test_processes.py
