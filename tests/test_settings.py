@@ -157,6 +157,9 @@ def test_a_ledger_that_the_working_folder_names_sends_nobody_elsewhere(tmp_path,
         ledger.update_task(task.id, status="interrupted", total_items=2)
         with pytest.raises(errors.SettingsError, match="not trusted"):
             LOOP.run(aresume_run(task.id, items=["a", "b"], ledger=ledger))
+        ledger.update_task(task.id, manifest={**elsewhere, "base_url": [{"of": "nothing"}]})
+        with pytest.raises(errors.SettingsError, match="not trusted"):
+            LOOP.run(arerun_run(task.id, ledger=ledger))
         ledger.update_task(task.id, manifest={**elsewhere, "base_url": "http://127.0.0.1:8000/v1"})
         LOOP.run(arerun_run(task.id, ledger=ledger))
         ledger.update_task(task.id, manifest=elsewhere)

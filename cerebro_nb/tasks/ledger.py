@@ -212,12 +212,12 @@ def update_task_progress(
     ledger.update_task(task.id, processed_items=processed, metadata={**task.metadata, **(metadata or {})})
 
 # %% ../../nbs/14_tasks/8_ledger.ipynb #3786f93d
-def _addresses(manifest: Any) -> Iterator[str]:
+def _addresses(manifest: Any) -> Iterator[Any]:
     """Yield the addresses of a manifest, of its model and of the others that it names."""
     parts = manifest.items() if isinstance(manifest, Mapping) else ()
     for name, value in parts:
         if name == "base_url":
-            yield from [value] if isinstance(value, str) else value or ()
+            yield from value if isinstance(value, list | tuple) else [value] if value else ()
         else:
             yield from _addresses(value)
 
@@ -240,10 +240,10 @@ def check_trusted(ledger: Ledger, task: Task) -> None:
     if not of_the_folder or ledger.database.url != absolute_url(settings.ledger_url):
         return
     for address in _addresses(task.manifest):
-        if not parse_address(address).is_loopback:
+        if not isinstance(address, str) or not parse_address(address).is_loopback:
             raise SettingsError(
-                f"task {task.id} asks {plain(address)}, and the cerebro.toml of the working folder names its ledger: "
-                "it is not trusted to",
+                f"task {task.id} asks {plain(str(address))}, and the cerebro.toml of the working folder names its "
+                "ledger: it is not trusted to",
                 hint="If you wrote the file, say so: CEREBRO_CONFIG=cerebro.toml.",
             )
 
